@@ -1,0 +1,55 @@
+//! The one place that reads a clock.
+//!
+//! Everything else takes time as an argument or asks a [`Clock`]. The simulated clock follows tokio's own
+//! (pausable) time, so a test that pauses tokio lives through a rental day in milliseconds and `sleep` and
+//! `now` can never disagree.
+
+use crate::domain::time::Time;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Where "now" comes from.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The machine's clock.
+    System,
+    /// A fixed beginning plus what tokio's clock says has passed since.
+    Simulated {
+        /// What the clock showed at `origin`.
+        begin: Time,
+        /// The tokio instant that corresponds to `begin`.
+        origin: tokio::time::Instant,
+    },
+}
+
+impl Clock {
+    /// A clock that shows `begin` now and advances with tokio's (possibly paused) time.
+    #[must_use]
+    pub fn simulated(begin: Time) -> Self {
+        Self::Simulated { begin, origin: tokio::time::Instant::now() }
+    }
+
+    /// The present moment, UTC.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        match self {
+            Self::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Time::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+            Self::Simulated { begin, origin } => *begin + origin.elapsed(),
+        }
+    }
+
+    /// Sleeps until the clock shows `at`; returns at once when it already does.
+    pub async fn sleep_until(&self, at: Time) {
+        let wait = at.since(self.now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Sleeps for `wait`.
+    pub async fn sleep(&self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+    }
+}

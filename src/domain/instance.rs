@@ -1,0 +1,279 @@
+//! Instances: machines at a vendor, and the debts we keep about them.
+//!
+//! An [`Instance`] row is written *before* the launch call and settled only on evidence that the machine is gone or
+//! never came to be. A session ends only when all its rows are settled.
+
+use crate::domain::ids::{Label, MachineId, OfferId, ProviderId};
+use crate::domain::meter::Segment;
+use crate::domain::money::Rate;
+use crate::domain::offer::{Component, Price};
+use crate::domain::time::{Look, Time};
+use serde::{Deserialize, Serialize};
+
+/// What an instance does, in our words. Vendors' words are mapped to these totally; what no table knows is `Unknown`,
+/// which never leads to a destroy by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceStatus {
+    /// Accepted, nothing started yet.
+    Scheduled,
+    /// Image being fetched, or booting.
+    Starting,
+    /// Up, which is not yet usable.
+    Running,
+    /// The vendor's intent is "stopped": paused, outbid, out of credit, or never started.
+    Stopped,
+    /// It crashed or could not be started.
+    Failed,
+    /// The host has lost contact with the vendor.
+    Offline,
+    /// Being deleted.
+    Deleting,
+    /// The vendor says it is deleted or terminated.
+    Gone,
+    /// A word we don't know.
+    Unknown,
+}
+
+/// Where to log in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SshEndpoint {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User.
+    pub user: String,
+    /// Whether it is the vendor's proxy rather than the machine itself.
+    pub proxied: bool,
+}
+
+/// One instance as a vendor showed it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The vendor's id.
+    pub native_id: String,
+    /// The label or name it carries, verbatim.
+    pub label: Option<String>,
+    /// What it does.
+    pub status: InstanceStatus,
+    /// The vendor's own words for that, cleaned and capped, for people.
+    pub raw_status: String,
+    /// Whether an image layer or the like moved, so that stage clocks count from the last progress: any text that changes.
+    pub progress: Option<String>,
+    /// The direct address, then the proxy, whichever are known; the first is preferred.
+    pub endpoints: Vec<SshEndpoint>,
+    /// Mapped ports: inside → outside.
+    pub ports: Vec<(u16, u16)>,
+    /// What it costs, where the vendor says.
+    pub price: Option<PriceSeen>,
+    /// Whether it runs on a bid.
+    pub interruptible: Option<bool>,
+    /// The machine it runs on, where the vendor says.
+    pub machine: Option<MachineId>,
+}
+
+/// A price as a vendor states it for an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PriceSeen {
+    /// By component.
+    Parts(Price),
+    /// One sum only.
+    Total(Rate),
+}
+
+/// When a vendor's meter runs for a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Billed {
+    /// Only while the instance runs.
+    WhileRunning,
+    /// From create until gone, except while its host is offline.
+    WhileOnline,
+    /// From create until gone, stopped included.
+    WhileExisting,
+}
+
+impl Billed {
+    /// Whether the meter of such a component runs in this status; `None` when the status does not tell.
+    #[must_use]
+    pub fn runs(self, status: InstanceStatus) -> Option<bool> {
+        use InstanceStatus as S;
+        match (self, status) {
+            (_, S::Unknown) => None,
+            (_, S::Gone) => Some(false),
+            (Self::WhileExisting, _) => Some(true),
+            (Self::WhileOnline, S::Offline) => Some(false),
+            (Self::WhileOnline, _) => Some(true),
+            (Self::WhileRunning, S::Running) => Some(true),
+            (Self::WhileRunning, S::Deleting) => None,
+            (Self::WhileRunning, S::Scheduled | S::Starting | S::Stopped | S::Failed | S::Offline) => Some(false),
+        }
+    }
+}
+
+/// What became of the launch call, as far as we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Launch {
+    /// The row is written; the call is out or about to be.
+    Intended,
+    /// The vendor gave an id.
+    Accepted,
+    /// Nobody knows: lost reply, crash, unreadable answer. Resolved by looking, never by launching again.
+    Unknown,
+    /// The vendor certainly refused.
+    Refused,
+}
+
+/// Whether we want the machine to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// It should be there.
+    Present,
+    /// It should be gone; from here there is no way back.
+    Gone,
+}
+
+/// Why a debt is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// The vendor refused the launch in so many words.
+    LaunchRefused,
+    /// Never launched: the session ended between intent and call.
+    NeverLaunched,
+    /// Several complete lists after the vendor's visibility window did not have it.
+    NeverAppeared,
+    /// Two not-founds by id, apart, after the destroy was answered.
+    NotFoundTwice,
+    /// Absent from several complete lists and not found by id, without our having asked for it.
+    Vanished,
+}
+
+/// The end of a debt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// When.
+    pub at: Time,
+    /// On what evidence.
+    pub evidence: Evidence,
+}
+
+/// How far the destroy of a machine has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destroying {
+    /// Calls made.
+    pub tries: u32,
+    /// When the next call is due; `None` = at once.
+    pub next_at: Option<Time>,
+    /// When the vendor last accepted the destroy or said it is not there.
+    pub answered_at: Option<Time>,
+    /// The vendor refuses until then, where it says so.
+    pub refused_until: Option<Time>,
+    /// What the last failed call said.
+    pub last_error: Option<String>,
+    /// Not-founds by id counted so far, and when the last one was answered.
+    pub not_found: u8,
+    /// When the last counted not-found was answered.
+    pub not_found_at: Option<Time>,
+}
+
+/// Looks that did not show an instance, counted towards a verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// Complete lists without it, spaced.
+    pub lists: u8,
+    /// When the last counted list was answered.
+    pub last_list: Option<Time>,
+    /// When the first of them was answered.
+    pub since: Option<Time>,
+    /// Not found by id, after the lists.
+    pub by_id: bool,
+}
+
+/// One attempt's machine: the debt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Our label; unique, names session and attempt.
+    #[serde(with = "label_text")]
+    pub label: Label,
+    /// Where.
+    pub provider: ProviderId,
+    /// On which account; empty until it is known.
+    pub account: String,
+    /// Which offer was taken.
+    pub offer: OfferId,
+    /// Which machine is behind it.
+    pub machine: MachineId,
+    /// The vendor's id, from the moment anything told us; never dropped again.
+    pub native_id: Option<String>,
+    /// What became of the launch.
+    pub launch: Launch,
+    /// What we want.
+    pub desired: Desired,
+    /// When the row was written.
+    pub intended_at: Time,
+    /// When the launch call was sent and answered (for an unknown outcome: when we stopped waiting).
+    pub launched: Option<Look>,
+    /// Since when absence may be counted: the call was surely over.
+    pub uncertain_since: Option<Time>,
+    /// What the offer promised, per hour, with the disk.
+    pub offered: Price,
+    /// What it costs, per hour, as far as known.
+    pub price: Price,
+    /// When each component is billed.
+    pub billing: Vec<(Component, Billed)>,
+    /// The last look that showed it: what it did.
+    pub seen: Option<Seen>,
+    /// Looks that did not show it.
+    pub absence: Absence,
+    /// The destroy.
+    pub destroy: Destroying,
+    /// The end of the debt.
+    pub settled: Option<Settled>,
+    /// Metered time. Stored in a table of its own.
+    #[serde(skip)]
+    pub segments: Vec<Segment>,
+}
+
+/// The last look that showed an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// When.
+    pub look: Look,
+    /// What it did.
+    pub status: InstanceStatus,
+    /// The vendor's words.
+    pub raw: String,
+}
+
+impl Instance {
+    /// Whether the debt is open.
+    #[must_use]
+    pub fn open(&self) -> bool {
+        self.settled.is_none()
+    }
+
+    /// Whether it may cost money now: open, and launched or unknown.
+    #[must_use]
+    pub fn at_risk(&self) -> Rate {
+        if self.open() && self.launch != Launch::Refused { self.price.total() } else { Rate::ZERO }
+    }
+}
+
+mod label_text {
+    use super::Label;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(label: &Label, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(label)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Label, D::Error> {
+        let text = String::deserialize(d)?;
+        Label::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("not a label: {text}")))
+    }
+}

@@ -1,0 +1,327 @@
+//! Offers: what can be rented now, at which all-in price; filters and orders over them.
+//!
+//! Not here: where offers come from (`providers/`) and how the snapshot is kept (`services/inventory.rs`).
+
+use crate::domain::gpu::GpuModel;
+use crate::domain::ids::{MachineId, OfferId, ProviderId};
+use crate::domain::money::{Nanos, Rate};
+use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+
+/// A priced part of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Component {
+    /// The GPUs.
+    Gpu,
+    /// CPU cores, where they are priced apart.
+    Cpu,
+    /// Main memory, where it is priced apart.
+    Memory,
+    /// Disk.
+    Disk,
+}
+
+impl Component {
+    /// Every component, in the order they are shown.
+    pub const ALL: [Self; 4] = [Self::Gpu, Self::Cpu, Self::Memory, Self::Disk];
+
+    /// The word used in tables, columns and JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+
+    /// The reverse of [`Component::word`].
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.word() == word)
+    }
+}
+
+/// An hourly price by component.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// All GPUs together.
+    pub gpu: Rate,
+    /// CPU, zero where it is included.
+    pub cpu: Rate,
+    /// Main memory, zero where it is included.
+    pub memory: Rate,
+    /// The disk asked for.
+    pub disk: Rate,
+}
+
+impl Price {
+    /// The sum of all components.
+    #[must_use]
+    pub fn total(&self) -> Rate {
+        self.gpu + self.cpu + self.memory + self.disk
+    }
+
+    /// One component's rate.
+    #[must_use]
+    pub fn of(&self, component: Component) -> Rate {
+        match component {
+            Component::Gpu => self.gpu,
+            Component::Cpu => self.cpu,
+            Component::Memory => self.memory,
+            Component::Disk => self.disk,
+        }
+    }
+
+    /// This price with the GPU's share changed so that the sum is `total`: for vendors that state a sum only.
+    #[must_use]
+    pub fn with_total(mut self, total: Rate) -> Self {
+        self.gpu = total - self.cpu - self.memory - self.disk;
+        self
+    }
+}
+
+/// What disks cost at an offer, and which sizes can be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskTerms {
+    /// Dollars per GB and hour.
+    pub per_gb: Rate,
+    /// The smallest disk that can be rented, GB.
+    pub min_gb: u32,
+    /// Sizes are multiples of this many GB above the smallest.
+    pub step_gb: u32,
+    /// The largest disk, GB; 0 = not told.
+    pub max_gb: u32,
+    /// The disk taken when nobody asks for a size, GB.
+    pub default_gb: u32,
+}
+
+impl DiskTerms {
+    /// The disk that is rented for an asked size: at least the smallest, rounded up to a step; `None` = the default.
+    #[must_use]
+    pub fn rented_gb(&self, asked: Option<u32>) -> u32 {
+        let wanted = asked.unwrap_or(self.default_gb).max(self.min_gb);
+        let step = self.step_gb.max(1);
+        wanted.div_ceil(step).saturating_mul(step)
+    }
+}
+
+/// What traffic costs. Shown as a rate and never metered: the vendors bill it by the byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Per GB sent by the machine.
+    pub up_per_gb: Nanos,
+    /// Per GB received by the machine.
+    pub down_per_gb: Nanos,
+}
+
+/// How a machine is rented.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RentalKind {
+    /// At a fixed price until it is given back.
+    #[default]
+    OnDemand,
+    /// By a bid; somebody who bids more takes it away.
+    Interruptible,
+}
+
+/// Where a machine stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// ISO 3166-1 alpha-2 code in capitals; `None` when the vendor's text names no country we know.
+    pub country: Option<String>,
+    /// State, province or city as tidy text.
+    pub area: Option<String>,
+    /// The vendor's own text, trimmed.
+    pub raw: String,
+}
+
+/// One thing that can be rented.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The id to rent it by.
+    pub id: OfferId,
+    /// Who offers it.
+    pub provider: ProviderId,
+    /// The machine or place behind it.
+    pub machine: MachineId,
+    /// The canonical GPU model.
+    pub gpu: GpuModel,
+    /// The vendor's own name of the GPU.
+    pub gpu_raw: String,
+    /// Number of GPUs.
+    pub gpu_count: u32,
+    /// Memory of one GPU, MiB, snapped to its nominal size.
+    pub gpu_memory_mib: u32,
+    /// Where it stands.
+    pub region: Region,
+    /// On demand or by a bid.
+    pub rental: RentalKind,
+    /// The lowest bid that would win now (whole machine per hour), for interruptible offers.
+    pub min_bid: Option<Rate>,
+    /// Hourly price without the disk.
+    pub base: Price,
+    /// Disk sizes and price.
+    pub disk: DiskTerms,
+    /// Traffic price.
+    pub traffic: Traffic,
+    /// The vendor's measure of the host's reliability, 0 to 1.
+    pub reliability: Option<f64>,
+    /// Whether the vendor has verified the host.
+    pub verified: Option<bool>,
+    /// Highest CUDA version the driver can do, as major × 100 + minor (12.4 → 1204).
+    pub cuda: Option<u32>,
+    /// CPU cores in thousandths.
+    pub cpu_millis: Option<u32>,
+    /// Main memory, MiB.
+    pub memory_mib: Option<u32>,
+    /// Whether ports of the machine can be reached directly (otherwise through the vendor's proxy).
+    pub direct_ports: Option<bool>,
+    /// When the host takes the machine off the market: a rental can't outlive it.
+    pub host_end: Option<Time>,
+    /// How many rentals it takes: 1 for an ask of a marketplace; `None` for a place where any number may be tried.
+    pub slots: Option<u32>,
+    /// The probability that a rental of it becomes usable, 0 to 1.
+    pub confidence: f64,
+    /// When the provider told us of it.
+    pub seen_at: Time,
+}
+
+impl Offer {
+    /// The hourly price with the disk that is rented for `disk_gb`.
+    #[must_use]
+    pub fn price(&self, disk_gb: Option<u32>) -> Price {
+        Price { disk: self.disk.per_gb.times(self.disk.rented_gb(disk_gb)), ..self.base }
+    }
+
+    /// Price per hour divided by the chance that it becomes usable: what an hour of a usable machine is expected to cost.
+    #[must_use]
+    pub fn expected_cost(&self, disk_gb: Option<u32>) -> Rate {
+        // The chance enters as parts per million, so that money stays integer.
+        let ppm = (self.confidence.clamp(0.01, 1.0) * 1e6) as i64;
+        self.price(disk_gb).total().scaled(1_000_000, ppm)
+    }
+}
+
+/// Which offers somebody wants. Absent fields don't filter; nothing is filtered by default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OfferFilter {
+    /// Only these providers.
+    pub providers: Vec<ProviderId>,
+    /// Only these models (a family name takes all its form factors).
+    pub gpu_models: Vec<GpuModel>,
+    /// At least this much memory per GPU, MiB.
+    pub min_gpu_memory_mib: Option<u32>,
+    /// At most this much memory per GPU, MiB.
+    pub max_gpu_memory_mib: Option<u32>,
+    /// Exactly this many GPUs.
+    pub gpu_count: Option<u32>,
+    /// At least this many GPUs.
+    pub min_gpu_count: Option<u32>,
+    /// At most this much per hour, all in.
+    pub max_price: Option<Rate>,
+    /// At most this much per GPU and hour, all in.
+    pub max_price_per_gpu: Option<Rate>,
+    /// Only these countries (two letters) or regions (part of the text, any case).
+    pub regions: Vec<String>,
+    /// At least this reliability, 0 to 1. Offers whose reliability is untold don't pass.
+    pub min_reliability: Option<f64>,
+    /// At least this CUDA version, as major × 100 + minor. Offers that don't tell don't pass.
+    pub min_cuda: Option<u32>,
+    /// Room for a disk of this many GB; the price is then for that disk.
+    pub disk_gb: Option<u32>,
+    /// Only this kind of rental.
+    pub rental: Option<RentalKind>,
+    /// Only hosts that the vendor has verified.
+    pub verified_only: bool,
+    /// At least this chance of becoming usable, 0 to 1.
+    pub min_confidence: Option<f64>,
+    /// Not these machines.
+    pub excluded_machines: Vec<MachineId>,
+    /// Only machines whose host keeps them at least until then.
+    pub host_end_after: Option<Time>,
+}
+
+impl OfferFilter {
+    /// Whether an offer passes; otherwise the name of the first field that turns it away.
+    ///
+    /// # Errors
+    /// The name of that field, as in the proto.
+    pub fn check(&self, offer: &Offer) -> Result<(), &'static str> {
+        let price = || offer.price(self.disk_gb).total();
+        let tests: [(&'static str, bool); 17] = [
+            ("providers", self.providers.is_empty() || self.providers.contains(&offer.provider)),
+            ("gpu_models", self.gpu_models.is_empty() || self.gpu_models.iter().any(|asked| offer.gpu.answers(asked))),
+            ("min_gpu_memory_mib", self.min_gpu_memory_mib.is_none_or(|least| offer.gpu_memory_mib >= least)),
+            ("max_gpu_memory_mib", self.max_gpu_memory_mib.is_none_or(|most| offer.gpu_memory_mib <= most)),
+            ("gpu_count", self.gpu_count.is_none_or(|count| offer.gpu_count == count)),
+            ("min_gpu_count", self.min_gpu_count.is_none_or(|least| offer.gpu_count >= least)),
+            ("max_price_per_hour", self.max_price.is_none_or(|most| price() <= most)),
+            ("max_price_per_gpu_hour", self.max_price_per_gpu.is_none_or(|most| price() <= most.times(offer.gpu_count))),
+            ("regions", self.regions.is_empty() || self.regions.iter().any(|asked| in_region(&offer.region, asked))),
+            ("min_reliability", self.min_reliability.is_none_or(|least| offer.reliability.is_some_and(|r| r >= least))),
+            ("min_cuda", self.min_cuda.is_none_or(|least| offer.cuda.is_some_and(|c| c >= least))),
+            ("disk_gb", self.disk_gb.is_none_or(|gb| offer.disk.max_gb == 0 || offer.disk.rented_gb(Some(gb)) <= offer.disk.max_gb)),
+            ("rental_kind", self.rental.is_none_or(|kind| offer.rental == kind)),
+            ("verified_only", !self.verified_only || offer.verified == Some(true)),
+            ("min_confidence", self.min_confidence.is_none_or(|least| offer.confidence >= least)),
+            ("excluded_machines", !self.excluded_machines.contains(&offer.machine)),
+            ("host_end", self.host_end_after.is_none_or(|end| offer.host_end.is_none_or(|host| host >= end))),
+        ];
+        tests.iter().find(|(_, passes)| !passes).map_or(Ok(()), |(name, _)| Err(*name))
+    }
+}
+
+fn in_region(region: &Region, asked: &str) -> bool {
+    if asked.len() == 2 && region.country.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(asked)) {
+        return true;
+    }
+    asked.chars().count() > 2 && region.raw.to_lowercase().contains(&asked.to_lowercase())
+}
+
+/// What offers are ordered by, always ascending by what is better for the user; ties by price, then id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferOrder {
+    /// Cheapest first, all in.
+    #[default]
+    Price,
+    /// Cheapest per GPU first.
+    PricePerGpu,
+    /// Cheapest per hour of a *usable* machine first.
+    ExpectedCost,
+    /// Most reliable first; untold last.
+    Reliability,
+    /// Most memory per GPU first.
+    GpuMemory,
+}
+
+impl OfferOrder {
+    /// Every order with its word.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("price", Self::Price),
+        ("price_per_gpu", Self::PricePerGpu),
+        ("expected_cost", Self::ExpectedCost),
+        ("reliability", Self::Reliability),
+        ("gpu_memory", Self::GpuMemory),
+    ];
+
+    /// Compares two offers for a rental with this disk.
+    #[must_use]
+    pub fn compare(self, a: &Offer, b: &Offer, disk_gb: Option<u32>) -> Ordering {
+        let price = |o: &Offer| o.price(disk_gb).total();
+        let first = match self {
+            Self::Price => Ordering::Equal,
+            Self::PricePerGpu => price(a).scaled(1, i64::from(a.gpu_count)).cmp(&price(b).scaled(1, i64::from(b.gpu_count))),
+            Self::ExpectedCost => a.expected_cost(disk_gb).cmp(&b.expected_cost(disk_gb)),
+            Self::Reliability => b.reliability.unwrap_or(-1.0).total_cmp(&a.reliability.unwrap_or(-1.0)),
+            Self::GpuMemory => b.gpu_memory_mib.cmp(&a.gpu_memory_mib),
+        };
+        first.then_with(|| price(a).cmp(&price(b))).then_with(|| a.id.cmp(&b.id))
+    }
+}

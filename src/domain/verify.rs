@@ -1,0 +1,58 @@
+//! What a machine must show before it is handed over, and what it showed.
+//!
+//! An attempt fails only on positive contradiction of what was asked. Silence is not contradiction.
+
+use crate::domain::gpu::{GpuModel, snap_memory_mib};
+use crate::domain::offer::Offer;
+use serde::{Deserialize, Serialize};
+
+/// How much is proven before RUNNING.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// A login is enough.
+    Ssh,
+    /// Login, then `nvidia-smi`; no answer leaves GPU_VERIFIED unknown.
+    #[default]
+    Gpu,
+    /// RUNNING only with everything proven.
+    Strict,
+}
+
+/// What `nvidia-smi` told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GpuReport {
+    /// Each GPU's name as reported and its memory in MiB.
+    pub gpus: Vec<(String, u32)>,
+    /// The driver's version: `550.54.15`.
+    pub driver: Option<String>,
+    /// Highest CUDA version of the driver, as major × 100 + minor.
+    pub cuda: Option<u32>,
+}
+
+/// What a report contradicts; empty when it contradicts nothing.
+#[must_use]
+pub fn contradictions(report: &GpuReport, offer: &Offer, min_cuda: Option<u32>) -> Vec<String> {
+    let mut found = Vec::new();
+    let count = u32::try_from(report.gpus.len()).unwrap_or(u32::MAX);
+    if count < offer.gpu_count {
+        found.push(format!("{count} GPUs instead of {}", offer.gpu_count));
+    }
+    for (name, memory) in &report.gpus {
+        let model = GpuModel::canonical(name);
+        if !model.answers(&offer.gpu) && !offer.gpu.answers(&model) {
+            found.push(format!("{model} instead of {}", offer.gpu));
+            break;
+        }
+        if u64::from(snap_memory_mib(*memory)) * 10 < u64::from(offer.gpu_memory_mib) * 9 {
+            found.push(format!("{memory} MiB of GPU memory instead of {}", offer.gpu_memory_mib));
+            break;
+        }
+    }
+    if let (Some(least), Some(has)) = (min_cuda, report.cuda)
+        && has < least
+    {
+        found.push(format!("CUDA {}.{} instead of at least {}.{}", has / 100, has % 100, least / 100, least % 100));
+    }
+    found
+}

@@ -1,0 +1,5 @@
+//! Cloud GPU Shopper.
+
+pub mod clock;
+pub mod domain;
+pub mod ports;

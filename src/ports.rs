@@ -1,0 +1,358 @@
+//! Floor 1: what we ask of third parties, as traits with two real implementations each (the real one and the
+//! simulated one): a marketplace, an SSH login, and chance.
+//!
+//! A provider's error always says whether the thing it was asked for *certainly did not happen* or *may have
+//! happened*; everything that guards against double launches and forgotten machines rests on that.
+
+use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
+use crate::domain::instance::{Billed, Sighting, SshEndpoint};
+use crate::domain::money::{Nanos, Rate};
+use crate::domain::offer::{Component, Offer};
+use crate::domain::time::{Look, Time};
+use crate::domain::verify::GpuReport;
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a provider is like: facts that don't change while the server runs.
+#[derive(Clone, Debug)]
+pub struct ProviderFacts {
+    /// Its name in the register.
+    pub id: ProviderId,
+    /// How it is written for people: `Vast.ai`.
+    pub title: &'static str,
+    /// How often offers are fetched.
+    pub refresh_interval: Duration,
+    /// How long after a launch call a new instance may still be missing from lists.
+    pub visibility_window: Duration,
+    /// The shortest time between two list calls.
+    pub list_interval: Duration,
+    /// Whether keys must be attached by a call of their own after the launch.
+    pub attaches_keys: bool,
+    /// How long a freshly attached key may be refused.
+    pub key_grace: Duration,
+    /// When each component is billed.
+    pub billing: Vec<(Component, Billed)>,
+    /// The stages' budgets.
+    pub budgets: StageBudgets,
+    /// Whether anything can outlive an instance here (`storage_policy = preserve`).
+    pub preserves_storage: bool,
+    /// The image taken when nobody asks for one.
+    pub default_image: String,
+}
+
+/// How long each stage of an attempt may last, counted from the last observed progress.
+#[derive(Clone, Copy, Debug)]
+pub struct StageBudgets {
+    /// Accepted → first sign of life.
+    pub first_sign: Duration,
+    /// Image pull or boot, while progress is seen.
+    pub boot: Duration,
+    /// Address known → login.
+    pub login: Duration,
+    /// Login → the GPU's answer.
+    pub gpu: Duration,
+    /// The whole attempt, whatever happens.
+    pub attempt: Duration,
+}
+
+/// Offers as fetched, with what the fetch has to say about itself.
+#[derive(Clone, Debug, Default)]
+pub struct OfferBatch {
+    /// What can be rented.
+    pub offers: Vec<Offer>,
+    /// The vendor had at least as many rows as we asked for: there may be more.
+    pub truncated: bool,
+    /// Rows that made no sense and were left out.
+    pub skipped: usize,
+}
+
+/// Whose account a credential opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// A stable identity: the vendor's user id, or a fingerprint of the key where the vendor tells none.
+    pub identity: String,
+    /// What is left on it, where the vendor tells.
+    pub balance: Option<Nanos>,
+}
+
+/// What to launch.
+#[derive(Clone, Debug)]
+pub struct LaunchSpec {
+    /// The label it must carry.
+    pub label: Label,
+    /// The offer, as in the snapshot that the session was decided on.
+    pub offer: Offer,
+    /// Container or system image; `None` = the provider's default.
+    pub image: Option<String>,
+    /// Disk to rent, GB.
+    pub disk_gb: u32,
+    /// A bid per hour for interruptible offers.
+    pub bid: Option<Rate>,
+    /// Public keys that must be able to log in, OpenSSH format, without trailing newline.
+    pub public_keys: Vec<String>,
+    /// Environment of the machine.
+    pub env: BTreeMap<String, String>,
+    /// Shell commands to run at start.
+    pub on_start: Option<String>,
+}
+
+/// A successful launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launched {
+    /// The vendor's id of the new instance.
+    pub native_id: String,
+    /// The call's send and answer.
+    pub call: Look,
+    /// The vendor reported a failure and yet created something (a stopped instance): it must be destroyed.
+    pub failed: Option<String>,
+}
+
+/// The answer to a destroy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DestroyAnswer {
+    /// There was something and the vendor took the order. Not proof that it is gone.
+    Accepted,
+    /// The vendor says there is nothing of that id.
+    NotThere,
+    /// Not now: minimum term, still provisioning.
+    Refused {
+        /// Until when, where the vendor says.
+        until: Option<Time>,
+        /// The vendor's words, cleaned and capped.
+        text: String,
+    },
+}
+
+/// A marketplace account: everything we ever ask of one.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// What it is like.
+    fn facts(&self) -> &ProviderFacts;
+
+    /// Whether a text is an offer id of this provider in canonical form.
+    fn owns_offer_id(&self, id: &OfferId) -> bool;
+
+    /// Proves the credentials and tells whose they are.
+    async fn account(&self) -> Result<Account, ProviderError>;
+
+    /// Everything that can be rented now.
+    async fn offers(&self) -> Result<OfferBatch, ProviderError>;
+
+    /// Creates one instance, once; never retried inside.
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError>;
+
+    /// Makes one more public key able to log in. A no-op where keys are given at launch.
+    async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError>;
+
+    /// One instance by id; `None` when the vendor says that there is none.
+    async fn instance(&self, native_id: &str) -> Result<Option<Sighting>, ProviderError>;
+
+    /// All instances on the account: complete, or an error.
+    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError>;
+
+    /// Starts a stopped instance.
+    async fn start(&self, native_id: &str) -> Result<(), ProviderError>;
+
+    /// Orders an instance to be destroyed.
+    async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError>;
+}
+
+/// Whether what was asked for may have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// It certainly did not happen.
+    DidNotHappen,
+    /// It may have happened: look before doing anything else.
+    MayHaveHappened,
+}
+
+/// What kind of failure a provider's error is; decides what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The offer is gone or there is no capacity: next offer.
+    NoCapacity,
+    /// Too many calls: later, nobody's fault.
+    RateLimited,
+    /// Our credentials are refused: stop launching there.
+    Auth,
+    /// The account is out of credit: stop launching there.
+    Credit,
+    /// The vendor finds the request wrong: no retry of the same.
+    Invalid,
+    /// There is no such thing.
+    NotFound,
+    /// The vendor is unreachable, slow or broken.
+    Unavailable,
+    /// The answer made no sense.
+    Garbled,
+}
+
+impl ErrorKind {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoCapacity => "no_capacity",
+            Self::RateLimited => "rate_limited",
+            Self::Auth => "auth",
+            Self::Credit => "credit",
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Unavailable => "unavailable",
+            Self::Garbled => "garbled",
+        }
+    }
+}
+
+/// A failed call to a provider. The text is cleaned, capped and free of secrets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{provider} {operation}: {text}")]
+pub struct ProviderError {
+    /// Who.
+    pub provider: ProviderId,
+    /// Which call: `launch`, `destroy`, `offers` …
+    pub operation: &'static str,
+    /// What kind.
+    pub kind: ErrorKind,
+    /// Whether it may have happened.
+    pub certainty: Certainty,
+    /// The vendor's words or ours.
+    pub text: String,
+    /// How long the vendor asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// Where and as whom to log in for a probe.
+#[derive(Clone, Debug)]
+pub struct ProbeTarget {
+    /// The endpoint.
+    pub endpoint: SshEndpoint,
+    /// The session whose verifier key logs in.
+    pub session: SessionId,
+    /// The host key seen before, as an OpenSSH public key line; another one is an alarm.
+    pub known_host_key: Option<String>,
+    /// Whether `nvidia-smi` is asked after the login.
+    pub ask_gpu: bool,
+}
+
+/// A login that worked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeReport {
+    /// The server's host key as an OpenSSH public key line without comment.
+    pub host_key: String,
+    /// What the GPU said, when it was asked.
+    pub gpu: Option<GpuAnswer>,
+}
+
+/// What came of asking the GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GpuAnswer {
+    /// It answered.
+    Report(GpuReport),
+    /// There is no `nvidia-smi`, or it reports a driver error: the text says which.
+    Broken(String),
+    /// No answer in time, or one that can't be read.
+    Silent(String),
+}
+
+/// Why a login did not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeFailure {
+    /// What kind.
+    pub kind: ProbeFailureKind,
+    /// In words, without secrets.
+    pub text: String,
+}
+
+/// Kinds of failed logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeFailureKind {
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// The name does not resolve or there is no way to the address.
+    Unreachable,
+    /// The address is private or link-local and may not be contacted.
+    AddressNotAllowed,
+    /// The server is there and takes none of our keys.
+    AuthRejected,
+    /// The server's algorithms don't meet ours.
+    AlgorithmMismatch,
+    /// Another host key than before.
+    HostKeyChanged,
+    /// The connection broke off, or what answered was no SSH server.
+    Broken,
+}
+
+impl ProbeFailureKind {
+    /// The word for reasons and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "connection_refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::AddressNotAllowed => "address_not_allowed",
+            Self::AuthRejected => "auth_failed",
+            Self::AlgorithmMismatch => "ssh_algorithm_mismatch",
+            Self::HostKeyChanged => "host_key_changed",
+            Self::Broken => "connection_closed",
+        }
+    }
+}
+
+/// Logs in to machines.
+#[async_trait]
+pub trait SshProbe: Send + Sync + 'static {
+    /// The public key (OpenSSH format) that the probe will log in with for a session.
+    fn verifier_key(&self, session: SessionId) -> String;
+
+    /// Logs in, and asks the GPU when the target says so. Keeps its own deadlines.
+    async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure>;
+}
+
+/// Ids, jitter and choices.
+pub trait Chance: Send + Sync + 'static {
+    /// 64 random bits.
+    fn bits(&self) -> u64;
+
+    /// A number from 0 (inclusive) to 1 (exclusive).
+    fn unit(&self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// `wait` changed by up to ±`share` of itself.
+    fn jitter(&self, wait: Duration, share: f64) -> Duration {
+        wait.mul_f64((1.0 + share * (2.0 * self.unit() - 1.0)).max(0.0))
+    }
+}
+
+/// Chance from the system's generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemChance;
+
+impl Chance for SystemChance {
+    fn bits(&self) -> u64 {
+        rand::random()
+    }
+}
+
+/// Chance from a seed: the same seed gives the same run.
+#[derive(Debug)]
+pub struct SeededChance(std::sync::Mutex<rand_chacha::ChaCha8Rng>);
+
+impl SeededChance {
+    /// From a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(std::sync::Mutex::new(rand::SeedableRng::seed_from_u64(seed)))
+    }
+}
+
+impl Chance for SeededChance {
+    fn bits(&self) -> u64 {
+        rand::RngCore::next_u64(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
