@@ -156,6 +156,40 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Orders an instance to be destroyed.
     async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError>;
+
+    /// How the connection stands; the default is a link that never fails.
+    fn link(&self) -> LinkState {
+        LinkState::default()
+    }
+}
+
+/// How the connection to a provider stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// The circuit breaker.
+    pub breaker: Breaker,
+    /// Failures since the last success.
+    pub consecutive_failures: u32,
+    /// The last failure, cleaned.
+    pub last_error: Option<String>,
+    /// When.
+    pub last_error_at: Option<Time>,
+    /// The last success.
+    pub last_ok_at: Option<Time>,
+    /// No ordinary call before then.
+    pub throttled_until: Option<Time>,
+}
+
+/// A circuit breaker's position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Breaker {
+    /// Calls go out.
+    #[default]
+    Closed,
+    /// Calls are refused at once (destroys and their confirmation excepted).
+    Open,
+    /// One call is let through to see.
+    HalfOpen,
 }
 
 /// Whether what was asked for may have happened.
