@@ -1,11 +1,11 @@
 //! What callers ask of the services and what they get: plain types, shared by every face of the server.
 
 use crate::domain::event::Event;
-use crate::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
+use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
 use crate::domain::meter::Amount;
-use crate::domain::money::{Nanos, Rate};
-use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder, Price};
+use crate::domain::money::Rate;
+use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder};
 use crate::domain::session::{Request, Session, State};
 use crate::domain::time::Time;
 use crate::ports::{Account, LinkState};
@@ -270,6 +270,15 @@ pub struct Diagnostics {
     pub fresh_gpu: Option<Result<crate::domain::verify::GpuReport, String>>,
     /// When this was put together.
     pub at: Time,
+}
+
+/// A page of events, oldest first.
+#[derive(Clone, Debug)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<Arc<Event>>,
+    /// Empty at the end.
+    pub next_page_token: String,
 }
 
 // === money ===
