@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod domain;
 pub mod ports;
+pub mod sim;
+pub mod ssh;

@@ -234,6 +234,8 @@ pub struct ProbeTarget {
     pub known_host_key: Option<String>,
     /// Whether `nvidia-smi` is asked after the login.
     pub ask_gpu: bool,
+    /// Whether private, loopback and link-local addresses may be contacted for it.
+    pub allow_private: bool,
 }
 
 /// A login that worked.
