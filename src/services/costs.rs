@@ -82,9 +82,9 @@ impl Costs {
                 let amount = row.segment.amount(part, now);
                 total += amount;
                 let keys: Vec<String> = query.group_by.iter().map(|by| key(by, row, part)).collect();
-                let (group, members) = groups.entry(keys.clone()).or_insert_with(|| {
-                    (CostGroup { keys, amount: Amount::default(), sessions: 0, gpu_millis: 0 }, BTreeSet::new())
-                });
+                let (group, members) = groups
+                    .entry(keys.clone())
+                    .or_insert_with(|| (CostGroup { keys, amount: Amount::default(), sessions: 0, gpu_millis: 0 }, BTreeSet::new()));
                 group.amount += amount;
                 members.insert(row.segment.session);
                 if row.segment.component == Component::Gpu {

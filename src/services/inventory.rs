@@ -222,13 +222,18 @@ impl Inventory {
     }
 
     fn pinned(&self, token: &str, hash: u64) -> Result<(Arc<Snapshot>, usize), Error> {
-        let (number, of, skip) = read_page_token(token).ok_or_else(|| Error::field("page_token", "this is no token of ours: pass next_page_token as it came"))?;
+        let (number, of, skip) =
+            read_page_token(token).ok_or_else(|| Error::field("page_token", "this is no token of ours: pass next_page_token as it came"))?;
         if of != hash {
             return Err(Error::field("page_token", "it belongs to another filter or order: keep the other fields as they were"));
         }
         let kept = self.parts().kept.iter().find(|s| s.number == number).cloned();
         let kept = kept.ok_or_else(|| {
-            Error::new(Code::InvalidArgument, "PAGE_TOKEN_EXPIRED", "the offers have changed too often since the first page: start again without page_token")
+            Error::new(
+                Code::InvalidArgument,
+                "PAGE_TOKEN_EXPIRED",
+                "the offers have changed too often since the first page: start again without page_token",
+            )
         })?;
         Ok((kept, skip))
     }

@@ -195,9 +195,12 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(message(reply)).await.map_err(|_| draining())?;
         answer.await.unwrap_or_else(|_| {
-            Err(Error::new(Code::Unavailable, "RESTARTING", "the lifecycle is restarting; the call may have been taken: repeat it with the same request_id")
-                .retry(Duration::from_secs(1)))
+            Err(Error::new(
+                Code::Unavailable,
+                "RESTARTING",
+                "the lifecycle is restarting; the call may have been taken: repeat it with the same request_id",
+            )
+            .retry(Duration::from_secs(1)))
         })
     }
 }
-

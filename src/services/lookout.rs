@@ -179,7 +179,7 @@ impl Lookout {
     }
 
     /// Resolves when the actor wants closer looks than the present wait was chosen for.
-    async fn more_attention(&mut self) {
+    async fn more_attention(&self) {
         let before = self.attention_now();
         let id = self.id();
         let mut attention = self.attention.clone();

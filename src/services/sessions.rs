@@ -401,7 +401,10 @@ impl Watcher {
                     return Err(Error::new(
                         Code::OutOfRange,
                         "WATCH_COMPACTED",
-                        format!("events after revision {} are no longer kept (the oldest is {}): start afresh with a snapshot", self.cursor, bounds.oldest),
+                        format!(
+                            "events after revision {} are no longer kept (the oldest is {}): start afresh with a snapshot",
+                            self.cursor, bounds.oldest
+                        ),
                     )
                     .with("oldest_revision", bounds.oldest)
                     .with("current_revision", bounds.last));
@@ -483,7 +486,8 @@ fn page_token(error: &Error) -> Error {
 }
 
 fn draining() -> Error {
-    Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: resume with the last token at its successor").retry(Duration::from_secs(2))
+    Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: resume with the last token at its successor")
+        .retry(Duration::from_secs(2))
 }
 
 pub(super) fn broken(error: &crate::store::Error) -> Error {

@@ -12,14 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::Arc;
 
-/// A start of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeline {
-    /// Random.
-    pub id: u64,
-    /// The first revision that could be written in it.
-    pub first_revision: i64,
-}
+pub use crate::store::Timeline;
 
 /// Makes and reads tokens. The last timeline is the present one.
 #[derive(Clone, Debug)]
@@ -93,15 +86,16 @@ mod tests {
 
     #[test]
     fn tokens_hold_within_their_history_only() {
-        let old = Timeline { id: 7, first_revision: 1 };
-        let tokens = Tokens::new(vec![old, Timeline { id: 8, first_revision: 11 }]);
+        let line = |id, first_revision| Timeline { id, first_revision, opened_at: crate::domain::time::Time::default() };
+        let old = line(7, 1);
+        let tokens = Tokens::new(vec![old, line(8, 11)]);
         for revision in [0, 5, 10, 11, 15] {
             let token = tokens.at(revision, 3);
             assert_eq!(tokens.read(&token, 3, 15), Ok(revision), "{revision}");
             assert_eq!(tokens.read(&token, 4, 15).unwrap_err().code, Code::InvalidArgument);
         }
         // A restored backup: the same first timeline, but shorter, and another second one.
-        let restored = Tokens::new(vec![old, Timeline { id: 9, first_revision: 6 }]);
+        let restored = Tokens::new(vec![old, line(9, 6)]);
         assert_eq!(restored.read(&tokens.at(4, 3), 3, 8), Ok(4));
         for revision in [8, 12] {
             assert_eq!(restored.read(&tokens.at(revision, 3), 3, 8).unwrap_err().reason, "WATCH_STORE_REPLACED", "{revision}");

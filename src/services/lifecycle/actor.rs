@@ -356,7 +356,12 @@ impl Actor {
     }
 
     /// An earlier call with this id: its record, or that it was another request.
-    async fn earlier(&self, caller: &Caller, method: &'static str, idempotency: &Idempotency) -> Result<Option<Result<RequestRecord, Error>>, StoreError> {
+    async fn earlier(
+        &self,
+        caller: &Caller,
+        method: &'static str,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Result<RequestRecord, Error>>, StoreError> {
         let key = (caller.principal.clone(), method, idempotency.request_id.clone());
         let found = match self.requests.get(&key) {
             Some(record) => Some(record.clone()),
@@ -678,12 +683,12 @@ fn ask_of(command: &Command) -> Ask {
 
 fn refused(refusal: &Refusal, id: SessionId) -> Error {
     let error = match refusal {
-        Refusal::Ended { state } => Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state),
-        Refusal::HardMax { wanted, limit } => {
-            Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
-                .with("expire_time", wanted)
-                .with("max_expire_time", limit)
+        Refusal::Ended { state } => {
+            Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state)
         }
+        Refusal::HardMax { wanted, limit } => Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
+            .with("expire_time", wanted)
+            .with("max_expire_time", limit),
         Refusal::NotLater { wanted } => Error::field("expire_time", format!("{wanted} is not in the future")),
         Refusal::CostLimit(why) => Error::new(Code::FailedPrecondition, "COST_LIMIT", format!("{why}: extend by less")),
     };

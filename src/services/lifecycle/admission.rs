@@ -53,8 +53,12 @@ impl Actor {
                     .with("provider", &offer.provider));
             }
             Some(Closed::Credit(text)) => {
-                return Err(Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {} is out of credit: {text}", offer.provider))
-                    .with("provider", &offer.provider));
+                return Err(Error::new(
+                    Code::FailedPrecondition,
+                    "PROVIDER_CREDIT",
+                    format!("the account at {} is out of credit: {text}", offer.provider),
+                )
+                .with("provider", &offer.provider));
             }
             Some(Closed::NotSwept) | None => {}
         }
@@ -83,13 +87,15 @@ impl Actor {
             .with("offer_id", id));
         }
         attempt::affordable(session, offer.price(session.request.disk_gb).total(), session.created_at).map_err(|why| {
-            Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer")).with("offer_id", id)
+            Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer"))
+                .with("offer_id", id)
         })
     }
 
     fn no_capacity(&self, why: &str, offers: usize) -> Error {
-        let mut error = Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {why}. Relax the requirements or try again later"))
-            .with("offers", offers);
+        let mut error =
+            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {why}. Relax the requirements or try again later"))
+                .with("offers", offers);
         for (provider, closed) in &self.closed {
             let text = match closed {
                 Closed::Auth(text) => format!("Provider authentication failed: {text}"),
