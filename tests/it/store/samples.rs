@@ -107,7 +107,7 @@ pub fn rich() -> Session {
     session.request = Request {
         workload: Workload::LlmVllm,
         target: Target::Requirements {
-            filter: OfferFilter {
+            filter: Box::new(OfferFilter {
                 providers: vec![ProviderId::new("vastai")],
                 gpu_models: vec![GpuModel::canonical("4090")],
                 min_reliability: Some(0.95),
@@ -115,7 +115,7 @@ pub fn rich() -> Session {
                 regions: vec!["NO".to_owned()],
                 host_end_after: Some(at(9)),
                 ..OfferFilter::default()
-            },
+            }),
             order: OfferOrder::ExpectedCost,
         },
         reservation: Duration::new(5400, 123_456_789),
@@ -197,10 +197,14 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         uncertain_since: None,
         offered: price,
         price,
+        price_known: true,
         billing: vec![(Component::Gpu, Billed::WhileRunning)],
         seen: None,
         absence: Absence::default(),
         destroy: Destroying::default(),
+        off_by: Some(from),
+        next_look: Some(from),
+        noted_at: from,
         settled: None,
         segments: vec![Segment {
             session: session.id,
