@@ -1,9 +1,12 @@
 //! Cloud GPU Shopper.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod http;
 pub mod ports;
 pub mod services;
 pub mod sim;
 pub mod ssh;
 pub mod store;
+pub mod telemetry;
