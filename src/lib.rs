@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod domain;
 pub mod ports;
+pub mod providers;
 pub mod services;
