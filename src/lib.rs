@@ -5,6 +5,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod ports;
+pub mod providers;
 pub mod services;
 pub mod sim;
 pub mod ssh;
