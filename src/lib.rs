@@ -6,6 +6,7 @@ pub mod domain;
 pub mod http;
 pub mod ports;
 pub mod providers;
+pub mod providers;
 pub mod services;
 pub mod sim;
 pub mod ssh;
