@@ -1,11 +1,11 @@
 //! Cloud GPU Shopper.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod http;
 pub mod ports;
-pub mod providers;
 pub mod providers;
 pub mod services;
 pub mod sim;

@@ -8,12 +8,14 @@
 //! * [`inventory`]: offers in memory, refreshed in the background.
 //! * [`sessions`]: the reading side: get, list, wait, watch, diagnostics.
 //! * [`costs`]: the ledger and its reports.
+//! * [`counters`]: Prometheus, from what was committed.
 //! * [`operator`]: what an operator looks at.
 //! * [`api`], [`error`]: the words that callers use.
 
 pub mod api;
 pub mod board;
 pub mod costs;
+pub mod counters;
 pub mod error;
 pub mod inventory;
 pub mod lifecycle;

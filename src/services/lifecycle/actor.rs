@@ -11,6 +11,7 @@ use crate::domain::session::{AttemptFailure, EndReason, Session, State};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
 use crate::services::board::Live;
+use crate::services::counters;
 use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
 use crate::services::tokens;
@@ -179,6 +180,9 @@ impl Actor {
 
     /// What an outcome says about more than its session.
     fn learn(&mut self, id: SessionId, input: &Input) {
+        if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
+            counters::outcome(provider, input);
+        }
         let Input::LaunchRefused { attempt, failure, text } = input else { return };
         let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
         match failure {
@@ -580,6 +584,7 @@ impl Actor {
         }
         for event in &staged.events {
             log_event(event);
+            counters::count(event);
         }
         let mut changed = Vec::new();
         for id in &staged.touched {
