@@ -2,5 +2,7 @@
 
 mod config;
 mod port;
+mod sessions;
 mod ssh;
 mod store;
+mod support;
