@@ -1,6 +1,10 @@
 //! The settings that decisions depend on, as plain numbers.
 
+use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::instance::Billed;
 use crate::domain::money::Rate;
+use crate::domain::offer::Component;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Settings of the lifecycle. See the README's table for what each means to an operator.
@@ -55,4 +59,49 @@ impl Default for Policy {
             look_interval: Duration::from_secs(5),
         }
     }
+}
+
+/// How long each stage of an attempt may last, counted from the last observed progress.
+#[derive(Clone, Copy, Debug)]
+pub struct StageBudgets {
+    /// Accepted → first sign of life.
+    pub first_sign: Duration,
+    /// Image pull or boot, while progress is seen.
+    pub boot: Duration,
+    /// Address known → login.
+    pub login: Duration,
+    /// Login → the GPU's answer.
+    pub gpu: Duration,
+    /// The whole attempt, whatever happens.
+    pub attempt: Duration,
+}
+
+/// What decisions need to know about a provider.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How long after a launch call a new instance may still be missing from lists.
+    pub visibility_window: Duration,
+    /// Whether keys must be attached by a call of their own after the launch.
+    pub attaches_keys: bool,
+    /// How long a freshly attached key may be refused.
+    pub key_grace: Duration,
+    /// When each component is billed.
+    pub billing: Vec<(Component, Billed)>,
+    /// The stages' budgets.
+    pub budgets: StageBudgets,
+    /// The account is known to be out of credit.
+    pub out_of_credit: bool,
+    /// The identity of the account in use.
+    pub account: String,
+}
+
+/// Everything besides the session that a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// This deployment's tag, for labels.
+    pub tag: Tag,
+    /// Settings.
+    pub policy: Policy,
+    /// By provider.
+    pub terms: BTreeMap<ProviderId, Terms>,
 }

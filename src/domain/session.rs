@@ -285,7 +285,7 @@ pub enum Target {
     /// The best that fits.
     Requirements {
         /// What fits.
-        filter: OfferFilter,
+        filter: Box<OfferFilter>,
         /// What is best.
         order: OfferOrder,
     },
@@ -416,6 +416,8 @@ pub struct Pace {
     pub refused_logins: u8,
     /// When the first login was refused.
     pub refused_since: Option<Time>,
+    /// The endpoints of the last sighting that had any.
+    pub endpoints: Vec<SshEndpoint>,
     /// Which endpoint of the sighting is being tried.
     pub endpoint_index: usize,
     /// Probes made.
@@ -430,6 +432,10 @@ pub struct Pace {
     pub next_attach: Option<Time>,
     /// The last failed probe.
     pub last_probe_error: Option<String>,
+    /// The GPU gave no answer (or the image is the consumer's own): not held against the machine.
+    pub gpu_silent: bool,
+    /// What came of asking the GPU last.
+    pub last_gpu: Option<String>,
     /// Offline since.
     pub offline_since: Option<Time>,
 }

@@ -1,3 +1,7 @@
-//! The integration tests, one binary: each area is a module.
+//! The integration tests, one binary, one module per area.
 
+mod config;
+mod port;
 mod providers;
+mod ssh;
+mod store;

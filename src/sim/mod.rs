@@ -1,0 +1,3 @@
+//! Floor 2: the simulated world.
+
+pub mod ssh_host;
