@@ -3,6 +3,7 @@
 //! An entry names its settings, which then exist as `providers.<name>.<key>` and in the environment, and knows how to make
 //! a [`Provider`] from them. What vendors say is translated in their folders; nothing outside knows a vendor's word.
 
+pub mod call;
 pub mod http;
 pub mod lanes;
 pub mod lenient;

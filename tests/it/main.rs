@@ -2,6 +2,7 @@
 
 mod config;
 mod port;
+mod provid.rs;
 mod sessions;
 mod ssh;
 mod store;

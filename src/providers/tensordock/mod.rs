@@ -14,7 +14,8 @@ use crate::ports::{
     Account, DestroyAnswer, ErrorKind, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts, StageBudgets,
 };
 use crate::providers::bad_native_id;
-use crate::providers::http::{Call, Context, Link, Reply};
+use crate::providers::call::{Call, Reply};
+use crate::providers::http::{Context, Link};
 use async_trait::async_trait;
 use reqwest::Method;
 use secrecy::SecretString;

@@ -9,7 +9,7 @@ use crate::domain::money::Rate;
 use crate::domain::offer::{DiskTerms, Offer, Price, Region, RentalKind, Traffic};
 use crate::domain::time::Time;
 use crate::ports::OfferBatch;
-use crate::providers::http::Fault;
+use crate::providers::call::Fault;
 use crate::providers::lenient::{Body, Object, Value};
 use crate::providers::place;
 

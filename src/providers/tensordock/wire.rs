@@ -6,8 +6,8 @@
 use crate::domain::ids::clip;
 use crate::domain::instance::{InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use crate::domain::money::Rate;
-use crate::ports::{Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched};
-use crate::providers::http::{Fault, Reply};
+use crate::ports::{DestroyAnswer, ErrorKind, LaunchSpec, Launched};
+use crate::providers::call::{Fault, Reply};
 use crate::providers::lenient::{Body, Object, Value};
 use crate::providers::tensordock::offers::{MEMORY_GB_PER_GPU, VCPUS_PER_GPU, place_and_gpu};
 use crate::providers::words;
@@ -68,7 +68,8 @@ fn boot_script(keys: &[&str], env: &BTreeMap<String, String>, on_start: Option<&
     let all_keys = base64(&format!("{}\n", keys.join("\n")));
     for (user, home) in [("root", "/root"), (USER, "/home/user")] {
         lines.push(format!(
-            "if id -u {user} >/dev/null 2>&1; then install -d -m 700 -o {user} -g {user} {home}/.ssh && echo {all_keys} | base64 -d >> {home}/.ssh/authorized_keys \
+            "if id -u {user} >/dev/null 2>&1; then install -d -m 700 -o {user} -g {user} {home}/.ssh \
+             && echo {all_keys} | base64 -d >> {home}/.ssh/authorized_keys \
              && chmod 600 {home}/.ssh/authorized_keys && chown {user}:{user} {home}/.ssh/authorized_keys; fi"
         ));
     }
@@ -256,7 +257,7 @@ pub fn read_destroy(reply: &Reply) -> Result<DestroyAnswer, Fault> {
         Err(fault) if matches!(fault.kind, ErrorKind::Invalid | ErrorKind::Unavailable) && puts_off(reply.status, &fault.text) => {
             Ok(DestroyAnswer::Refused { until: None, text: words::clean(&fault.text, &[]) })
         }
-        Err(fault) => Err(Fault { certainty: Certainty::MayHaveHappened, ..fault }),
+        Err(fault) => Err(fault),
     }
 }
 

@@ -12,7 +12,8 @@ use crate::domain::offer::{Component, RentalKind};
 use crate::ports::{
     Account, DestroyAnswer, ErrorKind, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts, StageBudgets,
 };
-use crate::providers::http::{Call, Context, Fault, Link};
+use crate::providers::call::{Call, Fault, Reply};
+use crate::providers::http::{Context, Link};
 use crate::providers::{bad_native_id, fingerprint};
 use async_trait::async_trait;
 use reqwest::Method;
@@ -41,8 +42,8 @@ const LANES: [(&str, Duration, u32); 8] = [
     ("start", Duration::from_secs(1), 1),
     ("attach_key", Duration::from_secs(1), 1),
     ("account", Duration::from_secs(1), 1),
-    // Ten a minute; a refresh makes two.
-    ("offers", Duration::from_secs(6), 2),
+    // Ten a minute.
+    ("offers", Duration::from_secs(6), 1),
 ];
 
 /// What it needs.
@@ -78,7 +79,7 @@ impl Vastai {
     async fn search(&self, rental: RentalKind) -> Result<OfferBatch, ProviderError> {
         let call = Call::repeatable("offers", "offers", Method::POST, "/api/v0/bundles/");
         let call = call.with_json(offers::search_body(rental)).with_offers(self.link.tuning());
-        let read = |reply: &crate::providers::http::Reply| match reply.ok() {
+        let read = |reply: &Reply| match reply.ok() {
             true => offers::read(&reply.body, rental, reply.look.answered),
             false => Err(wire::refusal(reply)),
         };

@@ -10,8 +10,8 @@ use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{DiskTerms, Offer, Price, RentalKind, Traffic};
 use crate::domain::time::Time;
 use crate::ports::OfferBatch;
-use crate::providers::http::Fault;
-use crate::providers::lenient::{Body, Object};
+use crate::providers::call::Fault;
+use crate::providers::lenient::{self, Body, Object};
 use crate::providers::place;
 
 /// Rows asked for by one search. As many rows in the answer mean that there may be more.
@@ -74,24 +74,48 @@ pub fn parse_offer_id(text: &str) -> Option<(i64, RentalKind)> {
 /// # Errors
 /// When the body is none of a search.
 pub fn read(body: &[u8], rental: RentalKind, seen_at: Time) -> Result<OfferBatch, Fault> {
+    // The straight way reads the body in one pass; only a body that does not take it is looked at again.
+    let mut reading = Reading::new(rental, seen_at);
+    if lenient::each_row(body, "offers", &mut |row| reading.take(row)) {
+        return Ok(reading.batch());
+    }
     let body = Body::read(body).map_err(|text| Fault::garbled(format!("offers: {text}")))?;
     let object = body.value().object().ok_or_else(|| Fault::garbled("offers: the body is no object"))?;
     let offers = object.get("offers").ok_or_else(|| Fault::garbled("offers: the body has no `offers`"))?;
     let rows = offers.rows().ok_or_else(|| Fault::garbled("offers: `offers` is no array"))?;
-    let mut batch = OfferBatch { truncated: rows.len() >= SEARCH_LIMIT, ..OfferBatch::default() };
-    batch.offers.reserve(rows.len());
-    let provider = ProviderId::new(super::NAME);
-    for row in rows {
-        match row.as_ref().map(|row| (wanted(row, rental), row)) {
-            Some((false, _)) => {}
-            Some((true, row)) => match offer(row, rental, &provider, seen_at) {
-                Some(offer) => batch.offers.push(offer),
-                None => batch.skipped += 1,
-            },
-            None => batch.skipped += 1,
+    let mut reading = Reading::new(rental, seen_at);
+    rows.into_iter().for_each(|row| reading.take(row));
+    Ok(reading.batch())
+}
+
+/// Rows becoming offers.
+struct Reading {
+    rental: RentalKind,
+    seen_at: Time,
+    provider: ProviderId,
+    rows: usize,
+    batch: OfferBatch,
+}
+
+impl Reading {
+    fn new(rental: RentalKind, seen_at: Time) -> Self {
+        Self { rental, seen_at, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() }
+    }
+
+    fn take(&mut self, row: Option<Object<'_>>) {
+        self.rows += 1;
+        if row.as_ref().is_some_and(|row| !wanted(row, self.rental)) {
+            return;
+        }
+        match row.and_then(|row| offer(&row, self.rental, &self.provider, self.seen_at)) {
+            Some(offer) => self.batch.offers.push(offer),
+            None => self.batch.skipped += 1,
         }
     }
-    Ok(batch)
+
+    fn batch(self) -> OfferBatch {
+        OfferBatch { truncated: self.rows >= SEARCH_LIMIT, ..self.batch }
+    }
 }
 
 /// Whether a row satisfies the search that it answers.
@@ -159,16 +183,19 @@ fn storage_rate(row: &Object<'_>) -> Option<Rate> {
     monthly.map(|rate| rate.scaled(1, MONTH_HOURS))
 }
 
-/// What the GPUs cost. A row that tells nothing but a sum is taken at that sum, less the disk that it was asked for.
+/// What the GPUs cost: of an interruptible offer the lowest bid and nothing else, since a bid is what will be paid. An
+/// on-demand row that tells nothing but a sum is taken at that sum, less the disk in it.
 fn gpu_rate(row: &Object<'_>, rental: RentalKind, per_gb: Option<Rate>) -> Option<Rate> {
-    let bid = row.rate("min_bid").filter(|bid| bid.0 > 0 && rental == RentalKind::Interruptible);
+    if rental == RentalKind::Interruptible {
+        return row.rate("min_bid").filter(|bid| bid.0 > 0);
+    }
     let by_sum = || {
         let told = || row.rate("storage_total_cost").or_else(|| row.object("search")?.rate("diskHour"));
         let disk = per_gb.map_or(Rate::ZERO, |per_gb| told().unwrap_or_else(|| per_gb.times(DEFAULT_DISK_GB)));
         let total = row.rate("dph_total").or_else(|| row.object("search")?.rate("totalHour"))?;
         Some(total - disk)
     };
-    bid.or_else(|| row.rate("dph_base")).or_else(by_sum).filter(|rate| rate.0 >= 0)
+    row.rate("dph_base").or_else(by_sum).filter(|rate| rate.0 >= 0)
 }
 
 fn traffic(row: &Object<'_>, name: &str) -> Nanos {
@@ -277,9 +304,11 @@ mod tests {
     fn bids_are_priced_by_the_bid_plus_the_disk() {
         let body = r#"{"offers":[
             {"id":1,"gpu_name":"H100 SXM","num_gpus":2,"gpu_ram":81559,"min_bid":1.2,"dph_base":3.0,"storage_cost":0.36,"is_bid":true},
+            {"id":3,"gpu_name":"H100 SXM","num_gpus":2,"gpu_ram":81559,"dph_base":3.0,"is_bid":true},
             {"id":2,"gpu_name":"H100 SXM","num_gpus":2,"gpu_ram":81559,"min_bid":1.2,"dph_base":3.0,"is_bid":false}]}"#;
-        let offers = batch(body, RentalKind::Interruptible).offers;
-        assert_eq!(offers.len(), 1);
+        let batch = batch(body, RentalKind::Interruptible);
+        let offers = batch.offers;
+        assert_eq!((offers.len(), batch.skipped), (1, 1), "without a lowest bid nobody knows what to pay");
         assert_eq!(offers[0].id.as_str(), "vastai-1-spot");
         assert_eq!(offers[0].price(Some(100)).total(), Rate::parse("1.25").unwrap());
         assert_eq!(offers[0].min_bid, Rate::parse("1.2"));

@@ -8,8 +8,8 @@ use crate::domain::ids::{MachineId, clip};
 use crate::domain::instance::{InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use crate::domain::money::Rate;
 use crate::domain::offer::{Price, RentalKind};
-use crate::ports::{Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched};
-use crate::providers::http::{Fault, Reply};
+use crate::ports::{Account, DestroyAnswer, ErrorKind, LaunchSpec, Launched};
+use crate::providers::call::{Fault, Reply};
 use crate::providers::lenient::{Body, Object, Value};
 use crate::providers::words;
 use serde::Serialize;
@@ -151,7 +151,7 @@ pub fn read_destroy(reply: &Reply) -> Result<DestroyAnswer, Fault> {
         Err(fault) if fault.kind == ErrorKind::Invalid && puts_off(&fault.text) => {
             Ok(DestroyAnswer::Refused { until: None, text: words::clean(&fault.text, &[]) })
         }
-        Err(fault) => Err(Fault { certainty: Certainty::MayHaveHappened, ..fault }),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -289,7 +289,7 @@ fn sighting(row: &Object<'_>, asked: &str) -> Sighting {
     let intents = [word("intended_status"), word("cur_state"), word("next_state")];
     let status = status(&actual, &intents, &message);
     let mut raw = if actual.is_empty() { "no status".to_owned() } else { actual.clone() };
-    if let Some(intent) = intents.iter().find(|intent| !intent.is_empty() && **intent != "running") {
+    if let Some(intent) = intents.iter().find(|intent| !intent.is_empty() && **intent != "running" && **intent != actual) {
         raw = format!("{raw} (meant to be {intent})");
     }
     if !message.trim().is_empty() {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::time::{Look, Time};
+use crate::ports::Certainty;
 use crate::providers::tensordock::offers;
 
 fn reply(status: u16, body: &str) -> Reply {
@@ -12,7 +13,8 @@ fn reply(status: u16, body: &str) -> Reply {
 
 fn spec(dedicated: &str) -> LaunchSpec {
     let body = format!(
-        r#"[{{"id":"loc-1","gpus":[{{"v0Name":"rtxa4000-pcie-16gb","max_count":2,"price_per_hr":0.1,"network_features":{{"dedicated_ip_available":{dedicated}}}}}]}}]"#
+        r#"[{{"id":"loc-1","gpus":[{{"v0Name":"rtxa4000-pcie-16gb","max_count":2,"price_per_hr":0.1,
+        "network_features":{{"dedicated_ip_available":{dedicated}}}}}]}}]"#
     );
     LaunchSpec {
         label: Label { tag: Tag::from_hash([1, 2, 3, 4, 5]), session: SessionId::new(Time::from_millis(5), 9), attempt: 1 },
@@ -163,7 +165,8 @@ fn every_status_word_has_a_meaning_and_others_mean_unknown() {
 
 #[test]
 fn instances_are_read_flat_wrapped_or_by_attributes() {
-    let fields = r#""name":"gs-x","status":"running","ipAddress":"203.0.113.50","rateHourly":0.62,"portForwards":[{"internal_port":22,"external_port":22022},{"internal_port":80,"external_port":0}]"#;
+    let fields = r#""name":"gs-x","status":"running","ipAddress":"203.0.113.50","rateHourly":0.62,
+        "portForwards":[{"internal_port":22,"external_port":22022},{"internal_port":80,"external_port":0}]"#;
     for body in [
         format!(r#"{{"type":"instance","id":"i-1",{fields}}}"#),
         format!(r#"{{"data":{{"id":"i-1",{fields}}}}}"#),
@@ -251,13 +254,15 @@ fn destroys_are_accepted_absent_put_off_or_errors() {
     ] {
         assert!(matches!(read(status, body), Ok(DestroyAnswer::Refused { .. })), "{status} {body}");
     }
-    for (status, body, kind) in [
-        (200, r#"{"error":"Internal error"}"#, ErrorKind::Unavailable),
-        (200, "<html>", ErrorKind::Garbled),
-        (404, "<html>", ErrorKind::NotFound),
-        (500, "", ErrorKind::Unavailable),
+    use Certainty::{DidNotHappen as No, MayHaveHappened as Maybe};
+    for (status, body, kind, certainty) in [
+        (200, r#"{"error":"Internal error"}"#, ErrorKind::Unavailable, Maybe),
+        (200, "<html>", ErrorKind::Garbled, Maybe),
+        (404, "<html>", ErrorKind::NotFound, No),
+        (429, "", ErrorKind::RateLimited, No),
+        (500, "", ErrorKind::Unavailable, Maybe),
     ] {
         let fault = read(status, body).unwrap_err();
-        assert_eq!((fault.kind, fault.certainty), (kind, Certainty::MayHaveHappened), "{status} {body}");
+        assert_eq!((fault.kind, fault.certainty), (kind, certainty), "{status} {body}");
     }
 }
