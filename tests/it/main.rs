@@ -2,8 +2,10 @@
 
 mod config;
 mod port;
-mod provid.rs;
+mod providers;
 mod sessions;
+mod sim;
+mod sim_http;
 mod ssh;
 mod store;
 mod support;
