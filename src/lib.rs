@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod domain;
+pub mod grpc;
 pub mod ports;
 pub mod services;
