@@ -4,6 +4,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod grpc;
 pub mod http;
 pub mod ports;
 pub mod providers;

@@ -2,6 +2,7 @@
 
 mod config;
 mod port;
+mod proto;
 mod providers;
 mod sessions;
 mod sim;
@@ -9,3 +10,4 @@ mod sim_http;
 mod ssh;
 mod store;
 mod support;
+mod wire;

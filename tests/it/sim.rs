@@ -97,7 +97,7 @@ impl Town {
 
     async fn login(&self, sighting: &Sighting, number: u128) -> Result<ProbeReport, ProbeFailureKind> {
         let endpoint = sighting.endpoints.first().cloned().ok_or(ProbeFailureKind::Unreachable)?;
-        let target = ProbeTarget { endpoint, session: session(number), known_host_key: None, ask_gpu: true };
+        let target = ProbeTarget { endpoint, session: session(number), known_host_key: None, ask_gpu: true, allow_private: false };
         self.probe.probe(&target).await.map_err(|failure| failure.kind)
     }
 

@@ -1,0 +1,43 @@
+//! The wire's types and services, generated from `proto/`.
+//!
+//! Only `convert.rs` and the service files know them; everybody else speaks the domain.
+
+use std::fmt;
+
+#[allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+}
+
+pub use generated::google::r#type::Money;
+pub use generated::gpushopper::v1::*;
+
+/// The compiled descriptor set, comments and JSON names included: for server reflection.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+impl fmt::Debug for create_session_request::Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OfferId(id) => f.debug_tuple("OfferId").field(id).finish(),
+            Self::Requirements(wanted) => f.debug_tuple("Requirements").field(wanted).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for CreateSessionRequest {
+    /// Without what may hold secrets: environment and start commands.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateSessionRequest").field("consumer_id", &self.consumer_id).field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CreateSessionResponse {
+    /// Without the private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateSessionResponse")
+            .field("session", &self.session)
+            .field("replayed", &self.replayed)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
