@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod http;
 pub mod ports;
 pub mod providers;
+pub mod server;
 pub mod services;
 pub mod sim;
 pub mod ssh;

@@ -69,6 +69,10 @@ pub type MakeKeyPair = Arc<dyn Fn(&str) -> Result<KeyPair, Error> + Send + Sync>
 pub struct Settings {
     /// No reservation is longer.
     pub hard_max: Duration,
+    /// Machines tried when a request does not say how many.
+    pub default_max_attempts: u8,
+    /// Silence after which a watch is given a bookmark when it does not say.
+    pub bookmark: Duration,
     /// The providers that are enabled, by name.
     pub providers: Vec<ProviderId>,
     /// Checks a consumer's public key and gives it in canonical form, or says what is wrong with it.

@@ -60,7 +60,7 @@ impl pb::session_service_server::SessionService for SessionService {
     }
 
     async fn watch_session(&self, request: Request<pb::WatchSessionRequest>) -> Result<Response<Self::WatchSessionStream>, Status> {
-        let watch = requests::watch(request.get_ref())?;
+        let watch = requests::watch(request.get_ref(), &self.settings)?;
         let messages = self.sessions.watch(&caller(request.metadata(), None), watch).await?;
         let settings = Arc::clone(&self.settings);
         let told = messages.map(move |m| m.map(|m| answers::watched(m, &settings)).map_err(Status::from));

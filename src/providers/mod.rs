@@ -117,6 +117,8 @@ pub struct Entry {
     pub offer_id: fn(&str) -> bool,
     /// What it can be told.
     pub settings: &'static [Setting],
+    /// The vendor call that destroys an instance, as a line to paste: the last way out. Names the key's variable, never the key.
+    pub destroy_line: fn(base_url: &str, native_id: &str) -> String,
     /// What looks wrong in values and yet may be right: one line each, without the values.
     pub warn: fn(&Settings) -> Vec<String>,
     /// Makes it.
@@ -179,6 +181,7 @@ const VASTAI: Entry = Entry {
     name: vastai::NAME,
     title: vastai::TITLE,
     offer_id: vastai::owns,
+    destroy_line: |base, id| format!("curl -X DELETE -H \"Authorization: Bearer $VASTAI_API_KEY\" {base}/api/v0/instances/{id}/"),
     settings: &[
         Setting { key: "api_key", env: "VASTAI_API_KEY", secret: true, required: true, default: None, doc: "API key, 64 hexadecimal characters" },
         Setting {
@@ -207,6 +210,7 @@ const TENSORDOCK: Entry = Entry {
     name: tensordock::NAME,
     title: tensordock::TITLE,
     offer_id: tensordock::owns,
+    destroy_line: |base, id| format!("curl -X DELETE -H \"Authorization: Bearer $TENSORDOCK_API_TOKEN\" {base}/api/v2/instances/{id}"),
     settings: &[
         Setting {
             key: "auth_id",

@@ -30,6 +30,8 @@ const SESSION: &str = "01kaphz700fay8vvr14d2pf2db";
 fn settings() -> Settings {
     Settings {
         hard_max: Duration::from_secs(12 * 3600),
+        default_max_attempts: 8,
+        bookmark: Duration::from_secs(15),
         providers: vec![ProviderId::new("vastai"), ProviderId::new("tensordock")],
         parse_public_key: |text| if text.starts_with("ssh-ed25519 ") { Ok(text.trim().to_owned()) } else { Err("no public key".to_owned()) },
         make_key_pair: Arc::new(|comment| Ok(KeyPair { public_key: format!("ssh-ed25519 AAAA {comment}"), private_key: "made".to_owned().into() })),

@@ -16,7 +16,6 @@ pub const DEFAULT_CONSUMER: &str = "default";
 /// How long a session runs when nobody says.
 const DEFAULT_RESERVATION: Duration = Duration::from_secs(3600);
 const SHORTEST_RESERVATION: Duration = Duration::from_secs(60);
-const DEFAULT_MAX_ATTEMPTS: u32 = 8;
 const MOST_ATTEMPTS: u32 = 20;
 /// Beyond this nobody rents disks; what an offer can rent is checked against the offer.
 const MOST_DISK_GB: u32 = 100_000;
@@ -24,7 +23,6 @@ const LONGEST_IMAGE: usize = 255;
 const LONGEST_ON_START: usize = 16_384;
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-const DEFAULT_BOOKMARK: Duration = Duration::from_secs(15);
 const BOOKMARK_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60);
 const SSH_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(1800);
 const MOST_GROUPS: usize = 8;
@@ -155,7 +153,7 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
     let mut wanted = Request {
         consumer: consumer(&mut fields, request.consumer_id.as_deref()),
         workload: fields.word("workload_type", request.workload_type).unwrap_or(Workload::Ssh),
-        failover: failover(&mut fields, request.failover.as_ref(), &target),
+        failover: failover(&mut fields, request.failover.as_ref(), &target, settings),
         reservation: reservation(&mut fields, request, settings.hard_max, too_long.is_some()),
         storage: fields.word("storage_policy", request.storage_policy).unwrap_or(StoragePolicy::Destroy),
         image: request.docker_image.clone(),
@@ -235,13 +233,13 @@ fn agreed<T: PartialEq + Copy>(fields: &mut Fields, field: &str, here: Option<T>
     here.or(in_filter)
 }
 
-fn failover(fields: &mut Fields, given: Option<&pb::Failover>, target: &Target) -> Failover {
+fn failover(fields: &mut Fields, given: Option<&pb::Failover>, target: &Target, settings: &Settings) -> Failover {
     let default = match target {
         Target::Offer(_) => FailoverScope::None,
         Target::Requirements { .. } => FailoverScope::Any,
     };
     let given = given.cloned().unwrap_or_default();
-    let attempts = fields.whole("failover.max_attempts", given.max_attempts, 1..=MOST_ATTEMPTS).unwrap_or(DEFAULT_MAX_ATTEMPTS);
+    let attempts = fields.whole("failover.max_attempts", given.max_attempts, 1..=MOST_ATTEMPTS).unwrap_or(u32::from(settings.default_max_attempts));
     Failover {
         scope: fields.word("failover.scope", given.scope).unwrap_or(default),
         max_attempts: u8::try_from(attempts).unwrap_or(u8::MAX),
@@ -426,7 +424,7 @@ pub fn wait(request: &pb::WaitSessionRequest) -> Result<(SessionId, Vec<State>, 
 ///
 /// # Errors
 /// `INVALID_FIELD` with every violation.
-pub fn watch(request: &pb::WatchSessionRequest) -> Result<api::WatchRequest, Error> {
+pub fn watch(request: &pb::WatchSessionRequest, settings: &Settings) -> Result<api::WatchRequest, Error> {
     use pb::watch_session_request::Start;
     let mut fields = Fields::default();
     let watch = api::WatchRequest {
@@ -437,7 +435,7 @@ pub fn watch(request: &pb::WatchSessionRequest) -> Result<api::WatchRequest, Err
             Some(Start::FromNow(now)) => from_now(*now),
             Some(Start::ResumeToken(token)) => after(token),
         },
-        bookmark: fields.duration("bookmark_interval", request.bookmark_interval.as_ref(), BOOKMARK_RANGE).unwrap_or(DEFAULT_BOOKMARK),
+        bookmark: fields.duration("bookmark_interval", request.bookmark_interval.as_ref(), BOOKMARK_RANGE).unwrap_or(settings.bookmark),
     };
     fields.done(watch)
 }
@@ -458,7 +456,7 @@ pub fn watch_all(request: &pb::WatchSessionsRequest, settings: &Settings) -> Res
             Some(Start::FromNow(now)) => from_now(*now),
             Some(Start::ResumeToken(token)) => after(token),
         },
-        bookmark: fields.duration("bookmark_interval", request.bookmark_interval.as_ref(), BOOKMARK_RANGE).unwrap_or(DEFAULT_BOOKMARK),
+        bookmark: fields.duration("bookmark_interval", request.bookmark_interval.as_ref(), BOOKMARK_RANGE).unwrap_or(settings.bookmark),
     };
     fields.done(watch)
 }
