@@ -341,6 +341,32 @@ mod tests {
         assert!(text.contains("gpu_ssh_verify_duration_seconds_bucket{provider=\"vastai\",le=\"512\"} 0"));
     }
 
+    /// Names are recorded by literals all over the sources: each must be in the table.
+    #[test]
+    fn no_metric_is_recorded_that_the_table_does_not_know() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut found = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                for kind in ["counter", "gauge", "histogram"] {
+                    for rest in text.split(&format!("{kind}!(")).skip(1) {
+                        if let Some(name) = rest.trim_start().strip_prefix('"').and_then(|r| r.split('"').next()) {
+                            found += 1;
+                            assert!(METRICS.iter().any(|m| m.name == name), "{name} in {}", path.display());
+                        }
+                    }
+                }
+            }
+        }
+        assert!(found > 0);
+    }
+
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 

@@ -160,9 +160,9 @@ pub struct Inventory {
 pub struct Lifecycle {
     /// No session lives longer.
     pub hard_max: Duration,
-    /// How often lists are compared with open sessions.
+    /// How often running machines are looked at, by list.
     pub check_interval: Duration,
-    /// How often accounts are swept when no session is open.
+    /// How often an account's whole list is compared with what should be there.
     pub reconciliation_interval: Duration,
 }
 

@@ -2,7 +2,8 @@
 //! `.env`, the environment, the command line; the later wins.
 //!
 //! [`Sources::gather`] is the only place that reads the process's environment and the working directory. `.env` is
-//! parsed into a map and never written into the process's environment.
+//! parsed into a map and never written into the process's environment. As everywhere with `.env` files, `$NAME` in a
+//! value stands for another variable unless the value is in single quotes.
 
 use super::fault::{Fault, Faults};
 use super::settings::{self, SETTINGS, Setting};
