@@ -1,6 +1,14 @@
 //! Cloud GPU Shopper.
 
+pub mod app;
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod http;
 pub mod ports;
+pub mod providers;
+pub mod services;
 pub mod sim;
+pub mod ssh;
+pub mod store;
+pub mod telemetry;

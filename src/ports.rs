@@ -5,11 +5,13 @@
 //! happened*; everything that guards against double launches and forgotten machines rests on that.
 
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
+pub use crate::domain::instance::DestroyAnswer;
 use crate::domain::instance::{Billed, Sighting, SshEndpoint};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Component, Offer};
+pub use crate::domain::policy::StageBudgets;
 use crate::domain::time::{Look, Time};
-use crate::domain::verify::GpuReport;
+pub use crate::domain::verify::{GpuAnswer, ProbeFailureKind};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,21 +41,6 @@ pub struct ProviderFacts {
     pub preserves_storage: bool,
     /// The image taken when nobody asks for one.
     pub default_image: String,
-}
-
-/// How long each stage of an attempt may last, counted from the last observed progress.
-#[derive(Clone, Copy, Debug)]
-pub struct StageBudgets {
-    /// Accepted → first sign of life.
-    pub first_sign: Duration,
-    /// Image pull or boot, while progress is seen.
-    pub boot: Duration,
-    /// Address known → login.
-    pub login: Duration,
-    /// Login → the GPU's answer.
-    pub gpu: Duration,
-    /// The whole attempt, whatever happens.
-    pub attempt: Duration,
 }
 
 /// Offers as fetched, with what the fetch has to say about itself.
@@ -108,22 +95,6 @@ pub struct Launched {
     pub failed: Option<String>,
 }
 
-/// The answer to a destroy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DestroyAnswer {
-    /// There was something and the vendor took the order. Not proof that it is gone.
-    Accepted,
-    /// The vendor says there is nothing of that id.
-    NotThere,
-    /// Not now: minimum term, still provisioning.
-    Refused {
-        /// Until when, where the vendor says.
-        until: Option<Time>,
-        /// The vendor's words, cleaned and capped.
-        text: String,
-    },
-}
-
 /// A marketplace account: everything we ever ask of one.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
@@ -156,6 +127,40 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Orders an instance to be destroyed.
     async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError>;
+
+    /// How the connection stands; the default is a link that never fails.
+    fn link(&self) -> LinkState {
+        LinkState::default()
+    }
+}
+
+/// How the connection to a provider stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// The circuit breaker.
+    pub breaker: Breaker,
+    /// Failures since the last success.
+    pub consecutive_failures: u32,
+    /// The last failure, cleaned.
+    pub last_error: Option<String>,
+    /// When.
+    pub last_error_at: Option<Time>,
+    /// The last success.
+    pub last_ok_at: Option<Time>,
+    /// No ordinary call before then.
+    pub throttled_until: Option<Time>,
+}
+
+/// A circuit breaker's position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Breaker {
+    /// Calls go out.
+    #[default]
+    Closed,
+    /// Calls are refused at once (destroys and their confirmation excepted).
+    Open,
+    /// One call is let through to see.
+    HalfOpen,
 }
 
 /// Whether what was asked for may have happened.
@@ -234,6 +239,8 @@ pub struct ProbeTarget {
     pub known_host_key: Option<String>,
     /// Whether `nvidia-smi` is asked after the login.
     pub ask_gpu: bool,
+    /// Whether private, loopback and link-local addresses may be contacted.
+    pub allow_private: bool,
 }
 
 /// A login that worked.
@@ -245,17 +252,6 @@ pub struct ProbeReport {
     pub gpu: Option<GpuAnswer>,
 }
 
-/// What came of asking the GPU.
-#[derive(Clone, Debug, PartialEq)]
-pub enum GpuAnswer {
-    /// It answered.
-    Report(GpuReport),
-    /// There is no `nvidia-smi`, or it reports a driver error: the text says which.
-    Broken(String),
-    /// No answer in time, or one that can't be read.
-    Silent(String),
-}
-
 /// Why a login did not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeFailure {
@@ -263,44 +259,6 @@ pub struct ProbeFailure {
     pub kind: ProbeFailureKind,
     /// In words, without secrets.
     pub text: String,
-}
-
-/// Kinds of failed logins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProbeFailureKind {
-    /// Nobody listens there.
-    Refused,
-    /// No answer in time.
-    Timeout,
-    /// The name does not resolve or there is no way to the address.
-    Unreachable,
-    /// The address is private or link-local and may not be contacted.
-    AddressNotAllowed,
-    /// The server is there and takes none of our keys.
-    AuthRejected,
-    /// The server's algorithms don't meet ours.
-    AlgorithmMismatch,
-    /// Another host key than before.
-    HostKeyChanged,
-    /// The connection broke off, or what answered was no SSH server.
-    Broken,
-}
-
-impl ProbeFailureKind {
-    /// The word for reasons and metrics.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Refused => "connection_refused",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::AddressNotAllowed => "address_not_allowed",
-            Self::AuthRejected => "auth_failed",
-            Self::AlgorithmMismatch => "ssh_algorithm_mismatch",
-            Self::HostKeyChanged => "host_key_changed",
-            Self::Broken => "connection_closed",
-        }
-    }
 }
 
 /// Logs in to machines.

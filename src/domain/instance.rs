@@ -113,6 +113,22 @@ impl Billed {
     }
 }
 
+/// The answer to a destroy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DestroyAnswer {
+    /// There was something and the vendor took the order. Not proof that it is gone.
+    Accepted,
+    /// The vendor says there is nothing of that id.
+    NotThere,
+    /// Not now: minimum term, still provisioning.
+    Refused {
+        /// Until when, where the vendor says.
+        until: Option<Time>,
+        /// The vendor's words, cleaned and capped.
+        text: String,
+    },
+}
+
 /// What became of the launch call, as far as we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,7 +183,7 @@ pub struct Settled {
 pub struct Destroying {
     /// Calls made.
     pub tries: u32,
-    /// When the next call is due; `None` = at once.
+    /// When the next call is due; `None` = none is (not wanted, or one is under way).
     pub next_at: Option<Time>,
     /// When the vendor last accepted the destroy or said it is not there.
     pub answered_at: Option<Time>,
@@ -224,6 +240,8 @@ pub struct Instance {
     pub offered: Price,
     /// What it costs, per hour, as far as known.
     pub price: Price,
+    /// Whether the provider has stated the price.
+    pub price_known: bool,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The last look that showed it: what it did.
@@ -232,6 +250,12 @@ pub struct Instance {
     pub absence: Absence,
     /// The destroy.
     pub destroy: Destroying,
+    /// First not-found since it was last seen: it was surely off by then.
+    pub off_by: Option<Time>,
+    /// When the next look by id is due; `None` = none is.
+    pub next_look: Option<Time>,
+    /// When the row was last written for a mere "still there".
+    pub noted_at: Time,
     /// The end of the debt.
     pub settled: Option<Settled>,
     /// Metered time. Stored in a table of its own.

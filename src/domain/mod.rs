@@ -1,11 +1,17 @@
 //! Floor 0: what the service thinks about, and every decision it takes. Pure: no I/O, no clock, no runtime, no
 //! vendor's, wire's or database's words.
 
+pub mod attempt;
+pub mod backoff;
+pub mod event;
 pub mod gpu;
 pub mod ids;
 pub mod instance;
+pub mod lifecycle;
 pub mod meter;
 pub mod money;
 pub mod offer;
+pub mod policy;
+pub mod session;
 pub mod time;
 pub mod verify;

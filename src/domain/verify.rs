@@ -30,6 +30,55 @@ pub struct GpuReport {
     pub cuda: Option<u32>,
 }
 
+/// What came of asking the GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GpuAnswer {
+    /// It answered.
+    Report(GpuReport),
+    /// There is no `nvidia-smi`, or it reports a driver error: the text says which.
+    Broken(String),
+    /// No answer in time, or one that can't be read.
+    Silent(String),
+}
+
+/// Kinds of failed logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeFailureKind {
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// The name does not resolve or there is no way to the address.
+    Unreachable,
+    /// The address is private or link-local and may not be contacted.
+    AddressNotAllowed,
+    /// The server is there and takes none of our keys.
+    AuthRejected,
+    /// The server's algorithms don't meet ours.
+    AlgorithmMismatch,
+    /// Another host key than before.
+    HostKeyChanged,
+    /// The connection broke off, or what answered was no SSH server.
+    Broken,
+}
+
+impl ProbeFailureKind {
+    /// The word for reasons and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "connection_refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::AddressNotAllowed => "address_not_allowed",
+            Self::AuthRejected => "auth_failed",
+            Self::AlgorithmMismatch => "ssh_algorithm_mismatch",
+            Self::HostKeyChanged => "host_key_changed",
+            Self::Broken => "connection_closed",
+        }
+    }
+}
+
 /// What a report contradicts; empty when it contradicts nothing.
 #[must_use]
 pub fn contradictions(report: &GpuReport, offer: &Offer, min_cuda: Option<u32>) -> Vec<String> {

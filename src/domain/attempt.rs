@@ -1,0 +1,142 @@
+//! Failover: which offer is tried next, and why none is.
+
+use crate::domain::ids::{OfferId, ProviderId};
+use crate::domain::money::{Nanos, Rate};
+use crate::domain::offer::{Offer, OfferFilter, OfferOrder};
+use crate::domain::policy::Policy;
+use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
+use crate::domain::time::Time;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// An offer chosen for the next attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The offer.
+    pub offer: Arc<Offer>,
+    /// Disk to rent, GB.
+    pub disk_gb: u32,
+}
+
+/// What is known besides the session when an offer is chosen.
+pub struct Market<'a> {
+    /// The snapshot's offers.
+    pub offers: &'a [Arc<Offer>],
+    /// Single-slot offers that another open session holds.
+    pub claimed: &'a dyn Fn(&OfferId) -> bool,
+    /// Providers where nothing may be launched now.
+    pub closed: &'a dyn Fn(&ProviderId) -> bool,
+}
+
+/// Whether another attempt may follow a failure of this kind; the reason why not, for people.
+///
+/// # Errors
+/// Why there is no further attempt.
+pub fn may_retry(session: &Session, failure: AttemptFailure, policy: &Policy) -> Result<(), String> {
+    let failover = &session.request.failover;
+    if failover.scope == FailoverScope::None {
+        return Err("no failover was asked for".to_owned());
+    }
+    if failure == AttemptFailure::Invalid && matches!(session.request.target, Target::Offer(_)) {
+        return Err("the provider finds the request wrong".to_owned());
+    }
+    let came = session.attempts.iter().filter(|a| a.came_to_be).count();
+    let refused = session.attempts.len() - came;
+    if came >= usize::from(failover.max_attempts) {
+        return Err(format!("{came} machines were tried (failover.max_attempts)"));
+    }
+    if refused >= usize::from(policy.max_refused_offers) || session.attempts.len() >= 99 {
+        return Err(format!("{refused} offers were refused"));
+    }
+    Ok(())
+}
+
+/// Chooses the next offer for a session.
+///
+/// # Errors
+/// Why none of the offers will do, for people.
+pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choice, String> {
+    let first = session.attempts.first().map(|a| &a.offer);
+    let (filter, order) = match (&session.request.target, first) {
+        (Target::Offer(id), None) => return explicit(session, id, market, now),
+        (Target::Offer(_), Some(first)) => (widened(session, first, OfferFilter::default()), OfferOrder::ExpectedCost),
+        (Target::Requirements { filter, order }, None) => ((**filter).clone(), *order),
+        (Target::Requirements { filter, order }, Some(first)) => (widened(session, first, (**filter).clone()), *order),
+    };
+    let disk = session.request.disk_gb.or(filter.disk_gb);
+    let filter = OfferFilter { disk_gb: disk, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
+    let fits = |offer: &&Arc<Offer>| {
+        filter.check(offer).is_ok()
+            && !(market.closed)(&offer.provider)
+            && !(offer.slots == Some(1) && (market.claimed)(&offer.id))
+            && !session.tried_machines().any(|m| *m == offer.machine)
+            && affordable(session, offer.price(disk).total(), now).is_ok()
+    };
+    let best = market.offers.iter().filter(fits).min_by(|a, b| -> Ordering { order.compare(a, b, disk) });
+    match best {
+        Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
+        None => Err(format!("none of {} offers meets the request", market.offers.len())),
+    }
+}
+
+fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> Result<Choice, String> {
+    let offer = market.offers.iter().find(|o| o.id == *id).ok_or_else(|| format!("offer {id} is gone"))?;
+    if (market.closed)(&offer.provider) {
+        return Err(format!("{} takes no launches now", offer.provider));
+    }
+    if offer.slots == Some(1) && (market.claimed)(id) {
+        return Err(format!("offer {id} is taken by another session"));
+    }
+    let disk = session.request.disk_gb;
+    affordable(session, offer.price(disk).total(), now)?;
+    Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) })
+}
+
+fn widened(session: &Session, first: &Offer, filter: OfferFilter) -> OfferFilter {
+    let rental = filter.rental.or(Some(first.rental));
+    let max = |a: Option<u32>, b: u32| Some(a.map_or(b, |a| a.max(b)));
+    match session.request.failover.scope {
+        FailoverScope::None | FailoverScope::Any => OfferFilter { rental, ..filter },
+        FailoverScope::SameMemory => OfferFilter {
+            rental,
+            min_gpu_memory_mib: max(filter.min_gpu_memory_mib, first.gpu_memory_mib),
+            min_gpu_count: max(filter.min_gpu_count, first.gpu_count),
+            ..filter
+        },
+        FailoverScope::SameGpu => OfferFilter {
+            rental,
+            gpu_models: vec![first.gpu.clone()],
+            gpu_count: Some(first.gpu_count),
+            min_gpu_memory_mib: max(filter.min_gpu_memory_mib, first.gpu_memory_mib),
+            ..filter
+        },
+    }
+}
+
+/// Whether a machine at this rate stays within the request's limits.
+///
+/// # Errors
+/// Which limit it breaks.
+pub fn affordable(session: &Session, rate: Rate, now: Time) -> Result<(), String> {
+    let request = &session.request;
+    let later = if session.attempts.is_empty() { None } else { request.failover.max_price };
+    if let Some(most) = [request.max_price, later].into_iter().flatten().min()
+        && rate > most
+    {
+        return Err(format!("{rate} is more than the allowed {most}"));
+    }
+    if let Some(most) = request.max_total_cost {
+        let rest = if session.running_at.is_some() { session.expires_at.since(now) } else { request.reservation };
+        let all = session.cost.high + rate.accrued(i64::try_from(rest.as_millis()).unwrap_or(i64::MAX));
+        if all > most {
+            return Err(format!("the whole would cost {all}, more than max_total_cost {most}"));
+        }
+    }
+    Ok(())
+}
+
+/// What a session may still spend before `max_total_cost`.
+#[must_use]
+pub fn budget_left(session: &Session) -> Option<Nanos> {
+    session.request.max_total_cost.map(|most| most - session.cost.cost)
+}

@@ -1,0 +1,150 @@
+//! Events: what happened to a session, in commit order, with the whole session after each change.
+
+use crate::domain::ids::SessionId;
+use crate::domain::meter::Amount;
+use crate::domain::session::{EndReason, Session, Stage, State};
+use crate::domain::time::Time;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What kind of thing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// The session was accepted.
+    Created,
+    /// Its state changed.
+    StateChanged,
+    /// Its stage changed within the state.
+    StageChanged,
+    /// An attempt failed; another one may follow.
+    AttemptEnded,
+    /// Its expiry was moved by its user, or re-based at the first RUNNING.
+    Extended,
+    /// It expires soon.
+    Expiring,
+    /// The provider's price changed.
+    PriceChanged,
+    /// A condition changed.
+    ConditionChanged,
+    /// Labels or other settings were changed.
+    Updated,
+    /// A machine that appeared after the end is being destroyed.
+    LatecomerDestroyed,
+    /// The cost changed after the end.
+    CostAmended,
+}
+
+impl EventType {
+    /// Every type.
+    pub const ALL: [Self; 11] = [
+        Self::Created,
+        Self::StateChanged,
+        Self::StageChanged,
+        Self::AttemptEnded,
+        Self::Extended,
+        Self::Expiring,
+        Self::PriceChanged,
+        Self::ConditionChanged,
+        Self::Updated,
+        Self::LatecomerDestroyed,
+        Self::CostAmended,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::StateChanged => "state_changed",
+            Self::StageChanged => "stage_changed",
+            Self::AttemptEnded => "attempt_ended",
+            Self::Extended => "extended",
+            Self::Expiring => "expiring",
+            Self::PriceChanged => "price_changed",
+            Self::ConditionChanged => "condition_changed",
+            Self::Updated => "updated",
+            Self::LatecomerDestroyed => "latecomer_destroyed",
+            Self::CostAmended => "cost_amended",
+        }
+    }
+}
+
+/// Who caused an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The service by its rules.
+    Service,
+    /// A caller, by name.
+    User(String),
+    /// An operator, by name.
+    Operator(String),
+    /// The provider.
+    Provider,
+}
+
+impl Actor {
+    /// `service`, `user:alice`, `operator:ops`, `provider`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Service => "service".to_owned(),
+            Self::User(name) => format!("user:{name}"),
+            Self::Operator(name) => format!("operator:{name}"),
+            Self::Provider => "provider".to_owned(),
+        }
+    }
+}
+
+/// One event, as committed and told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Store-wide, gap-free, in commit order.
+    pub revision: i64,
+    /// 1…n within the session, over all types.
+    pub sequence: i64,
+    /// The session.
+    pub session_id: SessionId,
+    /// What happened.
+    pub kind: EventType,
+    /// State before.
+    pub from_state: State,
+    /// State after.
+    pub to_state: State,
+    /// Stage after.
+    pub stage: Stage,
+    /// Why it ends, from STOPPING on.
+    pub end_reason: Option<EndReason>,
+    /// Who caused it.
+    pub actor: Actor,
+    /// When.
+    pub at: Time,
+    /// What happened, for people.
+    pub message: String,
+    /// Cost so far.
+    pub cost: Amount,
+    /// The session before this change, as far as filters look at it (consumer, provider, state, labels); `None` at the first event.
+    pub before: Option<Matchable>,
+    /// The whole session after the change.
+    pub session: Arc<Session>,
+}
+
+/// What watch filters look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matchable {
+    /// Provider of the current attempt.
+    pub provider: Option<String>,
+    /// State.
+    pub state: State,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+impl Matchable {
+    /// Of a session as it is.
+    #[must_use]
+    pub fn of(session: &Session) -> Self {
+        Self { provider: session.provider().map(ToString::to_string), state: session.state, labels: session.labels.clone() }
+    }
+}

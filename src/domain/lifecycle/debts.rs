@@ -1,0 +1,337 @@
+//! Debts: recording what is learnt about machines, driving destroys until their absence is proven, and the verdicts of
+//! absence. Runs in whichever state the session is, final ones included.
+//!
+//! Gone = two not-founds by id, apart, after the destroy was answered. Never came to be = several complete lists,
+//! spaced, after the provider's visibility window. A list that is not complete never gets here.
+
+use super::{Action, Input, LookBy, Work, metering, want_gone};
+use crate::domain::backoff;
+use crate::domain::event::{Actor, EventType};
+use crate::domain::ids::ProviderId;
+use crate::domain::instance::{Absence, Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, Sighting};
+use crate::domain::time::{Look, Time};
+use std::time::Duration;
+
+/// A mere "still there" is written at most this often; a crash then costs a little of the lower bound, never truth.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
+
+impl Work<'_> {
+    /// Puts what an input says about a machine into its row.
+    pub(super) fn record(&mut self, input: &Input) {
+        match input {
+            Input::Resumed => self.rows_resumed(),
+            Input::Launched { attempt, native_id, call, .. } => self.row_launched(*attempt, native_id, *call),
+            Input::LaunchRefused { attempt, .. } => {
+                if let Some(at) = self.row(*attempt) {
+                    self.rows[at].launch = Launch::Refused;
+                    self.settle(at, Evidence::LaunchRefused);
+                }
+            }
+            Input::LaunchUnknown { attempt, call, .. } => {
+                if let Some(at) = self.row(*attempt) {
+                    let row = &mut self.rows[at];
+                    row.launch = Launch::Unknown;
+                    row.launched = Some(*call);
+                    row.uncertain_since = Some(call.answered);
+                    self.durable = true;
+                }
+            }
+            Input::Seen { attempt, sighting, look } => {
+                if let Some(at) = self.row(*attempt) {
+                    if sighting.status == InstanceStatus::Gone {
+                        self.row_missing(at, *look, LookBy::Id);
+                    } else {
+                        self.row_seen(at, sighting, *look);
+                    }
+                }
+            }
+            Input::Missing { attempt, look, by } => {
+                if let Some(at) = self.row(*attempt) {
+                    self.row_missing(at, *look, *by);
+                }
+            }
+            Input::LookFailed { attempt, .. } => {
+                let wait = self.policy().look_interval * 2;
+                if let Some(at) = self.row(*attempt)
+                    && self.rows[at].open()
+                {
+                    self.rows[at].next_look = Some(self.now + wait);
+                }
+            }
+            Input::DestroyAnswered { attempt, answer, call, retry_at } => {
+                if let Some(at) = self.row(*attempt) {
+                    self.row_destroy_answered(at, answer, *call, *retry_at);
+                }
+            }
+            Input::Begin
+            | Input::Chosen(_)
+            | Input::NoOffer(_)
+            | Input::KeysAttached { .. }
+            | Input::Started { .. }
+            | Input::Probed { .. }
+            | Input::ProbeFailed { .. }
+            | Input::Asked { .. }
+            | Input::Tick => {}
+        }
+    }
+
+    /// After a restart nothing is under way: what was intended may have happened, what was due is due again.
+    fn rows_resumed(&mut self) {
+        let now = self.now;
+        for row in self.rows.iter_mut().filter(|r| r.open()) {
+            if row.launch == Launch::Intended {
+                row.launch = Launch::Unknown;
+                // The call was over at the latest when the process died, which was before now.
+                row.uncertain_since = Some(now);
+                row.launched.get_or_insert(Look { sent: row.intended_at, answered: now });
+                self.durable = true;
+            }
+            row.absence = Absence::default();
+            if row.native_id.is_some() {
+                row.next_look = Some(now);
+                if row.desired == Desired::Gone && row.destroy.answered_at.is_none() {
+                    row.destroy.next_at = Some(now);
+                    row.next_look = None;
+                }
+            }
+        }
+    }
+
+    fn row_launched(&mut self, attempt: u8, native_id: &str, call: Look) {
+        let Some(at) = self.row(attempt) else { return };
+        let now = self.now;
+        self.came_to_be(attempt);
+        let row = &mut self.rows[at];
+        row.native_id = Some(native_id.to_owned());
+        row.launch = Launch::Accepted;
+        row.launched = Some(call);
+        row.settled = None;
+        metering::begun(row, call);
+        if row.desired == Desired::Gone {
+            row.destroy.next_at = Some(now);
+        } else {
+            row.next_look = Some(now);
+        }
+        self.durable = true;
+    }
+
+    fn came_to_be(&mut self, attempt: u8) {
+        if let Some(a) = self.s.attempts.iter_mut().find(|a| a.number == attempt) {
+            a.came_to_be = true;
+        }
+    }
+
+    fn row_seen(&mut self, at: usize, sighting: &Sighting, look: Look) {
+        let now = self.now;
+        let row = &self.rows[at];
+        let other = row.native_id.as_ref().is_some_and(|id| *id != sighting.native_id);
+        let stale = row.settled.is_some_and(|s| look.sent <= s.at)
+            || row.destroy.not_found_at.is_some_and(|gone| look.sent <= gone)
+            || row.seen.as_ref().is_some_and(|seen| look.answered < seen.look.sent);
+        if other || stale {
+            return;
+        }
+        if row.native_id.is_none() || row.settled.is_some() {
+            self.came_to_be(self.rows[at].label.attempt);
+        }
+        let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
+        let look_wait = self.policy().gone_spacing;
+        let row = &mut self.rows[at];
+        if row.settled.take().is_some() {
+            // A latecomer: it was proven gone or never to have been, and here it is.
+            row.desired = Desired::Gone;
+            row.destroy.answered_at = None;
+            row.destroy.next_at = Some(now);
+            metering::reopened(row);
+            self.durable = true;
+        }
+        if row.native_id.is_none() {
+            row.native_id = Some(sighting.native_id.clone());
+            let call = row.launched.unwrap_or(Look { sent: row.intended_at, answered: look.answered });
+            metering::begun(row, Look { sent: call.sent, answered: look.answered });
+            if row.desired == Desired::Gone {
+                row.destroy.next_at = Some(now);
+            }
+            self.durable = true;
+        }
+        if row.launch != Launch::Accepted {
+            row.launch = Launch::Accepted;
+            self.durable = true;
+        }
+        row.absence = Absence::default();
+        row.off_by = None;
+        row.destroy.not_found = 0;
+        row.destroy.not_found_at = None;
+        if let Some(price) = sighting.price {
+            let first = !row.price_known;
+            row.price_known = true;
+            if metering::priced(row, price, first, look) {
+                self.durable = true;
+            }
+        }
+        metering::observed(row, sighting.status, look);
+        let changed = row.seen.as_ref().is_none_or(|s| s.status != sighting.status);
+        if changed || look.answered.since(row.noted_at) >= NOTE_EVERY {
+            row.noted_at = look.answered;
+            self.durable = true;
+        }
+        row.seen = Some(Seen { look, status: sighting.status, raw: sighting.raw_status.clone() });
+        if row.desired == Desired::Gone && row.destroy.answered_at.is_some() {
+            // The vendor took the order and the machine is still there: look again, and order again.
+            row.next_look.get_or_insert(now + look_wait);
+            row.destroy.next_at.get_or_insert(now + slow);
+        }
+    }
+
+    fn row_missing(&mut self, at: usize, look: Look, by: LookBy) {
+        let (quorum, spacing, gone_spacing) = (self.policy().absence_quorum, self.policy().absence_spacing, self.policy().gone_spacing);
+        let window = self.window(&self.rows[at].provider.clone());
+        let now = self.now;
+        let row = &mut self.rows[at];
+        if !row.open() || row.seen.as_ref().is_some_and(|seen| look.sent < seen.look.answered) {
+            return;
+        }
+        let Some(over) = row.uncertain_since.or(row.launched.map(|l| l.answered)) else { return };
+        let visible_from = if row.seen.is_some() && by == LookBy::Id { over } else { over + window };
+        row.off_by.get_or_insert(look.answered);
+        match by {
+            LookBy::List => {
+                let spaced = row.absence.last_list.is_none_or(|last| look.sent >= last + spacing);
+                if look.sent >= visible_from && spaced && row.absence.lists < quorum {
+                    row.absence.lists += 1;
+                    row.absence.last_list = Some(look.answered);
+                    row.absence.since.get_or_insert(look.answered);
+                    if row.absence.lists >= quorum && row.native_id.is_some() && row.desired == Desired::Present {
+                        row.next_look = Some(now);
+                    }
+                }
+            }
+            LookBy::Id if row.desired == Desired::Gone => {
+                let Some(answered) = row.destroy.answered_at else { return };
+                if look.sent < visible_from {
+                    row.next_look = Some(visible_from);
+                } else if look.sent >= answered && row.destroy.not_found_at.is_none_or(|last| look.sent >= last + gone_spacing) {
+                    row.destroy.not_found += 1;
+                    row.destroy.not_found_at = Some(look.answered);
+                    row.destroy.next_at = None;
+                    row.next_look = Some(look.answered + gone_spacing);
+                    self.durable = true;
+                    if self.rows[at].destroy.not_found >= 2 {
+                        self.settle(at, Evidence::NotFoundTwice);
+                    }
+                } else {
+                    row.next_look = Some(row.destroy.not_found_at.unwrap_or(now) + gone_spacing);
+                }
+            }
+            LookBy::Id => {
+                if row.absence.lists >= quorum {
+                    row.absence.by_id = true;
+                }
+            }
+        }
+    }
+
+    fn row_destroy_answered(&mut self, at: usize, answer: &Result<DestroyAnswer, String>, call: Look, retry_at: Time) {
+        let now = self.now;
+        let row = &mut self.rows[at];
+        row.destroy.tries = row.destroy.tries.saturating_add(1);
+        row.destroy.next_at = None;
+        match answer {
+            Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
+                if *taken == DestroyAnswer::Accepted {
+                    metering::existed(row, call.sent);
+                }
+                row.destroy.answered_at.get_or_insert(call.answered);
+                row.destroy.refused_until = None;
+                row.destroy.last_error = None;
+                row.next_look = Some(now);
+            }
+            Ok(DestroyAnswer::Refused { until, text }) => {
+                row.destroy.refused_until = *until;
+                row.destroy.last_error = Some(text.clone());
+                row.destroy.next_at = Some(until.map_or(retry_at, |u| u.max(now)).min(retry_at.max(now)));
+            }
+            Err(text) => {
+                row.destroy.last_error = Some(text.clone());
+                row.destroy.next_at = Some(retry_at);
+            }
+        }
+        self.durable = true;
+    }
+
+    /// Pushes what is due for open debts, and settles what the evidence settles.
+    pub(super) fn drive_debts(&mut self) {
+        let quorum = self.policy().absence_quorum;
+        for at in 0..self.rows.len() {
+            let row = &self.rows[at];
+            if !row.open() {
+                continue;
+            }
+            if row.desired == Desired::Gone && row.native_id.is_none() && row.launch == Launch::Unknown && row.absence.lists >= quorum {
+                self.settle(at, Evidence::NeverAppeared);
+                continue;
+            }
+            let (now, attempt) = (self.now, self.rows[at].label.attempt);
+            let row = &mut self.rows[at];
+            if row.native_id.is_none() {
+                continue;
+            }
+            if row.desired == Desired::Gone && row.destroy.next_at.is_some_and(|due| due <= now) {
+                row.destroy.next_at = None;
+                self.actions.push(Action::Destroy(attempt));
+            } else if row.next_look.is_some_and(|due| due <= now) {
+                row.next_look = None;
+                self.actions.push(Action::Look(attempt));
+            }
+        }
+    }
+
+    /// Whether enough looks have not shown a launch of unknown outcome, or a machine that should be there.
+    pub(super) fn proven_absent(&self, row: &Instance) -> bool {
+        row.absence.lists >= self.policy().absence_quorum && (row.native_id.is_none() || row.absence.by_id)
+    }
+
+    /// Closes a debt on evidence.
+    pub(super) fn settle(&mut self, at: usize, evidence: Evidence) {
+        let now = self.now;
+        let row = &mut self.rows[at];
+        if row.settled.is_none() {
+            row.settled = Some(Settled { at: now, evidence });
+            row.desired = Desired::Gone;
+            row.destroy.next_at = None;
+            row.next_look = None;
+            let off_by = row.off_by.unwrap_or(now);
+            metering::ended(row, off_by);
+            self.durable = true;
+        }
+    }
+
+    /// Marks the current attempt's machine as to be destroyed.
+    pub(super) fn abandon(&mut self, attempt: u8) {
+        let now = self.now;
+        if let Some(at) = self.row(attempt)
+            && self.rows[at].open()
+        {
+            want_gone(&mut self.rows[at], now);
+            self.durable = true;
+        }
+    }
+
+    /// A machine of an ended session turned up; `record` has already reopened its debt.
+    pub(super) fn latecomer(&mut self, attempt: u8) {
+        let Some(at) = self.row(attempt) else { return };
+        if self.rows[at].open() && self.s.cost_final {
+            self.s.cost_final = false;
+            self.tell(EventType::LatecomerDestroyed, Actor::Service, "a machine appeared after the end; it is being destroyed".to_owned());
+        }
+    }
+
+    /// A look by id failed: the provider, not the machine, is in doubt.
+    pub(super) fn look_failed(&mut self, _attempt: u8, text: &str) {
+        text.clone_into(&mut self.s.status_message);
+    }
+
+    fn window(&self, provider: &ProviderId) -> Duration {
+        self.terms(provider).map_or(Duration::from_secs(180), |t| t.visibility_window)
+    }
+}

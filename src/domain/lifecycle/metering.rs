@@ -1,0 +1,115 @@
+//! Segments from looks: which component's meter ran from when to when, with what we can know of the boundaries.
+
+use crate::domain::instance::{Billed, Instance, InstanceStatus, PriceSeen};
+use crate::domain::meter::Segment;
+use crate::domain::money::Rate;
+use crate::domain::offer::{Component, Price};
+use crate::domain::time::{Look, Time};
+
+/// The accepted create: what bills from then on begins.
+pub(super) fn begun(row: &mut Instance, call: Look) {
+    for (component, billed) in row.billing.clone() {
+        if matches!(billed, Billed::WhileExisting | Billed::WhileOnline) {
+            open(row, component, call.sent, call.answered);
+        }
+    }
+}
+
+/// It was seen doing something.
+pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look) {
+    let before = row.seen.as_ref().map(|s| s.look.sent).or(row.launched.map(|l| l.sent)).unwrap_or(row.intended_at);
+    for (component, billed) in row.billing.clone() {
+        match (billed.runs(status), running(row, component)) {
+            (Some(true), Some(at)) => {
+                let segment = &mut row.segments[at];
+                segment.to = segment.to.max(look.sent);
+            }
+            (Some(true), None) => open(row, component, before, look.answered),
+            (Some(false), Some(at)) => {
+                let segment = &mut row.segments[at];
+                segment.to_high = Some(look.answered.max(segment.to));
+            }
+            (Some(false) | None, None) | (None, Some(_)) => {}
+        }
+    }
+}
+
+/// The vendor took a destroy: the machine existed when it was asked.
+pub(super) fn existed(row: &mut Instance, at: Time) {
+    for (component, billed) in row.billing.clone() {
+        if billed == Billed::WhileExisting
+            && let Some(index) = running(row, component)
+        {
+            let segment = &mut row.segments[index];
+            segment.to = segment.to.max(at);
+        }
+    }
+}
+
+/// The debt is settled: every meter stood by `off_by`.
+pub(super) fn ended(row: &mut Instance, off_by: Time) {
+    for segment in row.segments.iter_mut().filter(|s| s.to_high.is_none()) {
+        segment.to_high = Some(off_by.max(segment.to));
+    }
+}
+
+/// A latecomer came back: the last boundaries are open again.
+pub(super) fn reopened(row: &mut Instance) {
+    for component in Component::ALL {
+        if let Some(last) = row.segments.iter_mut().rev().find(|s| s.component == component) {
+            last.to_high = None;
+        }
+    }
+}
+
+/// Takes over the price that the provider states; true when it differs from the one known so far.
+///
+/// The first stated price counts from the beginning; a later change begins a new segment.
+pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: Look) -> bool {
+    let price = match stated {
+        PriceSeen::Parts(price) => price,
+        PriceSeen::Total(total) if row.price.total() == total => row.price,
+        PriceSeen::Total(total) => row.price.with_total(total),
+    };
+    if price == row.price {
+        return false;
+    }
+    let old = std::mem::replace(&mut row.price, price);
+    for component in Component::ALL {
+        if old.of(component) == price.of(component) {
+            continue;
+        }
+        if first {
+            row.segments.iter_mut().filter(|s| s.component == component).for_each(|s| s.rate = price.of(component));
+        } else if let Some(at) = running(row, component) {
+            let segment = &mut row.segments[at];
+            let since = segment.to;
+            segment.to_high = Some(look.answered.max(segment.to));
+            open(row, component, since, look.answered);
+        }
+    }
+    true
+}
+
+fn running(row: &Instance, component: Component) -> Option<usize> {
+    row.segments.iter().rposition(|s| s.component == component && s.to_high.is_none())
+}
+
+fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
+    let rate: Rate = row.price.of(component);
+    let priced = |p: &Price| p.of(component) == Rate::ZERO;
+    if priced(&row.price) && priced(&row.offered) {
+        return;
+    }
+    row.segments.push(Segment {
+        session: row.label.session,
+        attempt: row.label.attempt,
+        ordinal: u32::try_from(row.segments.len()).unwrap_or(u32::MAX),
+        component,
+        rate,
+        from_low: from_low.min(from),
+        from,
+        to: from,
+        to_high: None,
+    });
+}

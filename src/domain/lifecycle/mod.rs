@@ -1,0 +1,668 @@
+//! THE machine: a pure function from a session, its debts and one input to what they become, what is told and what
+//! is to be done.
+//!
+//! [`step`] is called by the lifecycle actor alone. Outer `match` on the state, inner on the input, no wildcard in
+//! either: a new state or input does not compile until every pair was thought about. It never launches twice: the only
+//! [`Action::Launch`] is issued with a freshly written attempt; an unknown outcome leads to looking.
+//!
+//! * `provisioning`: from the chosen offer to RUNNING, or to the next attempt.
+//! * `running`: what can happen to a machine in use.
+//! * `debts`: destroys, confirmations and verdicts of absence, in whichever state.
+//! * `metering`: segments from looks.
+
+mod debts;
+mod metering;
+mod provisioning;
+mod running;
+
+use crate::domain::attempt::Choice;
+use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::ids::ProviderId;
+use crate::domain::instance::{Desired, DestroyAnswer, Instance, Launch, Sighting, SshEndpoint};
+use crate::domain::meter::{Amount, Window};
+use crate::domain::policy::{Policy, Rules, Terms};
+use crate::domain::session::{AttemptFailure, Condition, ConditionType, EndReason, Session, Stage, State, Truth};
+use crate::domain::time::{Look, Time};
+use crate::domain::verify::{GpuAnswer, ProbeFailureKind};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// By which question an instance was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookBy {
+    /// A complete list of the account.
+    List,
+    /// Its id.
+    Id,
+}
+
+/// What a caller asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Move the expiry by so much (and the reservation with it), or to a point in time.
+    Extend {
+        /// Later by this much.
+        by: Option<Duration>,
+        /// Exactly then.
+        to: Option<Time>,
+        /// An operator's override of the hard limit.
+        override_hard_max: bool,
+    },
+    /// Set the labels.
+    Update(BTreeMap<String, String>),
+    /// End it, for this reason.
+    End(EndReason),
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The session is durable: begin.
+    Begin,
+    /// The server has restarted and found the session.
+    Resumed,
+    /// An offer was chosen for the next attempt.
+    Chosen(Choice),
+    /// There is no offer for the next attempt.
+    NoOffer(String),
+    /// The vendor created something.
+    Launched {
+        /// Which attempt.
+        attempt: u8,
+        /// The vendor's id.
+        native_id: String,
+        /// The call.
+        call: Look,
+        /// The vendor reported a failure with it.
+        failed: Option<String>,
+    },
+    /// The vendor certainly refused.
+    LaunchRefused {
+        /// Which attempt.
+        attempt: u8,
+        /// How.
+        failure: AttemptFailure,
+        /// In its words.
+        text: String,
+    },
+    /// Nobody knows what became of the launch.
+    LaunchUnknown {
+        /// Which attempt.
+        attempt: u8,
+        /// Why.
+        text: String,
+        /// The call, until we stopped waiting.
+        call: Look,
+    },
+    /// Keys were attached, or not.
+    KeysAttached {
+        /// Which attempt.
+        attempt: u8,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// The start call was answered.
+    Started {
+        /// Which attempt.
+        attempt: u8,
+        /// Why it failed.
+        result: Result<(), String>,
+    },
+    /// An instance was seen.
+    Seen {
+        /// Which attempt.
+        attempt: u8,
+        /// As what.
+        sighting: Box<Sighting>,
+        /// When.
+        look: Look,
+    },
+    /// An instance was not to be seen.
+    Missing {
+        /// Which attempt.
+        attempt: u8,
+        /// When.
+        look: Look,
+        /// Where it was looked for.
+        by: LookBy,
+    },
+    /// A look by id failed: that says nothing about the instance.
+    LookFailed {
+        /// Which attempt.
+        attempt: u8,
+        /// Why.
+        text: String,
+    },
+    /// A login worked.
+    Probed {
+        /// Which attempt.
+        attempt: u8,
+        /// Where.
+        endpoint: SshEndpoint,
+        /// The host key.
+        host_key: String,
+        /// What the GPU said, if asked.
+        gpu: Option<GpuAnswer>,
+    },
+    /// A login did not work.
+    ProbeFailed {
+        /// Which attempt.
+        attempt: u8,
+        /// Where.
+        endpoint: SshEndpoint,
+        /// How.
+        kind: ProbeFailureKind,
+        /// In words.
+        text: String,
+    },
+    /// A destroy call was answered.
+    DestroyAnswered {
+        /// Which attempt.
+        attempt: u8,
+        /// How, or why it failed.
+        answer: Result<DestroyAnswer, String>,
+        /// The call.
+        call: Look,
+        /// When the next try is due if this one did not do it (jittered by the caller).
+        retry_at: Time,
+    },
+    /// A caller asks.
+    Asked {
+        /// What.
+        ask: Ask,
+        /// Who.
+        actor: Actor,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done outside, each named by its attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// Choose an offer; answered by `Chosen` or `NoOffer` in the same breath.
+    Choose,
+    /// Launch the attempt's instance. Issued exactly once per attempt.
+    Launch(u8),
+    /// Attach both keys.
+    AttachKeys(u8),
+    /// Start a stopped newborn.
+    Start(u8),
+    /// Look by id.
+    Look(u8),
+    /// Log in; ask the GPU if told to.
+    Probe {
+        /// Which attempt.
+        attempt: u8,
+        /// Index of the endpoint among those sighted.
+        endpoint: usize,
+        /// Ask for `nvidia-smi`.
+        ask_gpu: bool,
+    },
+    /// Destroy.
+    Destroy(u8),
+}
+
+/// An event before it has its revision.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What happened.
+    pub kind: EventType,
+    /// State before.
+    pub from_state: State,
+    /// As filters saw it before; `None` at the first event.
+    pub before: Option<Matchable>,
+    /// Who caused it.
+    pub actor: Actor,
+    /// For people.
+    pub message: String,
+    /// The session after it, its sequence counted.
+    pub session: Session,
+}
+
+/// What a step comes to.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The session after it.
+    pub session: Session,
+    /// Its instances after it.
+    pub instances: Vec<Instance>,
+    /// What is told, in order.
+    pub events: Vec<Draft>,
+    /// What is to be done, after the commit.
+    pub actions: Vec<Action>,
+    /// Whether anything must be written.
+    pub durable: bool,
+}
+
+/// Why a caller's wish is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The session has ended or is ending.
+    #[error("the session is {state}: it can no longer be changed")]
+    Ended {
+        /// Its state.
+        state: State,
+    },
+    /// Beyond the hard limit.
+    #[error("the session would run until {wanted}, beyond its hard limit {limit}")]
+    HardMax {
+        /// The expiry that was asked for.
+        wanted: Time,
+        /// The latest possible one.
+        limit: Time,
+    },
+    /// Not in the future.
+    #[error("{wanted} is not in the future")]
+    NotLater {
+        /// The expiry that was asked for.
+        wanted: Time,
+    },
+    /// More than the session may cost.
+    #[error("{0}")]
+    CostLimit(String),
+}
+
+/// The machine. See the module's header.
+///
+/// # Errors
+/// Only for [`Input::Asked`]: why the wish is refused; nothing has changed then.
+pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rules, now: Time) -> Result<Step, Refusal> {
+    let mut work = Work { s: session.clone(), rows: instances.to_vec(), events: Vec::new(), actions: Vec::new(), durable: false, rules, now };
+    work.dispatch(input)?;
+    work.deadlines();
+    work.drive_debts();
+    work.conclude();
+    let mut whole = Amount::default();
+    for row in &work.rows {
+        let part: Amount = row.segments.iter().map(|seg| seg.amount(Window::ALWAYS, now)).sum();
+        whole += part;
+        if let Some(attempt) = work.s.attempts.iter_mut().find(|a| a.number == row.label.attempt) {
+            attempt.cost = part.cost;
+        }
+    }
+    work.s.cost = whole;
+    if work.durable {
+        work.s.version += 1;
+    }
+    // The last event of a step shows the session as the step leaves it; earlier ones what was true in between.
+    let (cost, version) = (work.s.cost, work.s.version);
+    for draft in &mut work.events {
+        draft.session.cost = cost;
+        draft.session.version = version;
+    }
+    Ok(Step { session: work.s, instances: work.rows, events: work.events, actions: work.actions, durable: work.durable })
+}
+
+/// When the machine wants to be called with [`Input::Tick`] next; `None` when only an outcome can change anything.
+#[must_use]
+pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -> Option<Time> {
+    let mut due: Vec<Time> = Vec::new();
+    if !session.state.is_final() && session.state != State::Stopping {
+        due.push(session.expires_at.min(session.hard_max_at));
+        if session.state == State::Running {
+            if !session.expiring_told {
+                due.push(session.expires_at - rules.policy.expiring_before);
+            }
+            due.extend(running::cost_limit_at(session, instances));
+            due.extend(session.pace.offline_since.map(|since| since + rules.policy.offline_limit));
+        }
+        due.extend(session.pace.next_probe);
+    }
+    if session.state == State::Provisioning {
+        due.extend(session.pace.next_attach);
+        due.extend(provisioning::stage_deadline(session, instances, rules));
+    }
+    for row in instances.iter().filter(|r| r.open()) {
+        due.extend(row.next_look);
+        if row.desired == Desired::Gone {
+            due.extend(row.destroy.next_at);
+        }
+    }
+    due.into_iter().min()
+}
+
+/// When the budget of the present stage runs out, while an attempt is under way.
+#[must_use]
+pub fn stage_deadline(session: &Session, instances: &[Instance], rules: &Rules) -> Option<Time> {
+    provisioning::stage_deadline(session, instances, rules)
+}
+
+/// A step in the making.
+struct Work<'a> {
+    s: Session,
+    rows: Vec<Instance>,
+    events: Vec<Draft>,
+    actions: Vec<Action>,
+    durable: bool,
+    rules: &'a Rules,
+    now: Time,
+}
+
+impl Work<'_> {
+    fn dispatch(&mut self, input: Input) -> Result<(), Refusal> {
+        // What concerns a machine rather than the session is recorded first, whatever the state.
+        self.record(&input);
+        match self.s.state {
+            State::Pending => match input {
+                Input::Begin | Input::Resumed => self.actions.push(Action::Choose),
+                Input::Chosen(choice) => self.begin_attempt(choice),
+                Input::NoOffer(why) => self.end(EndReason::NoCapacity, Actor::Service, format!("No offers available: {why}")),
+                Input::Asked { ask, actor } => return self.asked(ask, actor),
+                Input::Tick
+                | Input::Launched { .. }
+                | Input::LaunchRefused { .. }
+                | Input::LaunchUnknown { .. }
+                | Input::KeysAttached { .. }
+                | Input::Started { .. }
+                | Input::Seen { .. }
+                | Input::Missing { .. }
+                | Input::LookFailed { .. }
+                | Input::Probed { .. }
+                | Input::ProbeFailed { .. }
+                | Input::DestroyAnswered { .. } => {}
+            },
+            State::Provisioning => match input {
+                Input::Resumed => self.resume_provisioning(),
+                Input::Chosen(choice) => self.begin_attempt(choice),
+                Input::NoOffer(why) => self.no_further_offer(&why),
+                Input::Launched { attempt, failed, .. } => self.launched(attempt, failed),
+                Input::LaunchRefused { attempt, failure, text } => self.fail_attempt(attempt, failure, text),
+                Input::LaunchUnknown { attempt, text, .. } => self.launch_unknown(attempt, &text),
+                Input::KeysAttached { attempt, result } => self.keys_attached(attempt, result),
+                Input::Started { attempt, result } => self.started(attempt, result),
+                Input::Seen { attempt, sighting, look } => self.seen_provisioning(attempt, &sighting, look),
+                Input::Missing { attempt, .. } => self.missing_provisioning(attempt),
+                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
+                Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
+                Input::Asked { ask, actor } => return self.asked(ask, actor),
+                Input::Begin | Input::DestroyAnswered { .. } | Input::Tick => {}
+            },
+            State::Running => match input {
+                Input::Resumed => self.resume_running(),
+                Input::Seen { attempt, sighting, look } => self.seen_running(attempt, &sighting, look),
+                Input::Missing { attempt, .. } => self.missing_running(attempt),
+                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
+                Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
+                Input::Asked { ask, actor } => return self.asked(ask, actor),
+                Input::Begin
+                | Input::Chosen(_)
+                | Input::NoOffer(_)
+                | Input::Launched { .. }
+                | Input::LaunchRefused { .. }
+                | Input::LaunchUnknown { .. }
+                | Input::KeysAttached { .. }
+                | Input::Started { .. }
+                | Input::DestroyAnswered { .. }
+                | Input::Tick => {}
+            },
+            State::Stopping => match input {
+                Input::Asked { ask, actor } => return self.asked(ask, actor),
+                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::Resumed
+                | Input::Begin
+                | Input::Chosen(_)
+                | Input::NoOffer(_)
+                | Input::Launched { .. }
+                | Input::LaunchRefused { .. }
+                | Input::LaunchUnknown { .. }
+                | Input::KeysAttached { .. }
+                | Input::Started { .. }
+                | Input::Seen { .. }
+                | Input::Missing { .. }
+                | Input::Probed { .. }
+                | Input::ProbeFailed { .. }
+                | Input::DestroyAnswered { .. }
+                | Input::Tick => {}
+            },
+            State::Stopped | State::Failed => match input {
+                Input::Asked { ask, actor } => return self.asked(ask, actor),
+                Input::Seen { attempt, .. } => self.latecomer(attempt),
+                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::Resumed
+                | Input::Begin
+                | Input::Chosen(_)
+                | Input::NoOffer(_)
+                | Input::Launched { .. }
+                | Input::LaunchRefused { .. }
+                | Input::LaunchUnknown { .. }
+                | Input::KeysAttached { .. }
+                | Input::Started { .. }
+                | Input::Missing { .. }
+                | Input::Probed { .. }
+                | Input::ProbeFailed { .. }
+                | Input::DestroyAnswered { .. }
+                | Input::Tick => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// What a caller asks for, in any state.
+    fn asked(&mut self, ask: Ask, actor: Actor) -> Result<(), Refusal> {
+        let ended = self.s.state.is_final() || self.s.state == State::Stopping;
+        match ask {
+            Ask::End(reason) => {
+                if !ended {
+                    self.end(reason, actor, String::new());
+                }
+                Ok(())
+            }
+            Ask::Update(labels) => {
+                if self.s.labels != labels {
+                    let before = Matchable::of(&self.s);
+                    self.s.labels = labels;
+                    self.tell_after(EventType::Updated, actor, "labels changed".to_owned(), Some(before));
+                }
+                Ok(())
+            }
+            Ask::Extend { by, to, override_hard_max } => {
+                if ended {
+                    return Err(Refusal::Ended { state: self.s.state });
+                }
+                let wanted = to.unwrap_or(self.s.expires_at + by.unwrap_or_default());
+                if wanted <= self.now {
+                    return Err(Refusal::NotLater { wanted });
+                }
+                if wanted > self.s.hard_max_at {
+                    if !override_hard_max {
+                        return Err(Refusal::HardMax { wanted, limit: self.s.hard_max_at });
+                    }
+                    self.s.hard_max_at = wanted;
+                }
+                let old = std::mem::replace(&mut self.s.expires_at, wanted);
+                if let Err(why) = crate::domain::attempt::affordable(&self.s, self.s.price.total(), self.now) {
+                    return Err(Refusal::CostLimit(why));
+                }
+                let reservation = self.s.request.reservation;
+                self.s.request.reservation =
+                    if wanted >= old { reservation + wanted.since(old) } else { reservation.saturating_sub(old.since(wanted)) };
+                self.s.expiring_told = false;
+                self.tell(EventType::Extended, actor, format!("expires at {wanted} instead of {old}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Limits that hold in every open state.
+    fn deadlines(&mut self) {
+        if self.s.state.is_final() || self.s.state == State::Stopping {
+            return;
+        }
+        if self.now >= self.s.hard_max_at {
+            self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
+        } else if self.now >= self.s.expires_at {
+            self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
+        } else if self.s.state == State::Provisioning {
+            self.provisioning_deadlines();
+        } else if self.s.state == State::Running {
+            self.running_deadlines();
+        }
+    }
+
+    /// Every ending of every open state passes here.
+    fn end(&mut self, reason: EndReason, actor: Actor, message: String) {
+        let from = self.s.state;
+        let before = Matchable::of(&self.s);
+        self.s.state = State::Stopping;
+        self.s.state_at = self.now;
+        self.s.end_reason = Some(reason);
+        self.s.status_message = if message.is_empty() { ending_words(reason).to_owned() } else { message };
+        if reason.final_state() == State::Failed {
+            self.s.error = Some(self.s.status_message.clone());
+        }
+        let now = self.now;
+        if let Some(attempt) = self.s.attempts.last_mut()
+            && attempt.ended_at.is_none()
+        {
+            attempt.ended_at = Some(now);
+            if from != State::Running {
+                attempt.failure = Some(AttemptFailure::SessionEnded);
+            }
+        }
+        self.s.pace.next_probe = None;
+        self.s.pace.next_attach = None;
+        for row in self.rows.iter_mut().filter(|r| r.open()) {
+            want_gone(row, now);
+        }
+        let open = self.rows.iter().filter(|r| r.open()).count();
+        if open > 0 {
+            self.set_condition(ConditionType::DestroyConfirmed, Truth::False, "pending");
+        }
+        let told = self.s.status_message.clone();
+        self.tell_from(EventType::StateChanged, actor, told, from, Some(before));
+    }
+
+    /// Enters the final state once nothing is owed any more.
+    fn conclude(&mut self) {
+        if self.rows.iter().any(Instance::open) {
+            if self.s.state.is_final() {
+                self.s.cost_final = false;
+            }
+            return;
+        }
+        let Some(reason) = self.s.end_reason else { return };
+        if self.s.state == State::Stopping {
+            let before = Matchable::of(&self.s);
+            self.s.state = reason.final_state();
+            self.s.state_at = self.now;
+            self.s.stopped_at = Some(self.now);
+            self.s.cost_final = true;
+            self.set_condition(ConditionType::DestroyConfirmed, Truth::True, "gone");
+            self.tell_from(EventType::StateChanged, Actor::Service, "every machine is proven gone".to_owned(), State::Stopping, Some(before));
+        } else if self.s.state.is_final() && !self.s.cost_final {
+            self.s.cost_final = true;
+            self.tell(EventType::CostAmended, Actor::Service, "the latecomer is gone; its cost was added".to_owned());
+        }
+    }
+
+    // === small things that all parts use ===
+
+    fn policy(&self) -> &Policy {
+        &self.rules.policy
+    }
+
+    fn terms(&self, provider: &ProviderId) -> Option<&Terms> {
+        self.rules.terms.get(provider)
+    }
+
+    /// The position of an attempt's row.
+    fn row(&self, attempt: u8) -> Option<usize> {
+        self.rows.iter().position(|r| r.label.attempt == attempt)
+    }
+
+    /// Whether this is the attempt under way.
+    fn current(&self, attempt: u8) -> bool {
+        self.s.attempts.last().is_some_and(|a| a.number == attempt && a.failure.is_none())
+    }
+
+    fn tell(&mut self, kind: EventType, actor: Actor, message: String) {
+        let before = Matchable::of(&self.s);
+        self.tell_after(kind, actor, message, Some(before));
+    }
+
+    fn tell_after(&mut self, kind: EventType, actor: Actor, message: String, before: Option<Matchable>) {
+        let from = self.s.state;
+        self.tell_from(kind, actor, message, from, before);
+    }
+
+    fn tell_from(&mut self, kind: EventType, actor: Actor, message: String, from_state: State, before: Option<Matchable>) {
+        self.s.sequence += 1;
+        self.durable = true;
+        self.events.push(Draft { kind, from_state, before, actor, message, session: self.s.clone() });
+    }
+
+    /// Sets a condition; an event tells of a change when the session is RUNNING or ending (before that, stages tell).
+    fn set_condition(&mut self, kind: ConditionType, status: Truth, reason: &str) {
+        let now = self.now;
+        match self.s.conditions.iter_mut().find(|c| c.kind == kind) {
+            Some(c) if c.status == status && c.reason == reason => return,
+            Some(c) => {
+                if c.status != status {
+                    c.since = now;
+                }
+                c.status = status;
+                reason.clone_into(&mut c.reason);
+            }
+            None => self.s.conditions.push(Condition { kind, status, reason: reason.to_owned(), since: now }),
+        }
+        self.durable = true;
+        if self.s.state == State::Running {
+            let word = match status {
+                Truth::True => "true",
+                Truth::False => "false",
+                Truth::Unknown => "unknown",
+            };
+            self.tell(EventType::ConditionChanged, Actor::Service, format!("{kind} is {word}: {reason}"));
+        }
+    }
+
+    fn set_stage(&mut self, stage: Stage, message: &str) {
+        if stage <= self.s.stage {
+            return;
+        }
+        self.s.stage = stage;
+        self.s.stage_at = self.now;
+        if let Some(attempt) = self.s.attempts.last_mut() {
+            attempt.stage = stage;
+        }
+        message.clone_into(&mut self.s.status_message);
+        self.tell(EventType::StageChanged, Actor::Service, message.to_owned());
+    }
+}
+
+/// Marks a debt: from here the machine is to be destroyed, at once where its id is known.
+fn want_gone(row: &mut Instance, now: Time) {
+    if row.desired == Desired::Present {
+        row.desired = Desired::Gone;
+        row.next_look = None;
+        if row.native_id.is_some() {
+            row.destroy.next_at = Some(now);
+        }
+    }
+    if row.launch == Launch::Refused && row.settled.is_none() {
+        row.settled = Some(crate::domain::instance::Settled { at: now, evidence: crate::domain::instance::Evidence::LaunchRefused });
+    }
+}
+
+fn ending_words(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Completed => "its user is done",
+        EndReason::DestroyedByUser => "its user had it destroyed",
+        EndReason::Expired => "the reservation ran out",
+        EndReason::HardMax => "the hard limit of a session's life was reached",
+        EndReason::CostLimit => "max_total_cost was reached",
+        EndReason::Admin => "an operator ended it",
+        EndReason::NoCapacity => "No offers available",
+        EndReason::ProvisionFailed => "no machine became usable",
+        EndReason::VerifyFailed => "no machine was what was asked for",
+        EndReason::PriceChanged => "the provider charged more than it had offered",
+        EndReason::ProviderAuth => "Provider authentication failed",
+        EndReason::ProviderCredit => "the provider account is out of credit",
+        EndReason::Preempted => "a higher bid took the machine",
+        EndReason::HostLost => "the host was lost",
+        EndReason::ProviderTerminated => "the provider stopped the machine",
+    }
+}

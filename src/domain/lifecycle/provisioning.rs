@@ -1,0 +1,474 @@
+//! From the chosen offer to RUNNING, or to the next attempt.
+
+use super::{Action, Work};
+use crate::domain::attempt::{self, Choice};
+use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::ids::Label;
+use crate::domain::instance::{Absence, Desired, Destroying, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
+use crate::domain::policy::Rules;
+use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Truth};
+use crate::domain::time::{Look, Time};
+use crate::domain::verify::{GpuAnswer, ProbeFailureKind, Verify, contradictions};
+use std::time::Duration;
+
+/// Refused logins are repeated after these waits, then the attempt is over.
+const REFUSED_WAITS: [u64; 5] = [5, 10, 20, 20, 20];
+
+/// When the present stage, or the whole attempt, has taken too long.
+pub(super) fn stage_deadline(s: &Session, rows: &[Instance], rules: &Rules) -> Option<Time> {
+    let attempt = s.attempts.last().filter(|a| a.failure.is_none() && s.state == State::Provisioning)?;
+    let row = rows.iter().find(|r| r.label.attempt == attempt.number)?;
+    let budgets = rules.terms.get(&row.provider)?.budgets;
+    let whole = attempt.started_at + budgets.attempt;
+    if row.launch != Launch::Accepted {
+        return Some(whole);
+    }
+    let stage = match s.stage {
+        Stage::Requested => whole,
+        Stage::Accepted | Stage::Scheduled => s.pace.progress_at + budgets.first_sign,
+        Stage::ImagePulling | Stage::Booting => match s.pace.address_at {
+            Some(known) => known + s.request.ssh_timeout.unwrap_or(budgets.login),
+            None => s.pace.progress_at + budgets.boot,
+        },
+        Stage::SshReachable | Stage::GpuVerified => s.stage_at + budgets.gpu,
+    };
+    let restart = s.pace.started_at.map(|at| at + rules.policy.restart_grace);
+    Some([Some(stage), restart].into_iter().flatten().fold(whole, Time::min))
+}
+
+impl Work<'_> {
+    /// The intent: an attempt and its debt, written before anything is launched.
+    pub(super) fn begin_attempt(&mut self, choice: Choice) {
+        let (now, from, before) = (self.now, self.s.state, Matchable::of(&self.s));
+        let number = u8::try_from(self.s.attempts.len() + 1).unwrap_or(u8::MAX);
+        let Choice { offer, disk_gb } = choice;
+        let Some(terms) = self.terms(&offer.provider).cloned() else {
+            return self.end(EndReason::NoCapacity, Actor::Service, format!("{} is not enabled", offer.provider));
+        };
+        let price = offer.price(Some(disk_gb));
+        self.rows.push(Instance {
+            label: Label { tag: self.rules.tag, session: self.s.id, attempt: number },
+            provider: offer.provider.clone(),
+            account: terms.account,
+            offer: offer.id.clone(),
+            machine: offer.machine.clone(),
+            native_id: None,
+            launch: Launch::Intended,
+            desired: Desired::Present,
+            intended_at: now,
+            launched: None,
+            uncertain_since: None,
+            offered: price,
+            price,
+            price_known: false,
+            billing: terms.billing,
+            seen: None,
+            absence: Absence::default(),
+            destroy: Destroying::default(),
+            off_by: None,
+            next_look: None,
+            noted_at: now,
+            settled: None,
+            segments: Vec::new(),
+        });
+        let message = format!("attempt {number}: renting {} ({}× {}) at {}", offer.id, offer.gpu_count, offer.gpu, price.total());
+        self.s.attempts.push(Attempt {
+            number,
+            offer: (*offer).clone(),
+            disk_gb,
+            started_at: now,
+            stage: Stage::Requested,
+            came_to_be: false,
+            failure: None,
+            text: String::new(),
+            ended_at: None,
+            cost: crate::domain::money::Nanos::ZERO,
+        });
+        self.s.price = price;
+        self.s.pace = Pace { progress_at: now, ..Pace::default() };
+        self.s.stage = Stage::Requested;
+        self.s.stage_at = now;
+        self.s.status_message.clone_from(&message);
+        if from == State::Pending {
+            self.s.state = State::Provisioning;
+            self.s.state_at = now;
+            self.tell_from(EventType::StateChanged, Actor::Service, message, from, Some(before));
+        } else {
+            self.tell_from(EventType::StageChanged, Actor::Service, message, from, Some(before));
+        }
+        self.actions.push(Action::Launch(number));
+    }
+
+    pub(super) fn resume_provisioning(&mut self) {
+        let now = self.now;
+        match self.s.attempts.last() {
+            Some(a) if a.failure.is_some() => self.actions.push(Action::Choose),
+            None => self.actions.push(Action::Choose),
+            Some(_) => {
+                if !self.s.pace.endpoints.is_empty() {
+                    self.s.pace.next_probe = Some(now);
+                }
+                if !self.s.pace.keys_attached {
+                    self.s.pace.next_attach = Some(now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn launched(&mut self, number: u8, failed: Option<String>) {
+        if !self.current(number) {
+            return;
+        }
+        if let Some(text) = failed {
+            return self.fail_attempt(number, AttemptFailure::InstanceStopped, text);
+        }
+        self.accepted(number, "the provider accepted; waiting for the machine");
+    }
+
+    /// The vendor's machine exists: the clocks of the stages begin.
+    fn accepted(&mut self, number: u8, message: &str) {
+        let now = self.now;
+        self.s.pace.progress_at = now;
+        let attaches = self.row(number).and_then(|at| self.terms(&self.rows[at].provider)).is_some_and(|t| t.attaches_keys);
+        if attaches {
+            self.s.pace.next_attach = Some(now);
+        } else {
+            self.s.pace.keys_attached = true;
+        }
+        self.set_stage(Stage::Accepted, message);
+        self.actions_due();
+    }
+
+    pub(super) fn launch_unknown(&mut self, number: u8, text: &str) {
+        if self.current(number) {
+            self.s.status_message = format!("the provider's answer to the launch is unknown ({text}); looking for the machine");
+            self.durable = true;
+        }
+    }
+
+    /// Ends the attempt: its machine, if any, is destroyed; the next offer is tried if it may be.
+    pub(super) fn fail_attempt(&mut self, number: u8, failure: AttemptFailure, text: String) {
+        if !self.current(number) || self.s.state != State::Provisioning {
+            return;
+        }
+        let now = self.now;
+        let mut came_to_be = false;
+        if let Some(attempt) = self.s.attempts.last_mut() {
+            attempt.failure = Some(failure);
+            attempt.ended_at = Some(now);
+            attempt.text.clone_from(&text);
+            came_to_be = attempt.came_to_be;
+        }
+        self.abandon(number);
+        self.s.pace = Pace { progress_at: now, ..Pace::default() };
+        self.s.endpoint = None;
+        self.s.ports.clear();
+        self.s.host_key = None;
+        self.s.gpu_report = None;
+        self.s.conditions.retain(|c| !matches!(c.kind, ConditionType::SshReachable | ConditionType::GpuVerified | ConditionType::InstancePresent));
+        let message = format!("attempt {number} failed: {failure}: {text}");
+        self.s.status_message.clone_from(&message);
+        self.tell(EventType::AttemptEnded, Actor::Service, message);
+        match attempt::may_retry(&self.s, failure, self.policy()) {
+            Ok(()) => self.actions.push(Action::Choose),
+            Err(why) => {
+                let reason = failure.end_reason(came_to_be);
+                self.end(reason, Actor::Service, format!("{}: {failure}: {text} ({why})", super::ending_words(reason)));
+            }
+        }
+    }
+
+    pub(super) fn no_further_offer(&mut self, why: &str) {
+        let Some(last) = self.s.attempts.last() else {
+            return self.end(EndReason::NoCapacity, Actor::Service, format!("No offers available: {why}"));
+        };
+        let reason = last.failure.map_or(EndReason::NoCapacity, |f| f.end_reason(last.came_to_be));
+        let message =
+            format!("{}: no further offer ({why}) after {} attempts; the last one: {}", super::ending_words(reason), last.number, last.text);
+        self.end(reason, Actor::Service, message);
+    }
+
+    pub(super) fn seen_provisioning(&mut self, number: u8, sighting: &Sighting, look: Look) {
+        let Some(at) = self.row(number).filter(|_| self.current(number)) else { return };
+        if self.rows[at].seen.as_ref().is_none_or(|s| s.look != look) {
+            return; // stale or somebody else's: `record` did not take it
+        }
+        if self.s.stage == Stage::Requested {
+            self.accepted(number, "the machine was found by its label");
+        }
+        self.s.price = self.rows[at].price;
+        if let Some(text) = self.too_dear(at) {
+            return self.fail_attempt(number, AttemptFailure::PriceChanged, text);
+        }
+        if self.s.pace.progress != sighting.progress {
+            self.s.pace.progress.clone_from(&sighting.progress);
+            self.s.pace.progress_at = self.now;
+        }
+        match sighting.status {
+            InstanceStatus::Scheduled => self.set_stage(Stage::Scheduled, &format!("scheduled: {}", sighting.raw_status)),
+            InstanceStatus::Starting => self.set_stage(Stage::ImagePulling, &format!("starting: {}", sighting.raw_status)),
+            InstanceStatus::Running => self.up(at, sighting),
+            InstanceStatus::Stopped => self.stopped_newborn(number, sighting),
+            InstanceStatus::Failed => self.fail_attempt(number, AttemptFailure::InstanceFailed, sighting.raw_status.clone()),
+            InstanceStatus::Gone => self.fail_attempt(number, AttemptFailure::InstanceVanished, sighting.raw_status.clone()),
+            InstanceStatus::Offline | InstanceStatus::Deleting | InstanceStatus::Unknown => {}
+        }
+    }
+
+    fn up(&mut self, at: usize, sighting: &Sighting) {
+        let now = self.now;
+        self.s.pace.started_at = None;
+        self.set_stage(Stage::Booting, "the machine is up; waiting for its address and SSH");
+        if sighting.endpoints.is_empty() {
+            if self.s.pace.endpoints.is_empty() {
+                let wait = self.policy().look_interval;
+                self.rows[at].next_look.get_or_insert(now + wait);
+            }
+            return;
+        }
+        self.s.ports.clone_from(&sighting.ports);
+        if self.s.pace.endpoints != sighting.endpoints {
+            self.s.pace.endpoints.clone_from(&sighting.endpoints);
+            self.s.pace.endpoint_index = 0;
+            self.s.pace.address_at.get_or_insert(now);
+            self.s.pace.next_probe = Some(now);
+            self.s.endpoint = sighting.endpoints.first().cloned();
+            self.durable = true;
+        }
+    }
+
+    /// Stopped right after create: one start call, some minutes, then the next offer.
+    fn stopped_newborn(&mut self, number: u8, sighting: &Sighting) {
+        match self.s.pace.started_at {
+            None => {
+                self.s.pace.started_at = Some(self.now);
+                self.s.status_message = format!("the provider left it stopped ({}); starting it once", sighting.raw_status);
+                self.durable = true;
+                self.actions.push(Action::Start(number));
+            }
+            Some(since) if self.now >= since + self.policy().restart_grace => {
+                self.fail_attempt(number, AttemptFailure::InstanceStopped, sighting.raw_status.clone());
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn started(&mut self, number: u8, result: Result<(), String>) {
+        if let Err(text) = result
+            && self.current(number)
+        {
+            self.s.status_message = format!("the start call failed: {text}");
+        }
+    }
+
+    pub(super) fn missing_provisioning(&mut self, number: u8) {
+        let Some(at) = self.row(number).filter(|_| self.current(number)) else { return };
+        if !self.proven_absent(&self.rows[at]) {
+            return;
+        }
+        if self.rows[at].native_id.is_none() {
+            self.settle(at, Evidence::NeverAppeared);
+            self.fail_attempt(number, AttemptFailure::NeverAppeared, "several complete lists do not have it".to_owned());
+        } else {
+            self.settle(at, Evidence::Vanished);
+            self.fail_attempt(number, AttemptFailure::InstanceVanished, "the provider does not have it any more".to_owned());
+        }
+    }
+
+    pub(super) fn keys_attached(&mut self, number: u8, result: Result<(), String>) {
+        if !self.current(number) {
+            return;
+        }
+        let now = self.now;
+        match result {
+            Ok(()) => {
+                self.s.pace.keys_attached = true;
+                if !self.s.pace.endpoints.is_empty() && self.s.pace.next_probe.is_none() && self.s.pace.probes == 0 {
+                    self.s.pace.next_probe = Some(now);
+                }
+            }
+            Err(text) => {
+                self.s.status_message = format!("attaching the SSH keys failed, trying again: {text}");
+                self.s.pace.next_attach = Some(now + Duration::from_secs(5));
+            }
+        }
+    }
+
+    pub(super) fn probed(&mut self, number: u8, endpoint: SshEndpoint, host_key: String, gpu: Option<GpuAnswer>) {
+        if !self.current(number) {
+            return;
+        }
+        let now = self.now;
+        self.s.pace.probes = self.s.pace.probes.saturating_add(1);
+        self.s.pace.last_probe_error = None;
+        self.s.endpoint = Some(endpoint);
+        self.s.host_key = Some(host_key);
+        self.set_stage(Stage::SshReachable, "login works");
+        self.set_condition(ConditionType::SshReachable, Truth::True, "login");
+        let Some(offer) = self.s.offer().cloned() else { return };
+        let min_cuda = match &self.s.request.target {
+            crate::domain::session::Target::Requirements { filter, .. } => filter.min_cuda,
+            crate::domain::session::Target::Offer(_) => None,
+        };
+        match gpu {
+            None => {
+                self.set_condition(ConditionType::GpuVerified, Truth::Unknown, "not_asked");
+                self.run("handed over after a login, as asked");
+            }
+            Some(GpuAnswer::Report(report)) => {
+                let wrong = contradictions(&report, &offer, min_cuda);
+                self.s.gpu_report = Some(report);
+                if wrong.is_empty() {
+                    self.set_stage(Stage::GpuVerified, "the GPU is what was asked for");
+                    self.set_condition(ConditionType::GpuVerified, Truth::True, "nvidia_smi");
+                    self.run("verified and handed over");
+                } else {
+                    self.fail_attempt(number, AttemptFailure::GpuMismatch, wrong.join("; "));
+                }
+            }
+            Some(GpuAnswer::Broken(text)) => {
+                self.s.pace.gpu_silent = self.s.request.image.is_some();
+                self.s.pace.last_gpu = Some(text);
+                self.s.pace.next_probe = Some(now + Duration::from_secs(5));
+            }
+            Some(GpuAnswer::Silent(text)) => {
+                self.s.pace.gpu_silent = true;
+                self.s.pace.last_gpu = Some(text);
+                self.s.pace.next_probe = Some(now + Duration::from_secs(5));
+            }
+        }
+    }
+
+    pub(super) fn probe_failed(&mut self, number: u8, endpoint: &SshEndpoint, kind: ProbeFailureKind, text: String) {
+        if !self.current(number) {
+            return;
+        }
+        let now = self.now;
+        let pace = &mut self.s.pace;
+        pace.probes = pace.probes.saturating_add(1);
+        if pace.endpoints.len() > 1 {
+            pace.endpoint_index = (pace.endpoint_index + 1) % pace.endpoints.len();
+        }
+        pace.last_probe_error = Some(format!("{}: {text}", kind.word()));
+        let wait = match kind {
+            ProbeFailureKind::AuthRejected => {
+                pace.refused_since.get_or_insert(now);
+                let tries = usize::from(pace.refused_logins);
+                pace.refused_logins = pace.refused_logins.saturating_add(1);
+                if tries == 2 && !pace.keys_reattached {
+                    pace.keys_reattached = true;
+                    pace.next_attach = Some(now);
+                }
+                match REFUSED_WAITS.get(tries) {
+                    Some(seconds) => Duration::from_secs(*seconds),
+                    None => return self.fail_attempt(number, AttemptFailure::AuthFailed, text),
+                }
+            }
+            ProbeFailureKind::AlgorithmMismatch => return self.fail_attempt(number, AttemptFailure::SshAlgorithmMismatch, text),
+            ProbeFailureKind::Refused if !endpoint.proxied => Duration::from_millis(500),
+            ProbeFailureKind::Refused
+            | ProbeFailureKind::Timeout
+            | ProbeFailureKind::Unreachable
+            | ProbeFailureKind::AddressNotAllowed
+            | ProbeFailureKind::HostKeyChanged
+            | ProbeFailureKind::Broken => {
+                if endpoint.proxied {
+                    Duration::from_secs(5)
+                } else {
+                    self.rules.policy.probe_interval
+                }
+            }
+        };
+        self.s.pace.next_probe = Some(now + wait);
+    }
+
+    /// RUNNING: the reservation counts from here.
+    fn run(&mut self, message: &str) {
+        let (now, from, before) = (self.now, self.s.state, Matchable::of(&self.s));
+        self.s.state = State::Running;
+        self.s.state_at = now;
+        self.s.running_at.get_or_insert(now);
+        message.clone_into(&mut self.s.status_message);
+        self.s.pace.next_probe = None;
+        self.s.pace.next_attach = None;
+        self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
+        let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);
+        if expires != self.s.expires_at {
+            self.s.expires_at = expires;
+            self.tell(EventType::Extended, Actor::Service, format!("the reservation counts from RUNNING: expires at {expires}"));
+        }
+    }
+
+    /// Stage budgets, and what is due.
+    pub(super) fn provisioning_deadlines(&mut self) {
+        let Some(number) = self.s.attempts.last().filter(|a| a.failure.is_none()).map(|a| a.number) else { return };
+        if let Some(deadline) = stage_deadline(&self.s, &self.rows, self.rules)
+            && self.now >= deadline
+        {
+            return self.stage_over(number);
+        }
+        self.actions_due();
+    }
+
+    fn stage_over(&mut self, number: u8) {
+        let attempt_over = self
+            .s
+            .attempt()
+            .and_then(|a| self.terms(&a.offer.provider).map(|t| a.started_at + t.budgets.attempt))
+            .is_some_and(|whole| self.now >= whole);
+        let note = self.s.pace.last_gpu.clone().or_else(|| self.s.pace.last_probe_error.clone()).unwrap_or_default();
+        let stage = self.s.stage;
+        match stage {
+            Stage::SshReachable | Stage::GpuVerified if self.s.pace.gpu_silent && self.s.request.verify == Verify::Gpu => {
+                self.set_condition(ConditionType::GpuVerified, Truth::Unknown, "no_answer");
+                self.run("handed over; the GPU did not answer");
+            }
+            Stage::SshReachable | Stage::GpuVerified => self.fail_attempt(number, AttemptFailure::GpuBroken, note),
+            _ if attempt_over => {
+                self.fail_attempt(number, AttemptFailure::AttemptTimeout, format!("the whole attempt took too long, in stage {stage}; {note}"));
+            }
+            _ if self.s.pace.started_at.is_some() => {
+                self.fail_attempt(number, AttemptFailure::InstanceStopped, "it stayed stopped after a start call".to_owned());
+            }
+            Stage::Requested | Stage::Accepted | Stage::Scheduled | Stage::ImagePulling | Stage::Booting => {
+                self.fail_attempt(number, AttemptFailure::StageTimeout, format!("no progress in stage {stage} within its budget; {note}"));
+            }
+        }
+    }
+
+    /// Attaching and probing, when due and possible.
+    fn actions_due(&mut self) {
+        let Some(number) = self.s.attempts.last().filter(|a| a.failure.is_none()).map(|a| a.number) else { return };
+        let (now, native) = (self.now, self.row(number).is_some_and(|at| self.rows[at].native_id.is_some()));
+        let pace = &mut self.s.pace;
+        if pace.next_attach.is_some_and(|due| due <= now) {
+            // Without an id there is nothing to attach to yet; the first sighting makes it due again.
+            pace.next_attach = None;
+            if native {
+                self.actions.push(Action::AttachKeys(number));
+            }
+        }
+        let pace = &mut self.s.pace;
+        if pace.keys_attached && !pace.endpoints.is_empty() && pace.next_probe.is_some_and(|due| due <= now) {
+            pace.next_probe = None;
+            let endpoint = pace.endpoint_index.min(pace.endpoints.len() - 1);
+            self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: self.s.request.verify != Verify::Ssh });
+        } else if pace.next_probe.is_some_and(|due| due <= now) {
+            // Not possible yet; `keys_attached` or the next sighting makes it due again.
+            pace.next_probe = None;
+        }
+    }
+
+    /// A price above the offered one beyond tolerance: in words.
+    fn too_dear(&self, at: usize) -> Option<String> {
+        let row = &self.rows[at];
+        let (now, then) = (row.price.total(), row.offered.total());
+        (now > self.price_limit(row)).then(|| format!("the machine costs {now}; the offer said {then}"))
+    }
+
+    /// The highest price that still counts as the offered one.
+    pub(super) fn price_limit(&self, row: &Instance) -> crate::domain::money::Rate {
+        let (then, policy) = (row.offered.total(), self.policy());
+        (then + then.scaled(policy.price_tolerance_percent, 100)).max(then + policy.price_slack)
+    }
+}

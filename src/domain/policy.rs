@@ -1,0 +1,107 @@
+//! The settings that decisions depend on, as plain numbers.
+
+use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::instance::Billed;
+use crate::domain::money::Rate;
+use crate::domain::offer::Component;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Settings of the lifecycle. See the README's table for what each means to an operator.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// No session lives longer than this after its creation.
+    pub hard_max: Duration,
+    /// How long before expiry the EXPIRING event comes.
+    pub expiring_before: Duration,
+    /// Complete lists without an instance that make a verdict of absence.
+    pub absence_quorum: u8,
+    /// The least time between two lists that count.
+    pub absence_spacing: Duration,
+    /// The least time between two not-founds by id that prove a destroy.
+    pub gone_spacing: Duration,
+    /// First wait between destroy calls.
+    pub destroy_backoff: Duration,
+    /// Longest wait between destroy calls.
+    pub destroy_backoff_max: Duration,
+    /// Attempts whose launch was refused before we give up.
+    pub max_refused_offers: u8,
+    /// A price above the offered one by more than this share (percent) and [`Policy::price_slack`] is too much.
+    pub price_tolerance_percent: i64,
+    /// Increases below this are never too much.
+    pub price_slack: Rate,
+    /// A stopped newborn gets this long after its start call.
+    pub restart_grace: Duration,
+    /// A machine that is offline and silent this long is lost.
+    pub offline_limit: Duration,
+    /// Time between probes while an address refuses or is silent.
+    pub probe_interval: Duration,
+    /// Time between looks by id while an attempt is under way.
+    pub look_interval: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            hard_max: Duration::from_secs(12 * 3600),
+            expiring_before: Duration::from_secs(15 * 60),
+            absence_quorum: 3,
+            absence_spacing: Duration::from_secs(60),
+            gone_spacing: Duration::from_secs(10),
+            destroy_backoff: Duration::from_secs(5),
+            destroy_backoff_max: Duration::from_secs(300),
+            max_refused_offers: 25,
+            price_tolerance_percent: 5,
+            price_slack: Rate::from_nanos(10_000_000),
+            restart_grace: Duration::from_secs(180),
+            offline_limit: Duration::from_secs(600),
+            probe_interval: Duration::from_secs(2),
+            look_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How long each stage of an attempt may last, counted from the last observed progress.
+#[derive(Clone, Copy, Debug)]
+pub struct StageBudgets {
+    /// Accepted → first sign of life.
+    pub first_sign: Duration,
+    /// Image pull or boot, while progress is seen.
+    pub boot: Duration,
+    /// Address known → login.
+    pub login: Duration,
+    /// Login → the GPU's answer.
+    pub gpu: Duration,
+    /// The whole attempt, whatever happens.
+    pub attempt: Duration,
+}
+
+/// What decisions need to know about a provider.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How long after a launch call a new instance may still be missing from lists.
+    pub visibility_window: Duration,
+    /// Whether keys must be attached by a call of their own after the launch.
+    pub attaches_keys: bool,
+    /// How long a freshly attached key may be refused.
+    pub key_grace: Duration,
+    /// When each component is billed.
+    pub billing: Vec<(Component, Billed)>,
+    /// The stages' budgets.
+    pub budgets: StageBudgets,
+    /// The account is known to be out of credit.
+    pub out_of_credit: bool,
+    /// The identity of the account in use.
+    pub account: String,
+}
+
+/// Everything besides the session that a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// This deployment's tag, for labels.
+    pub tag: Tag,
+    /// Settings.
+    pub policy: Policy,
+    /// By provider.
+    pub terms: BTreeMap<ProviderId, Terms>,
+}

@@ -1,0 +1,584 @@
+//! Sessions: what a consumer asked for and what has become of it, and who may change what (admission).
+//!
+//! The transitions themselves are in `lifecycle.rs`; here are the nouns.
+
+use crate::domain::gpu::GpuModel;
+use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
+use crate::domain::instance::SshEndpoint;
+use crate::domain::meter::Amount;
+use crate::domain::money::{Nanos, Rate};
+use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, RentalKind};
+use crate::domain::time::Time;
+use crate::domain::verify::{GpuReport, Verify};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its word in tables, JSON and on the command line.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The reverse of `word`.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// Where a session stands. STOPPED and FAILED are entered only when every instance is proven gone.
+    State {
+        /// Durable; nothing rented yet.
+        Pending = "pending",
+        /// An attempt is under way.
+        Provisioning = "provisioning",
+        /// Verified and handed over.
+        Running = "running",
+        /// Ending: machines are being destroyed and their absence proven.
+        Stopping = "stopping",
+        /// Ended as its user or the rules wanted.
+        Stopped = "stopped",
+        /// Ended against the user's will.
+        Failed = "failed",
+    }
+}
+
+impl State {
+    /// Whether nothing can change any more but late costs.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+}
+
+words! {
+    /// How far the current attempt has come. Goes back only with a new attempt.
+    Stage {
+        /// Intent written; no answer from the provider yet.
+        Requested = "requested",
+        /// The provider accepted.
+        Accepted = "accepted",
+        /// A machine is assigned.
+        Scheduled = "scheduled",
+        /// The image is being fetched.
+        ImagePulling = "image_pulling",
+        /// Booting, or up without an answer by SSH yet.
+        Booting = "booting",
+        /// Login works.
+        SshReachable = "ssh_reachable",
+        /// The GPU answered as asked.
+        GpuVerified = "gpu_verified",
+    }
+}
+
+words! {
+    /// Why a session ends. Set when it enters STOPPING and never changed after.
+    EndReason {
+        /// Its user was done.
+        Completed = "completed",
+        /// Its user had it destroyed.
+        DestroyedByUser = "destroyed_by_user",
+        /// The reservation ran out.
+        Expired = "expired",
+        /// The hard limit was reached.
+        HardMax = "hard_max",
+        /// `max_total_cost` was reached.
+        CostLimit = "cost_limit",
+        /// An operator ended it.
+        Admin = "admin",
+        /// Nothing (more) to rent.
+        NoCapacity = "no_capacity",
+        /// The last attempt came to be and never became usable.
+        ProvisionFailed = "provision_failed",
+        /// The machine was not what was asked for.
+        VerifyFailed = "verify_failed",
+        /// The provider charged more than it had offered.
+        PriceChanged = "price_changed",
+        /// The provider refuses our credentials.
+        ProviderAuth = "provider_auth",
+        /// The account is out of credit.
+        ProviderCredit = "provider_credit",
+        /// A higher bid took the machine.
+        Preempted = "preempted",
+        /// The host went away.
+        HostLost = "host_lost",
+        /// The provider stopped the machine.
+        ProviderTerminated = "provider_terminated",
+    }
+}
+
+impl EndReason {
+    /// The final state that this reason leads to.
+    #[must_use]
+    pub const fn final_state(self) -> State {
+        match self {
+            Self::Completed | Self::DestroyedByUser | Self::Expired | Self::HardMax | Self::CostLimit | Self::Admin => State::Stopped,
+            Self::NoCapacity
+            | Self::ProvisionFailed
+            | Self::VerifyFailed
+            | Self::PriceChanged
+            | Self::ProviderAuth
+            | Self::ProviderCredit
+            | Self::Preempted
+            | Self::HostLost
+            | Self::ProviderTerminated => State::Failed,
+        }
+    }
+}
+
+words! {
+    /// Why an attempt ended without becoming usable.
+    AttemptFailure {
+        /// The offer was gone or the place had no capacity.
+        OfferGone = "offer_gone",
+        /// The provider limits our calls.
+        RateLimited = "rate_limited",
+        /// The provider refuses our credentials.
+        ProviderAuth = "provider_auth",
+        /// The account is out of credit.
+        ProviderCredit = "provider_credit",
+        /// The provider finds the request wrong.
+        Invalid = "invalid_request",
+        /// The provider was unreachable before the call was sent.
+        ProviderUnavailable = "provider_unavailable",
+        /// The outcome was unknown, and no machine ever appeared.
+        NeverAppeared = "never_appeared",
+        /// It stood still in a stage beyond the stage's budget.
+        StageTimeout = "stage_timeout",
+        /// The whole attempt took too long.
+        AttemptTimeout = "attempt_timeout",
+        /// The vendor stopped it, or it never started.
+        InstanceStopped = "instance_stopped",
+        /// The vendor reports that it failed.
+        InstanceFailed = "instance_failed",
+        /// It vanished.
+        InstanceVanished = "instance_vanished",
+        /// It takes none of our keys.
+        AuthFailed = "auth_failed",
+        /// Its SSH server and ours have no algorithm in common.
+        SshAlgorithmMismatch = "ssh_algorithm_mismatch",
+        /// Not what was offered.
+        GpuMismatch = "gpu_mismatch",
+        /// The GPU or its driver does not work.
+        GpuBroken = "gpu_broken",
+        /// It costs more than offered.
+        PriceChanged = "price_changed",
+        /// The session was ended meanwhile.
+        SessionEnded = "session_ended",
+    }
+}
+
+impl AttemptFailure {
+    /// The session's end reason when no attempt follows this failure. `came_to_be`: a machine existed.
+    #[must_use]
+    pub const fn end_reason(self, came_to_be: bool) -> EndReason {
+        match self {
+            Self::ProviderAuth => EndReason::ProviderAuth,
+            Self::ProviderCredit => EndReason::ProviderCredit,
+            Self::PriceChanged => EndReason::PriceChanged,
+            Self::GpuMismatch | Self::GpuBroken | Self::AuthFailed | Self::SshAlgorithmMismatch => EndReason::VerifyFailed,
+            Self::OfferGone | Self::RateLimited => EndReason::NoCapacity,
+            Self::Invalid
+            | Self::ProviderUnavailable
+            | Self::NeverAppeared
+            | Self::StageTimeout
+            | Self::AttemptTimeout
+            | Self::InstanceStopped
+            | Self::InstanceFailed
+            | Self::InstanceVanished
+            | Self::SessionEnded => {
+                if came_to_be || !matches!(self, Self::NeverAppeared) {
+                    EndReason::ProvisionFailed
+                } else {
+                    EndReason::NoCapacity
+                }
+            }
+        }
+    }
+}
+
+words! {
+    /// What the machine is for.
+    Workload {
+        /// A language model.
+        Llm = "llm",
+        /// A language model served by vLLM.
+        LlmVllm = "llm_vllm",
+        /// A language model served by TGI.
+        LlmTgi = "llm_tgi",
+        /// Training.
+        Training = "training",
+        /// A batch job.
+        Batch = "batch",
+        /// Interactive work.
+        Interactive = "interactive",
+        /// Inference.
+        Inference = "inference",
+        /// A shell.
+        Ssh = "ssh",
+        /// A benchmark.
+        Benchmark = "benchmark",
+    }
+}
+
+words! {
+    /// What happens to the disk at the end.
+    StoragePolicy {
+        /// It goes with the machine.
+        Destroy = "destroy",
+        /// It should outlive the machine, where the provider can (none can today).
+        Preserve = "preserve",
+    }
+}
+
+words! {
+    /// How widely the next attempt may look when one fails.
+    FailoverScope {
+        /// No further attempt.
+        None = "none",
+        /// The same GPU model, count and at least the same memory.
+        SameGpu = "same_gpu",
+        /// At least the same memory and count, any model.
+        SameMemory = "same_memory",
+        /// Anything that meets the request.
+        Any = "any",
+    }
+}
+
+/// When and how to try another offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    /// How widely to look.
+    pub scope: FailoverScope,
+    /// At most this many attempts whose machine came to be, 1…20.
+    pub max_attempts: u8,
+    /// No next offer above this price.
+    pub max_price: Option<Rate>,
+}
+
+/// What to rent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// This offer.
+    Offer(OfferId),
+    /// The best that fits.
+    Requirements {
+        /// What fits.
+        filter: Box<OfferFilter>,
+        /// What is best.
+        order: OfferOrder,
+    },
+}
+
+/// An accepted request, as kept with the session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Who asks.
+    pub consumer: ConsumerId,
+    /// For what work.
+    pub workload: Workload,
+    /// What to rent.
+    pub target: Target,
+    /// How long, from the first RUNNING.
+    pub reservation: Duration,
+    /// The disk's fate.
+    pub storage: StoragePolicy,
+    /// Image; `None` = the provider's default.
+    pub image: Option<String>,
+    /// Disk in GB; `None` = the provider's default.
+    pub disk_gb: Option<u32>,
+    /// Commands to run at start.
+    pub on_start: Option<String>,
+    /// Environment of the machine.
+    pub env: BTreeMap<String, String>,
+    /// The consumer's public key (given, or of the pair made for it), OpenSSH format.
+    pub public_key: String,
+    /// Budget of the login stage.
+    pub ssh_timeout: Option<Duration>,
+    /// What is proven before RUNNING.
+    pub verify: Verify,
+    /// A bid per hour, for interruptible offers; `None` = the lowest that wins.
+    pub bid: Option<Rate>,
+    /// What to do when an attempt fails.
+    pub failover: Failover,
+    /// No attempt above this price per hour.
+    pub max_price: Option<Rate>,
+    /// The session's whole cost may not exceed this.
+    pub max_total_cost: Option<Nanos>,
+    /// Allow a second session on the same single-slot offer.
+    pub allow_same_offer: bool,
+}
+
+/// A tri-state answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody knows.
+    Unknown,
+}
+
+words! {
+    /// What a condition speaks of.
+    ConditionType {
+        /// The machine takes our login.
+        SshReachable = "ssh_reachable",
+        /// The GPUs are what was asked for.
+        GpuVerified = "gpu_verified",
+        /// The price is the offered one, within tolerance.
+        PriceOk = "price_ok",
+        /// The provider answers and shows the machine.
+        ProviderReachable = "provider_reachable",
+        /// The machine is where it should be: on, at the provider.
+        InstancePresent = "instance_present",
+        /// Every machine of this session is proven gone.
+        DestroyConfirmed = "destroy_confirmed",
+    }
+}
+
+/// Something that holds, does not hold or is unknown about a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What it speaks of.
+    pub kind: ConditionType,
+    /// Whether it holds.
+    pub status: Truth,
+    /// Why, in one word.
+    pub reason: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// One offer tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// 1…99.
+    pub number: u8,
+    /// The offer as it was when chosen.
+    pub offer: Offer,
+    /// Disk rented, GB.
+    pub disk_gb: u32,
+    /// When it began.
+    pub started_at: Time,
+    /// How far it came.
+    pub stage: Stage,
+    /// Whether a machine came to be.
+    pub came_to_be: bool,
+    /// Why it failed, once it has.
+    pub failure: Option<AttemptFailure>,
+    /// The provider's or our own words about it.
+    pub text: String,
+    /// When it ended.
+    pub ended_at: Option<Time>,
+    /// What it has cost so far.
+    pub cost: Nanos,
+}
+
+/// Clocks and counters of the current attempt. They pace probes and stage budgets; losing them in a crash costs time only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pace {
+    /// Last observed progress.
+    pub progress_at: Time,
+    /// The progress text last seen.
+    pub progress: Option<String>,
+    /// Since when the address is known.
+    pub address_at: Option<Time>,
+    /// When the next probe is due.
+    pub next_probe: Option<Time>,
+    /// When the next look by id is due.
+    pub next_look: Option<Time>,
+    /// Refused logins on the current endpoint.
+    pub refused_logins: u8,
+    /// When the first login was refused.
+    pub refused_since: Option<Time>,
+    /// The endpoints of the last sighting that had any.
+    pub endpoints: Vec<SshEndpoint>,
+    /// Which endpoint of the sighting is being tried.
+    pub endpoint_index: usize,
+    /// Probes made.
+    pub probes: u32,
+    /// When a stopped newborn was given its one start call.
+    pub started_at: Option<Time>,
+    /// Whether keys have been attached.
+    pub keys_attached: bool,
+    /// Whether they have been attached a second time.
+    pub keys_reattached: bool,
+    /// When attaching is due again.
+    pub next_attach: Option<Time>,
+    /// The last failed probe.
+    pub last_probe_error: Option<String>,
+    /// The GPU gave no answer (or the image is the consumer's own): not held against the machine.
+    pub gpu_silent: bool,
+    /// What came of asking the GPU last.
+    pub last_gpu: Option<String>,
+    /// Offline since.
+    pub offline_since: Option<Time>,
+}
+
+/// A session, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// What was asked for.
+    pub request: Request,
+    /// Free key-value pairs of its user.
+    pub labels: BTreeMap<String, String>,
+    /// Where it stands.
+    pub state: State,
+    /// Since when.
+    pub state_at: Time,
+    /// How far the current attempt is.
+    pub stage: Stage,
+    /// Since when.
+    pub stage_at: Time,
+    /// Why it ends; set with STOPPING.
+    pub end_reason: Option<EndReason>,
+    /// A sentence for people.
+    pub status_message: String,
+    /// The error, from STOPPING on, when it ends against its user's will.
+    pub error: Option<String>,
+    /// Offers tried.
+    pub attempts: Vec<Attempt>,
+    /// What is known about it.
+    pub conditions: Vec<Condition>,
+    /// What it costs per hour now (actual, or offered while unknown).
+    pub price: Price,
+    /// Where to log in, once known.
+    pub endpoint: Option<SshEndpoint>,
+    /// Mapped ports, inside → outside.
+    pub ports: Vec<(u16, u16)>,
+    /// The machine's host key, OpenSSH format, from the first login.
+    pub host_key: Option<String>,
+    /// What its GPU showed.
+    pub gpu_report: Option<GpuReport>,
+    /// When it was created.
+    pub created_at: Time,
+    /// When it ends by itself.
+    pub expires_at: Time,
+    /// Beyond this it never runs.
+    pub hard_max_at: Time,
+    /// First RUNNING.
+    pub running_at: Option<Time>,
+    /// When it became final.
+    pub stopped_at: Option<Time>,
+    /// Whether the EXPIRING event was told for the present expiry.
+    pub expiring_told: bool,
+    /// Cost so far.
+    pub cost: Amount,
+    /// Whether the cost can still change.
+    pub cost_final: bool,
+    /// Store-wide number of its last event.
+    pub revision: i64,
+    /// Number of its events.
+    pub sequence: i64,
+    /// Counts every durable change of the row.
+    pub version: i64,
+    /// Clocks of the current attempt.
+    #[serde(default)]
+    pub pace: Pace,
+}
+
+impl Session {
+    /// A new session in PENDING, before its first event.
+    #[must_use]
+    pub fn new(id: SessionId, request: Request, labels: BTreeMap<String, String>, hard_max: Duration, now: Time) -> Self {
+        Self {
+            id,
+            labels,
+            state: State::Pending,
+            state_at: now,
+            stage: Stage::Requested,
+            stage_at: now,
+            end_reason: None,
+            status_message: "accepted; choosing an offer".to_owned(),
+            error: None,
+            attempts: Vec::new(),
+            conditions: Vec::new(),
+            price: Price::default(),
+            endpoint: None,
+            ports: Vec::new(),
+            host_key: None,
+            gpu_report: None,
+            created_at: now,
+            expires_at: now + request.reservation.min(hard_max),
+            hard_max_at: now + hard_max,
+            running_at: None,
+            stopped_at: None,
+            expiring_told: false,
+            cost: Amount::default(),
+            cost_final: false,
+            revision: 0,
+            sequence: 0,
+            version: 0,
+            pace: Pace::default(),
+            request,
+        }
+    }
+
+    /// The attempt under way or last tried.
+    #[must_use]
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// The offer of the current or last attempt.
+    #[must_use]
+    pub fn offer(&self) -> Option<&Offer> {
+        self.attempt().map(|a| &a.offer)
+    }
+
+    /// The provider of the current or last attempt.
+    #[must_use]
+    pub fn provider(&self) -> Option<&ProviderId> {
+        self.offer().map(|o| &o.provider)
+    }
+
+    /// The GPU model of the current or last attempt.
+    #[must_use]
+    pub fn gpu(&self) -> Option<&GpuModel> {
+        self.offer().map(|o| &o.gpu)
+    }
+
+    /// Machines that were tried.
+    pub fn tried_machines(&self) -> impl Iterator<Item = &MachineId> {
+        self.attempts.iter().map(|a| &a.offer.machine)
+    }
+
+    /// A condition's present value.
+    #[must_use]
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.kind == kind)
+    }
+
+    /// The kind of rental wanted.
+    #[must_use]
+    pub fn rental(&self) -> RentalKind {
+        self.offer().map_or(RentalKind::OnDemand, |o| o.rental)
+    }
+}
