@@ -1,6 +1,7 @@
 //! Cloud GPU Shopper.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

@@ -39,7 +39,7 @@ fn as_json(rows: &[Row]) -> String {
 
 fn as_table(rows: &[Row]) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["SETTING", "VALUE", "FROM", "ENVIRONMENT"]);
     for row in rows {
         table.add_row([row.key, row.value.as_deref().unwrap_or("-"), &row.source, row.env]);
