@@ -14,7 +14,7 @@ pub struct SimArgs {
     /// Decides the catalogue and every throw of the dice
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// What goes wrong: none, gentle (small delays) or field_mix (as in the field)
+    /// What goes wrong: none, gentle (small delays) or field (as in the field)
     #[arg(long, default_value = "gentle", value_name = "PRESET")]
     pub preset: String,
     /// One fault's rate or wait on top, as name=value; may be repeated; `--list-faults` names them

@@ -125,7 +125,7 @@ impl Health {
 }
 
 /// All RPCs: our services, health and reflection (v1 and v1alpha), also for browsers (gRPC-Web). The router has no fallback
-/// of its own: the caller merges it with others and answers what is left with [`status::unknown_service`].
+/// of its own: the caller merges it with others and answers what is left.
 ///
 /// # Errors
 /// When the compiled descriptor sets can't be read, which a test rules out.

@@ -7,7 +7,7 @@
 //!
 //! The key travels in the `Authorization` header only, to the configured host only: redirects elsewhere are not followed.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Look, Time};
 use crate::ports::{Breaker as Position, Chance, ErrorKind, LinkState, ProviderError};
@@ -282,7 +282,7 @@ impl Link {
                 Fault { retry_after: Some(wait), ..Fault::refused(ErrorKind::RateLimited, text) }
             })?;
         }
-        let begun = tokio::time::Instant::now();
+        let begun = Stopwatch::start();
         let outcome = match self.exchange(call).await {
             Ok(mut reply) => {
                 if reply.status == 429 {

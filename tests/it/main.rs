@@ -1,6 +1,7 @@
 //! The integration tests, one binary, one module per area.
 
 mod config;
+mod house;
 mod port;
 mod proto;
 mod providers;
