@@ -101,3 +101,17 @@ async fn a_repeated_create_is_the_same_session() {
     house.until(first.session.id, State::Stopped, 5 * MINUTE).await;
     house.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_up_at_once_is_handed_over_at_once() {
+    let house = House::new(7, Faults::gentle()).await;
+    for provider in ["vastai", "tensordock"] {
+        let id = house.rent(Some(provider)).await.session.id;
+        let running = house.until(id, State::Running, 5 * MINUTE).await;
+        let took = running.running_at.unwrap().since(running.created_at);
+        assert!(took < Duration::from_secs(8), "{provider}: {took:?}");
+        house.command(id, Command::Destroy).await.unwrap();
+        house.until(id, State::Stopped, 5 * MINUTE).await;
+    }
+    house.close().await;
+}

@@ -637,6 +637,7 @@ impl Actor {
         if !self.in_flight.insert((id, action.clone())) {
             return; // its outcome will make it due again
         }
+        tracing::debug!(session_id = %id, ?action, "begun");
         let job = Job { action: action.clone(), session: Arc::new(entry.session.clone()), instance };
         let (tools, policy, done_action) = (self.parts.tools.clone(), self.parts.policy.clone(), action.clone());
         let span = tracing::info_span!("action", session_id = %id, action = ?action);
