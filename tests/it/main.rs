@@ -1,6 +1,7 @@
 //! The integration tests, one binary, one module per area.
 
 mod config;
+mod machine;
 mod port;
 mod proto;
 mod providers;
