@@ -1,5 +1,6 @@
 //! Cloud GPU Shopper.
 
+pub mod cli;
 pub mod clock;
 pub mod domain;
 pub mod grpc;
