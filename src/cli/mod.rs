@@ -1,9 +1,11 @@
-//! Floor 4: the command line. Each command asks the server over gRPC and writes a table or JSON.
+//! Floor 4: the command line. Most commands ask the server over gRPC and write a table or JSON; the others are a server,
+//! or what it is made of.
 //!
-//! Commands take their arguments and a [`Desk`] (where to write, whom to ask), so that tests run them in-process. Nothing
-//! here decides anything about sessions: that is the server's.
+//! Commands that ask take their arguments and a [`Desk`] (where to write, whom to ask), so that tests run them in-process.
+//! Nothing here decides anything about sessions: that is the server's.
 
 pub mod client;
+pub mod config;
 pub mod costs;
 pub mod failure;
 pub mod follow;
@@ -12,7 +14,9 @@ pub mod json;
 pub mod operator;
 pub mod output;
 pub mod provision;
+pub mod serve;
 pub mod sessions;
+pub mod sim;
 pub mod ssh;
 pub mod values;
 pub mod watch;
@@ -58,6 +62,29 @@ pub struct GlobalArgs {
 /// What to do.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
+    /// Ask a server
+    #[command(flatten)]
+    Ask(Box<Ask>),
+    /// Run the server
+    #[command(after_help = "Examples:
+  gpu-shopper serve
+  gpu-shopper serve --port 9090 --database /var/lib/gpu-shopper/gpu-shopper.db --set log.level=debug")]
+    Serve(serve::ServeArgs),
+    /// Run both simulated marketplaces
+    #[command(after_help = "Examples:
+  gpu-shopper sim
+  gpu-shopper sim --preset field_mix --seed 7")]
+    Sim(sim::SimArgs),
+    /// Show the server's settings and where each comes from
+    #[command(after_help = "Examples:
+  gpu-shopper config
+  gpu-shopper config --config gpu-shopper.toml -o json")]
+    Config(config::ConfigArgs),
+}
+
+/// What to ask a server.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Ask {
     /// What can be rented now
     Inventory(inventory::InventoryArgs),
     /// Rent a machine and wait until it is ready
@@ -155,21 +182,25 @@ impl Desk {
 
 /// Runs a command line to its end.
 pub async fn run(cli: Cli) -> ExitCode {
-    let mut desk = Desk::standard(&cli.global);
-    ExitCode::from(perform(cli.command, &mut desk).await)
+    match cli.command {
+        Command::Ask(ask) => ExitCode::from(perform(*ask, &mut Desk::standard(&cli.global)).await),
+        Command::Serve(args) => serve::run(args).await,
+        Command::Sim(args) => sim::run(args).await,
+        Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
+    }
 }
 
-/// Runs a command at a desk, tells there what went wrong, and returns the exit code: one of [`Exit::TABLE`], or that of
+/// Asks at a desk, tells there what went wrong, and returns the exit code: one of [`Exit::TABLE`], or that of
 /// a program run on a session's machine.
-pub async fn perform(command: Command, desk: &mut Desk) -> u8 {
-    let done = match command {
-        Command::Inventory(args) => inventory::run(args, desk).await.map(Exit::code),
-        Command::Provision(args) => provision::run(*args, desk).await.map(Exit::code),
-        Command::Sessions(args) => sessions::run(args, desk).await,
-        Command::Costs(args) => costs::run(args, desk).await.map(Exit::code),
-        Command::Providers => operator::providers(desk).await.map(Exit::code),
-        Command::Debts => operator::debts(desk).await.map(Exit::code),
-        Command::Completions { shell } => completions(shell, desk).map(Exit::code),
+pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
+    let done = match ask {
+        Ask::Inventory(args) => inventory::run(args, desk).await.map(Exit::code),
+        Ask::Provision(args) => provision::run(*args, desk).await.map(Exit::code),
+        Ask::Sessions(args) => sessions::run(args, desk).await,
+        Ask::Costs(args) => costs::run(args, desk).await.map(Exit::code),
+        Ask::Providers => operator::providers(desk).await.map(Exit::code),
+        Ask::Debts => operator::debts(desk).await.map(Exit::code),
+        Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };
     done.unwrap_or_else(|failure| {
         desk.console.failure(&failure);

@@ -60,8 +60,8 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
     let (filter, order) = match (&session.request.target, first) {
         (Target::Offer(id), None) => return explicit(session, id, market, now),
         (Target::Offer(_), Some(first)) => (widened(session, first, OfferFilter::default()), OfferOrder::ExpectedCost),
-        (Target::Requirements { filter, order }, None) => (filter.clone(), *order),
-        (Target::Requirements { filter, order }, Some(first)) => (widened(session, first, filter.clone()), *order),
+        (Target::Requirements { filter, order }, None) => ((**filter).clone(), *order),
+        (Target::Requirements { filter, order }, Some(first)) => (widened(session, first, (**filter).clone()), *order),
     };
     let disk = session.request.disk_gb.or(filter.disk_gb);
     let filter = OfferFilter { disk_gb: disk, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };

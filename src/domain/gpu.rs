@@ -127,6 +127,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("rtx4070s", "RTX 4070 SUPER"),
     ("rtx4070super", "RTX 4070 SUPER"),
     ("rtx4070tis", "RTX 4070 TI SUPER"),
+    ("rtx4070sti", "RTX 4070 TI SUPER"),
     ("rtx4070tisuper", "RTX 4070 TI SUPER"),
     ("rtx4080", "RTX 4080"),
     ("4080", "RTX 4080"),

@@ -285,7 +285,7 @@ pub enum Target {
     /// The best that fits.
     Requirements {
         /// What fits.
-        filter: OfferFilter,
+        filter: Box<OfferFilter>,
         /// What is best.
         order: OfferOrder,
     },

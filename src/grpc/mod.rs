@@ -1,3 +1,204 @@
 //! Floor 3: the gRPC face. Words of the wire; no decisions, no store, no provider.
+//!
+//! * [`pb`]: what is generated from `proto/`.
+//! * [`convert`]: the only place that knows both the wire's and the domain's words.
+//! * [`status`]: the only place that makes a `tonic::Status`.
+//! * [`auth`]: who calls.
+//! * one file per service: convert, call, convert.
 
+pub mod auth;
+pub mod convert;
+mod costs;
+mod inventory;
+mod operator;
 pub mod pb;
+mod sessions;
+pub mod status;
+
+use crate::domain::ids::ProviderId;
+use crate::services::Error;
+use crate::services::costs::Costs;
+use crate::services::inventory::Inventory;
+use crate::services::lifecycle::Handle;
+use crate::services::operator::Operator;
+use crate::services::sessions::Sessions;
+use axum::Router;
+use http::{HeaderName, HeaderValue};
+use secrecy::SecretString;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tonic_web::GrpcWebLayer;
+use tower_http::cors::CorsLayer;
+
+/// No request is larger than this.
+const LARGEST_REQUEST: usize = 1024 * 1024;
+
+/// The services behind the RPCs.
+#[derive(Clone)]
+pub struct Services {
+    /// Offers.
+    pub inventory: Inventory,
+    /// The one writer of sessions.
+    pub lifecycle: Handle,
+    /// The reading side of sessions.
+    pub sessions: Sessions,
+    /// Costs.
+    pub costs: Costs,
+    /// What an operator looks at.
+    pub operator: Operator,
+}
+
+/// A pair of keys that the server makes for a consumer.
+pub struct KeyPair {
+    /// The public half, one OpenSSH line.
+    pub public_key: String,
+    /// The private half, OpenSSH format.
+    pub private_key: SecretString,
+}
+
+/// Makes a pair of keys; the argument is the public half's comment.
+pub type MakeKeyPair = Arc<dyn Fn(&str) -> Result<KeyPair, Error> + Send + Sync>;
+
+/// What conversions need to know of the rest of the house.
+#[derive(Clone)]
+pub struct Settings {
+    /// No reservation is longer.
+    pub hard_max: Duration,
+    /// Machines tried when a request does not say how many.
+    pub default_max_attempts: u8,
+    /// Silence after which a watch is given a bookmark when it does not say.
+    pub bookmark: Duration,
+    /// The providers that are enabled, by name.
+    pub providers: Vec<ProviderId>,
+    /// Checks a consumer's public key and gives it in canonical form, or says what is wrong with it.
+    pub parse_public_key: fn(&str) -> Result<String, String>,
+    /// Makes a pair for a consumer that brings no key.
+    pub make_key_pair: MakeKeyPair,
+    /// The fingerprint of a host key line: `SHA256:…`.
+    pub fingerprint: fn(&str) -> Option<String>,
+    /// The `known_hosts` line for a host, a port and a host key line.
+    pub known_hosts_line: fn(&str, u16, &str) -> String,
+    /// Origins whose browser pages may call by gRPC-Web; empty = none.
+    pub allowed_origins: Vec<HeaderValue>,
+}
+
+/// The names of our services, as in the proto.
+pub const SERVICE_NAMES: [&str; 4] = [
+    pb::inventory_service_server::SERVICE_NAME,
+    pb::session_service_server::SERVICE_NAME,
+    pb::cost_service_server::SERVICE_NAME,
+    pb::operator_service_server::SERVICE_NAME,
+];
+
+/// What `grpc.health.v1` tells: for the server as a whole (`""`) and for each service.
+#[derive(Clone, Debug)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// NOT_SERVING, until [`Health::set`] says otherwise.
+    pub async fn new() -> Self {
+        let health = Self(HealthReporter::new());
+        health.set(false).await;
+        health
+    }
+
+    /// SERVING or NOT_SERVING, for all names.
+    pub async fn set(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in [""].into_iter().chain(SERVICE_NAMES) {
+            self.0.set_service_status(name, status).await;
+        }
+    }
+
+    /// Ends every open `Watch`, so that a shutdown need not wait for them. Say NOT_SERVING before; nothing can be said after.
+    pub async fn close(&self) {
+        let mut reporter = self.0.clone();
+        for name in [""].into_iter().chain(SERVICE_NAMES) {
+            reporter.clear_service_status(name).await;
+        }
+    }
+}
+
+/// All RPCs: our services, health and reflection (v1 and v1alpha), also for browsers (gRPC-Web). The router has no fallback
+/// of its own: the caller merges it with others and answers what is left with [`status::unknown_service`].
+///
+/// # Errors
+/// When the compiled descriptor sets can't be read, which a test rules out.
+pub fn routes(services: Services, settings: Settings, health: &Health) -> Result<Router, tonic_reflection::server::Error> {
+    let cors = cors(settings.allowed_origins.clone());
+    let settings = Arc::new(settings);
+    macro_rules! tuned {
+        ($module:ident :: $server:ident, $service:expr) => {
+            pb::$module::$server::new($service)
+                .max_decoding_message_size(LARGEST_REQUEST)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+        };
+    }
+    let inventory = inventory::InventoryService { inventory: services.inventory, settings: Arc::clone(&settings) };
+    let sessions = sessions::SessionService { lifecycle: services.lifecycle, sessions: services.sessions, settings: Arc::clone(&settings) };
+    let costs = costs::CostService { costs: services.costs, settings };
+    let operator = operator::OperatorService { operator: services.operator };
+    let router = Routes::new(tuned!(inventory_service_server::InventoryServiceServer, inventory))
+        .add_service(tuned!(session_service_server::SessionServiceServer, sessions))
+        .add_service(tuned!(cost_service_server::CostServiceServer, costs))
+        .add_service(tuned!(operator_service_server::OperatorServiceServer, operator))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health.0.clone())))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .into_axum_router()
+        // tonic's own fallback would answer every unknown HTTP path with 200 and grpc-status 12.
+        .reset_fallback();
+    Ok(router.layer(GrpcWebLayer::new()).layer(cors))
+}
+
+/// Our files with comments and JSON names, and those of the error details, which no service names.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Lets the pages of these origins call by gRPC-Web and read the status of their calls.
+fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"].map(HeaderName::from_static);
+    let allowed = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization", "x-request-id"].map(HeaderName::from_static);
+    CorsLayer::new().allow_origin(origins).allow_methods([http::Method::POST]).allow_headers(allowed).expose_headers(exposed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_server::Health as _;
+
+    #[test]
+    fn reflection_serves_what_was_compiled() {
+        assert!(reflection().build_v1().is_ok() && reflection().build_v1alpha().is_ok());
+    }
+
+    #[tokio::test]
+    async fn health_is_not_serving_until_told_and_speaks_for_each_service() {
+        let health = Health::new().await;
+        let told = HealthService::from_health_reporter(health.0.clone());
+        let check = async |service: &str| {
+            let asked = tonic::Request::new(HealthCheckRequest { service: service.to_owned() });
+            told.check(asked).await.map(|answer| answer.into_inner().status())
+        };
+        use tonic_health::pb::health_check_response::ServingStatus as Wire;
+        for name in [""].into_iter().chain(SERVICE_NAMES) {
+            assert_eq!(check(name).await.unwrap(), Wire::NotServing, "{name}");
+        }
+        health.set(true).await;
+        for name in [""].into_iter().chain(SERVICE_NAMES) {
+            assert_eq!(check(name).await.unwrap(), Wire::Serving, "{name}");
+        }
+        assert_eq!(check("no.such.Service").await.unwrap_err().code(), tonic::Code::NotFound);
+    }
+}

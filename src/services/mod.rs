@@ -3,12 +3,26 @@
 //!
 //! * [`lifecycle`]: the one writer of sessions, an actor, and its handle.
 //! * [`provisioner`]: performs one action at a provider or machine, returns one outcome.
+//! * [`lookout`]: one per provider; lists what is there and reports it.
+//! * [`board`]: what has been committed, for readers; [`tokens`]: where a reader stands.
 //! * [`inventory`]: offers in memory, refreshed in the background.
 //! * [`sessions`]: the reading side: get, list, wait, watch, diagnostics.
 //! * [`costs`]: the ledger and its reports.
+//! * [`counters`]: Prometheus, from what was committed.
 //! * [`operator`]: what an operator looks at.
+//! * [`api`], [`error`]: the words that callers use.
 
 pub mod api;
+pub mod board;
+pub mod costs;
+pub mod counters;
 pub mod error;
+pub mod inventory;
+pub mod lifecycle;
+pub mod lookout;
+pub mod operator;
+pub mod provisioner;
+pub mod sessions;
+pub mod tokens;
 
 pub use error::{Code, Error, Violation};

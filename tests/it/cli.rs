@@ -4,7 +4,7 @@ mod server;
 
 use clap::Parser;
 use gpu_shopper::cli::output::{Console, Format};
-use gpu_shopper::cli::{Cli, Desk, Interrupt, perform};
+use gpu_shopper::cli::{Ask, Cli, Command, Desk, Interrupt, perform};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::grpc::pb;
@@ -58,6 +58,13 @@ impl Ran {
     }
 }
 
+fn ask(cli: Cli) -> Ask {
+    match cli.command {
+        Command::Ask(ask) => *ask,
+        other => panic!("{other:?} asks no server"),
+    }
+}
+
 /// Runs a command line against the server. The clock shows 2026-11-23 22:00:00.
 async fn gs(mock: &Mock, line: &[&str]) -> Ran {
     gs_until(mock, line, CancellationToken::new(), None).await
@@ -77,7 +84,7 @@ async fn gs_until(mock: &Mock, line: &[&str], interrupt: CancellationToken, need
         clock: Clock::Simulated { begin: Time::from_sql("2026-11-23 22:00:00").unwrap(), origin },
         interrupt: Interrupt::Token(interrupt),
     };
-    let code = perform(cli.command, &mut desk).await;
+    let code = perform(ask(cli), &mut desk).await;
     Ran { code, out: out.text(), err: err.text() }
 }
 
@@ -697,7 +704,7 @@ async fn a_reader_that_goes_away_is_no_error() {
         interrupt: Interrupt::Token(CancellationToken::new()),
     };
     let cli = Cli::try_parse_from(["gpu-shopper", "inventory"]).unwrap();
-    assert_eq!(perform(cli.command, &mut desk).await, 0);
+    assert_eq!(perform(ask(cli), &mut desk).await, 0);
     assert_eq!(err.text(), "");
 }
 

@@ -1,3 +1,14 @@
-//! Integration tests, one binary: each area is a module.
+//! The integration tests, one binary, one module per area.
 
 mod cli;
+mod config;
+mod port;
+mod proto;
+mod providers;
+mod sessions;
+mod sim;
+mod sim_http;
+mod ssh;
+mod store;
+mod support;
+mod wire;

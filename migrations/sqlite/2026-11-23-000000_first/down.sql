@@ -1,0 +1,9 @@
+DROP VIEW sessions_usd;
+DROP TABLE meta;
+DROP TABLE timelines;
+DROP TABLE requests;
+DROP TABLE events;
+DROP TABLE segments;
+DROP TABLE instances;
+DROP TABLE session_labels;
+DROP TABLE sessions;

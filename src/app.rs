@@ -1,0 +1,227 @@
+//! Wiring: from parts to a running core. The one place where concrete meets abstract.
+//!
+//! [`Core::start`] puts store, providers and probe together and runs the lifecycle actor, one lookout and one inventory
+//! refresh per provider. `serve`, `demo` and the tests all use it; they differ in what they hand in.
+
+use crate::clock::Clock;
+use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::policy::{Policy, Rules, Terms};
+use crate::ports::{Chance, Provider, SshProbe};
+use crate::services::board::Board;
+use crate::services::costs::Costs;
+use crate::services::inventory::{Inventory, OfferIdCheck};
+use crate::services::lifecycle::{self, Handle, Parts, Vault};
+use crate::services::lookout::{Lookout, Outlook, Rhythm};
+use crate::services::operator::{Operator, VendorCall};
+use crate::services::provisioner::Tools;
+use crate::services::sessions::Sessions;
+use crate::services::tokens::Tokens;
+use crate::store::{self, Store};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Everything that a core is made of.
+pub struct CoreParts {
+    /// Disk.
+    pub store: Store,
+    /// This deployment's id; its tag goes into labels.
+    pub deployment_id: String,
+    /// The marketplaces.
+    pub providers: BTreeMap<ProviderId, Arc<dyn Provider>>,
+    /// Logs in to machines.
+    pub probe: Arc<dyn SshProbe>,
+    /// Ids and jitter.
+    pub chance: Arc<dyn Chance>,
+    /// Time.
+    pub clock: Clock,
+    /// Settings of the lifecycle.
+    pub policy: Policy,
+    /// How often to list.
+    pub rhythm: Rhythm,
+    /// How often to fetch offers; `None` = as each provider says.
+    pub refresh: Option<Duration>,
+    /// How long launches and destroys under way are waited for when draining.
+    pub drain: Duration,
+    /// Keeps private keys for a while.
+    pub vault: Vault,
+    /// Providers whose machines may have private addresses.
+    pub private_addresses: Vec<ProviderId>,
+    /// Offer id forms of all providers there are.
+    pub offer_ids: Vec<OfferIdCheck>,
+    /// How each vendor is told to destroy an instance, for the last way out.
+    pub vendor_calls: BTreeMap<ProviderId, (String, VendorCall)>,
+}
+
+/// A running core.
+pub struct Core {
+    /// Offers.
+    pub inventory: Inventory,
+    /// Changes to sessions.
+    pub lifecycle: Handle,
+    /// Reading sessions.
+    pub sessions: Sessions,
+    /// Money.
+    pub costs: Costs,
+    /// For operators.
+    pub operator: Operator,
+    /// What has been committed.
+    pub board: Board,
+    /// What the lookouts know.
+    pub outlook: watch::Receiver<BTreeMap<ProviderId, Outlook>>,
+    /// Cancel it to drain: no new work; streams end; the actor finishes what is under way.
+    pub drain: CancellationToken,
+    /// Names of the enabled providers.
+    pub providers: Vec<ProviderId>,
+    tasks: TaskTracker,
+    actor: tokio::task::JoinHandle<Result<(), store::Error>>,
+}
+
+/// A deployment's tag: from the first 40 bits of the SHA-256 of its id.
+#[must_use]
+pub fn tag_of(deployment_id: &str) -> Tag {
+    let digest = Sha256::digest(deployment_id.as_bytes());
+    let mut first = [0; 5];
+    for (slot, byte) in first.iter_mut().zip(digest.iter()) {
+        *slot = *byte;
+    }
+    Tag::from_hash(first)
+}
+
+/// What decisions need to know of a provider, from its facts.
+#[must_use]
+pub fn terms_of(provider: &dyn Provider) -> Terms {
+    let facts = provider.facts();
+    Terms {
+        visibility_window: facts.visibility_window,
+        attaches_keys: facts.attaches_keys,
+        key_grace: facts.key_grace,
+        billing: facts.billing.clone(),
+        budgets: facts.budgets,
+        out_of_credit: false,
+        account: String::new(),
+    }
+}
+
+impl Core {
+    /// Starts everything on the present runtime.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn start(parts: CoreParts) -> Result<Self, store::Error> {
+        let now = parts.clock.now();
+        parts.store.timeline_open(parts.chance.bits(), now).await?;
+        let tokens = Tokens::new(parts.store.timeline_list().await?);
+        let board = Board::new(parts.store.last_revision().await?);
+        let terms: BTreeMap<ProviderId, Terms> = parts.providers.iter().map(|(id, p)| (id.clone(), terms_of(&**p))).collect();
+        let tag = tag_of(&parts.deployment_id);
+        let tools = Tools {
+            providers: parts.providers.clone(),
+            probe: parts.probe,
+            chance: Arc::clone(&parts.chance),
+            clock: parts.clock.clone(),
+            private_addresses: parts.private_addresses,
+        };
+        let inventory = Inventory::new(parts.providers.clone(), parts.offer_ids, parts.clock.clone());
+        let drain = CancellationToken::new();
+        let (attention, attention_seen) = watch::channel(BTreeMap::new());
+        let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
+        let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone() };
+        let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens.clone(), tools.clone(), rules, drain.clone());
+        let (handle, actor) = lifecycle::lifecycle(
+            Parts {
+                store: parts.store.clone(),
+                board: board.clone(),
+                inventory: inventory.clone(),
+                tools: tools.clone(),
+                policy: parts.policy,
+                terms,
+                tag,
+                tokens,
+                vault: parts.vault,
+                drain: parts.drain,
+                attention,
+            },
+            drain.clone(),
+        );
+        let actor = tokio::spawn(actor);
+        let tasks = TaskTracker::new();
+        for (id, provider) in &parts.providers {
+            let lookout = Lookout {
+                provider: Arc::clone(provider),
+                lifecycle: handle.clone(),
+                rhythm: parts.rhythm,
+                clock: parts.clock.clone(),
+                chance: Arc::clone(&parts.chance),
+                attention: attention_seen.clone(),
+                outlook: outlook.clone(),
+            };
+            tasks.spawn(lookout.run(drain.clone()));
+            let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
+            let (fresh, stop) = (inventory.clone().keep_fresh(id.clone(), every, drain.clone()), drain.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = fresh => {}
+                }
+            });
+        }
+        let costs = Costs::new(parts.store, board.clone(), sessions.clone(), parts.clock);
+        let operator = Operator::new(tools, board.clone(), inventory.clone(), outlook_seen.clone(), parts.vendor_calls);
+        Ok(Self {
+            inventory,
+            lifecycle: handle,
+            sessions,
+            costs,
+            operator,
+            board,
+            outlook: outlook_seen,
+            drain,
+            providers: parts.providers.into_keys().collect(),
+            tasks,
+            actor,
+        })
+    }
+
+    /// Whether every provider has been looked at since the start, well or not.
+    #[must_use]
+    pub fn swept(&self) -> bool {
+        let seen = self.outlook.borrow();
+        self.providers.iter().all(|p| seen.get(p).is_some_and(|o| o.swept))
+    }
+
+    /// Resolves when every provider has been looked at since the start.
+    pub async fn wait_swept(&self) {
+        let mut outlook = self.outlook.clone();
+        let providers = &self.providers;
+        let _ = outlook.wait_for(|seen| providers.iter().all(|p| seen.get(p).is_some_and(|o| o.swept))).await;
+    }
+
+    /// Whether the lifecycle actor runs.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        !self.actor.is_finished()
+    }
+
+    /// Drains and waits for everything to stop. Nothing is destroyed.
+    ///
+    /// # Errors
+    /// The actor's error, when it gave up.
+    pub async fn stop(self) -> Result<(), store::Error> {
+        self.drain.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.actor.await.unwrap_or(Ok(()))
+    }
+
+    /// Stops as a dead process would: at once, wherever everything is.
+    pub fn kill(self) {
+        self.actor.abort();
+        self.drain.cancel();
+    }
+}

@@ -1,0 +1,139 @@
+//! `serve`: the real server.
+
+use crate::config::{Config, Sources};
+use crate::providers;
+use crate::server::{Left, Server};
+use crate::telemetry::{self, Telemetry};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `serve`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Settings that can be given on the command line.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SettingsArgs {
+    /// A settings file (TOML or YAML) instead of gpu-shopper.toml or .yaml in the working directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on [setting: server.host]
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// Port to listen on [setting: server.port]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// Database file [setting: database.path]
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<String>,
+    /// Any other setting, as key=value; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl SettingsArgs {
+    /// What was given, by key.
+    ///
+    /// # Errors
+    /// A `--set` without `=`.
+    pub fn flags(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut flags = BTreeMap::new();
+        for (key, value) in [("server.host", &self.host), ("server.port", &self.port), ("database.path", &self.database)] {
+            if let Some(value) = value {
+                flags.insert(key.to_owned(), value.clone());
+            }
+        }
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').ok_or_else(|| anyhow::anyhow!("--set {pair}: write it as key=value, such as log.level=debug"))?;
+            flags.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(flags)
+    }
+}
+
+/// Runs until SIGTERM or Ctrl-C. Exit code 0 after a drain; 1 when it can't start.
+pub async fn run(args: ServeArgs) -> ExitCode {
+    match serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let sources = Sources::gather(args.settings.flags()?, args.settings.config.as_deref())?;
+    let config = Config::load(&sources)?;
+    config.require_provider()?;
+    let telemetry = install(&config)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::new()?;
+    let server = Server::start(&config, &telemetry, 100).await?;
+    eprintln!("gpu-shopper listens on {}", server.url());
+    signals.wait().await;
+    eprintln!("draining (at most {} s); nothing is destroyed", config.shutdown_drain.as_secs());
+    let url = server.url();
+    let left = server.stop().await;
+    telemetry.shutdown().await;
+    eprint!("{}", farewell(&left, &url));
+    Ok(())
+}
+
+/// Logs, traces and metrics for this process.
+///
+/// # Errors
+/// When they can't be set up.
+pub fn install(config: &Config) -> anyhow::Result<Telemetry> {
+    let names = providers::REGISTER.iter().map(|e| e.name).collect();
+    Ok(Telemetry::install(&telemetry::Settings { log: config.log, otlp_endpoint: config.otlp_endpoint.clone(), providers: names })?)
+}
+
+/// What stays after the server, and what it costs.
+#[must_use]
+pub fn farewell(left: &Left, url: &str) -> String {
+    if left.sessions.is_empty() {
+        return "stopped; no session is open\n".to_owned();
+    }
+    let mut text = format!("stopped; {} sessions stay as they are, together {}:\n", left.sessions.len(), left.rate);
+    for (id, state) in &left.sessions {
+        text.push_str(&format!("  {id}  {state}\n"));
+    }
+    text.push_str("they go on when the server starts again on the same database; to end one:\n");
+    if let Some((id, _)) = left.sessions.first() {
+        text.push_str(&format!("  gpu-shopper --server {url} sessions destroy {id}\n"));
+    }
+    text
+}
+
+/// SIGTERM and Ctrl-C, heard from the moment this is made.
+pub struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    /// Resolves at the next of them.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What is wrong with the settings: all of it at once, each with its key, its value (never a secret), where it came
+//! from and what is allowed.
+
+use std::fmt;
+
+/// One setting that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key, or the file or flag when no key is concerned.
+    pub key: String,
+    /// The value as it was given; `***` for secrets; `None` when there is none or it should not be shown.
+    pub value: Option<String>,
+    /// Where it came from: `environment SERVER_PORT`, `file gpu-shopper.toml`.
+    pub origin: String,
+    /// What is wrong and what is allowed.
+    pub problem: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value:?}")?;
+        }
+        if !self.origin.is_empty() {
+            write!(f, " ({})", self.origin)?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+/// Everything that is wrong; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => f.write_str("1 setting is wrong:")?,
+            n => write!(f, "{n} settings are wrong:")?,
+        }
+        for fault in &self.0 {
+            write!(f, "\n  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}

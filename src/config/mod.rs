@@ -1,0 +1,565 @@
+//! Every setting, checked: from [`Sources`] to a [`Config`] that nothing needs to check again.
+//!
+//! All faults are found before any is reported, nothing binds or opens before a `Config` exists, and a value always
+//! knows where it came from. Loading is a function of its arguments, but for the files that `*_FILE` settings name.
+//! What a setting means for a decision is not decided here (`domain/policy.rs`).
+
+mod fault;
+pub mod settings;
+mod sources;
+
+pub use fault::{Fault, Faults};
+pub use settings::{Kind, SETTINGS, Setting};
+pub use sources::{SettingsFile, Sources};
+
+use crate::domain::policy::Policy;
+use crate::http::browser::is_loopback_name;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use sources::{Layered, Origin};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The settings that the demo takes from the environment and the command line; it takes nothing else.
+pub const DEMO_KEYS: &[&str] = &["server.host", "server.port", "database.path", "log.level", "log.format"];
+
+/// The settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The port.
+    pub server: Server,
+    /// The database file.
+    pub database_path: PathBuf,
+    /// The marketplaces.
+    pub providers: Providers,
+    /// Logs.
+    pub log: Log,
+    /// The configured name of the deployment; `None` = the one kept in the database.
+    pub deployment_id: Option<String>,
+    /// Offers.
+    pub inventory: Inventory,
+    /// The lifecycle and the sweeps.
+    pub lifecycle: Lifecycle,
+    /// When a machine is believed to be gone.
+    pub absence: Absence,
+    /// When to try elsewhere.
+    pub failover: Failover,
+    /// How far a machine's real price may lie above its offer's, percent.
+    pub price_tolerance_percent: i64,
+    /// Silence on a stream after which it gets a bookmark.
+    pub watch_bookmark: Duration,
+    /// How long open calls may take to end at shutdown.
+    pub shutdown_drain: Duration,
+    /// Where traces go by OTLP over gRPC.
+    pub otlp_endpoint: Option<String>,
+    /// What looks wrong and yet is no fault; to be logged at start.
+    pub warnings: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// The port.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// A loopback address or `localhost`.
+    pub host: String,
+    /// 0 = any free port.
+    pub port: u16,
+    /// Present = TLS only.
+    pub tls: Option<TlsFiles>,
+    /// Names beside loopback ones that browsers may use; lower case.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// Certificate and key, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the server's own certificate first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The marketplaces; `None` = not enabled.
+#[derive(Clone, Debug, Default)]
+pub struct Providers {
+    /// Vast.ai.
+    pub vastai: Option<Vastai>,
+    /// TensorDock.
+    pub tensordock: Option<Tensordock>,
+}
+
+/// Vast.ai's settings.
+#[derive(Clone, Debug)]
+pub struct Vastai {
+    /// The key.
+    pub api_key: SecretString,
+    /// Without trailing slash.
+    pub base_url: String,
+    /// Whether machines at private addresses may be contacted.
+    pub allow_private_addresses: bool,
+}
+
+/// TensorDock's settings.
+#[derive(Clone, Debug)]
+pub struct Tensordock {
+    /// The authorization id.
+    pub auth_id: SecretString,
+    /// The token.
+    pub api_token: SecretString,
+    /// Without trailing slash.
+    pub base_url: String,
+    /// The image taken when nobody asks for one.
+    pub default_image: String,
+    /// Whether machines at private addresses may be contacted.
+    pub allow_private_addresses: bool,
+}
+
+/// Logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How much.
+    pub level: Level,
+    /// How it looks.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Everything.
+    Debug,
+    /// Normal operation.
+    Info,
+    /// Warnings and errors.
+    Warn,
+    /// Errors.
+    Error,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Inventory {
+    /// How often they are fetched; `None` = what suits the provider.
+    pub refresh_interval: Option<Duration>,
+    /// Older ones are fetched again before one is taken.
+    pub max_age: Duration,
+}
+
+/// The lifecycle and the sweeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifecycle {
+    /// No session lives longer.
+    pub hard_max: Duration,
+    /// How often running machines are looked at, by list.
+    pub check_interval: Duration,
+    /// How often an account's whole list is compared with what should be there.
+    pub reconciliation_interval: Duration,
+}
+
+/// When a machine is believed to be gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Absence {
+    /// Complete lists without it.
+    pub quorum: u8,
+    /// The least time between two of them.
+    pub spacing: Duration,
+}
+
+/// When to try elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Failover {
+    /// Attempts in which a machine came to be.
+    pub max_attempts: u8,
+    /// Offers refused by the provider.
+    pub max_refused_offers: u8,
+}
+
+/// One effective setting, for `gpu-shopper config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Its key.
+    pub key: &'static str,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// Its value as given, `***` for a secret; `None` = not set.
+    pub value: Option<String>,
+    /// Where it came from: `default`, `file gpu-shopper.toml`, `.env LOG_LEVEL`, `environment LOG_LEVEL`, `command line`.
+    pub source: String,
+}
+
+/// No marketplace is enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "at least one provider must be enabled: set VASTAI_API_KEY (or VASTAI_API_KEY_FILE) for Vast.ai, or TENSORDOCK_AUTH_ID and TENSORDOCK_API_TOKEN \
+     (or their _FILE variants) for TensorDock, in the environment, in .env or in gpu-shopper.toml; `gpu-shopper demo` needs none"
+)]
+pub struct NoProvider;
+
+impl Config {
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// Every fault there is.
+    pub fn load(sources: &Sources) -> Result<Self, Faults> {
+        Reader::new(Layered::new(sources, None)).config()
+    }
+
+    /// The demo's settings: those of [`DEMO_KEYS`] from the environment and the command line, the database at
+    /// `database` when none is named there, no provider (the demo puts its simulated ones in), otherwise defaults.
+    /// Settings files and `.env` are not looked at, so real credentials can't come in.
+    ///
+    /// # Errors
+    /// Every fault in those few.
+    pub fn demo(sources: &Sources, database: &Path) -> Result<Self, Faults> {
+        let mut config = Reader::new(Layered::new(sources, Some(DEMO_KEYS))).config()?;
+        for row in config.rows.iter_mut().filter(|row| row.key == "database.path" && row.source == "default") {
+            row.value = Some(database.display().to_string());
+            row.source = "demo".to_owned();
+            config.database_path = database.to_owned();
+        }
+        config.warnings.clear();
+        Ok(config)
+    }
+
+    /// That there is somebody to rent from; asked by the server, not by the demo.
+    ///
+    /// # Errors
+    /// When there is not, with the settings that would help.
+    pub fn require_provider(&self) -> Result<(), NoProvider> {
+        if self.providers.vastai.is_some() || self.providers.tensordock.is_some() { Ok(()) } else { Err(NoProvider) }
+    }
+
+    /// Every setting with its value (secrets masked) and where it came from, in the order of [`SETTINGS`].
+    #[must_use]
+    pub fn effective(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// What of all this the decisions depend on.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            hard_max: self.lifecycle.hard_max,
+            absence_quorum: self.absence.quorum,
+            absence_spacing: self.absence.spacing,
+            max_refused_offers: self.failover.max_refused_offers,
+            price_tolerance_percent: self.price_tolerance_percent,
+            ..Policy::default()
+        }
+    }
+}
+
+/// Draws typed values from the layers and collects what is wrong with them.
+struct Reader {
+    layered: Layered,
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+impl Reader {
+    fn new(mut layered: Layered) -> Self {
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS {
+            if let Some((text, origin)) = layered.text(setting) {
+                values.insert(setting.key, (text.trim().to_owned(), origin));
+            }
+        }
+        Self { layered, values }
+    }
+
+    fn config(mut self) -> Result<Config, Faults> {
+        for (key, file_key) in [
+            ("providers.vastai.api_key", "providers.vastai.api_key_file"),
+            ("providers.tensordock.auth_id", "providers.tensordock.auth_id_file"),
+            ("providers.tensordock.api_token", "providers.tensordock.api_token_file"),
+        ] {
+            self.take_secret_file(key, file_key);
+        }
+        let server = self.server();
+        let providers = Providers { vastai: self.vastai(), tensordock: self.tensordock() };
+        let config = Config {
+            server,
+            database_path: self.text("database.path").map(PathBuf::from).unwrap_or_default(),
+            providers,
+            log: self.log(),
+            deployment_id: self.text("deployment_id"),
+            inventory: Inventory {
+                refresh_interval: self.given("inventory.refresh_interval").then(|| self.duration("inventory.refresh_interval")),
+                max_age: self.duration("inventory.max_age"),
+            },
+            lifecycle: Lifecycle {
+                hard_max: Duration::from_secs(u64::from(self.whole("lifecycle.hard_max_hours")) * 3600),
+                check_interval: self.duration("lifecycle.check_interval"),
+                reconciliation_interval: self.duration("lifecycle.reconciliation_interval"),
+            },
+            absence: Absence { quorum: self.small("absence.quorum"), spacing: self.duration("absence.spacing") },
+            failover: Failover { max_attempts: self.small("failover.max_attempts"), max_refused_offers: self.small("failover.max_refused_offers") },
+            price_tolerance_percent: i64::from(self.whole("price_tolerance")),
+            watch_bookmark: self.duration("watch.bookmark"),
+            shutdown_drain: self.duration("shutdown.drain"),
+            otlp_endpoint: self.http_url("otel.exporter_otlp_endpoint"),
+            warnings: std::mem::take(&mut self.layered.warnings),
+            rows: self.rows(),
+        };
+        if self.layered.faults.is_empty() { Ok(config) } else { Err(Faults(self.layered.faults)) }
+    }
+
+    fn server(&mut self) -> Server {
+        let host = self.text("server.host").unwrap_or_default();
+        let loopback = is_loopback_name(&host);
+        if !loopback && self.given("server.host") {
+            let port = self.raw("server.port").unwrap_or("8080").to_owned();
+            let problem = format!(
+                "is not a loopback address, and the server can't authenticate callers yet, so it would let anybody on the network rent machines on your \
+                 account; leave it at 127.0.0.1 (or ::1, localhost) and reach it from elsewhere through a tunnel: ssh -L {port}:127.0.0.1:{port} <this machine>"
+            );
+            self.fault("server.host", problem);
+        }
+        let port = self.raw("server.port").and_then(|text| text.parse::<u16>().ok());
+        if port.is_none() && self.raw("server.port").is_some() {
+            self.refuse("server.port");
+        }
+        let (cert, key) = (self.text("server.tls_cert"), self.text("server.tls_key"));
+        let tls = match (cert, key) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
+            (None, None) => None,
+            (Some(_), None) => self.missing("server.tls_key", "server.tls_cert", "TLS"),
+            (None, Some(_)) => self.missing("server.tls_cert", "server.tls_key", "TLS"),
+        };
+        Server {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: port.unwrap_or_default(),
+            tls,
+            allowed_hosts: self.names("server.allowed_hosts"),
+        }
+    }
+
+    fn log(&mut self) -> Log {
+        let level = match self.word("log.level").as_deref() {
+            Some("debug") => Level::Debug,
+            Some("warn") => Level::Warn,
+            Some("error") => Level::Error,
+            _ => Level::Info,
+        };
+        let format = if self.word("log.format").as_deref() == Some("text") { LogFormat::Text } else { LogFormat::Json };
+        Log { level, format }
+    }
+
+    fn vastai(&mut self) -> Option<Vastai> {
+        let (base_url, allow_private_addresses) = self.place("providers.vastai.base_url", "providers.vastai.allow_private_addresses");
+        let api_key = self.secret("providers.vastai.api_key")?;
+        let key = api_key.expose_secret();
+        if key.len() != 64 || !key.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let origin = self.values.get("providers.vastai.api_key").map_or("", |(_, origin)| origin.text.as_str());
+            self.layered.warnings.push(format!(
+                "VASTAI_API_KEY ({origin}) does not look like a key of Vast.ai: it has {} characters, not 64 hexadecimal ones",
+                key.chars().count()
+            ));
+        }
+        Some(Vastai { api_key, base_url, allow_private_addresses })
+    }
+
+    fn tensordock(&mut self) -> Option<Tensordock> {
+        let (base_url, allow_private_addresses) = self.place("providers.tensordock.base_url", "providers.tensordock.allow_private_addresses");
+        let default_image = self.text("providers.tensordock.default_image").unwrap_or_default();
+        let (id, token) = ("providers.tensordock.auth_id", "providers.tensordock.api_token");
+        match (self.given(id), self.given(token)) {
+            (true, false) => self.missing(token, id, "TensorDock"),
+            (false, true) => self.missing(id, token, "TensorDock"),
+            _ => {
+                let (auth_id, api_token) = (self.secret(id), self.secret(token));
+                Some(Tensordock { auth_id: auth_id?, api_token: api_token?, base_url, default_image, allow_private_addresses })
+            }
+        }
+    }
+
+    /// Puts the content of a `*_FILE` setting in the place of the secret, unless the secret comes from a higher layer.
+    fn take_secret_file(&mut self, key: &'static str, file_key: &'static str) {
+        let Some((path, file_origin)) = self.values.get(file_key).cloned().filter(|(path, _)| !path.is_empty()) else { return };
+        if let Some((_, origin)) = self.values.get(key) {
+            if origin.layer > file_origin.layer {
+                return;
+            }
+            if origin.layer == file_origin.layer {
+                let problem = format!("{} is set as well ({}): set one of the two", name_of(key), origin.text);
+                self.fault(file_key, problem);
+                return;
+            }
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => self.fault(file_key, "the file is empty".to_owned()),
+            Ok(text) => {
+                let origin = Origin { layer: file_origin.layer, text: format!("file {path}, named by {}", file_origin.text) };
+                self.values.insert(key, (text.trim().to_owned(), origin));
+            }
+            Err(error) => {
+                // One fault is enough: the secret is not missing but unreadable.
+                self.fault(file_key, format!("the file can't be read: {error}"));
+                self.values.insert(key, ("unreadable".to_owned(), file_origin));
+            }
+        }
+    }
+
+    fn place(&mut self, url_key: &'static str, private_key: &'static str) -> (String, bool) {
+        let private = match self.word(private_key).as_deref() {
+            Some("true") => true,
+            Some("false") | None => false,
+            Some(_) => {
+                self.refuse(private_key);
+                false
+            }
+        };
+        let Some(text) = self.text(url_key) else { return (String::new(), private) };
+        let url = reqwest::Url::parse(&text).ok().filter(|url| url.host_str().is_some_and(|h| !h.is_empty()));
+        let loopback = url.as_ref().and_then(reqwest::Url::host_str).is_some_and(is_loopback_name);
+        let good = url.as_ref().is_some_and(|url| {
+            let secure = url.scheme() == "https" || (url.scheme() == "http" && (loopback || private));
+            secure && url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
+        });
+        if !good {
+            self.refuse(url_key);
+        }
+        (text.trim_end_matches('/').to_owned(), private || loopback)
+    }
+
+    fn http_url(&mut self, key: &'static str) -> Option<String> {
+        let text = self.text(key)?;
+        let url = reqwest::Url::parse(&text).ok();
+        if url.is_none_or(|url| url.scheme() != "http" || url.host_str().is_none_or(str::is_empty) || url.password().is_some()) {
+            self.refuse(key);
+        }
+        Some(text)
+    }
+
+    fn names(&mut self, key: &'static str) -> Vec<String> {
+        let names: Vec<String> = self.text(key).unwrap_or_default().split(',').map(|n| n.trim().to_lowercase()).filter(|n| !n.is_empty()).collect();
+        let good = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_');
+        if !names.iter().all(good) {
+            self.refuse(key);
+        }
+        names
+    }
+
+    // === one value ===
+
+    fn raw(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|(text, _)| text.as_str())
+    }
+
+    fn given(&self, key: &str) -> bool {
+        self.raw(key).is_some_and(|text| !text.is_empty())
+    }
+
+    /// A text within its kind's length; empty = not set, which is a fault where there is a default to fall back from.
+    fn text(&mut self, key: &'static str) -> Option<String> {
+        let text = self.raw(key)?.to_owned();
+        let setting = settings::by_key(key)?;
+        let limit = if let Kind::Text(max) = setting.kind { max } else { 4096 };
+        if text.is_empty() && setting.default.is_none() {
+            return None;
+        }
+        if text.is_empty() || text.chars().count() > limit || text.chars().any(char::is_control) {
+            self.refuse(key);
+        }
+        Some(text)
+    }
+
+    fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+        self.text(key).map(SecretString::from)
+    }
+
+    fn word(&mut self, key: &'static str) -> Option<String> {
+        let text = self.raw(key)?.to_lowercase();
+        if let Some(Setting { kind: Kind::Word(words), .. }) = settings::by_key(key)
+            && !words.contains(&text.as_str())
+        {
+            self.refuse(key);
+        }
+        Some(text)
+    }
+
+    fn whole(&mut self, key: &'static str) -> u32 {
+        let Some(text) = self.raw(key) else { return 0 };
+        let (number, min, max) = match settings::by_key(key).map(|s| s.kind) {
+            Some(Kind::Percent(min, max)) => (text.trim_end_matches('%').trim_end(), min, max),
+            Some(Kind::Whole(min, max)) => (text, min, max),
+            _ => (text, 0, u32::MAX),
+        };
+        match number.parse::<u32>().ok().filter(|n| (min..=max).contains(n)) {
+            Some(number) => number,
+            None => {
+                self.refuse(key);
+                0
+            }
+        }
+    }
+
+    /// A whole number that its limits keep below 256.
+    fn small(&mut self, key: &'static str) -> u8 {
+        u8::try_from(self.whole(key)).unwrap_or(u8::MAX)
+    }
+
+    fn duration(&mut self, key: &'static str) -> Duration {
+        let Some(text) = self.raw(key) else { return Duration::ZERO };
+        let Some(Kind::Duration(min, max)) = settings::by_key(key).map(|s| s.kind) else { return Duration::ZERO };
+        match settings::parse_duration(text).filter(|d| (min..=max).contains(&d.as_secs())) {
+            Some(duration) => duration,
+            None => {
+                self.refuse(key);
+                Duration::ZERO
+            }
+        }
+    }
+
+    // === what is wrong ===
+
+    fn refuse(&mut self, key: &str) {
+        let allowed = settings::by_key(key).map_or_else(String::new, |s| s.kind.allowed());
+        self.fault(key, format!("must be {allowed}"));
+    }
+
+    fn fault(&mut self, key: &str, problem: String) {
+        let (text, origin) = self.values.get(key).map_or(("", ""), |(text, origin)| (text.as_str(), origin.text.as_str()));
+        let value = (!text.is_empty()).then(|| shown(key, text));
+        self.layered.faults.push(Fault { key: key.to_owned(), value, origin: origin.to_owned(), problem });
+    }
+
+    fn missing<T>(&mut self, key: &str, beside: &str, what: &str) -> Option<T> {
+        let origin = self.values.get(beside).map_or("", |(_, origin)| origin.text.as_str());
+        let problem = format!("{} is missing: {} is set ({origin}), and {what} needs both", name_of(key), name_of(beside));
+        self.layered.faults.push(Fault { key: key.to_owned(), value: None, origin: "not set".to_owned(), problem });
+        None
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        SETTINGS
+            .iter()
+            .map(|s| match self.values.get(s.key).filter(|(text, _)| !text.is_empty()) {
+                Some((text, origin)) => Row { key: s.key, env: s.env, value: Some(shown(s.key, text)), source: origin.text.clone() },
+                None => Row { key: s.key, env: s.env, value: None, source: "not set".to_owned() },
+            })
+            .collect()
+    }
+}
+
+fn name_of(key: &str) -> &str {
+    settings::by_key(key).map_or(key, |s| s.env)
+}
+
+/// A value as it may be shown: masked when it is a secret or an address with a password, and not endless.
+fn shown(key: &str, text: &str) -> String {
+    let url = matches!(settings::by_key(key).map(|s| s.kind), Some(Kind::BaseUrl | Kind::HttpUrl));
+    if settings::by_key(key).is_none_or(|s| s.secret) || (url && text.contains(['@', '?'])) {
+        return "***".to_owned();
+    }
+    text.chars().take(200).collect()
+}

@@ -1,0 +1,368 @@
+//! Every setting once: its key, its environment variable, its default, what it may be, and the sentence that the
+//! README's table and `gpu-shopper config` show.
+//!
+//! One rule names the variables: the key in upper case with `_` for `.`, without a leading `PROVIDERS_`. A test
+//! holds the table to it. This file knows texts and limits, not where values come from (`sources.rs`) nor what they
+//! mean together (`mod.rs`).
+
+use std::time::Duration;
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its dotted key, as in a settings file: `server.port`.
+    pub key: &'static str,
+    /// Its environment variable: `SERVER_PORT`.
+    pub env: &'static str,
+    /// The default as one would write it; `None` = not set.
+    pub default: Option<&'static str>,
+    /// What it may be.
+    pub kind: Kind,
+    /// Whether its value is never shown.
+    pub secret: bool,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+}
+
+/// What a setting may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A loopback address to listen on.
+    Host,
+    /// A TCP port; 0 = any free one.
+    Port,
+    /// The path of a file.
+    Path,
+    /// Free text without control characters, at most this many characters.
+    Text(usize),
+    /// An `https://` address; `http://` only for loopback and explicitly private places.
+    BaseUrl,
+    /// An `http://` address.
+    HttpUrl,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number in these limits.
+    Whole(u32, u32),
+    /// A percentage in these limits, with or without `%`.
+    Percent(u32, u32),
+    /// `true` or `false`.
+    Flag,
+    /// A duration in these limits, in seconds.
+    Duration(u64, u64),
+    /// Host names, separated by commas.
+    Names,
+}
+
+impl Kind {
+    /// What is allowed, to end a sentence that begins with "must be".
+    #[must_use]
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Host => "a loopback address: 127.0.0.1, ::1 or localhost".to_owned(),
+            Self::Port => "a port from 1 to 65535, or 0 for any free one".to_owned(),
+            Self::Path => "the path of a file".to_owned(),
+            Self::Text(max) => format!("1 to {max} characters without control characters"),
+            Self::BaseUrl => {
+                "an https:// address without user, query or fragment (http:// only with a loopback host or allow_private_addresses)".to_owned()
+            }
+            Self::HttpUrl => "an http:// address such as http://localhost:4317".to_owned(),
+            Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::Whole(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Percent(min, max) => format!("a whole percentage from {min} to {max}"),
+            Self::Flag => "true or false".to_owned(),
+            Self::Duration(min, max) => {
+                format!("a duration from {} to {} (30s, 5m, 1h30m, or a number of seconds)", duration_text(min), duration_text(max))
+            }
+            Self::Names => "host names separated by commas, without scheme or port".to_owned(),
+        }
+    }
+}
+
+const fn plain(key: &'static str, env: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Setting {
+    Setting { key, env, default: Some(default), kind, secret: false, doc }
+}
+
+const fn unset(key: &'static str, env: &'static str, kind: Kind, doc: &'static str) -> Setting {
+    Setting { key, env, default: None, kind, secret: false, doc }
+}
+
+const fn secret(key: &'static str, env: &'static str, doc: &'static str) -> Setting {
+    Setting { key, env, default: None, kind: Kind::Text(512), secret: true, doc }
+}
+
+const HOUR: u64 = 3600;
+
+/// Every setting there is, in the order of the README's table.
+pub const SETTINGS: &[Setting] = &[
+    plain("server.host", "SERVER_HOST", "127.0.0.1", Kind::Host, "Address to listen on; loopback only, since there is no authentication yet."),
+    plain("server.port", "SERVER_PORT", "8080", Kind::Port, "The one port for gRPC, gRPC-Web and HTTP."),
+    unset("server.tls_cert", "SERVER_TLS_CERT", Kind::Path, "Certificate chain (PEM); with `server.tls_key`, the port speaks TLS only."),
+    unset("server.tls_key", "SERVER_TLS_KEY", Kind::Path, "Private key (PEM) of the certificate."),
+    unset("server.allowed_hosts", "SERVER_ALLOWED_HOSTS", Kind::Names, "Names beside loopback ones that browsers may call the server by."),
+    plain("database.path", "DATABASE_PATH", "./data/gpu-shopper.db", Kind::Path, "The database; its folder is made when missing."),
+    secret("providers.vastai.api_key", "VASTAI_API_KEY", "Vast.ai's key; enables the provider."),
+    unset("providers.vastai.api_key_file", "VASTAI_API_KEY_FILE", Kind::Path, "A file with Vast.ai's key, instead of the key."),
+    plain("providers.vastai.base_url", "VASTAI_BASE_URL", "https://console.vast.ai", Kind::BaseUrl, "Where Vast.ai's API is."),
+    plain(
+        "providers.vastai.allow_private_addresses",
+        "VASTAI_ALLOW_PRIVATE_ADDRESSES",
+        "false",
+        Kind::Flag,
+        "Whether machines at private addresses may be contacted; implied by a loopback base URL.",
+    ),
+    secret("providers.tensordock.auth_id", "TENSORDOCK_AUTH_ID", "TensorDock's authorization id; enables the provider together with the token."),
+    unset(
+        "providers.tensordock.auth_id_file",
+        "TENSORDOCK_AUTH_ID_FILE",
+        Kind::Path,
+        "A file with TensorDock's authorization id, instead of the id.",
+    ),
+    secret("providers.tensordock.api_token", "TENSORDOCK_API_TOKEN", "TensorDock's API token."),
+    unset(
+        "providers.tensordock.api_token_file",
+        "TENSORDOCK_API_TOKEN_FILE",
+        Kind::Path,
+        "A file with TensorDock's API token, instead of the token.",
+    ),
+    plain(
+        "providers.tensordock.default_image",
+        "TENSORDOCK_DEFAULT_IMAGE",
+        "ubuntu2404_ml_everything",
+        Kind::Text(128),
+        "The image taken at TensorDock when nobody asks for one; it should bring the GPU's driver.",
+    ),
+    plain("providers.tensordock.base_url", "TENSORDOCK_BASE_URL", "https://dashboard.tensordock.com", Kind::BaseUrl, "Where TensorDock's API is."),
+    plain(
+        "providers.tensordock.allow_private_addresses",
+        "TENSORDOCK_ALLOW_PRIVATE_ADDRESSES",
+        "false",
+        Kind::Flag,
+        "Whether machines at private addresses may be contacted; implied by a loopback base URL.",
+    ),
+    plain("log.level", "LOG_LEVEL", "info", Kind::Word(&["debug", "info", "warn", "error"]), "How much is logged."),
+    plain("log.format", "LOG_FORMAT", "json", Kind::Word(&["json", "text"]), "How a log line looks."),
+    unset(
+        "deployment_id",
+        "DEPLOYMENT_ID",
+        Kind::Text(128),
+        "Name of this deployment, part of every machine's label; generated once and kept when not set.",
+    ),
+    unset(
+        "inventory.refresh_interval",
+        "INVENTORY_REFRESH_INTERVAL",
+        Kind::Duration(10, HOUR),
+        "How often offers are fetched; when not set, what suits the provider (Vast.ai 60s, TensorDock 30s).",
+    ),
+    plain(
+        "inventory.max_age",
+        "INVENTORY_MAX_AGE",
+        "5m",
+        Kind::Duration(30, 24 * HOUR),
+        "Offers older than this are fetched again before one is taken.",
+    ),
+    plain("lifecycle.hard_max_hours", "LIFECYCLE_HARD_MAX_HOURS", "12", Kind::Whole(1, 168), "No session lives longer than this after its creation."),
+    plain(
+        "lifecycle.check_interval",
+        "LIFECYCLE_CHECK_INTERVAL",
+        "30s",
+        Kind::Duration(5, 600),
+        "How often running machines are looked at, by their provider's list.",
+    ),
+    plain(
+        "lifecycle.reconciliation_interval",
+        "LIFECYCLE_RECONCILIATION_INTERVAL",
+        "2m",
+        Kind::Duration(10, HOUR),
+        "How often an account's whole list is compared with what should be there.",
+    ),
+    plain("absence.quorum", "ABSENCE_QUORUM", "3", Kind::Whole(2, 10), "Complete lists without a machine that it takes to believe that it is gone."),
+    plain("absence.spacing", "ABSENCE_SPACING", "60s", Kind::Duration(1, 600), "The least time between two such lists."),
+    plain("failover.max_attempts", "FAILOVER_MAX_ATTEMPTS", "8", Kind::Whole(1, 99), "Attempts for one session in which a machine came to be."),
+    plain(
+        "failover.max_refused_offers",
+        "FAILOVER_MAX_REFUSED_OFFERS",
+        "25",
+        Kind::Whole(1, 99),
+        "Offers refused by the provider before a session gives up.",
+    ),
+    plain("price_tolerance", "PRICE_TOLERANCE", "5%", Kind::Percent(0, 100), "How far a machine's real price may lie above its offer's."),
+    plain("watch.bookmark", "WATCH_BOOKMARK", "15s", Kind::Duration(5, 60), "Silence on a stream after which it gets a bookmark."),
+    plain("shutdown.drain", "SHUTDOWN_DRAIN", "20s", Kind::Duration(0, 600), "How long open calls and streams may take to end at shutdown."),
+    unset("otel.exporter_otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::HttpUrl, "Where traces are sent by OTLP over gRPC; none when not set."),
+];
+
+/// The setting of a key.
+#[must_use]
+pub fn by_key(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.key == key)
+}
+
+/// The setting of an environment variable.
+#[must_use]
+pub fn by_env(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.env == name)
+}
+
+/// The table of all settings in Markdown, as it stands in the README.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from("| environment | key | default | what it does |\n| --- | --- | --- | --- |\n");
+    for s in SETTINGS {
+        let default = s.default.map_or_else(|| "–".to_owned(), |d| format!("`{d}`"));
+        out.push_str(&format!("| `{}` | `{}` | {default} | {} |\n", s.env, s.key, s.doc));
+    }
+    out
+}
+
+/// Reads `30s`, `5m`, `2h`, `1h30m`, `1d` or a plain number of seconds; `None` for anything else.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse().ok().map(Duration::from_secs);
+    }
+    let (mut total, mut number, mut smallest) = (0_u64, String::new(), u64::MAX);
+    for c in text.chars() {
+        if c.is_ascii_digit() {
+            number.push(c);
+            continue;
+        }
+        let unit = match c {
+            'd' => 24 * HOUR,
+            'h' => HOUR,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        if unit >= smallest {
+            return None;
+        }
+        smallest = unit;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
+        number.clear();
+    }
+    number.is_empty().then(|| Duration::from_secs(total))
+}
+
+/// Seconds as one would write them: `90` → `1m30s`.
+#[must_use]
+pub fn duration_text(seconds: u64) -> String {
+    let parts = [(seconds / HOUR, "h"), (seconds % HOUR / 60, "m"), (seconds % 60, "s")];
+    let text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// Steps from one word to another: inserted, removed, replaced and swapped characters.
+#[must_use]
+pub fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+/// The key that a wrong one most likely means: an environment name, the last part alone, or a near miss.
+#[must_use]
+pub fn nearest_key(wrong: &str) -> Option<&'static str> {
+    if let Some(setting) = by_env(&wrong.to_uppercase().replace('.', "_")) {
+        return Some(setting.key);
+    }
+    let tail = wrong.rsplit('.').next().unwrap_or(wrong);
+    let same_tail: Vec<_> = SETTINGS.iter().filter(|s| s.key.rsplit('.').next() == Some(tail)).collect();
+    if let [only] = same_tail.as_slice() {
+        return Some(only.key);
+    }
+    let limit = (wrong.len() / 3).max(2);
+    SETTINGS.iter().map(|s| (distance(wrong, s.key), s.key)).min().filter(|(d, _)| *d <= limit).map(|(_, key)| key)
+}
+
+/// The variable of ours that a foreign environment name most likely means, or `None` when it is none of our business.
+#[must_use]
+pub fn mistyped_env(name: &str) -> Option<&'static str> {
+    if by_env(name).is_some() {
+        return None;
+    }
+    let upper = name.to_uppercase();
+    if let Some(exact) = by_env(upper.strip_prefix("PROVIDERS_").unwrap_or(&upper)) {
+        return Some(exact.env);
+    }
+    let nearest = |prefix: &str| SETTINGS.iter().filter(|s| s.env.starts_with(prefix)).map(|s| (distance(&upper, s.env), s.env)).min();
+    for vendor in ["VASTAI_", "TENSORDOCK_"] {
+        if upper.starts_with(vendor) {
+            return nearest(vendor).map(|(_, env)| env);
+        }
+    }
+    if upper.contains('_')
+        && let Some(tail) = SETTINGS.iter().find(|s| s.env.ends_with(&format!("_{upper}")))
+    {
+        return Some(tail.env);
+    }
+    let prefix: String = upper.chars().take(3).collect();
+    nearest(&prefix).filter(|(steps, _)| *steps <= 2 && prefix.len() == 3).map(|(_, env)| env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_follow_from_keys() {
+        for s in SETTINGS {
+            let twin = s.key.to_uppercase().replace('.', "_");
+            assert_eq!(s.env, twin.strip_prefix("PROVIDERS_").unwrap_or(&twin));
+            assert!(s.doc.ends_with('.'), "{}", s.key);
+        }
+        let mut keys: Vec<_> = SETTINGS.iter().map(|s| s.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), SETTINGS.len());
+    }
+
+    #[test]
+    fn durations() {
+        let secs = |text| parse_duration(text).map(|d| d.as_secs());
+        for (text, want) in [("30s", 30), ("5m", 300), ("2h", 7200), ("1h30m", 5400), ("90", 90), (" 1m30s ", 90), ("0", 0), ("1d", 86_400)] {
+            assert_eq!(secs(text), Some(want), "{text}");
+        }
+        for bad in ["", "s", "5x", "-5s", "1.5h", "5m5", "30s1m", "5m5m", "99999999999999999999", "9999999999999999d", "30 s"] {
+            assert_eq!(secs(bad), None, "{bad}");
+        }
+        assert_eq!([duration_text(0), duration_text(90), duration_text(7200)], ["0s", "1m30s", "2h"]);
+    }
+
+    #[test]
+    fn near_misses_are_recognised_and_strangers_left_alone() {
+        for (name, ours) in [
+            ("SERVER_PROT", "SERVER_PORT"),
+            ("LOGLEVEL", "LOG_LEVEL"),
+            ("TENSORDOCK_API_KEY", "TENSORDOCK_API_TOKEN"),
+            ("VASTAI_KEY", "VASTAI_API_KEY"),
+            ("HARD_MAX_HOURS", "LIFECYCLE_HARD_MAX_HOURS"),
+            ("PROVIDERS_VASTAI_API_KEY", "VASTAI_API_KEY"),
+            ("server_port", "SERVER_PORT"),
+        ] {
+            assert_eq!(mistyped_env(name), Some(ours), "{name}");
+        }
+        for stranger in ["PATH", "PORT", "HOME", "SERVER_NAME", "DATABASE_URL", "SERVER_PORT_8080_TCP", "RUST_LOG", "SERVER_PORT", "É_É"] {
+            assert_eq!(mistyped_env(stranger), None, "{stranger}");
+        }
+        assert_eq!(nearest_key("server.prot"), Some("server.port"));
+        assert_eq!(nearest_key("VASTAI_API_KEY"), Some("providers.vastai.api_key"));
+        assert_eq!(nearest_key("hard_max_hours"), Some("lifecycle.hard_max_hours"));
+        assert_eq!(nearest_key("colour"), None);
+    }
+}

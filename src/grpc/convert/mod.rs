@@ -1,0 +1,13 @@
+//! The only place that knows both the wire's and the domain's words.
+//!
+//! * [`fields`]: checks of single values; collects every violation of a request.
+//! * [`words`]: enum values, both ways, totally.
+//! * [`requests`]: from the wire, whole requests.
+//! * [`answers`]: to the wire.
+//!
+//! Nothing is decided here but defaults and limits that the contract's comments state. Absent is never zero.
+
+pub mod answers;
+pub mod fields;
+pub mod requests;
+pub mod words;

@@ -1,0 +1,36 @@
+//! InventoryService: offers.
+
+use super::Settings;
+use super::convert::{answers, requests};
+use super::pb;
+use crate::services::inventory::Inventory;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// The service.
+#[derive(Clone)]
+pub struct InventoryService {
+    pub(super) inventory: Inventory,
+    pub(super) settings: Arc<Settings>,
+}
+
+#[tonic::async_trait]
+impl pb::inventory_service_server::InventoryService for InventoryService {
+    async fn list_offers(&self, request: Request<pb::ListOffersRequest>) -> Result<Response<pb::ListOffersResponse>, Status> {
+        let query = requests::offers(request.get_ref(), &self.settings)?;
+        let page = self.inventory.list(&query)?;
+        Ok(Response::new(answers::offers(page, query.filter.disk_gb)))
+    }
+
+    async fn get_offer(&self, request: Request<pb::GetOfferRequest>) -> Result<Response<pb::GetOfferResponse>, Status> {
+        let (id, disk_gb) = requests::offer(request.get_ref())?;
+        let offer = self.inventory.get(&id)?;
+        Ok(Response::new(pb::GetOfferResponse { offer: Some(answers::offer(&offer, disk_gb)) }))
+    }
+
+    async fn list_gpu_models(&self, _: Request<pb::ListGpuModelsRequest>) -> Result<Response<pb::ListGpuModelsResponse>, Status> {
+        let gpu_models = self.inventory.gpu_models().into_iter().map(answers::gpu_model).collect();
+        let providers = self.inventory.freshness().into_iter().map(answers::freshness).collect();
+        Ok(Response::new(pb::ListGpuModelsResponse { gpu_models, providers }))
+    }
+}

@@ -1,0 +1,27 @@
+//! OperatorService: what an operator looks at.
+
+use super::convert::answers;
+use super::pb;
+use crate::services::operator::Operator;
+use tonic::{Request, Response, Status};
+
+/// The service.
+#[derive(Clone)]
+pub struct OperatorService {
+    pub(super) operator: Operator,
+}
+
+#[tonic::async_trait]
+impl pb::operator_service_server::OperatorService for OperatorService {
+    async fn list_providers(&self, _: Request<pb::ListProvidersRequest>) -> Result<Response<pb::ListProvidersResponse>, Status> {
+        let providers = self.operator.providers().await?.into_iter().map(answers::provider).collect();
+        Ok(Response::new(pb::ListProvidersResponse { providers }))
+    }
+
+    async fn list_unconfirmed_destroys(
+        &self,
+        _: Request<pb::ListUnconfirmedDestroysRequest>,
+    ) -> Result<Response<pb::ListUnconfirmedDestroysResponse>, Status> {
+        Ok(Response::new(answers::unconfirmed(self.operator.unconfirmed_destroys().await?)))
+    }
+}

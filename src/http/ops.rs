@@ -1,0 +1,214 @@
+//! What operators and their machines ask: `/health`, `/ready`, `/metrics`. And what every request on the port goes
+//! through: a name, a span, metrics, the check against foreign web pages, a limit on its size, a net for panics.
+//!
+//! Knows no store and no service: health and metrics are asked of closures that the wiring hands in.
+
+use super::browser;
+use super::json::{self, RequestId};
+use crate::clock::{Clock, Stopwatch};
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use opentelemetry::propagation::Extractor;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tracing::Instrument;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// The largest request body that is taken, bytes.
+pub const BODY_LIMIT: usize = 1024 * 1024;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// How the server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthReport {
+    /// In one word.
+    pub status: Health,
+    /// Whether calls are taken.
+    pub ready: bool,
+    /// Part by part: `lifecycle` → `running`, `inventory` → `ok`, a provider → `ok` or what is wrong. Says nothing
+    /// secret: everybody may read it.
+    pub services: BTreeMap<String, String>,
+}
+
+/// The server's health in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All is well.
+    Ok,
+    /// It works, but not everywhere (a provider can't be reached).
+    Degraded,
+    /// The first sweep is not done.
+    Starting,
+    /// It is shutting down.
+    Draining,
+    /// It does not work.
+    Unavailable,
+}
+
+impl Health {
+    /// The word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Starting => "starting",
+            Self::Draining => "draining",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Tells how the server is, from memory, at once.
+pub type HealthSource = Arc<dyn Fn() -> HealthReport + Send + Sync>;
+
+/// Brings the gauges up to date and renders all metrics as Prometheus' text.
+pub type ScrapeSource = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
+
+/// What the routes and the checks need.
+#[derive(Clone)]
+pub struct Ops {
+    /// How the server is.
+    pub health: HealthSource,
+    /// The metrics.
+    pub scrape: ScrapeSource,
+    /// Host names beside loopback ones that browsers may use; lower case.
+    pub allowed_hosts: Arc<[String]>,
+    /// Now, for timestamps.
+    pub clock: Clock,
+}
+
+/// The routes `/health`, `/ready` and `/metrics` (HEAD included).
+pub(super) fn routes(ops: Ops) -> Router {
+    Router::new().route("/health", get(health)).route("/ready", get(ready)).route("/metrics", get(scrape)).with_state(ops)
+}
+
+async fn health(State(ops): State<Ops>) -> Response {
+    let report = (ops.health)();
+    let works = matches!(report.status, Health::Ok | Health::Degraded);
+    let mut services = report.services;
+    services.insert("ready".to_owned(), report.ready.to_string());
+    let body = json!({"status": report.status.word(), "timestamp": ops.clock.now().rfc3339(), "services": services});
+    json::answer(if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+}
+
+async fn ready(State(ops): State<Ops>) -> Response {
+    let ready = (ops.health)().ready;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json::answer(status, json!({"ready": ready, "timestamp": ops.clock.now().rfc3339()}))
+}
+
+async fn scrape(State(ops): State<Ops>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (ops.scrape)().await).into_response()
+}
+
+/// What nothing matches: UNIMPLEMENTED for gRPC, a JSON 404 otherwise.
+pub(super) async fn not_found(request: RequestId, headers: HeaderMap) -> Response {
+    if is_grpc(&headers) {
+        return grpc_status(&headers, 12, "unknown service or method");
+    }
+    json::refuse(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", &request)
+}
+
+/// A known path asked by another method; the `Allow` header is axum's.
+pub(super) async fn method_not_allowed(request: RequestId) -> Response {
+    json::refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method; see the Allow header", &request)
+}
+
+/// Gives the request its name and span, answers panics, counts and times.
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+    let watch = Stopwatch::start();
+    let id = RequestId(request_id(request.headers()));
+    let method = method_label(request.method());
+    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |p| p.as_str().to_owned());
+    let span = tracing::info_span!("http", method, path = request.uri().path(), request_id = %id.0);
+    let context = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
+    // Without a trace exporter there is nothing to be the parent of.
+    let _ = span.set_parent(context);
+    request.extensions_mut().insert(id.clone());
+    let grpc = is_grpc(request.headers()).then(|| request.headers().clone());
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let mut response = answer.unwrap_or_else(|_| {
+        span.in_scope(|| tracing::error!("a request's handler panicked"));
+        match grpc {
+            Some(headers) => grpc_status(&headers, 13, "internal server error"),
+            None => json::refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal server error", &id),
+        }
+    });
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status().as_u16();
+    let labels = [("method", method.to_owned()), ("path", path), ("status", status.to_string())];
+    metrics::counter!("http_requests_total", &labels).increment(1);
+    metrics::histogram!("http_request_duration_seconds", &labels).record(watch.elapsed().as_secs_f64());
+    span.in_scope(|| tracing::debug!(status, elapsed_us = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX), "answered"));
+    response
+}
+
+/// Refuses foreign web pages and requests that announce too large a body.
+pub(super) async fn guard(State(allowed): State<Arc<[String]>>, id: RequestId, request: Request, next: Next) -> Response {
+    if let Some(why) = browser::refusal(request.uri(), request.headers(), &allowed) {
+        return json::refuse(StatusCode::FORBIDDEN, "forbidden", why, &id);
+    }
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|bytes| bytes > BODY_LIMIT) {
+        return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a request's body may have at most 1 MiB", &id);
+    }
+    next.run(request).await
+}
+
+/// The caller's `X-Request-ID` when it is 1–128 characters of `[a-zA-Z0-9._-]`, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
+    let good = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    given.filter(good).map_or_else(|| format!("{:032x}", rand::random::<u128>()), str::to_owned)
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A gRPC answer that consists of its status alone, in the caller's dialect.
+fn grpc_status(headers: &HeaderMap, code: u16, message: &'static str) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE).cloned().unwrap_or(HeaderValue::from_static("application/grpc"));
+    let mut response = StatusCode::OK.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert("grpc-status", HeaderValue::from(code));
+    response.headers_mut().insert("grpc-message", HeaderValue::from_static(message));
+    response
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|v| v.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}

@@ -1,0 +1,241 @@
+//! What sessions cost: a pure function of segments, on disk for what has ended and on the board for what runs.
+//!
+//! Every report is a sum of the same integers, however it is grouped; so groups always add up to the total.
+
+use crate::clock::Clock;
+use crate::domain::gpu::GpuModel;
+use crate::domain::ids::SessionId;
+use crate::domain::meter::{Amount, Window};
+use crate::domain::money::Rate;
+use crate::domain::offer::Component;
+use crate::domain::session::Session;
+use crate::domain::time::Time;
+use crate::services::api::{Caller, CostGroup, CostQuery, CostReport, GroupBy, LedgerEntry, LedgerPage, SessionCost};
+use crate::services::board::{Board, Live};
+use crate::services::error::{Code, Error};
+use crate::services::inventory::{hash_of, page_size};
+use crate::services::sessions::{Sessions, broken};
+use crate::store::{SegmentQuery, SegmentRow, Store};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The service's handle. See the module's header.
+#[derive(Clone)]
+pub struct Costs {
+    store: Store,
+    board: Board,
+    sessions: Sessions,
+    clock: Clock,
+}
+
+impl Costs {
+    /// Reads from these.
+    #[must_use]
+    pub fn new(store: Store, board: Board, sessions: Sessions, clock: Clock) -> Self {
+        Self { store, board, sessions, clock }
+    }
+
+    /// One session's cost.
+    ///
+    /// # Errors
+    /// NOT_FOUND.
+    pub async fn session(&self, caller: &Caller, id: SessionId) -> Result<SessionCost, Error> {
+        let session = self.sessions.get(caller, id).await?;
+        let now = self.clock.now();
+        let query = CostQuery { session: Some(id), ..CostQuery::default() };
+        let rows = self.rows(&query, Window::ALWAYS).await?;
+        let mut components: BTreeMap<Component, Amount> = BTreeMap::new();
+        let mut attempts: BTreeMap<u8, Amount> = BTreeMap::new();
+        for row in &rows {
+            let amount = row.segment.amount(Window::ALWAYS, now);
+            *components.entry(row.segment.component).or_default() += amount;
+            *attempts.entry(row.segment.attempt).or_default() += amount;
+        }
+        Ok(SessionCost {
+            session: id,
+            total: components.values().copied().sum(),
+            components: components.into_iter().collect(),
+            attempts: attempts.into_iter().collect(),
+            is_final: session.cost_final,
+            rate: if session.state.is_final() { Rate::ZERO } else { session.price.total() },
+        })
+    }
+
+    /// A report.
+    ///
+    /// # Errors
+    /// A range that ends before it begins; an unknown session.
+    pub async fn report(&self, caller: &Caller, query: CostQuery) -> Result<CostReport, Error> {
+        let query = self.scoped(caller, query).await?;
+        let now = self.clock.now();
+        let window = window(&query, now)?;
+        let rows = self.rows(&query, window).await?;
+        let mut groups: BTreeMap<Vec<String>, (CostGroup, BTreeSet<SessionId>)> = BTreeMap::new();
+        let mut sessions = BTreeSet::new();
+        let (mut total, mut is_final) = (Amount::default(), true);
+        for row in &rows {
+            sessions.insert(row.segment.session);
+            is_final &= row.cost_final;
+            for part in parts(&query.group_by, window, row, now) {
+                let amount = row.segment.amount(part, now);
+                total += amount;
+                let keys: Vec<String> = query.group_by.iter().map(|by| key(by, row, part)).collect();
+                let (group, members) = groups
+                    .entry(keys.clone())
+                    .or_insert_with(|| (CostGroup { keys, amount: Amount::default(), sessions: 0, gpu_millis: 0 }, BTreeSet::new()));
+                group.amount += amount;
+                members.insert(row.segment.session);
+                if row.segment.component == Component::Gpu {
+                    let (from, to) = (row.segment.from.max(part.from), row.segment.to.min(part.to));
+                    group.gpu_millis += (to.millis() - from.millis()).max(0);
+                }
+            }
+        }
+        let groups = groups.into_values().map(|(group, members)| CostGroup { sessions: members.len(), ..group }).collect();
+        Ok(CostReport { from: window.from, to: window.to, total, groups, sessions: sessions.len(), is_final, unmetered: vec!["traffic".to_owned()] })
+    }
+
+    /// A page of the ledger, oldest segments first.
+    ///
+    /// # Errors
+    /// As for a report; a page token that is garbage or of another query.
+    pub async fn ledger(&self, caller: &Caller, query: CostQuery, size: u32, token: &str) -> Result<LedgerPage, Error> {
+        let query = self.scoped(caller, query).await?;
+        let now = self.clock.now();
+        let window = window(&query, now)?;
+        let hash = hash_of(&format!("{query:?}"));
+        let skip = match token {
+            "" => 0,
+            token => read_token(token, hash).ok_or_else(|| Error::field("page_token", "it belongs to another query, or is no token of ours"))?,
+        };
+        let rows = self.rows(&query, window).await?;
+        let size = page_size(size);
+        let entries: Vec<LedgerEntry> = rows
+            .iter()
+            .skip(skip)
+            .take(size)
+            .map(|row| LedgerEntry {
+                segment: row.segment.clone(),
+                consumer: row.consumer.clone(),
+                provider: row.provider.clone(),
+                gpu: row.gpu.as_ref().map(ToString::to_string).unwrap_or_default(),
+                amount: row.segment.amount(window, now),
+                running: row.segment.to_high.is_none(),
+            })
+            .collect();
+        let next = skip + entries.len();
+        let next_page_token = if next < rows.len() { URL_SAFE_NO_PAD.encode(format!("l1.{hash:x}.{next:x}")) } else { String::new() };
+        Ok(LedgerPage { entries, next_page_token })
+    }
+
+    async fn scoped(&self, caller: &Caller, mut query: CostQuery) -> Result<CostQuery, Error> {
+        if let Some(id) = query.session {
+            self.sessions.get(caller, id).await?;
+        }
+        if let Some(scope) = &caller.scope {
+            if query.consumer.as_ref().is_some_and(|asked| asked != scope) {
+                return Err(Error::new(Code::NotFound, "CONSUMER_NOT_FOUND", "there is no such consumer for this token"));
+            }
+            query.consumer = Some(scope.clone());
+        }
+        Ok(query)
+    }
+
+    /// Segments that match: live sessions' from the board, the others' from disk.
+    async fn rows(&self, query: &CostQuery, window: Window) -> Result<Vec<SegmentRow>, Error> {
+        let gpu = query.gpu.as_deref().map(GpuModel::canonical);
+        let wanted = SegmentQuery {
+            window,
+            consumer: query.consumer.clone(),
+            provider: query.provider.clone(),
+            gpu: gpu.clone(),
+            session: query.session,
+            labels: query.labels.clone(),
+        };
+        // The board first: a session that ends between the two reads is then on disk, and in neither of them twice.
+        let (live, _) = self.board.snapshot();
+        let mut rows = self.store.segment_list(wanted).await.map_err(|e| broken(&e))?;
+        let running: BTreeSet<SessionId> = live.iter().map(|l| l.session.id).collect();
+        rows.retain(|row| !running.contains(&row.segment.session));
+        for l in live.iter().filter(|l| concerns(query, &l.session)) {
+            rows.extend(live_rows(l).filter(|row| {
+                query.provider.as_ref().is_none_or(|p| *p == row.provider)
+                    && gpu.as_ref().is_none_or(|g| row.gpu.as_ref() == Some(g))
+                    && row.segment.from_low < window.to
+                    && row.segment.to_high.is_none_or(|to| to > window.from)
+            }));
+        }
+        rows.sort_by_key(|row| (row.segment.session, row.segment.attempt, row.segment.ordinal));
+        Ok(rows)
+    }
+}
+
+fn concerns(query: &CostQuery, session: &Session) -> bool {
+    query.session.is_none_or(|id| id == session.id)
+        && query.consumer.as_ref().is_none_or(|c| *c == session.request.consumer)
+        && query.labels.iter().all(|(key, value)| session.labels.get(key) == Some(value))
+}
+
+fn live_rows(live: &Live) -> impl Iterator<Item = SegmentRow> + '_ {
+    let session = &live.session;
+    let labels = Arc::new(session.labels.clone());
+    live.instances.iter().flat_map(move |instance| {
+        let labels = Arc::clone(&labels);
+        let gpu = session.attempts.iter().find(|a| a.number == instance.label.attempt).map(|a| a.offer.gpu.clone());
+        instance.segments.iter().map(move |segment| SegmentRow {
+            segment: segment.clone(),
+            consumer: session.request.consumer.clone(),
+            provider: instance.provider.clone(),
+            gpu: gpu.clone(),
+            end_reason: session.end_reason,
+            labels: Arc::clone(&labels),
+            cost_final: session.cost_final,
+            state: session.state,
+        })
+    })
+}
+
+fn window(query: &CostQuery, now: Time) -> Result<Window, Error> {
+    let window = Window { from: query.from.unwrap_or(Window::ALWAYS.from), to: query.to.unwrap_or(now.max(Time::from_millis(now.millis() + 1))) };
+    if window.to < window.from {
+        return Err(Error::field("end_time", format!("{} lies before start_time {}", window.to, window.from)));
+    }
+    Ok(window)
+}
+
+/// The parts of the window that a segment is reported in: one, or one for each day or month it touches.
+fn parts(group_by: &[GroupBy], window: Window, row: &SegmentRow, now: Time) -> Vec<Window> {
+    if !group_by.iter().any(|by| matches!(by, GroupBy::Day | GroupBy::Month)) {
+        return vec![window];
+    }
+    let last = row.segment.to_high.unwrap_or(now).max(row.segment.to).min(window.to);
+    let mut from = row.segment.from_low.max(window.from);
+    let mut parts = Vec::new();
+    while from < last {
+        let to = from.next_midnight().min(window.to);
+        parts.push(Window { from, to });
+        from = to;
+    }
+    parts
+}
+
+fn key(by: &GroupBy, row: &SegmentRow, part: Window) -> String {
+    match by {
+        GroupBy::Consumer => row.consumer.to_string(),
+        GroupBy::Provider => row.provider.to_string(),
+        GroupBy::Gpu => row.gpu.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string),
+        GroupBy::Day => part.from.day(),
+        GroupBy::Month => part.from.month(),
+        GroupBy::Session => row.segment.session.to_string(),
+        GroupBy::EndReason => row.end_reason.map_or("open", |r| r.word()).to_owned(),
+        GroupBy::Label(name) => row.labels.get(name).cloned().unwrap_or_default(),
+    }
+}
+
+fn read_token(token: &str, hash: u64) -> Option<usize> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+    let (of, skip) = text.strip_prefix("l1.")?.split_once('.')?;
+    (u64::from_str_radix(of, 16).ok()? == hash).then(|| usize::from_str_radix(skip, 16).ok())?
+}

@@ -1,0 +1,328 @@
+//! Offers in memory: one immutable snapshot, swapped atomically; refreshed in the background per provider.
+//!
+//! Stale-while-revalidate: readers never wait for a provider. A provider that fails keeps its last offers, with their
+//! age and its error visible, and never hides the others. Dead offers are dropped from every view at once
+//! ([`Inventory::evict`]).
+
+use crate::clock::Clock;
+use crate::domain::ids::{MachineId, OfferId, ProviderId};
+use crate::domain::offer::Offer;
+use crate::domain::time::Time;
+use crate::ports::{OfferBatch, Provider, ProviderError};
+use crate::services::api::{GpuModelRow, OfferPage, OfferQuery, ProviderFreshness};
+use crate::services::error::{Code, Error};
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Page size when none is asked for.
+pub const DEFAULT_PAGE: u32 = 50;
+/// The largest page.
+pub const MAX_PAGE: u32 = 1000;
+/// Snapshots kept so that pages of one listing stay one view.
+const KEPT_SNAPSHOTS: usize = 8;
+
+/// Everything on offer at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Counts snapshots.
+    pub number: u64,
+    /// When it was put together.
+    pub taken_at: Time,
+    /// The offers.
+    pub offers: Vec<Arc<Offer>>,
+    /// How each provider's part stands.
+    pub freshness: Vec<ProviderFreshness>,
+}
+
+struct Part {
+    offers: Vec<Arc<Offer>>,
+    freshness: ProviderFreshness,
+}
+
+struct Parts {
+    by_provider: BTreeMap<ProviderId, Part>,
+    kept: VecDeque<Arc<Snapshot>>,
+    number: u64,
+    /// Evicted until the provider has been asked again after this.
+    evicted: BTreeMap<OfferId, Time>,
+}
+
+/// Whether a text is a canonical offer id of a provider.
+pub type OfferIdCheck = fn(&str) -> bool;
+
+struct Inner {
+    clock: Clock,
+    providers: BTreeMap<ProviderId, Arc<dyn Provider>>,
+    known: Vec<OfferIdCheck>,
+    current: ArcSwap<Snapshot>,
+    parts: Mutex<Parts>,
+    refresh: BTreeMap<ProviderId, tokio::sync::Mutex<()>>,
+}
+
+/// The service's handle. See the module's header.
+#[derive(Clone)]
+pub struct Inventory(Arc<Inner>);
+
+impl Inventory {
+    /// An empty inventory over these providers. `known` are the id forms of all providers there are, enabled or not.
+    #[must_use]
+    pub fn new(providers: BTreeMap<ProviderId, Arc<dyn Provider>>, known: Vec<OfferIdCheck>, clock: Clock) -> Self {
+        let part = |id: &ProviderId| Part {
+            offers: Vec::new(),
+            freshness: ProviderFreshness { provider: id.clone(), fetched_at: None, offers: 0, error: None, truncated: false, skipped: 0 },
+        };
+        let parts = Parts {
+            by_provider: providers.keys().map(|id| (id.clone(), part(id))).collect(),
+            kept: VecDeque::new(),
+            number: 0,
+            evicted: BTreeMap::new(),
+        };
+        let refresh = providers.keys().map(|id| (id.clone(), tokio::sync::Mutex::new(()))).collect();
+        let this = Self(Arc::new(Inner { clock, providers, known, current: ArcSwap::default(), parts: Mutex::new(parts), refresh }));
+        this.rebuild(&mut this.parts());
+        this
+    }
+
+    fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.0.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refreshes one provider again and again until told to stop.
+    pub async fn keep_fresh(self, provider: ProviderId, every: Duration, stop: CancellationToken) {
+        loop {
+            let wait = match self.refresh(&provider).await {
+                Ok(()) => every,
+                // Sooner than usual after a failure, and never in a storm: the client has its own breaker.
+                Err(error) => error.retry_after.unwrap_or(every / 2).max(Duration::from_secs(5)),
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.0.clock.sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Fetches one provider's offers now; a fetch that is already under way is joined instead.
+    ///
+    /// # Errors
+    /// The provider's error; the last offers stay.
+    pub async fn refresh(&self, provider: &ProviderId) -> Result<(), ProviderError> {
+        let (Some(port), Some(single)) = (self.0.providers.get(provider), self.0.refresh.get(provider)) else { return Ok(()) };
+        let Ok(_flight) = single.try_lock() else {
+            drop(single.lock().await);
+            return Ok(());
+        };
+        let asked = self.0.clock.now();
+        let result = port.offers().await;
+        let now = self.0.clock.now();
+        let mut parts = self.parts();
+        match &result {
+            Ok(batch) => {
+                parts.evicted.retain(|_, since| *since >= asked);
+                let evicted: Vec<OfferId> = parts.evicted.keys().cloned().collect();
+                if let Some(part) = parts.by_provider.get_mut(provider) {
+                    take(part, batch, &evicted, now);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(provider = %provider, error = %error, "fetching offers failed; the last ones stay");
+                if let Some(part) = parts.by_provider.get_mut(provider) {
+                    part.freshness.error = Some((error.to_string(), now));
+                }
+            }
+        }
+        self.rebuild(&mut parts);
+        result.map(|_| ())
+    }
+
+    fn rebuild(&self, parts: &mut Parts) {
+        parts.number += 1;
+        let snapshot = Arc::new(Snapshot {
+            number: parts.number,
+            taken_at: self.0.clock.now(),
+            offers: parts.by_provider.values().flat_map(|p| p.offers.iter().cloned()).collect(),
+            freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
+        });
+        parts.kept.push_back(Arc::clone(&snapshot));
+        if parts.kept.len() > KEPT_SNAPSHOTS {
+            parts.kept.pop_front();
+        }
+        self.0.current.store(snapshot);
+    }
+
+    /// Drops an offer that turned out to be gone from every view, until its provider has been asked again.
+    pub fn evict(&self, offer: &OfferId, machine: Option<&MachineId>) {
+        let mut parts = self.parts();
+        parts.evicted.insert(offer.clone(), self.0.clock.now());
+        for part in parts.by_provider.values_mut() {
+            part.offers.retain(|o| o.id != *offer && machine.is_none_or(|m| o.machine != *m));
+            part.freshness.offers = part.offers.len();
+        }
+        self.rebuild(&mut parts);
+    }
+
+    /// The present snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.current.load_full()
+    }
+
+    /// How each provider's part stands.
+    #[must_use]
+    pub fn freshness(&self) -> Vec<ProviderFreshness> {
+        self.snapshot().freshness.clone()
+    }
+
+    /// A page of offers.
+    ///
+    /// # Errors
+    /// A page token that is garbage, of another query, or of a snapshot that is no longer kept; a provider that is not
+    /// known; every asked provider unreachable and nothing in memory.
+    pub fn list(&self, query: &OfferQuery) -> Result<OfferPage, Error> {
+        if let Some(unknown) = query.filter.providers.iter().find(|p| !self.0.providers.contains_key(*p)) {
+            let have: Vec<String> = self.0.providers.keys().map(ToString::to_string).collect();
+            return Err(Error::field("filter.providers", format!("`{unknown}` is not enabled here; enabled: {}", have.join(", "))));
+        }
+        let hash = query_hash(query);
+        let (snapshot, skip) = match query.page_token.as_str() {
+            "" => (self.snapshot(), 0),
+            token => self.pinned(token, hash)?,
+        };
+        let disk = query.filter.disk_gb;
+        let mut matching: Vec<&Arc<Offer>> = snapshot.offers.iter().filter(|o| query.filter.check(o).is_ok()).collect();
+        matching.sort_by(|a, b| query.order.compare(a, b, disk));
+        let size = page_size(query.page_size);
+        let page: Vec<Arc<Offer>> = matching.iter().skip(skip).take(size).map(|o| Arc::clone(o)).collect();
+        let next = skip + page.len();
+        let asked = |p: &ProviderId| query.filter.providers.is_empty() || query.filter.providers.contains(p);
+        let freshness: Vec<ProviderFreshness> = snapshot.freshness.iter().filter(|f| asked(&f.provider)).cloned().collect();
+        let unreachable: Vec<ProviderId> = freshness.iter().filter(|f| f.error.is_some()).map(|f| f.provider.clone()).collect();
+        if !freshness.is_empty() && freshness.iter().all(|f| f.error.is_some() && f.fetched_at.is_none()) {
+            let why: Vec<String> = freshness.iter().filter_map(|f| f.error.as_ref().map(|(text, _)| text.clone())).collect();
+            return Err(Error::new(Code::Unavailable, "PROVIDER_UNREACHABLE", format!("no provider could be reached: {}", why.join("; ")))
+                .with("providers", unreachable.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+                .retry(Duration::from_secs(15)));
+        }
+        Ok(OfferPage {
+            total: matching.len(),
+            next_page_token: if next < matching.len() && !page.is_empty() { page_token(snapshot.number, hash, next) } else { String::new() },
+            offers: page,
+            snapshot_time: snapshot.taken_at,
+            freshness,
+            unreachable,
+            applied_defaults: applied_defaults(query),
+        })
+    }
+
+    fn pinned(&self, token: &str, hash: u64) -> Result<(Arc<Snapshot>, usize), Error> {
+        let (number, of, skip) =
+            read_page_token(token).ok_or_else(|| Error::field("page_token", "this is no token of ours: pass next_page_token as it came"))?;
+        if of != hash {
+            return Err(Error::field("page_token", "it belongs to another filter or order: keep the other fields as they were"));
+        }
+        let kept = self.parts().kept.iter().find(|s| s.number == number).cloned();
+        let kept = kept.ok_or_else(|| {
+            Error::new(
+                Code::InvalidArgument,
+                "PAGE_TOKEN_EXPIRED",
+                "the offers have changed too often since the first page: start again without page_token",
+            )
+        })?;
+        Ok((kept, skip))
+    }
+
+    /// One offer.
+    ///
+    /// # Errors
+    /// An id of no form we know, or an offer that is not there (any more).
+    pub fn get(&self, id: &OfferId) -> Result<Arc<Offer>, Error> {
+        if let Some(offer) = self.snapshot().offers.iter().find(|o| o.id == *id) {
+            return Ok(Arc::clone(offer));
+        }
+        if !self.0.known.iter().any(|known| known(id.as_str())) {
+            let shown = crate::domain::ids::clip(id.as_str(), 80);
+            return Err(Error::field("offer_id", format!("`{shown}` is no offer id: take one from ListOffers, such as vastai-12345")));
+        }
+        Err(Error::new(Code::NotFound, "OFFER_NOT_FOUND", format!("offer {id} is not there (any more): list offers again")).with("offer_id", id))
+    }
+
+    /// What is on offer by GPU model and memory.
+    #[must_use]
+    pub fn gpu_models(&self) -> Vec<GpuModelRow> {
+        let mut rows: BTreeMap<(String, u32), GpuModelRow> = BTreeMap::new();
+        for offer in &self.snapshot().offers {
+            let per_gpu = offer.price(None).total().scaled(1, i64::from(offer.gpu_count));
+            let row = rows.entry((offer.gpu.to_string(), offer.gpu_memory_mib)).or_insert_with(|| GpuModelRow {
+                model: offer.gpu.to_string(),
+                memory_mib: offer.gpu_memory_mib,
+                offers: 0,
+                gpus: 0,
+                min_price_per_gpu: per_gpu,
+                providers: Vec::new(),
+            });
+            row.offers += 1;
+            row.gpus += u64::from(offer.gpu_count);
+            row.min_price_per_gpu = row.min_price_per_gpu.min(per_gpu);
+            if !row.providers.contains(&offer.provider) {
+                row.providers.push(offer.provider.clone());
+            }
+        }
+        rows.into_values().collect()
+    }
+}
+
+fn take(part: &mut Part, batch: &OfferBatch, evicted: &[OfferId], now: Time) {
+    part.offers = batch.offers.iter().filter(|o| !evicted.contains(&o.id)).cloned().map(Arc::new).collect();
+    part.freshness.fetched_at = Some(now);
+    part.freshness.offers = part.offers.len();
+    part.freshness.error = None;
+    part.freshness.truncated = batch.truncated;
+    part.freshness.skipped = batch.skipped;
+}
+
+/// The size of a page: the default for 0, never more than the largest.
+pub(super) fn page_size(asked: u32) -> usize {
+    let size = if asked == 0 { DEFAULT_PAGE } else { asked.min(MAX_PAGE) };
+    usize::try_from(size).unwrap_or(50)
+}
+
+fn applied_defaults(query: &OfferQuery) -> Vec<String> {
+    let mut out = Vec::new();
+    if query.page_size == 0 {
+        out.push(format!("page_size={DEFAULT_PAGE}"));
+    }
+    if query.filter.disk_gb.is_none() {
+        out.push("filter.disk_gb=the provider's default".to_owned());
+    }
+    out
+}
+
+fn query_hash(query: &OfferQuery) -> u64 {
+    hash_of(&format!("{:?}{:?}", query.filter, query.order))
+}
+
+/// 64 bits of a text's SHA-256, to tie tokens to what they were made for.
+pub(super) fn hash_of(text: &str) -> u64 {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
+}
+
+fn page_token(number: u64, hash: u64, skip: usize) -> String {
+    URL_SAFE_NO_PAD.encode(format!("o1.{number:x}.{hash:x}.{skip:x}"))
+}
+
+fn read_page_token(token: &str) -> Option<(u64, u64, usize)> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+    let mut parts = text.strip_prefix("o1.")?.split('.');
+    let number = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let hash = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let skip = usize::from_str_radix(parts.next()?, 16).ok()?;
+    parts.next().is_none().then_some((number, hash, skip))
+}

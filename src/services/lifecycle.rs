@@ -1,0 +1,206 @@
+//! The lifecycle actor: the only writer of sessions, and its handle.
+//!
+//! One task with a bounded mailbox. It drains what is waiting, runs the pure machine on each, commits everything in one
+//! transaction, publishes to the board, starts the actions and answers its callers, in this order: intent before effect,
+//! event after commit. It never awaits a third party. An outcome of a commit that it cannot be sure of stops it; the
+//! supervisor starts it again from disk.
+//!
+//! * `actor`: the task.
+//! * `admission`: what may be created.
+
+mod actor;
+mod admission;
+
+use crate::domain::ids::{ProviderId, SessionId, Tag};
+use crate::domain::instance::Sighting;
+use crate::domain::policy::{Policy, Terms};
+use crate::domain::time::Look;
+use crate::ports::Account;
+use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
+use crate::services::board::Board;
+use crate::services::error::{Code, Error};
+use crate::services::inventory::Inventory;
+use crate::services::provisioner::Tools;
+use crate::services::tokens::Tokens;
+use crate::store::Store;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Messages that may wait.
+const MAILBOX: usize = 4096;
+/// So many restarts within [`RESTART_WINDOW`] and the supervisor gives up.
+const RESTARTS: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// How a private key is kept until its owner surely has it.
+#[derive(Clone)]
+pub struct Vault {
+    /// Seals a key for a session.
+    pub seal: Arc<dyn Fn(SessionId, &SecretString) -> Option<Vec<u8>> + Send + Sync>,
+    /// Opens it again.
+    pub open: Arc<dyn Fn(SessionId, &[u8]) -> Option<SecretString> + Send + Sync>,
+}
+
+/// Everything the actor is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Disk.
+    pub store: Store,
+    /// Where committed things are published.
+    pub board: Board,
+    /// Offers.
+    pub inventory: Inventory,
+    /// Hands.
+    pub tools: Tools,
+    /// Settings.
+    pub policy: Policy,
+    /// What decisions need to know of each provider; accounts are filled in by the lookouts.
+    pub terms: BTreeMap<ProviderId, Terms>,
+    /// This deployment's tag.
+    pub tag: Tag,
+    /// Makes watch tokens.
+    pub tokens: Tokens,
+    /// Keeps private keys for a while.
+    pub vault: Vault,
+    /// How long in-flight launches and destroys are waited for when draining.
+    pub drain: Duration,
+    /// Told after each batch how closely each provider must be looked at.
+    pub attention: watch::Sender<BTreeMap<ProviderId, Attention>>,
+}
+
+/// How closely a provider must be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attention {
+    /// Nothing of ours is there.
+    Idle,
+    /// Sessions run there.
+    Steady,
+    /// Something begins or must be found there.
+    Close,
+}
+
+/// What a lookout reports.
+#[derive(Debug)]
+pub struct Listing {
+    /// Where.
+    pub provider: ProviderId,
+    /// On which account.
+    pub account: String,
+    /// When.
+    pub look: Look,
+    /// Everything that is there: complete.
+    pub sightings: Vec<Sighting>,
+}
+
+/// Why nothing may be launched at a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It refuses our credentials.
+    Auth(String),
+    /// The account is out of credit.
+    Credit(String),
+    /// It has not been looked at since the start.
+    NotSwept,
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+pub(super) enum Message {
+    Create { caller: Caller, create: Box<Create>, reply: Reply<Created> },
+    Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
+    Listed(Listing),
+    Proven { provider: ProviderId, account: Account },
+    Shut { provider: ProviderId, why: Closed },
+}
+
+/// How others reach the actor.
+#[derive(Clone)]
+pub struct Handle {
+    mailbox: mpsc::Sender<Message>,
+    drain: CancellationToken,
+}
+
+/// The handle, and the supervised task to run.
+pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future<Output = Result<(), crate::store::Error>> + Send) {
+    let (mailbox, mut letters) = mpsc::channel(MAILBOX);
+    let handle = Handle { mailbox, drain: drain.clone() };
+    let task = async move {
+        let mut restarts: Vec<crate::domain::time::Time> = Vec::new();
+        loop {
+            let run = async { actor::Actor::load(parts.clone()).await?.run(&mut letters, &drain).await };
+            let Err(error) = run.await else { return Ok(()) };
+            let now = parts.tools.clock.now();
+            restarts.retain(|at| now.since(*at) < RESTART_WINDOW);
+            restarts.push(now);
+            tracing::error!(error = %error, restarts = restarts.len(), "the lifecycle actor stopped; starting it again from disk");
+            if restarts.len() > RESTARTS {
+                return Err(error);
+            }
+            parts.tools.clock.sleep(Duration::from_millis(200)).await;
+        }
+    };
+    (handle, task)
+}
+
+impl Handle {
+    /// Creates a session: durable when this returns. What is wrong later are states and events, never errors of this call.
+    ///
+    /// # Errors
+    /// Bad fields, nothing to rent, limits, a provider that refuses our credentials.
+    pub async fn create(&self, caller: Caller, create: Create) -> Result<Created, Error> {
+        self.ask(|reply| Message::Create { caller, create: Box::new(create), reply }).await
+    }
+
+    /// Changes or ends a session.
+    ///
+    /// # Errors
+    /// No such session; what the machine refuses.
+    pub async fn command(
+        &self,
+        caller: Caller,
+        id: SessionId,
+        command: Command,
+        idempotency: Option<Idempotency>,
+        validate_only: bool,
+    ) -> Result<Commanded, Error> {
+        self.ask(|reply| Message::Command { caller, id, command, idempotency, validate_only, reply }).await
+    }
+
+    /// Takes a complete list of a provider's instances.
+    pub async fn listed(&self, listing: Listing) {
+        let _ = self.mailbox.send(Message::Listed(listing)).await;
+    }
+
+    /// The provider's credentials work, and this is the account.
+    pub async fn proven(&self, provider: ProviderId, account: Account) {
+        let _ = self.mailbox.send(Message::Proven { provider, account }).await;
+    }
+
+    /// Nothing may be launched there.
+    pub async fn shut(&self, provider: ProviderId, why: Closed) {
+        let _ = self.mailbox.send(Message::Shut { provider, why }).await;
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
+        let draining = || {
+            Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: try again at its successor").retry(Duration::from_secs(5))
+        };
+        if self.drain.is_cancelled() {
+            return Err(draining());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(message(reply)).await.map_err(|_| draining())?;
+        answer.await.unwrap_or_else(|_| {
+            Err(Error::new(
+                Code::Unavailable,
+                "RESTARTING",
+                "the lifecycle is restarting; the call may have been taken: repeat it with the same request_id",
+            )
+            .retry(Duration::from_secs(1)))
+        })
+    }
+}

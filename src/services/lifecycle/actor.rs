@@ -1,0 +1,716 @@
+//! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
+
+use super::{Attention, Closed, Listing, Message, Parts, Reply};
+use crate::domain::attempt::{self, Market};
+use crate::domain::event::{Actor as Who, Event, EventType};
+use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
+use crate::domain::instance::{Desired, Instance, InstanceStatus, Launch, Sighting};
+use crate::domain::lifecycle::{Action, Ask, Draft, Input, LookBy, Refusal, next_deadline, step};
+use crate::domain::policy::Rules;
+use crate::domain::session::{AttemptFailure, EndReason, Session, State};
+use crate::domain::time::Time;
+use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
+use crate::services::board::Live;
+use crate::services::counters;
+use crate::services::error::{Code, Error};
+use crate::services::provisioner::{self, Job};
+use crate::services::tokens;
+use crate::store::{Batch, Error as StoreError, RequestRecord};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Messages and outcomes taken into one transaction.
+const BATCH: usize = 256;
+/// A private key may be told again this long after its creation, and until the first RUNNING.
+const KEY_WINDOW: Duration = Duration::from_secs(600);
+
+pub(super) struct Entry {
+    pub session: Session,
+    pub instances: Vec<Instance>,
+    due: Option<Time>,
+}
+
+struct Done {
+    session: SessionId,
+    action: Action,
+    inputs: Vec<Input>,
+}
+
+/// What one pass over the mailbox comes to, before and after its commit.
+#[derive(Default)]
+struct Staged {
+    touched: BTreeSet<SessionId>,
+    durable: BTreeSet<SessionId>,
+    events: Vec<Arc<Event>>,
+    requests: Vec<RequestRecord>,
+    actions: Vec<(SessionId, Action)>,
+    replies: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+pub(super) struct Actor {
+    pub(super) parts: Parts,
+    pub(super) live: BTreeMap<SessionId, Entry>,
+    pub(super) closed: BTreeMap<ProviderId, Closed>,
+    rules: Rules,
+    due: BTreeSet<(Time, SessionId)>,
+    tasks: JoinSet<Done>,
+    running: HashMap<tokio::task::Id, (SessionId, Action)>,
+    in_flight: BTreeSet<(SessionId, Action)>,
+    /// Inputs that wait for the commit before them.
+    after_commit: VecDeque<(SessionId, Input)>,
+    requests: BTreeMap<(String, &'static str, String), RequestRecord>,
+    revision: i64,
+    draining: bool,
+}
+
+impl Actor {
+    /// Reads everything that is open from disk. Nothing is under way then.
+    pub(super) async fn load(parts: Parts) -> Result<Self, StoreError> {
+        let revision = parts.store.last_revision().await?;
+        let mut live = BTreeMap::new();
+        let mut after_commit = VecDeque::new();
+        for (session, instances) in parts.store.sessions_live().await? {
+            after_commit.push_back((session.id, Input::Resumed));
+            live.insert(session.id, Entry { session, instances, due: None });
+        }
+        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: parts.terms.clone() };
+        let shown = live.iter().map(|(id, e)| (*id, shown(e))).collect();
+        parts.board.reset(shown, revision);
+        Ok(Self {
+            closed: BTreeMap::new(),
+            live,
+            rules,
+            due: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            in_flight: BTreeSet::new(),
+            after_commit,
+            requests: BTreeMap::new(),
+            revision,
+            draining: false,
+            parts,
+        })
+    }
+
+    /// Runs until drained; an error means that the truth must be read from disk again.
+    pub(super) async fn run(mut self, letters: &mut mpsc::Receiver<Message>, drain: &CancellationToken) -> Result<(), StoreError> {
+        let mut give_up: Option<Time> = None;
+        loop {
+            let mut staged = Staged::default();
+            if self.after_commit.is_empty() {
+                let wake = self.due.first().map(|(at, _)| *at);
+                let clock = self.parts.tools.clock.clone();
+                tokio::select! {
+                    biased;
+                    () = drain.cancelled(), if !self.draining => {
+                        self.draining = true;
+                        give_up = Some(clock.now() + self.parts.drain);
+                    }
+                    Some(done) = self.tasks.join_next_with_id() => self.outcome(done, &mut staged).await?,
+                    letter = letters.recv(), if !self.draining => match letter {
+                        Some(message) => self.take(message, &mut staged).await?,
+                        None => self.draining = true,
+                    },
+                    () = clock.sleep_until(wake.unwrap_or_default()), if wake.is_some() && !self.draining => {}
+                    () = clock.sleep_until(give_up.unwrap_or_default()), if give_up.is_some() => return Ok(()),
+                }
+            }
+            self.drain_waiting(letters, &mut staged).await?;
+            self.commit(staged).await?;
+            if self.draining && self.after_commit.is_empty() && !self.unfinished() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a launch or destroy is under way whose answer is worth waiting for.
+    fn unfinished(&self) -> bool {
+        self.in_flight.iter().any(|(_, action)| matches!(action, Action::Launch(_) | Action::Destroy(_)))
+    }
+
+    async fn drain_waiting(&mut self, letters: &mut mpsc::Receiver<Message>, staged: &mut Staged) -> Result<(), StoreError> {
+        for _ in 0..BATCH {
+            if let Some((id, input)) = self.after_commit.pop_front() {
+                self.apply(id, input, staged);
+            } else if let Some(done) = self.tasks.try_join_next_with_id() {
+                self.outcome(done, staged).await?;
+            } else if !self.draining
+                && let Ok(message) = letters.try_recv()
+            {
+                self.take(message, staged).await?;
+            } else {
+                break;
+            }
+        }
+        let now = self.parts.tools.clock.now();
+        if !self.draining {
+            let ripe: Vec<SessionId> = self.due.iter().take_while(|(at, _)| *at <= now).take(BATCH).map(|(_, id)| *id).collect();
+            for id in ripe {
+                self.apply(id, Input::Tick, staged);
+            }
+        }
+        Ok(())
+    }
+
+    async fn outcome(&mut self, done: Result<(tokio::task::Id, Done), tokio::task::JoinError>, staged: &mut Staged) -> Result<(), StoreError> {
+        let now = self.parts.tools.clock.now();
+        let done = match done {
+            Ok((task, done)) => {
+                self.running.remove(&task);
+                done
+            }
+            Err(error) => {
+                let Some((session, action)) = self.running.remove(&error.id()) else { return Ok(()) };
+                tracing::error!(%session, ?action, %error, "a task of the provisioner broke");
+                let inputs = self.live.get(&session).map(|e| provisioner::broken(&action, &e.session, now)).unwrap_or_default();
+                Done { session, action, inputs }
+            }
+        };
+        self.in_flight.remove(&(done.session, done.action));
+        for input in done.inputs {
+            self.learn(done.session, &input);
+            self.apply(done.session, input, staged);
+        }
+        Ok(())
+    }
+
+    /// What an outcome says about more than its session.
+    fn learn(&mut self, id: SessionId, input: &Input) {
+        if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
+            counters::outcome(provider, input);
+        }
+        let Input::LaunchRefused { attempt, failure, text } = input else { return };
+        let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
+        match failure {
+            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer, None),
+            AttemptFailure::ProviderAuth => {
+                self.closed.insert(row.provider.clone(), Closed::Auth(text.clone()));
+            }
+            AttemptFailure::ProviderCredit => {
+                self.closed.insert(row.provider.clone(), Closed::Credit(text.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    async fn take(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
+        match message {
+            Message::Create { caller, create, reply } => self.create(&caller, *create, reply, staged).await,
+            Message::Command { caller, id, command, idempotency, validate_only, reply } => {
+                self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
+            }
+            Message::Listed(listing) => self.listed(listing, staged).await,
+            Message::Proven { provider, account } => {
+                self.closed.remove(&provider);
+                if let Some(terms) = self.rules.terms.get_mut(&provider) {
+                    terms.out_of_credit = account.balance.is_some_and(|b| b <= crate::domain::money::Nanos::ZERO);
+                    terms.account = account.identity;
+                    if terms.out_of_credit {
+                        self.closed.insert(provider, Closed::Credit("the balance is used up".to_owned()));
+                    }
+                }
+                Ok(())
+            }
+            Message::Shut { provider, why } => {
+                self.closed.insert(provider, why);
+                Ok(())
+            }
+        }
+    }
+
+    // === requests of callers ===
+
+    async fn create(&mut self, caller: &Caller, create: Create, reply: Reply<Created>, staged: &mut Staged) -> Result<(), StoreError> {
+        let now = self.parts.tools.clock.now();
+        if let Some(idempotency) = &create.idempotency {
+            match self.earlier(caller, "CreateSession", idempotency).await? {
+                Some(Ok(record)) => {
+                    let answer = self.replayed_create(&record, now).await?;
+                    staged.replies.push(Box::new(move || drop(reply.send(answer))));
+                    return Ok(());
+                }
+                Some(Err(error)) => {
+                    let _ = reply.send(Err(error));
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+        let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
+        let id = SessionId::new(now, random);
+        let session = match self.admit(caller, &create, id, now) {
+            Ok(session) => session,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        let warnings = self.warnings(&session, now);
+        let before = self.revision;
+        let resume_token = self.parts.tokens.at(before, tokens::subject(Some(id), &crate::services::api::SessionFilter::default()));
+        if create.validate_only {
+            let _ = reply.send(Ok(Created { session: Arc::new(session), private_key: None, resume_token: String::new(), replayed: false, warnings }));
+            return Ok(());
+        }
+        self.live.insert(id, Entry { session: session.clone(), instances: Vec::new(), due: None });
+        let mut first = session;
+        first.sequence = 1;
+        first.version = 1;
+        let draft = Draft {
+            kind: EventType::Created,
+            from_state: State::Pending,
+            before: None,
+            actor: Who::User(caller.principal.clone()),
+            message: "accepted".to_owned(),
+            session: first,
+        };
+        self.tell(vec![draft], staged, now);
+        staged.durable.insert(id);
+        let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
+        if let Some(idempotency) = create.idempotency {
+            let sealed = create.private_key.as_ref().and_then(|key| (self.parts.vault.seal)(id, key));
+            self.remember(caller, "CreateSession", idempotency, id, before, sealed, now, staged);
+        }
+        self.after_commit.push_back((id, Input::Begin));
+        if let Some(session) = session {
+            let created = Created { session, private_key: create.private_key, resume_token, replayed: false, warnings };
+            staged.replies.push(Box::new(move || drop(reply.send(Ok(created)))));
+        }
+        Ok(())
+    }
+
+    async fn replayed_create(&mut self, record: &RequestRecord, now: Time) -> Result<Result<Created, Error>, StoreError> {
+        let Some(session) = self.read(record.session).await? else { return Ok(Err(Error::session_not_found(record.session))) };
+        let told = session.running_at.is_some() && now > session.created_at + KEY_WINDOW;
+        let private_key = record.sealed.as_ref().filter(|_| !told).and_then(|sealed| (self.parts.vault.open)(record.session, sealed));
+        let subject = tokens::subject(Some(record.session), &crate::services::api::SessionFilter::default());
+        let resume_token = self.parts.tokens.at(record.watch_revision, subject);
+        let warnings = self.warnings(&session, now);
+        Ok(Ok(Created { session: Arc::new(session), private_key, resume_token, replayed: true, warnings }))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one message, taken apart")]
+    async fn command(
+        &mut self,
+        caller: &Caller,
+        id: SessionId,
+        command: Command,
+        idempotency: Option<Idempotency>,
+        validate_only: bool,
+        reply: Reply<Commanded>,
+        staged: &mut Staged,
+    ) -> Result<(), StoreError> {
+        let (now, method, before) = (self.parts.tools.clock.now(), method_of(&command), self.revision);
+        let subject = tokens::subject(Some(id), &crate::services::api::SessionFilter::default());
+        if !self.awaken(id).await? || !self.live.get(&id).is_some_and(|e| caller.scope.as_ref().is_none_or(|s| *s == e.session.request.consumer)) {
+            let _ = reply.send(Err(Error::session_not_found(id)));
+            return Ok(());
+        }
+        if let Some(idempotency) = &idempotency {
+            match self.earlier(caller, method, idempotency).await? {
+                Some(Ok(record)) => {
+                    let resume_token = self.parts.tokens.at(record.watch_revision, subject);
+                    let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
+                    if let Some(session) = session {
+                        staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: true })))));
+                    }
+                    staged.touched.insert(id);
+                    return Ok(());
+                }
+                Some(Err(error)) => {
+                    let _ = reply.send(Err(error));
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+        staged.touched.insert(id);
+        let who = if caller.admin && matches!(command, Command::Extend { override_hard_max: true, .. }) {
+            Who::Operator(caller.principal.clone())
+        } else {
+            Who::User(caller.principal.clone())
+        };
+        let input = Input::Asked { ask: ask_of(&command), actor: who };
+        if validate_only {
+            let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
+            let answer = match answer {
+                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false }),
+                Some(Err(refusal)) => Err(refused(&refusal, id)),
+                None => Err(Error::session_not_found(id)),
+            };
+            let _ = reply.send(answer);
+            return Ok(());
+        }
+        if let Err(refusal) = self.try_apply(id, input, staged) {
+            let _ = reply.send(Err(refused(&refusal, id)));
+            return Ok(());
+        }
+        if let Some(idempotency) = idempotency {
+            self.remember(caller, method, idempotency, id, before, None, now, staged);
+        }
+        if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
+            let resume_token = self.parts.tokens.at(before, subject);
+            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false })))));
+        }
+        Ok(())
+    }
+
+    /// An earlier call with this id: its record, or that it was another request.
+    async fn earlier(
+        &self,
+        caller: &Caller,
+        method: &'static str,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Result<RequestRecord, Error>>, StoreError> {
+        let key = (caller.principal.clone(), method, idempotency.request_id.clone());
+        let found = match self.requests.get(&key) {
+            Some(record) => Some(record.clone()),
+            None => self.parts.store.request_get(&caller.principal, method, &idempotency.request_id).await?,
+        };
+        Ok(found.map(|record| {
+            if record.hash == idempotency.hash {
+                Ok(record)
+            } else {
+                Err(Error::new(
+                    Code::InvalidArgument,
+                    "REQUEST_ID_REUSED",
+                    format!("request_id `{}` was used for another {method}: choose a new one", idempotency.request_id),
+                )
+                .with("request_id", &idempotency.request_id)
+                .with("session_id", record.session))
+            }
+        }))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the columns of one record")]
+    fn remember(
+        &mut self,
+        caller: &Caller,
+        method: &'static str,
+        idempotency: Idempotency,
+        session: SessionId,
+        watch_revision: i64,
+        sealed: Option<Vec<u8>>,
+        now: Time,
+        staged: &mut Staged,
+    ) {
+        let record = RequestRecord {
+            principal: caller.principal.clone(),
+            method: method.to_owned(),
+            request_id: idempotency.request_id.clone(),
+            hash: idempotency.hash,
+            session,
+            created_at: now,
+            watch_revision,
+            sealed,
+        };
+        self.requests.insert((caller.principal.clone(), method, idempotency.request_id), record.clone());
+        if self.requests.len() > 10_000 {
+            // Memory only bridges the commit; the table has them all.
+            self.requests.pop_first();
+        }
+        staged.requests.push(record);
+    }
+
+    // === sightings ===
+
+    async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
+        let by_id: HashMap<&str, &Sighting> = listing.sightings.iter().map(|s| (s.native_id.as_str(), s)).collect();
+        let mut by_label: HashMap<Label, &Sighting> = HashMap::new();
+        for sighting in &listing.sightings {
+            if let Some(label) = sighting.label.as_deref().and_then(Label::parse).filter(|l| l.tag == self.parts.tag) {
+                by_label.entry(label).or_insert(sighting);
+            }
+        }
+        let mut inputs: Vec<(SessionId, Input)> = Vec::new();
+        let mut known: BTreeSet<Label> = BTreeSet::new();
+        for (id, entry) in &self.live {
+            for row in entry.instances.iter().filter(|r| r.provider == listing.provider) {
+                known.insert(row.label);
+                let attempt = row.label.attempt;
+                let found = match &row.native_id {
+                    Some(native) => by_id.get(native.as_str()).copied(),
+                    None => by_label.get(&row.label).copied(),
+                };
+                match found {
+                    Some(sighting) => inputs.push((*id, Input::Seen { attempt, sighting: Box::new(sighting.clone()), look: listing.look })),
+                    // Absence on another account proves nothing.
+                    None if row.open() && (row.account.is_empty() || row.account == listing.account) => {
+                        inputs.push((*id, Input::Missing { attempt, look: listing.look, by: LookBy::List }));
+                    }
+                    None => {}
+                }
+            }
+        }
+        // Machines of ours that no open session accounts for: a latecomer's row says gone. A label that no row knows is
+        // never touched: it can't come from this database.
+        for (label, sighting) in by_label {
+            let over = matches!(sighting.status, InstanceStatus::Gone | InstanceStatus::Deleting);
+            if known.contains(&label) || over || self.live.contains_key(&label.session) {
+                continue;
+            }
+            match self.parts.store.instance_by_label(label).await? {
+                Some(_) => {
+                    self.awaken(label.session).await?;
+                    let input = Input::Seen { attempt: label.attempt, sighting: Box::new(sighting.clone()), look: listing.look };
+                    inputs.push((label.session, input));
+                }
+                None => {
+                    tracing::warn!(%label, native_id = %sighting.native_id, provider = %listing.provider, "an instance carries a label of ours that no record knows: left alone");
+                }
+            }
+        }
+        for (id, input) in inputs {
+            self.apply(id, input, staged);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a session is in memory; false when there is none.
+    async fn awaken(&mut self, id: SessionId) -> Result<bool, StoreError> {
+        if self.live.contains_key(&id) {
+            return Ok(true);
+        }
+        let Some(session) = self.parts.store.session_get(id).await? else { return Ok(false) };
+        let instances = self.parts.store.instance_list(id).await?;
+        self.live.insert(id, Entry { session, instances, due: None });
+        Ok(true)
+    }
+
+    async fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        match self.live.get(&id) {
+            Some(entry) => Ok(Some(entry.session.clone())),
+            None => self.parts.store.session_get(id).await,
+        }
+    }
+
+    // === the machine ===
+
+    fn apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) {
+        if let Err(refusal) = self.try_apply(id, input, staged) {
+            tracing::error!(session_id = %id, %refusal, "the machine refused an input that nobody asked for");
+        }
+    }
+
+    /// Runs the machine, and again for each offer it asks to be chosen, so that choice and intent are one transaction.
+    fn try_apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) -> Result<(), Refusal> {
+        let now = self.parts.tools.clock.now();
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let Some(entry) = self.live.get(&id) else { return Ok(()) };
+            let step = step(&entry.session, &entry.instances, input, &self.rules, now)?;
+            staged.touched.insert(id);
+            if step.durable {
+                staged.durable.insert(id);
+            }
+            if let Some(entry) = self.live.get_mut(&id) {
+                let revision = entry.session.revision;
+                entry.session = step.session;
+                entry.session.revision = revision;
+                entry.instances = step.instances;
+            }
+            self.tell(step.events, staged, now);
+            for action in step.actions {
+                match action {
+                    Action::Choose => inputs.push_back(self.choose(id, now)),
+                    action => staged.actions.push((id, action)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(&self, id: SessionId, now: Time) -> Input {
+        let Some(entry) = self.live.get(&id) else { return Input::Tick };
+        let claims = self.claims();
+        let claimed = |offer: &OfferId| claims.get(offer).is_some_and(|holder| *holder != id);
+        let closed = |provider: &ProviderId| self.closed.contains_key(provider);
+        let snapshot = self.parts.inventory.snapshot();
+        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed };
+        match attempt::choose(&entry.session, &market, now) {
+            Ok(choice) => Input::Chosen(choice),
+            Err(why) => Input::NoOffer(why),
+        }
+    }
+
+    /// Gives drafts their revisions; the session in memory carries that of its last event.
+    fn tell(&mut self, drafts: Vec<Draft>, staged: &mut Staged, now: Time) {
+        for draft in drafts {
+            self.revision += 1;
+            let mut session = draft.session;
+            session.revision = self.revision;
+            staged.touched.insert(session.id);
+            if let Some(entry) = self.live.get_mut(&session.id) {
+                entry.session.revision = self.revision;
+                if draft.kind == EventType::Created {
+                    entry.session = session.clone();
+                }
+            }
+            staged.events.push(Arc::new(Event {
+                revision: self.revision,
+                sequence: session.sequence,
+                session_id: session.id,
+                kind: draft.kind,
+                from_state: draft.from_state,
+                to_state: session.state,
+                stage: session.stage,
+                end_reason: session.end_reason,
+                actor: draft.actor,
+                at: now,
+                message: draft.message,
+                cost: session.cost,
+                before: draft.before,
+                session: Arc::new(session),
+            }));
+        }
+    }
+
+    // === commit, then tell, then act ===
+
+    async fn commit(&mut self, staged: Staged) -> Result<(), StoreError> {
+        let rows = |id: &SessionId| self.live.get(id);
+        let batch = Batch {
+            sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
+            instances: staged.durable.iter().filter_map(rows).flat_map(|e| e.instances.clone()).collect(),
+            events: staged.events.clone(),
+            requests: staged.requests,
+        };
+        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty()) {
+            self.parts.store.commit(batch).await?;
+        }
+        for event in &staged.events {
+            log_event(event);
+            counters::count(event);
+        }
+        let mut changed = Vec::new();
+        for id in &staged.touched {
+            let Some(entry) = self.live.get(id) else { continue };
+            let over = entry.session.state.is_final() && entry.instances.iter().all(|r| !r.open());
+            let kept = (!over).then(|| shown(entry));
+            changed.push((*id, kept));
+            self.schedule(*id, over);
+        }
+        self.parts.board.publish(changed, &staged.events);
+        if !staged.touched.is_empty() {
+            self.attend();
+        }
+        if !self.draining {
+            for (id, action) in staged.actions {
+                self.begin(id, action);
+            }
+        }
+        for reply in staged.replies {
+            reply();
+        }
+        Ok(())
+    }
+
+    fn schedule(&mut self, id: SessionId, over: bool) {
+        let Some(entry) = self.live.get_mut(&id) else { return };
+        if let Some(old) = entry.due.take() {
+            self.due.remove(&(old, id));
+        }
+        if over {
+            self.live.remove(&id);
+            return;
+        }
+        if let Some(at) = next_deadline(&entry.session, &entry.instances, &self.rules) {
+            entry.due = Some(at);
+            self.due.insert((at, id));
+        }
+    }
+
+    fn begin(&mut self, id: SessionId, action: Action) {
+        let attempt = match action {
+            Action::Choose => return,
+            Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::Destroy(n) => n,
+            Action::Probe { attempt, .. } => attempt,
+        };
+        let Some(entry) = self.live.get(&id) else { return };
+        let Some(instance) = entry.instances.iter().find(|r| r.label.attempt == attempt).cloned() else { return };
+        if !self.in_flight.insert((id, action.clone())) {
+            return; // its outcome will make it due again
+        }
+        let job = Job { action: action.clone(), session: Arc::new(entry.session.clone()), instance };
+        let (tools, policy, done_action) = (self.parts.tools.clone(), self.parts.policy.clone(), action.clone());
+        let span = tracing::info_span!("action", session_id = %id, action = ?action);
+        let work = async move { Done { session: id, action: done_action, inputs: tools.perform(job, &policy).await } };
+        let task = self.tasks.spawn(tracing::Instrument::instrument(work, span));
+        self.running.insert(task.id(), (id, action));
+    }
+
+    /// Tells the lookouts how closely to look.
+    fn attend(&self) {
+        let mut wanted: BTreeMap<ProviderId, Attention> = self.parts.terms.keys().map(|id| (id.clone(), Attention::Idle)).collect();
+        for entry in self.live.values() {
+            for row in entry.instances.iter().filter(|r| r.open()) {
+                let searched = row.native_id.is_none() || row.launch != Launch::Accepted;
+                let close = entry.session.state == State::Provisioning && row.desired == Desired::Present || searched;
+                let need = if close { Attention::Close } else { Attention::Steady };
+                if let Some(have) = wanted.get_mut(&row.provider) {
+                    *have = (*have).max(need);
+                }
+            }
+        }
+        self.parts.attention.send_if_modified(|have| {
+            let changed = *have != wanted;
+            *have = wanted;
+            changed
+        });
+    }
+}
+
+fn shown(entry: &Entry) -> Live {
+    Live { session: Arc::new(entry.session.clone()), instances: Arc::new(entry.instances.clone()) }
+}
+
+fn method_of(command: &Command) -> &'static str {
+    match command {
+        Command::Extend { .. } => "ExtendSession",
+        Command::Update { .. } => "UpdateSession",
+        Command::Complete { .. } => "CompleteSession",
+        Command::Destroy => "DestroySession",
+    }
+}
+
+fn ask_of(command: &Command) -> Ask {
+    match command {
+        Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max },
+        Command::Update { labels } => Ask::Update(labels.clone()),
+        Command::Complete { .. } => Ask::End(EndReason::Completed),
+        Command::Destroy => Ask::End(EndReason::DestroyedByUser),
+    }
+}
+
+fn refused(refusal: &Refusal, id: SessionId) -> Error {
+    let error = match refusal {
+        Refusal::Ended { state } => {
+            Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state)
+        }
+        Refusal::HardMax { wanted, limit } => Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
+            .with("expire_time", wanted)
+            .with("max_expire_time", limit),
+        Refusal::NotLater { wanted } => Error::field("expire_time", format!("{wanted} is not in the future")),
+        Refusal::CostLimit(why) => Error::new(Code::FailedPrecondition, "COST_LIMIT", format!("{why}: extend by less")),
+    };
+    error.with("session_id", id)
+}
+
+fn log_event(event: &Event) {
+    tracing::info!(
+        session_id = %event.session_id,
+        revision = event.revision,
+        event = event.kind.word(),
+        state = event.to_state.word(),
+        stage = event.stage.word(),
+        end_reason = event.end_reason.map(EndReason::word),
+        actor = %event.actor.text(),
+        "session {}: {}",
+        event.session_id,
+        event.message
+    );
+}

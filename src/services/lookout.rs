@@ -1,0 +1,197 @@
+//! One lookout per provider: proves the credentials, lists what is on the account, again and again, and reports to the
+//! lifecycle actor. Looks often while something begins or is searched for, less while machines run, seldom otherwise:
+//! O(pages) calls per look, whatever the number of sessions.
+//!
+//! It takes no hints and decides nothing: the same look serves start-up, recovery and steady state. A list that failed
+//! is not reported at all.
+
+use crate::clock::Clock;
+use crate::domain::ids::ProviderId;
+use crate::domain::time::{Look, Time};
+use crate::ports::{Account, Chance, ErrorKind, Provider};
+use crate::services::lifecycle::{Attention, Closed, Handle, Listing};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Credentials and balance are looked at this often.
+const ACCOUNT_EVERY: Duration = Duration::from_secs(300);
+/// And this often while they don't work.
+const ACCOUNT_RETRY: Duration = Duration::from_secs(30);
+/// No look at the start takes longer than this.
+const FIRST_LOOK: Duration = Duration::from_secs(60);
+
+/// How often to list.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    /// While something begins or is searched for.
+    pub close: Duration,
+    /// While machines run.
+    pub steady: Duration,
+    /// While nothing of ours is there.
+    pub idle: Duration,
+}
+
+/// What the lookout knows of its provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// The account, once proven.
+    pub account: Option<Account>,
+    /// Why the credentials are not proven.
+    pub account_error: Option<String>,
+    /// The last complete list.
+    pub listed_at: Option<Time>,
+    /// Why the last list failed.
+    pub list_error: Option<String>,
+    /// The look at the start is over, well or not.
+    pub swept: bool,
+}
+
+/// A lookout before it runs.
+pub struct Lookout {
+    /// Where.
+    pub provider: Arc<dyn Provider>,
+    /// To whom it reports.
+    pub lifecycle: Handle,
+    /// How often.
+    pub rhythm: Rhythm,
+    /// Time.
+    pub clock: Clock,
+    /// Jitter.
+    pub chance: Arc<dyn Chance>,
+    /// How closely to look.
+    pub attention: watch::Receiver<BTreeMap<ProviderId, Attention>>,
+    /// Where its knowledge is shown.
+    pub outlook: watch::Sender<BTreeMap<ProviderId, Outlook>>,
+}
+
+impl Lookout {
+    /// Looks until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut seen = Outlook::default();
+        let mut account_due = self.clock.now();
+        let begun = self.clock.now();
+        loop {
+            if self.clock.now() >= account_due {
+                account_due = self.clock.now() + self.prove(&mut seen).await;
+            }
+            let looked = tokio::time::timeout(FIRST_LOOK, self.look(&mut seen)).await;
+            if looked.is_err() {
+                seen.list_error = Some("no answer in time".to_owned());
+            }
+            if !seen.swept && (seen.list_error.is_none() || self.clock.now() >= begun + FIRST_LOOK || looked.is_ok()) {
+                seen.swept = true;
+            }
+            self.show(&seen);
+            let wait = self.wait(&seen);
+            let more = self.more_attention();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = more => {}
+                () = self.clock.sleep(wait) => {}
+            }
+        }
+    }
+
+    fn id(&self) -> ProviderId {
+        self.provider.facts().id.clone()
+    }
+
+    /// Proves the credentials; returns when to do it again.
+    async fn prove(&mut self, seen: &mut Outlook) -> Duration {
+        match tokio::time::timeout(FIRST_LOOK, self.provider.account()).await {
+            Ok(Ok(account)) => {
+                if seen.account.is_none() {
+                    tracing::info!(provider = %self.id(), account = %account.identity, "provider ready");
+                }
+                self.lifecycle.proven(self.id(), account.clone()).await;
+                seen.account = Some(account);
+                seen.account_error = None;
+                ACCOUNT_EVERY
+            }
+            Ok(Err(error)) => {
+                let why = match error.kind {
+                    ErrorKind::Auth => {
+                        tracing::error!(provider = %self.id(), "Provider authentication failed: {}", error.text);
+                        Some(Closed::Auth(error.text.clone()))
+                    }
+                    ErrorKind::Credit => Some(Closed::Credit(error.text.clone())),
+                    _ if seen.account.is_none() => Some(Closed::NotSwept),
+                    _ => None,
+                };
+                if let Some(why) = why {
+                    self.lifecycle.shut(self.id(), why).await;
+                }
+                seen.account_error = Some(error.text);
+                ACCOUNT_RETRY
+            }
+            Err(_) => {
+                if seen.account.is_none() {
+                    self.lifecycle.shut(self.id(), Closed::NotSwept).await;
+                }
+                seen.account_error = Some("no answer in time".to_owned());
+                ACCOUNT_RETRY
+            }
+        }
+    }
+
+    async fn look(&self, seen: &mut Outlook) {
+        let sent = self.clock.now();
+        match self.provider.instances().await {
+            Ok(sightings) => {
+                let answered = self.clock.now();
+                seen.listed_at = Some(answered);
+                seen.list_error = None;
+                let account = seen.account.as_ref().map(|a| a.identity.clone()).unwrap_or_default();
+                self.lifecycle.listed(Listing { provider: self.id(), account, look: Look { sent, answered }, sightings }).await;
+            }
+            Err(error) => {
+                tracing::warn!(provider = %self.id(), %error, "listing instances failed; that says nothing about them");
+                seen.list_error = Some(error.text);
+            }
+        }
+    }
+
+    fn show(&self, seen: &Outlook) {
+        let id = self.id();
+        self.outlook.send_if_modified(|all| {
+            let changed = all.get(&id) != Some(seen);
+            all.insert(id, seen.clone());
+            changed
+        });
+    }
+
+    fn attention_now(&self) -> Attention {
+        self.attention.borrow().get(&self.id()).copied().unwrap_or(Attention::Idle)
+    }
+
+    fn wait(&self, seen: &Outlook) -> Duration {
+        let base = match self.attention_now() {
+            Attention::Close => self.rhythm.close,
+            Attention::Steady => self.rhythm.steady,
+            Attention::Idle if seen.account.is_none() => ACCOUNT_RETRY.min(self.rhythm.idle),
+            Attention::Idle => self.rhythm.idle,
+        };
+        self.chance.jitter(base.max(self.provider.facts().list_interval), 0.05)
+    }
+
+    /// Resolves when the actor wants closer looks than the present wait was chosen for.
+    async fn more_attention(&self) {
+        let before = self.attention_now();
+        let id = self.id();
+        let mut attention = self.attention.clone();
+        loop {
+            if attention.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let now = attention.borrow_and_update().get(&id).copied().unwrap_or(Attention::Idle);
+            if now > before {
+                // A fresh launch is not in any list yet: give it the close interval first.
+                return self.clock.sleep(self.rhythm.close).await;
+            }
+        }
+    }
+}

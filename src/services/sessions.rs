@@ -1,0 +1,501 @@
+//! The reading side of sessions: get, list, wait, watch, events, diagnostics. Writes nothing.
+//!
+//! A watch is a cursor over the event log plus a doorbell. The watcher takes its bell, marks it seen, then reads the
+//! board's ring from its cursor, or the table where the ring no longer reaches back. Flow control holds its cursor and
+//! nothing else.
+
+use crate::clock::Clock;
+use crate::domain::event::{Event, Matchable};
+use crate::domain::ids::{ProviderId, SessionId};
+use crate::domain::lifecycle::stage_deadline;
+use crate::domain::money::Rate;
+use crate::domain::policy::Rules;
+use crate::domain::session::{Session, State};
+use crate::domain::time::Time;
+use crate::domain::verify::GpuAnswer;
+use crate::ports::ProbeTarget;
+use crate::services::api::{Caller, Diagnostics, EventPage, SessionFilter, SessionPage, WatchMessage, WatchRequest, WatchStart};
+use crate::services::board::{Ahead, Board};
+use crate::services::error::{Code, Error};
+use crate::services::inventory::{hash_of, page_size};
+use crate::services::provisioner::Tools;
+use crate::services::tokens::{self, Tokens};
+use crate::store::{SessionQuery, Store};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::stream::{self, BoxStream, StreamExt};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Events read at a time.
+const CHUNK: usize = 256;
+/// A wait never lasts longer than this.
+pub const MAX_WAIT: Duration = Duration::from_secs(300);
+/// Sessions that ended since a time are looked for among those created at most this long before it.
+const ENDED_LOOKBACK: Duration = Duration::from_secs(31 * 24 * 3600);
+
+struct Inner {
+    store: Store,
+    board: Board,
+    tokens: Tokens,
+    tools: Tools,
+    rules: Rules,
+    drain: CancellationToken,
+}
+
+/// The service's handle. See the module's header.
+#[derive(Clone)]
+pub struct Sessions(Arc<Inner>);
+
+impl Sessions {
+    /// Reads from these.
+    #[must_use]
+    pub fn new(store: Store, board: Board, tokens: Tokens, tools: Tools, rules: Rules, drain: CancellationToken) -> Self {
+        Self(Arc::new(Inner { store, board, tokens, tools, rules, drain }))
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.tools.clock
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// NOT_FOUND when there is none or it is not the caller's.
+    pub async fn get(&self, caller: &Caller, id: SessionId) -> Result<Arc<Session>, Error> {
+        let session = match self.0.board.live(id) {
+            Some(live) => Some(live.session),
+            None => self.0.store.session_get(id).await.map_err(|e| broken(&e))?.map(Arc::new),
+        };
+        session.filter(|s| visible(caller, s)).ok_or_else(|| Error::session_not_found(id))
+    }
+
+    /// A page of sessions, newest first.
+    ///
+    /// # Errors
+    /// A page token that is garbage or of another filter.
+    pub async fn list(&self, caller: &Caller, filter: SessionFilter, size: u32, token: &str) -> Result<SessionPage, Error> {
+        let filter = scoped(caller, filter)?;
+        let hash = hash_of(&format!("{filter:?}"));
+        let before = match token {
+            "" => None,
+            token => Some(read_list_token(token, hash)?),
+        };
+        let size = page_size(size);
+        let query = SessionQuery {
+            consumer: filter.consumer,
+            provider: filter.provider,
+            states: filter.states,
+            labels: filter.labels,
+            created_from: None,
+            created_before: None,
+            before,
+            limit: u32::try_from(size + 1).unwrap_or(u32::MAX),
+        };
+        let mut found = self.0.store.session_list(query).await.map_err(|e| broken(&e))?;
+        let more = found.len() > size;
+        found.truncate(size);
+        let next_page_token = match found.last() {
+            Some(last) if more => URL_SAFE_NO_PAD.encode(format!("s1.{hash:x}.{}", last.id)),
+            _ => String::new(),
+        };
+        let sessions = found.into_iter().map(|s| self.0.board.live(s.id).map_or_else(|| Arc::new(s), |live| live.session)).collect();
+        Ok(SessionPage { sessions, next_page_token })
+    }
+
+    /// Waits until a session is in one of these states (or final), at most `timeout`. A wait that expires is no error:
+    /// the present session and `false`.
+    ///
+    /// # Errors
+    /// NOT_FOUND; UNAVAILABLE when the server is drained meanwhile.
+    pub async fn wait(&self, caller: &Caller, id: SessionId, until: &[State], timeout: Duration) -> Result<(Arc<Session>, bool), Error> {
+        let deadline = self.clock().now() + timeout.min(MAX_WAIT);
+        let mut bell = self.0.board.subscribe(Some(id));
+        loop {
+            bell.borrow_and_update();
+            let session = self.get(caller, id).await?;
+            let reached = until.contains(&session.state) || (until.is_empty() && session.state.is_final());
+            if reached || session.state.is_final() {
+                return Ok((session, reached));
+            }
+            tokio::select! {
+                biased;
+                rung = bell.changed() => if rung.is_err() { bell = self.0.board.subscribe(Some(id)) },
+                () = self.0.drain.cancelled() => return Err(draining()),
+                () = self.clock().sleep_until(deadline) => return Ok((session, false)),
+            }
+        }
+    }
+
+    /// A page of a session's events, oldest first.
+    ///
+    /// # Errors
+    /// NOT_FOUND; a page token that is garbage.
+    pub async fn events(&self, caller: &Caller, id: SessionId, size: u32, token: &str) -> Result<EventPage, Error> {
+        self.get(caller, id).await?;
+        let subject = tokens::subject(Some(id), &SessionFilter::default());
+        let after = match token {
+            "" => 0,
+            token => self.0.tokens.read(token, subject, self.0.board.last()).map_err(|e| page_token(&e))?,
+        };
+        let size = page_size(size);
+        let limit = u32::try_from(size + 1).unwrap_or(u32::MAX);
+        let mut events = self.0.store.event_list(Some(id), after, limit).await.map_err(|e| broken(&e))?;
+        let more = events.len() > size;
+        events.truncate(size);
+        let next_page_token = match events.last() {
+            Some(last) if more => self.0.tokens.at(last.revision, subject),
+            _ => String::new(),
+        };
+        Ok(EventPage { events: events.into_iter().map(Arc::new).collect(), next_page_token })
+    }
+
+    /// What is known about a session's machine, with a fresh look at its GPU when it runs.
+    ///
+    /// # Errors
+    /// NOT_FOUND.
+    pub async fn diagnostics(&self, caller: &Caller, id: SessionId) -> Result<Diagnostics, Error> {
+        let session = self.get(caller, id).await?;
+        let instances = match self.0.board.live(id) {
+            Some(live) => (*live.instances).clone(),
+            None => self.0.store.instance_list(id).await.map_err(|e| broken(&e))?,
+        };
+        let now = self.clock().now();
+        let open = !session.state.is_final();
+        let fresh_gpu = match (session.state, &session.endpoint, session.provider()) {
+            (State::Running, Some(endpoint), Some(provider)) => {
+                let target = ProbeTarget {
+                    endpoint: endpoint.clone(),
+                    session: id,
+                    known_host_key: session.host_key.clone(),
+                    ask_gpu: true,
+                    allow_private: self.0.tools.private_addresses.contains(provider),
+                };
+                Some(match self.0.tools.probe.probe(&target).await {
+                    Ok(report) => match report.gpu {
+                        Some(GpuAnswer::Report(report)) => Ok(report),
+                        Some(GpuAnswer::Broken(text) | GpuAnswer::Silent(text)) => Err(text),
+                        None => Err("the GPU was not asked".to_owned()),
+                    },
+                    Err(failure) => Err(format!("{}: {}", failure.kind.word(), failure.text)),
+                })
+            }
+            _ => None,
+        };
+        Ok(Diagnostics {
+            stage_since: session.stage_at,
+            stage_deadline: stage_deadline(&session, &instances, &self.0.rules),
+            uptime: session.running_at.map(|at| session.stopped_at.unwrap_or(now).since(at)),
+            time_to_expiry: open.then(|| session.expires_at.since(now)),
+            session,
+            instances,
+            fresh_gpu,
+            at: now,
+        })
+    }
+
+    /// A watch of one session or of all that match a filter. See `WatchSession` in the proto for the protocol.
+    ///
+    /// # Errors
+    /// NOT_FOUND for an unknown session; a token that is garbage, of another watch or of another history.
+    pub async fn watch(&self, caller: &Caller, request: WatchRequest) -> Result<BoxStream<'static, Result<WatchMessage, Error>>, Error> {
+        let filter = scoped(caller, request.filter.clone())?;
+        let subject = tokens::subject(request.session, &filter);
+        let bell = self.0.board.subscribe(request.session);
+        let mut watcher = Watcher {
+            of: self.clone(),
+            session: request.session,
+            filter,
+            subject,
+            cursor: 0,
+            told: BTreeMap::new(),
+            pending: VecDeque::new(),
+            phase: Phase::Live,
+            bell,
+            bookmark: request.bookmark.clamp(Duration::from_secs(5), Duration::from_secs(60)),
+            last_word: self.clock().now(),
+        };
+        let session = match request.session {
+            Some(id) => Some(self.get(caller, id).await?),
+            None => None,
+        };
+        match request.start {
+            WatchStart::Snapshot { ended_since } => watcher.snapshot(ended_since).await?,
+            WatchStart::Now => watcher.cursor = self.0.board.last(),
+            WatchStart::After(token) => watcher.cursor = self.0.tokens.read(&token, subject, self.0.board.last())?,
+        }
+        if let Some(session) = session
+            && session.state.is_final()
+            && watcher.cursor >= session.revision
+        {
+            watcher.phase = Phase::Ending;
+        }
+        Ok(stream::unfold(watcher, |mut watcher| async move { watcher.next().await.map(|message| (message, watcher)) }).boxed())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Events follow.
+    Live,
+    /// What is pending is the last.
+    Ending,
+    /// What is pending is the last, then the drain is told.
+    Draining,
+    /// Nothing follows.
+    Over,
+}
+
+struct Watcher {
+    of: Sessions,
+    session: Option<SessionId>,
+    filter: SessionFilter,
+    subject: u64,
+    cursor: i64,
+    /// Sessions whose snapshot is newer than the cursor: their events up to there have been told by it.
+    told: BTreeMap<SessionId, i64>,
+    pending: VecDeque<WatchMessage>,
+    phase: Phase,
+    bell: watch::Receiver<i64>,
+    bookmark: Duration,
+    last_word: Time,
+}
+
+impl Watcher {
+    async fn snapshot(&mut self, ended_since: Option<Time>) -> Result<(), Error> {
+        let inner = Arc::clone(&self.of.0);
+        let (live, revision) = inner.board.snapshot();
+        let mut shown: Vec<Arc<Session>> = match self.session {
+            Some(id) => match live.into_iter().find(|l| l.session.id == id) {
+                Some(live) => vec![live.session],
+                None => inner.store.session_get(id).await.map_err(|e| broken(&e))?.map(Arc::new).into_iter().collect(),
+            },
+            None => {
+                let wanted = |s: &Session| matches(&self.filter, s.request.consumer.as_str(), &Matchable::of(s));
+                let open = |s: &Session| !s.state.is_final() || !self.filter.states.is_empty();
+                live.into_iter().map(|l| l.session).filter(|s| open(s) && wanted(s)).collect()
+            }
+        };
+        if self.session.is_none() {
+            shown.extend(self.ended(ended_since, revision, &shown).await?);
+        }
+        self.cursor = revision;
+        let mut counts: BTreeMap<State, usize> = BTreeMap::new();
+        let mut spend_rate = Rate::ZERO;
+        for session in shown {
+            *counts.entry(session.state).or_default() += 1;
+            if !session.state.is_final() {
+                spend_rate = spend_rate + session.price.total();
+            }
+            if session.revision > revision {
+                self.told.insert(session.id, session.revision);
+            }
+            self.pending.push_back(WatchMessage::Snapshot(session));
+        }
+        self.pending.push_back(WatchMessage::SnapshotEnd {
+            resume_token: inner.tokens.at(revision, self.subject),
+            revision,
+            counts: counts.into_iter().collect(),
+            spend_rate,
+        });
+        Ok(())
+    }
+
+    /// Ended sessions that belong into the snapshot.
+    async fn ended(&self, since: Option<Time>, revision: i64, shown: &[Arc<Session>]) -> Result<Vec<Arc<Session>>, Error> {
+        let final_states: Vec<State> = if self.filter.states.is_empty() {
+            vec![State::Stopped, State::Failed]
+        } else {
+            self.filter.states.iter().copied().filter(|s| s.is_final()).collect()
+        };
+        if final_states.is_empty() || (since.is_none() && self.filter.states.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        let mut before = None;
+        loop {
+            let query = SessionQuery {
+                consumer: self.filter.consumer.clone(),
+                provider: self.filter.provider.clone(),
+                states: final_states.clone(),
+                labels: self.filter.labels.clone(),
+                created_from: since.map(|t| t - ENDED_LOOKBACK),
+                created_before: None,
+                before,
+                limit: 500,
+            };
+            let page = self.of.0.store.session_list(query).await.map_err(|e| broken(&e))?;
+            let Some(last) = page.last() else { return Ok(found) };
+            before = Some(last.id);
+            let fresh = |s: &Session| since.is_none_or(|since| s.stopped_at.is_some_and(|at| at >= since));
+            let known = |s: &Session| shown.iter().any(|other| other.id == s.id);
+            found.extend(page.into_iter().filter(|s| fresh(s) && s.revision <= revision && !known(s)).map(Arc::new));
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<WatchMessage, Error>> {
+        loop {
+            if let Some(message) = self.pending.pop_front() {
+                self.last_word = self.of.clock().now();
+                return Some(Ok(message));
+            }
+            match self.phase {
+                Phase::Over => return None,
+                Phase::Ending => {
+                    self.phase = Phase::Over;
+                    return None;
+                }
+                Phase::Draining => {
+                    self.phase = Phase::Over;
+                    return Some(Err(draining()));
+                }
+                Phase::Live => {}
+            }
+            // The bell is marked seen before reading: a ring between here and the read is never lost.
+            self.bell.borrow_and_update();
+            match self.read().await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    self.phase = Phase::Over;
+                    return Some(Err(error));
+                }
+            }
+            self.rest().await;
+        }
+    }
+
+    /// Waits for the bell, the time for a bookmark, or the drain.
+    async fn rest(&mut self) {
+        let inner = Arc::clone(&self.of.0);
+        tokio::select! {
+            biased;
+            rung = self.bell.changed() => if rung.is_err() { self.bell = inner.board.subscribe(self.session) },
+            () = inner.drain.cancelled() => {
+                let mark = self.mark();
+                self.pending.push_back(mark);
+                self.phase = Phase::Draining;
+            }
+            () = inner.tools.clock.sleep_until(self.last_word + self.bookmark) => {
+                let mark = self.mark();
+                self.pending.push_back(mark);
+            }
+        }
+    }
+
+    fn mark(&self) -> WatchMessage {
+        WatchMessage::Bookmark { resume_token: self.of.0.tokens.at(self.cursor, self.subject), revision: self.cursor }
+    }
+
+    /// Moves the cursor over what has been committed; true when it moved.
+    async fn read(&mut self) -> Result<bool, Error> {
+        let inner = Arc::clone(&self.of.0);
+        let events = match inner.board.ahead(self.cursor, CHUNK) {
+            Ahead::Events(events) => events,
+            Ahead::TooOld => {
+                let bounds = inner.store.event_bounds().await.map_err(|e| broken(&e))?;
+                if self.cursor + 1 < bounds.oldest {
+                    return Err(Error::new(
+                        Code::OutOfRange,
+                        "WATCH_COMPACTED",
+                        format!(
+                            "events after revision {} are no longer kept (the oldest is {}): start afresh with a snapshot",
+                            self.cursor, bounds.oldest
+                        ),
+                    )
+                    .with("oldest_revision", bounds.oldest)
+                    .with("current_revision", bounds.last));
+                }
+                let limit = u32::try_from(CHUNK).unwrap_or(256);
+                inner.store.event_list(None, self.cursor, limit).await.map_err(|e| broken(&e))?.into_iter().map(Arc::new).collect()
+            }
+        };
+        let moved = !events.is_empty();
+        for event in events {
+            self.cursor = event.revision;
+            self.meet(event);
+            if self.phase == Phase::Ending {
+                break;
+            }
+        }
+        Ok(moved)
+    }
+
+    fn meet(&mut self, event: Arc<Event>) {
+        let mine = match self.session {
+            Some(id) => event.session_id == id,
+            None => concerns(&self.filter, &event),
+        };
+        if !mine || self.told.get(&event.session_id).is_some_and(|told| event.revision <= *told) {
+            return;
+        }
+        if self.session.is_some() && event.to_state.is_final() {
+            self.phase = Phase::Ending;
+        }
+        self.pending.push_back(WatchMessage::Event { resume_token: self.of.0.tokens.at(event.revision, self.subject), event });
+    }
+}
+
+/// A session that matched before *or* after the change is told, so that one that leaves is seen leaving.
+fn concerns(filter: &SessionFilter, event: &Event) -> bool {
+    let consumer = event.session.request.consumer.as_str();
+    matches(filter, consumer, &Matchable::of(&event.session)) || event.before.as_ref().is_some_and(|before| matches(filter, consumer, before))
+}
+
+fn matches(filter: &SessionFilter, consumer: &str, seen: &Matchable) -> bool {
+    filter.consumer.as_ref().is_none_or(|c| c.as_str() == consumer)
+        && filter.provider.as_ref().is_none_or(|p| seen.provider.as_deref() == Some(p.as_str()))
+        && (filter.states.is_empty() || filter.states.contains(&seen.state))
+        && filter.labels.iter().all(|(key, value)| seen.labels.get(key) == Some(value))
+}
+
+fn visible(caller: &Caller, session: &Session) -> bool {
+    caller.scope.as_ref().is_none_or(|scope| *scope == session.request.consumer)
+}
+
+/// The filter narrowed to what the caller may see.
+fn scoped(caller: &Caller, mut filter: SessionFilter) -> Result<SessionFilter, Error> {
+    if let Some(scope) = &caller.scope {
+        if filter.consumer.as_ref().is_some_and(|asked| asked != scope) {
+            return Err(Error::new(Code::NotFound, "CONSUMER_NOT_FOUND", "there is no such consumer for this token"));
+        }
+        filter.consumer = Some(scope.clone());
+    }
+    Ok(filter)
+}
+
+fn read_list_token(token: &str, hash: u64) -> Result<SessionId, Error> {
+    let garbage = || Error::field("page_token", "this is no token of ours: pass next_page_token as it came");
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).map_err(|_| garbage())?).map_err(|_| garbage())?;
+    let (of, id) = text.strip_prefix("s1.").and_then(|rest| rest.split_once('.')).ok_or_else(garbage)?;
+    if u64::from_str_radix(of, 16).ok() != Some(hash) {
+        return Err(Error::field("page_token", "it belongs to another filter: keep the other fields as they were"));
+    }
+    id.parse().map_err(|_| garbage())
+}
+
+fn page_token(error: &Error) -> Error {
+    let mut error = error.clone();
+    for violation in &mut error.violations {
+        "page_token".clone_into(&mut violation.field);
+    }
+    error
+}
+
+fn draining() -> Error {
+    Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: resume with the last token at its successor")
+        .retry(Duration::from_secs(2))
+}
+
+pub(super) fn broken(error: &crate::store::Error) -> Error {
+    tracing::error!(%error, "reading the database failed");
+    Error::internal("reading the database")
+}
+
+/// How many sessions are open at a provider.
+pub(super) fn open_at(board: &Board, provider: &ProviderId) -> usize {
+    board.snapshot().0.iter().filter(|l| !l.session.state.is_final() && l.session.provider() == Some(provider)).count()
+}

@@ -1,0 +1,215 @@
+//! Floor 2: logging in to machines, with thrussh, behind [`SshProbe`].
+//!
+//! What thrussh does not do is done here: deadlines, names resolved without blocking and every address checked
+//! before it is contacted, the host key's verdict, the real reason of a failure, and a socket that is cut whatever
+//! becomes of the future that used it (a dropped key exchange would otherwise keep a task and a socket until the
+//! peer hangs up). One connection per call; nothing is pooled, cached or retried: when to try again is decided
+//! elsewhere, by what the failure is called.
+
+pub mod keys;
+pub mod nvidia_smi;
+
+mod address;
+mod connection;
+
+use crate::domain::ids::{SessionId, clip};
+use crate::domain::instance::SshEndpoint;
+use crate::ports::{GpuAnswer, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
+use async_trait::async_trait;
+use connection::Connection;
+use keys::{LoginKey, Secret};
+use secrecy::SecretString;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The longest text of a failure, characters.
+const LONGEST_TEXT: usize = 300;
+
+/// The most addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 4;
+
+/// How long each part of a login may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Resolving the name, and connecting to each address.
+    pub tcp: Duration,
+    /// Key exchange and authentication together.
+    pub login: Duration,
+    /// A command, from opening its channel to its exit status.
+    pub command: Duration,
+}
+
+impl Default for Deadlines {
+    /// 5 s, 15 s and 60 s: on a loaded machine `nvidia-smi` alone takes up to half a minute without persistence mode.
+    fn default() -> Self {
+        Self { tcp: Duration::from_secs(5), login: Duration::from_secs(15), command: Duration::from_secs(60) }
+    }
+}
+
+/// What a command on a machine gave. Each stream is at most 1 MiB; bytes that are no UTF-8 are replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecResult {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// The exit status; `None` when the connection ended first, a signal ended the command, or it said too much.
+    pub exit: Option<u32>,
+}
+
+/// The real [`SshProbe`]: logs in with the verifier key of the session.
+#[derive(Clone, Debug)]
+pub struct ThrusshProbe {
+    secret: Secret,
+    deadlines: Deadlines,
+}
+
+impl ThrusshProbe {
+    /// With the usual deadlines.
+    #[must_use]
+    pub fn new(secret: Secret) -> Self {
+        Self::with_deadlines(secret, Deadlines::default())
+    }
+
+    /// With deadlines of one's own.
+    #[must_use]
+    pub fn with_deadlines(secret: Secret, deadlines: Deadlines) -> Self {
+        Self { secret, deadlines }
+    }
+
+    /// Logs in with the session's verifier key and runs a command; `ask_gpu` plays no part.
+    ///
+    /// # Errors
+    /// [`ProbeFailure`] when the login does not work or the command gives no end in time.
+    pub async fn exec(&self, target: &ProbeTarget, command: &str) -> Result<ExecResult, ProbeFailure> {
+        let key = keys::verifier_keypair(&self.secret, target.session);
+        let mut connection = self.log_in(target, &key).await?;
+        let result = run(&mut connection, command, self.deadlines.command).await;
+        connection.end().await;
+        result
+    }
+
+    async fn log_in(&self, target: &ProbeTarget, key: &LoginKey) -> Result<Connection, ProbeFailure> {
+        log_in(&target.endpoint, target.known_host_key.as_deref(), target.allow_private, key, self.deadlines).await
+    }
+}
+
+#[async_trait]
+impl SshProbe for ThrusshProbe {
+    fn verifier_key(&self, session: SessionId) -> String {
+        keys::verifier_keypair(&self.secret, session).public_line()
+    }
+
+    async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
+        let key = keys::verifier_keypair(&self.secret, target.session);
+        let mut connection = self.log_in(target, &key).await?;
+        let host_key = connection.host_key().to_owned();
+        let gpu = if target.ask_gpu { Some(ask_gpu(&mut connection, self.deadlines.command).await) } else { None };
+        connection.end().await;
+        Ok(ProbeReport { host_key, gpu })
+    }
+}
+
+/// Logs in with a private key in OpenSSH's format (Ed25519, unencrypted), runs a command and gives what it said; the
+/// host key is taken as it comes. With the usual deadlines; private addresses are refused unless allowed.
+///
+/// # Errors
+/// [`ProbeFailure`] when the key can't be read, the login does not work or the command gives no end in time.
+pub async fn login_and_exec(
+    endpoint: &SshEndpoint,
+    private_key_pem: &SecretString,
+    command: &str,
+    allow_private: bool,
+) -> Result<ExecResult, ProbeFailure> {
+    let key = LoginKey::from_private_pem(private_key_pem).map_err(|e| failure(ProbeFailureKind::AuthRejected, &e.to_string()))?;
+    let deadlines = Deadlines::default();
+    let mut connection = log_in(endpoint, None, allow_private, &key, deadlines).await?;
+    let result = run(&mut connection, command, deadlines.command).await;
+    connection.end().await;
+    result
+}
+
+async fn run(connection: &mut Connection, command: &str, deadline: Duration) -> Result<ExecResult, ProbeFailure> {
+    match timeout(deadline, connection.exec(command)).await {
+        Ok(Ok(output)) => Ok(ExecResult {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            exit: output.exit,
+        }),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(failure(ProbeFailureKind::Timeout, &format!("the command did not end within {deadline:?}"))),
+    }
+}
+
+/// Whatever happens after a login is about the GPU, not about the login.
+async fn ask_gpu(connection: &mut Connection, deadline: Duration) -> GpuAnswer {
+    match timeout(deadline, connection.exec(nvidia_smi::COMMAND)).await {
+        Ok(Ok(output)) => nvidia_smi::parse(&output.stdout, &output.stderr, output.exit),
+        Ok(Err(failure)) => GpuAnswer::Silent(failure.text),
+        Err(_) => GpuAnswer::Silent(format!("nvidia-smi gave no answer within {deadline:?}")),
+    }
+}
+
+async fn log_in(
+    endpoint: &SshEndpoint,
+    known_host_key: Option<&str>,
+    allow_private: bool,
+    key: &LoginKey,
+    deadlines: Deadlines,
+) -> Result<Connection, ProbeFailure> {
+    let result = async {
+        let stream = dial(&endpoint.host, endpoint.port, allow_private, deadlines.tcp).await?;
+        connection::log_in(stream, &endpoint.user, key, known_host_key, deadlines.login).await
+    }
+    .await;
+    if let Err(failure) = &result {
+        tracing::debug!(host = %clip(&endpoint.host, 100), port = endpoint.port, kind = failure.kind.word(), "no login: {}", failure.text);
+    }
+    result
+}
+
+/// Resolves a name, leaves out the addresses that may not be contacted, and connects to the first that answers.
+async fn dial(host: &str, port: u16, allow_private: bool, deadline: Duration) -> Result<TcpStream, ProbeFailure> {
+    let name = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
+    let shown = clip(name, 100);
+    let found: Vec<SocketAddr> = match timeout(deadline, tokio::net::lookup_host((name, port))).await {
+        Ok(Ok(found)) => found.collect(),
+        Ok(Err(e)) => return Err(failure(ProbeFailureKind::Unreachable, &format!("{shown} does not resolve: {e}"))),
+        Err(_) => return Err(failure(ProbeFailureKind::Timeout, &format!("{shown} did not resolve within {deadline:?}"))),
+    };
+    if found.is_empty() {
+        return Err(failure(ProbeFailureKind::Unreachable, &format!("{shown} has no address")));
+    }
+    let allowed: Vec<SocketAddr> = found.iter().copied().filter(|at| address::may_contact(at.ip(), allow_private)).collect();
+    let mut worst = failure(
+        ProbeFailureKind::AddressNotAllowed,
+        &format!("{shown} is {}, which is private, reserved or no host's address and is not contacted", found[0].ip()),
+    );
+    for at in allowed.into_iter().take(MOST_ADDRESSES) {
+        let failed = match timeout(deadline, TcpStream::connect(at)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(e)) => failure(connect_failure(&e), &format!("{at}: {e}")),
+            Err(_) => failure(ProbeFailureKind::Timeout, &format!("{at}: no connection within {deadline:?}")),
+        };
+        // The most telling reason of all addresses: a refusal shows that the machine is there.
+        if worst.kind == ProbeFailureKind::AddressNotAllowed || failed.kind == ProbeFailureKind::Refused {
+            worst = failed;
+        }
+    }
+    Err(worst)
+}
+
+fn connect_failure(error: &std::io::Error) -> ProbeFailureKind {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => ProbeFailureKind::Refused,
+        std::io::ErrorKind::TimedOut => ProbeFailureKind::Timeout,
+        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::ConnectionAborted => ProbeFailureKind::Broken,
+        _ => ProbeFailureKind::Unreachable,
+    }
+}
+
+fn failure(kind: ProbeFailureKind, text: &str) -> ProbeFailure {
+    ProbeFailure { kind, text: clip(text, LONGEST_TEXT) }
+}

@@ -1,0 +1,318 @@
+//! Sessions as rows. `request`, `labels` and `detail` restore a session exactly; the other columns show it, to people
+//! and to queries, and are never read back.
+
+use crate::domain::event::Event;
+use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
+use crate::domain::instance::Instance;
+use crate::domain::session::{Session, State};
+use crate::domain::time::Time;
+use crate::store::error::Error;
+use crate::store::schema::{instances, session_labels, sessions};
+use crate::store::{MAX_PAGE, Store};
+use diesel::prelude::*;
+use diesel::sqlite::Sqlite;
+use std::collections::BTreeMap;
+
+/// Which sessions to list, newest first. Absent fields don't filter.
+#[derive(Clone, Debug)]
+pub struct SessionQuery {
+    /// Only of this consumer.
+    pub consumer: Option<ConsumerId>,
+    /// Only those whose current or last attempt is there.
+    pub provider: Option<ProviderId>,
+    /// Only in one of these states; empty = any.
+    pub states: Vec<State>,
+    /// Only those with all of these labels, key and value equal.
+    pub labels: BTreeMap<String, String>,
+    /// Created at this moment or later.
+    pub created_from: Option<Time>,
+    /// Created before this moment.
+    pub created_before: Option<Time>,
+    /// Only those older than this session: the last one of the page before.
+    pub before: Option<SessionId>,
+    /// At most this many, capped at [`MAX_PAGE`].
+    pub limit: u32,
+}
+
+impl Default for SessionQuery {
+    fn default() -> Self {
+        Self {
+            consumer: None,
+            provider: None,
+            states: Vec::new(),
+            labels: BTreeMap::new(),
+            created_from: None,
+            created_before: None,
+            before: None,
+            limit: MAX_PAGE,
+        }
+    }
+}
+
+/// How many sessions one provider has in one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionCount {
+    /// Of the current or last attempt; `None` before the first.
+    pub provider: Option<ProviderId>,
+    /// The state.
+    pub state: State,
+    /// How many.
+    pub count: u64,
+}
+
+impl Store {
+    /// A session by its id.
+    ///
+    /// # Errors
+    /// When the database fails or the row is unreadable.
+    pub async fn session_get(&self, id: SessionId) -> Result<Option<Session>, Error> {
+        self.read(move |conn| get(conn, id)).await
+    }
+
+    /// Sessions that match, newest first. The next page begins before the last one's id.
+    ///
+    /// # Errors
+    /// When the database fails or a row is unreadable.
+    pub async fn session_list(&self, query: SessionQuery) -> Result<Vec<Session>, Error> {
+        self.read(move |conn| {
+            let mut found = sessions::table.select(STORED).order(sessions::id.desc()).limit(query.limit.min(MAX_PAGE).into()).into_boxed::<Sqlite>();
+            if let Some(consumer) = query.consumer {
+                found = found.filter(sessions::consumer_id.eq(consumer.to_string()));
+            }
+            if let Some(provider) = query.provider {
+                found = found.filter(sessions::provider.eq(provider.to_string()));
+            }
+            if !query.states.is_empty() {
+                found = found.filter(sessions::status.eq_any(query.states.into_iter().map(State::word)));
+            }
+            for (key, value) in query.labels {
+                let with = session_labels::table.filter(session_labels::key.eq(key).and(session_labels::value.eq(value)));
+                found = found.filter(sessions::id.eq_any(with.select(session_labels::session_id)));
+            }
+            if let Some(from) = query.created_from {
+                found = found.filter(sessions::created_at.ge(from.sql()));
+            }
+            if let Some(before) = query.created_before {
+                found = found.filter(sessions::created_at.lt(before.sql()));
+            }
+            if let Some(before) = query.before {
+                found = found.filter(sessions::id.lt(before.to_string()));
+            }
+            found.load::<Stored>(conn)?.into_iter().map(restore).collect()
+        })
+        .await
+    }
+
+    /// Sessions by provider and state, in that order.
+    ///
+    /// # Errors
+    /// When the database fails or holds an unknown state.
+    pub async fn session_count_by_state(&self) -> Result<Vec<SessionCount>, Error> {
+        self.read(|conn| {
+            let rows: Vec<(Option<String>, String, i64)> = sessions::table
+                .group_by((sessions::status, sessions::provider))
+                .select((sessions::provider, sessions::status, diesel::dsl::count_star()))
+                .load(conn)?;
+            let mut counts = Vec::with_capacity(rows.len());
+            for (provider, status, count) in rows {
+                let state = State::from_word(&status).ok_or_else(|| Error::Unreadable(format!("unknown session status `{status}`")))?;
+                counts.push(SessionCount { provider: provider.as_deref().map(ProviderId::new), state, count: count.unsigned_abs() });
+            }
+            counts.sort_by(|a, b| (&a.provider, a.state).cmp(&(&b.provider, b.state)));
+            Ok(counts)
+        })
+        .await
+    }
+
+    /// Every session that is not final or still owes a machine's end, with all its instances, oldest first: what the
+    /// lifecycle starts from.
+    ///
+    /// # Errors
+    /// When the database fails or a row is unreadable.
+    pub async fn sessions_live(&self) -> Result<Vec<(Session, Vec<Instance>)>, Error> {
+        self.read(|conn| {
+            let ended = State::ALL.iter().filter(|s| s.is_final()).map(|s| s.word());
+            let owing = instances::table.filter(instances::settled_at.is_null()).select(instances::session_id);
+            let live: Vec<Stored> = sessions::table
+                .select(STORED)
+                .filter(sessions::status.ne_all(ended).or(sessions::id.eq_any(owing)))
+                .order(sessions::id)
+                .load(conn)?;
+            let ids: Vec<String> = live.iter().map(|(id, ..)| id.clone()).collect();
+            let mut of = super::instances::of_sessions(conn, &ids)?;
+            live.into_iter()
+                .map(|row| {
+                    let session = restore(row)?;
+                    let instances = of.remove(&session.id).unwrap_or_default();
+                    Ok((session, instances))
+                })
+                .collect()
+        })
+        .await
+    }
+}
+
+/// What restores a session: id, detail, request, labels.
+type Stored = (String, String, String, String);
+const STORED: (sessions::id, sessions::detail, sessions::request, sessions::labels) =
+    (sessions::id, sessions::detail, sessions::request, sessions::labels);
+
+pub(super) fn get(conn: &mut SqliteConnection, id: SessionId) -> Result<Option<Session>, Error> {
+    sessions::table.find(id.to_string()).select(STORED).first::<Stored>(conn).optional()?.map(restore).transpose()
+}
+
+fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
+    let parse = || {
+        let mut whole: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&detail)?;
+        whole.insert("request".to_owned(), serde_json::from_str(&request)?);
+        whole.insert("labels".to_owned(), serde_json::from_str(&labels)?);
+        serde_json::from_value(serde_json::Value::Object(whole))
+    };
+    parse().map_err(|e| Error::unreadable("session", &id, &e))
+}
+
+#[derive(Insertable, AsChangeset)]
+#[diesel(table_name = sessions, treat_none_as_null = true)]
+struct Row {
+    id: String,
+    consumer_id: String,
+    provider: Option<String>,
+    offer_id: Option<String>,
+    gpu_type: Option<String>,
+    gpu_count: Option<i64>,
+    status: &'static str,
+    stage: &'static str,
+    end_reason: Option<&'static str>,
+    error: Option<String>,
+    status_message: String,
+    workload_type: &'static str,
+    price_nanos: i64,
+    cost_nanos: i64,
+    cost_final: bool,
+    ssh_host: Option<String>,
+    ssh_port: Option<i64>,
+    ssh_user: Option<String>,
+    created_at: String,
+    updated_at: String,
+    expires_at: String,
+    hard_max_at: String,
+    running_at: Option<String>,
+    stopped_at: Option<String>,
+    attempt: i64,
+    version: i64,
+    revision: i64,
+    sequence: i64,
+    labels: String,
+    request: String,
+    detail: String,
+}
+
+/// A session ready to be written, with the numbers of its events in the same batch.
+pub(super) struct Write {
+    row: Row,
+    labels: BTreeMap<String, String>,
+    /// Sequence and revision of each of its events.
+    events: Vec<(i64, i64)>,
+}
+
+impl Write {
+    pub(super) fn new(session: &Session, events: &[&Event]) -> Result<Self, Error> {
+        let odd = |what: &str| Error::Invalid(format!("session {}: {what}", session.id));
+        // JSON knows no NaN: such a row could be written and never be read again.
+        if session.attempts.iter().any(|a| !a.offer.confidence.is_finite() || a.offer.reliability.is_some_and(|r| !r.is_finite())) {
+            return Err(odd("an offer's reliability or confidence is not a number"));
+        }
+        let json = |value: serde_json::Result<String>| value.map_err(|_| odd("no JSON can be made of it"));
+        let mut detail = serde_json::to_value(session).map_err(|_| odd("no JSON can be made of it"))?;
+        if let Some(whole) = detail.as_object_mut() {
+            whole.remove("request");
+            whole.remove("labels");
+        }
+        let offer = session.offer();
+        let row = Row {
+            id: session.id.to_string(),
+            consumer_id: session.request.consumer.to_string(),
+            provider: offer.map(|o| o.provider.to_string()),
+            offer_id: offer.map(|o| o.id.to_string()),
+            gpu_type: offer.map(|o| o.gpu.to_string()),
+            gpu_count: offer.map(|o| o.gpu_count.into()),
+            status: session.state.word(),
+            stage: session.stage.word(),
+            end_reason: session.end_reason.map(|r| r.word()),
+            error: session.error.clone(),
+            status_message: session.status_message.clone(),
+            workload_type: session.request.workload.word(),
+            price_nanos: session.price.total().nanos().0,
+            cost_nanos: session.cost.cost.0,
+            cost_final: session.cost_final,
+            ssh_host: session.endpoint.as_ref().map(|e| e.host.clone()),
+            ssh_port: session.endpoint.as_ref().map(|e| e.port.into()),
+            ssh_user: session.endpoint.as_ref().map(|e| e.user.clone()),
+            created_at: session.created_at.sql(),
+            updated_at: updated_at(session, events).sql(),
+            expires_at: session.expires_at.sql(),
+            hard_max_at: session.hard_max_at.sql(),
+            running_at: session.running_at.map(Time::sql),
+            stopped_at: session.stopped_at.map(Time::sql),
+            attempt: session.attempt().map_or(0, |a| a.number.into()),
+            version: session.version,
+            revision: session.revision,
+            sequence: session.sequence,
+            labels: json(serde_json::to_string(&session.labels))?,
+            request: json(serde_json::to_string(&session.request))?,
+            detail: detail.to_string(),
+        };
+        Ok(Self { row, labels: session.labels.clone(), events: events.iter().map(|e| (e.sequence, e.revision)).collect() })
+    }
+
+    /// Writes it, if the stored version is older and its events follow on the stored ones.
+    pub(super) fn apply(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        let stored: Option<(i64, i64, String, String)> = sessions::table
+            .find(&self.row.id)
+            .select((sessions::version, sessions::sequence, sessions::labels, sessions::updated_at))
+            .first(conn)
+            .optional()?;
+        let known = stored.is_some();
+        let (version, mut sequence, labels, updated_at) = stored.unwrap_or((i64::MIN, 0, "{}".to_owned(), String::new()));
+        // The text sorts as the time does. What told of the last change may be gone from the session itself.
+        if updated_at > self.row.updated_at {
+            self.row.updated_at = updated_at;
+        }
+        let row = &self.row;
+        if version >= row.version {
+            return Err(Error::Conflict(format!("session {}: version {version} is stored, {} comes too late", row.id, row.version)));
+        }
+        for (number, _) in &self.events {
+            if *number != sequence + 1 {
+                return Err(Error::Conflict(format!("session {}: event {} was expected, not {number}", row.id, sequence + 1)));
+            }
+            sequence = *number;
+        }
+        let revision = self.events.last().map(|(_, revision)| *revision);
+        if row.sequence != sequence || revision.is_some_and(|r| r != row.revision) {
+            return Err(Error::Conflict(format!("session {}: its sequence or revision is not that of its last event", row.id)));
+        }
+        if known {
+            diesel::update(sessions::table.find(&row.id)).set(row).execute(conn)?;
+        } else {
+            diesel::insert_into(sessions::table).values(row).execute(conn)?;
+        }
+        if labels != row.labels {
+            diesel::delete(session_labels::table.filter(session_labels::session_id.eq(&row.id))).execute(conn)?;
+            for (key, value) in &self.labels {
+                diesel::insert_into(session_labels::table)
+                    .values((session_labels::session_id.eq(&row.id), session_labels::key.eq(key), session_labels::value.eq(value)))
+                    .execute(conn)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When the session last changed, as far as it tells: the store has no clock.
+fn updated_at(session: &Session, events: &[&Event]) -> Time {
+    let attempts = session.attempts.iter().flat_map(|a| [Some(a.started_at), a.ended_at]).flatten();
+    let conditions = session.conditions.iter().map(|c| c.since);
+    let own = [session.state_at, session.stage_at, session.pace.progress_at];
+    own.into_iter().chain(attempts).chain(conditions).chain(events.iter().map(|e| e.at)).fold(session.created_at, Time::max)
+}

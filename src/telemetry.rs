@@ -1,0 +1,414 @@
+//! Logs, traces and metrics: how they are set up, and the one list of every metric there is.
+//!
+//! Metrics are recorded where things happen, by name; they are described and put at zero here, so that a dashboard
+//! knows a series before its first event. Gauges that mirror the store are set by whoever answers a scrape. Logs go
+//! to standard error. Traces leave by OTLP over gRPC when an endpoint is configured.
+
+use crate::config::{Level, Log, LogFormat};
+use crate::domain::session::{EndReason, State};
+use metrics::{Label, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::io::IsTerminal;
+use std::time::Duration;
+use tracing::Dispatch;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, layer::SubscriberExt};
+
+/// How often recorded samples are folded into their histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: MetricKind,
+    /// Its labels.
+    pub labels: &'static [(&'static str, Values)],
+    /// What it counts or measures.
+    pub doc: &'static str,
+}
+
+/// The kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// A current value.
+    Gauge,
+    /// Samples in buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// Which values a label can have. Series are put at zero for every combination of values that are known beforehand.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// The providers in the register.
+    Providers,
+    /// These.
+    Fixed(&'static [&'static str]),
+    /// The states of an open session.
+    OpenStates,
+    /// The reasons for an end.
+    EndReasons,
+    /// Not known beforehand; the zero series leaves the label out.
+    Open,
+}
+
+impl Values {
+    fn known(self, providers: &[&str]) -> Vec<String> {
+        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
+        match self {
+            Self::Providers => words(providers),
+            Self::Fixed(list) => words(list),
+            Self::OpenStates => State::ALL.iter().filter(|s| !s.is_final()).map(|s| s.word().to_owned()).collect(),
+            Self::EndReasons => EndReason::ALL.iter().map(|r| r.word().to_owned()).collect(),
+            Self::Open => Vec::new(),
+        }
+    }
+}
+
+const PROVIDER: (&str, Values) = ("provider", Values::Providers);
+const OPERATION: (&str, Values) =
+    ("operation", Values::Fixed(&["account", "attach_key", "destroy", "instance", "instances", "launch", "offers", "start"]));
+const SCOPE: (&str, Values) = ("scope", Values::Fixed(&["same_gpu", "same_memory", "any"]));
+
+const REQUEST_SECONDS: MetricKind = MetricKind::Histogram(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
+const CALL_SECONDS: MetricKind = MetricKind::Histogram(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0]);
+const VERIFY_SECONDS: MetricKind = MetricKind::Histogram(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]);
+const PROVISION_SECONDS: MetricKind = MetricKind::Histogram(&[5.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 2700.0]);
+const TRIES: MetricKind = MetricKind::Histogram(&[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0]);
+
+const fn metric(name: &'static str, kind: MetricKind, labels: &'static [(&'static str, Values)], doc: &'static str) -> Metric {
+    Metric { name, kind, labels, doc }
+}
+
+/// Every metric there is.
+pub const METRICS: &[Metric] = &[
+    metric(
+        "http_requests_total",
+        MetricKind::Counter,
+        &[("method", Values::Open), ("path", Values::Open), ("status", Values::Open)],
+        "Requests answered on the port, gRPC included, by route pattern.",
+    ),
+    metric(
+        "http_request_duration_seconds",
+        REQUEST_SECONDS,
+        &[("method", Values::Open), ("path", Values::Open), ("status", Values::Open)],
+        "Time until an answer began.",
+    ),
+    metric("gpu_sessions_active", MetricKind::Gauge, &[PROVIDER, ("status", Values::OpenStates)], "Sessions that have not ended."),
+    metric("gpu_sessions_created_total", MetricKind::Counter, &[PROVIDER], "Sessions created."),
+    metric("gpu_sessions_destroyed_total", MetricKind::Counter, &[PROVIDER, ("reason", Values::EndReasons)], "Sessions ended, by end reason."),
+    metric("gpu_orphans_detected_total", MetricKind::Counter, &[], "Machines found that should be gone or that no session knows."),
+    metric("gpu_ghosts_detected_total", MetricKind::Counter, &[], "Running sessions whose machine was found to be gone."),
+    metric("gpu_destroy_failures_total", MetricKind::Counter, &[PROVIDER], "Destroy calls that failed; they are repeated."),
+    metric("gpu_reconciliation_mismatches_total", MetricKind::Counter, &[], "Differences found between the store and a provider's list."),
+    metric("gpu_hard_max_enforced_total", MetricKind::Counter, &[], "Sessions ended by the hard limit."),
+    metric("gpu_ssh_verify_duration_seconds", VERIFY_SECONDS, &[PROVIDER], "Time from the first look at an address to a login that worked."),
+    metric("gpu_ssh_verify_attempts", TRIES, &[PROVIDER], "Logins tried until one worked."),
+    metric("gpu_ssh_verify_errors_by_type", MetricKind::Counter, &[PROVIDER, ("error_type", Values::Open)], "Logins that did not work, by kind."),
+    metric("gpu_ssh_verify_failures_total", MetricKind::Counter, &[PROVIDER], "Attempts given up because verification failed."),
+    metric("gpu_provisioning_duration_seconds", PROVISION_SECONDS, &[PROVIDER], "Time from create to RUNNING."),
+    metric("gpu_cost_accrued_usd", MetricKind::Gauge, &[PROVIDER], "Cost of all sessions to date, in dollars."),
+    metric("gpu_provider_api_response_time_seconds", CALL_SECONDS, &[PROVIDER, OPERATION], "How long a provider took to answer."),
+    metric(
+        "gpu_provider_api_calls_total",
+        MetricKind::Counter,
+        &[PROVIDER, OPERATION, ("status", Values::Fixed(&["success", "error", "circuit_open"]))],
+        "Calls to a provider, by outcome.",
+    ),
+    metric("gpu_provider_api_errors_total", MetricKind::Counter, &[PROVIDER, OPERATION], "Calls to a provider that failed."),
+    metric("gpu_provider_circuit_breaker_state", MetricKind::Gauge, &[PROVIDER], "A provider's breaker: 0 closed, 1 open, 2 half-open."),
+    metric(
+        "gpu_session_retry_attempts_total",
+        MetricKind::Counter,
+        &[PROVIDER, SCOPE, ("reason", Values::Open)],
+        "Further attempts begun after one that failed.",
+    ),
+    metric("gpu_session_retry_successes_total", MetricKind::Counter, &[PROVIDER, SCOPE], "Sessions that came to run by a further attempt."),
+    metric("gpu_session_retry_exhausted_total", MetricKind::Counter, &[PROVIDER, SCOPE], "Sessions that failed after further attempts."),
+    metric(
+        "gpu_offer_failures_total",
+        MetricKind::Counter,
+        &[PROVIDER, ("gpu_type", Values::Open), ("failure_type", Values::Open)],
+        "Failures remembered against offers.",
+    ),
+];
+
+/// What telemetry needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Logs.
+    pub log: Log,
+    /// Where traces go; `None` = nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// The providers in the register, for series at zero.
+    pub providers: Vec<&'static str>,
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The trace exporter.
+    #[error("traces can't be exported: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The metrics.
+    #[error("metrics can't be set up: {0}")]
+    Metrics(#[from] BuildError),
+    /// Somebody else has set up logs or metrics in this process already.
+    #[error("{0} are set up already in this process")]
+    Twice(&'static str),
+}
+
+/// Telemetry at work. Dropping it loses the last traces; see [`Telemetry::shutdown`].
+#[derive(Debug)]
+pub struct Telemetry {
+    prometheus: PrometheusHandle,
+    tracer: Option<SdkTracerProvider>,
+    upkeep: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Telemetry {
+    /// Sets everything up for this process. Must be called inside the runtime, once.
+    ///
+    /// # Errors
+    /// When it can't be set up, or was already.
+    pub fn install(settings: &Settings) -> Result<Self, Error> {
+        let (recorder, prometheus) = recorder(&settings.providers)?;
+        let coloured = std::io::stderr().is_terminal();
+        let (dispatch, tracer) = subscriber(settings, BoxMakeWriter::new(std::io::stderr), coloured)?;
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+        dispatch.try_init().map_err(|_| Error::Twice("logs"))?;
+        metrics::set_global_recorder(recorder).map_err(|_| Error::Twice("metrics"))?;
+        let handle = prometheus.clone();
+        let upkeep = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                handle.run_upkeep();
+            }
+        });
+        Ok(Self { prometheus, tracer, upkeep: Some(upkeep) })
+    }
+
+    /// All metrics in Prometheus' text format 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.prometheus.render()
+    }
+
+    /// A handle that renders the metrics, for the scrape's route.
+    #[must_use]
+    pub fn handle(&self) -> PrometheusHandle {
+        self.prometheus.clone()
+    }
+
+    /// Sends what is left of the traces (at most 5 s) and stops.
+    pub async fn shutdown(mut self) {
+        if let Some(upkeep) = self.upkeep.take() {
+            upkeep.abort();
+        }
+        if let Some(tracer) = self.tracer.take() {
+            flush(tracer).await;
+        }
+    }
+}
+
+/// A recorder with every metric of [`METRICS`] described and at zero, and the handle that renders it.
+///
+/// # Errors
+/// When the table's buckets make no sense.
+pub fn recorder(providers: &[&str]) -> Result<(PrometheusRecorder, PrometheusHandle), BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for m in METRICS {
+        if let MetricKind::Histogram(buckets) = m.kind {
+            builder = builder.set_buckets_for_metric(Matcher::Full(m.name.to_owned()), buckets)?;
+        }
+    }
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || METRICS.iter().for_each(|m| at_zero(m, providers)));
+    Ok((recorder, handle))
+}
+
+fn at_zero(m: &Metric, providers: &[&str]) {
+    let unit = if m.name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count };
+    match m.kind {
+        MetricKind::Counter => metrics::describe_counter!(m.name, unit, m.doc),
+        MetricKind::Gauge => metrics::describe_gauge!(m.name, unit, m.doc),
+        MetricKind::Histogram(_) => metrics::describe_histogram!(m.name, unit, m.doc),
+    }
+    let mut series: Vec<Vec<Label>> = vec![Vec::new()];
+    for (name, values) in m.labels {
+        let known = values.known(providers);
+        if !known.is_empty() {
+            series = series
+                .into_iter()
+                .flat_map(|labels| {
+                    known.iter().map(move |value| {
+                        let mut labels = labels.clone();
+                        labels.push(Label::new(*name, value.clone()));
+                        labels
+                    })
+                })
+                .collect();
+        }
+    }
+    for labels in series {
+        match m.kind {
+            MetricKind::Counter => metrics::counter!(m.name, labels).increment(0),
+            MetricKind::Gauge => metrics::gauge!(m.name, labels).set(0.0),
+            MetricKind::Histogram(_) => drop(metrics::histogram!(m.name, labels)),
+        }
+    }
+}
+
+/// Who receives log events and spans: lines to `writer`, traces to the endpoint.
+///
+/// # Errors
+/// When the exporter can't be made.
+pub fn subscriber(settings: &Settings, writer: BoxMakeWriter, coloured: bool) -> Result<(Dispatch, Option<SdkTracerProvider>), Error> {
+    let level = match settings.log.level {
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Info => LevelFilter::INFO,
+        Level::Warn => LevelFilter::WARN,
+        Level::Error => LevelFilter::ERROR,
+    };
+    // Others' libraries: never their debug output, which knows nothing of our secrets.
+    let others = level.min(LevelFilter::WARN);
+    let lines = Targets::new().with_default(others).with_target("gpu_shopper", level);
+    let logs: Box<dyn Layer<Registry> + Send + Sync> = match settings.log.format {
+        LogFormat::Json => {
+            tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(writer).with_filter(lines).boxed()
+        }
+        LogFormat::Text => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+            if coloured { layer.with_filter(lines).boxed() } else { layer.with_ansi(false).with_filter(lines).boxed() }
+        }
+    };
+    let tracer = match &settings.otlp_endpoint {
+        None => None,
+        Some(endpoint) => {
+            let exporter =
+                opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(Duration::from_secs(5)).build()?;
+            let resource = Resource::builder().with_service_name(env!("CARGO_PKG_NAME")).build();
+            Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+        }
+    };
+    let traces = tracer.as_ref().map(|provider| {
+        let ours = Targets::new().with_target("gpu_shopper", LevelFilter::INFO);
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("gpu-shopper")).with_filter(ours)
+    });
+    Ok((Dispatch::new(tracing_subscriber::registry().with(logs).with(traces)), tracer))
+}
+
+/// Sends what is left and stops the exporter, off the runtime's threads since it blocks.
+pub async fn flush(tracer: SdkTracerProvider) {
+    match tokio::task::spawn_blocking(move || tracer.shutdown()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the last traces could not be sent"),
+        Err(error) => tracing::warn!(%error, "the trace exporter broke off"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn every_metric_is_there_at_zero_with_its_description() {
+        let (_recorder, handle) = recorder(&["vastai", "tensordock"]).unwrap();
+        let text = handle.render();
+        for m in METRICS {
+            assert!(text.contains(&format!("# HELP {} ", m.name)), "{} has no description", m.name);
+            let sample = |line: &&str| line.starts_with(m.name) && !line.starts_with('#');
+            let lines: Vec<&str> = text.lines().filter(sample).collect();
+            assert!(!lines.is_empty(), "{} has no series", m.name);
+            assert!(lines.iter().all(|line| line.ends_with(" 0")), "{lines:?}");
+        }
+        assert!(text.contains("gpu_sessions_active{provider=\"tensordock\",status=\"running\"} 0"), "{text}");
+        assert!(text.contains("gpu_orphans_detected_total 0"));
+        assert!(text.contains("gpu_ssh_verify_duration_seconds_bucket{provider=\"vastai\",le=\"512\"} 0"));
+    }
+
+    /// Names are recorded by literals all over the sources: each must be in the table.
+    #[test]
+    fn no_metric_is_recorded_that_the_table_does_not_know() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut found = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                for kind in ["counter", "gauge", "histogram"] {
+                    for rest in text.split(&format!("{kind}!(")).skip(1) {
+                        if let Some(name) = rest.trim_start().strip_prefix('"').and_then(|r| r.split('"').next()) {
+                            found += 1;
+                            assert!(METRICS.iter().any(|m| m.name == name), "{name} in {}", path.display());
+                        }
+                    }
+                }
+            }
+        }
+        assert!(found > 0);
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: Level, format: LogFormat) -> String {
+        let lines = Lines::default();
+        let writer = {
+            let lines = lines.clone();
+            BoxMakeWriter::new(move || lines.clone())
+        };
+        let settings = Settings { log: Log { level, format }, otlp_endpoint: None, providers: Vec::new() };
+        let (dispatch, _) = subscriber(&settings, writer, false).unwrap();
+        tracing::dispatcher::with_default(&dispatch, || {
+            let _span = tracing::info_span!("http", request_id = "r-1").entered();
+            tracing::debug!("a detail");
+            tracing::info!(session_id = "s-1", "it runs");
+            tracing::error!("it broke");
+            tracing::info!(target: "h2", "a frame");
+        });
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn log_lines_follow_level_and_format() {
+        let text = logged(Level::Info, LogFormat::Text);
+        assert!(text.contains("it runs") && text.contains("request_id=\"r-1\"") && !text.contains("a detail") && !text.contains("a frame"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert_eq!(logged(Level::Debug, LogFormat::Text).lines().count(), 3);
+        let errors = logged(Level::Error, LogFormat::Json);
+        assert_eq!(errors.lines().count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&errors).unwrap();
+        assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("ERROR"), Some("it broke")));
+        let json = logged(Level::Warn, LogFormat::Json);
+        assert!(!json.contains("it runs"));
+    }
+}
