@@ -186,7 +186,14 @@ impl Failure {
     #[must_use]
     pub fn text(&self, colour: bool) -> String {
         let bold = if colour { Style::new().red().bold() } else { Style::new() };
-        let mut text = format!("{} {}", "error:".style(bold), self.message);
+        // The server's message may already hold all violations in one line; each has its own below.
+        let repeated = !self.violations.is_empty() && self.violations.iter().all(|v| self.message.contains(&v.description));
+        let message = match self.violations.len() {
+            1 if repeated => "one field is wrong",
+            _ if repeated => &format!("{} fields are wrong", self.violations.len()),
+            _ => &self.message,
+        };
+        let mut text = format!("{} {message}", "error:".style(bold));
         if !self.reason.is_empty() {
             let _ = write!(text, " ({})", self.reason);
         }
@@ -358,6 +365,15 @@ mod tests {
         assert_eq!(json["error"]["retry_after_seconds"], 1.5);
         assert_eq!(json["error"]["violations"][1]["field"], "filter.gpu_count");
         assert_eq!(json["error"]["metadata"]["fields"], "2");
+    }
+
+    #[test]
+    fn violations_are_not_told_twice() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("a", "too big");
+        let status = |text: &str| Failure::from(Status::with_error_details(Code::InvalidArgument, text, details.clone())).text(false);
+        assert_eq!(status("a: too big"), "error: one field is wrong\n  a: too big\n");
+        assert_eq!(status("no"), "error: no\n  a: too big\n");
     }
 
     #[test]

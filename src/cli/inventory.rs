@@ -176,7 +176,7 @@ async fn one(offer: String, disk_gb: Option<i32>, desk: &mut Desk, clients: &mut
     facts.fact("Offer", &offer.offer_id);
     facts.fact("Provider", &offer.provider);
     facts.fact("Machine", &offer.machine_id);
-    facts.fact("GPU", format!("{}, {} each", words::gpus(offer.gpu_count, &offer.gpu_model), words::memory(offer.gpu_memory_mib)));
+    facts.fact("GPU", words::gpus_with_memory(offer.gpu_count, &offer.gpu_model, offer.gpu_memory_mib));
     facts.fact("Vendor's name", &offer.gpu_model_raw);
     facts.fact("Kind", kind(offer.rental_kind));
     facts.fact("Price per hour", words::dollars(price.total_per_hour.as_ref()));

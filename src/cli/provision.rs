@@ -8,7 +8,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::follow::{Followed, ended_badly, follow};
 use crate::cli::json::Message;
 use crate::cli::output::Cell;
-use crate::cli::sessions::facts;
+use crate::cli::sessions::{facts, fetch};
 use crate::cli::values::{FilterArgs, Order, duration, gigabytes, money, pair, pairs, to_wire};
 use crate::cli::{ssh, words};
 use crate::grpc::pb;
@@ -231,6 +231,13 @@ pub async fn run(args: ProvisionArgs, desk: &mut Desk) -> Result<Exit, Failure> 
         desk.console.note(&format!("session {} (request {})", session.session_id, told.request_id));
         let begin = words::time(session.create_time.as_ref());
         follow(desk, &clients, session.clone(), answer.resume_token, pb::session::State::Running, begin).await
+    };
+    // What follows RUNNING at once (the expiry is counted anew from it) shall be in what we show.
+    let outcome = match outcome {
+        Ok(Followed::Reached(last)) if last.state == i32::from(pb::session::State::Running) => {
+            Ok(Followed::Reached(fetch(last.session_id.clone(), &mut clients.clone()).await.map_or(last, Box::new)))
+        }
+        outcome => outcome,
     };
     let last = match &outcome {
         Ok(Followed::Reached(last) | Followed::Left(last)) => last.as_ref(),

@@ -180,7 +180,7 @@ pub fn memory(mib: i32) -> String {
     match mib {
         ..=0 => NOTHING.to_owned(),
         m if m % 1024 == 0 => format!("{} GB", m / 1024),
-        m => format!("{:.1} GB", f64::from(m) / 1024.0),
+        m => format!("{:.1} GB", f64::from(m) / 1024.0).replace(".0 ", " "),
     }
 }
 
@@ -200,6 +200,13 @@ pub fn region(region: Option<&pb::Region>) -> String {
         ("", area) => clean(area),
         (code, area) => clean(&format!("{code}, {area}")),
     }
+}
+
+/// `RTX 4090, 24 GB` or `2 × RTX 4090, 24 GB each`.
+#[must_use]
+pub fn gpus_with_memory(count: i32, model: &str, memory_mib: i32) -> String {
+    let each = if count > 1 { " each" } else { "" };
+    if memory_mib > 0 { format!("{}, {}{each}", gpus(count, model), memory(memory_mib)) } else { gpus(count, model) }
 }
 
 /// `2 × RTX 4090`.
@@ -240,6 +247,8 @@ mod tests {
         assert_eq!(end_reason(4711), "4711");
         assert_eq!(memory(24_576), "24 GB");
         assert_eq!(memory(11_500), "11.2 GB");
+        assert_eq!(memory(24_564), "24 GB");
+        assert_eq!(gpus_with_memory(1, "L4", 24_576), "L4, 24 GB");
         assert_eq!(gpus(2, "H100 SXM"), "2 × H100 SXM");
     }
 }

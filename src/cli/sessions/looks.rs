@@ -113,12 +113,10 @@ pub fn facts(session: &pb::Session, now: Time) -> Table {
     table.fact("Ends because", words::end_reason(session.end_reason));
     table.fact("Status", &session.status_message);
     table.fact("Error", Cell::tinted(&session.error, Tint::Bad));
-    let place = if session.provider.is_empty() { String::new() } else { format!(" at {}", session.provider) };
-    let memory = if session.gpu_memory_mib > 0 { format!(", {} each", words::memory(session.gpu_memory_mib)) } else { String::new() };
-    table.fact(
-        "GPU",
-        if session.gpu_model.is_empty() { String::new() } else { words::gpus(session.gpu_count, &session.gpu_model) + &memory + &place },
-    );
+    if !session.gpu_model.is_empty() {
+        let gpus = words::gpus_with_memory(session.gpu_count, &session.gpu_model, session.gpu_memory_mib);
+        table.fact("GPU", format!("{gpus} at {}", session.provider));
+    }
     table.fact("Offer", &session.offer_id);
     table.fact("Price", session.price.as_ref().map(|p| words::dollars(p.total_per_hour.as_ref()) + " per hour").unwrap_or_default());
     if let Some(cost) = &session.cost {
