@@ -6,5 +6,6 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    gpu_shopper::providers::install_crypto();
     run(Cli::parse()).await
 }

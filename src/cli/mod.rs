@@ -7,6 +7,7 @@
 pub mod client;
 pub mod config;
 pub mod costs;
+pub mod demo;
 pub mod failure;
 pub mod follow;
 pub mod inventory;
@@ -70,6 +71,11 @@ pub enum Command {
   gpu-shopper serve
   gpu-shopper serve --port 9090 --database /var/lib/gpu-shopper/gpu-shopper.db --set log.level=debug")]
     Serve(serve::ServeArgs),
+    /// Play the main job once, visibly, against simulated marketplaces, and keep serving
+    #[command(after_help = "Examples:
+  gpu-shopper demo
+  gpu-shopper demo --once")]
+    Demo(demo::DemoArgs),
     /// Run both simulated marketplaces
     #[command(after_help = "Examples:
   gpu-shopper sim
@@ -185,6 +191,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Ask(ask) => ExitCode::from(perform(*ask, &mut Desk::standard(&cli.global)).await),
         Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Sim(args) => sim::run(args).await,
         Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
     }

@@ -86,7 +86,10 @@ async fn simulate(args: SimArgs) -> anyhow::Result<()> {
     };
     let mut signals = Signals::new()?;
     let world = World::start(config).await.with_context(|| {
-        format!("the simulated marketplaces can't listen on {} ports {} and {}: choose others with --vastai-port and --tensordock-port", args.bind, args.vastai_port, args.tensordock_port)
+        format!(
+            "the simulated marketplaces can't listen on {} ports {} and {}: choose others with --vastai-port and --tensordock-port",
+            args.bind, args.vastai_port, args.tensordock_port
+        )
     })?;
     println!("# simulated marketplaces; point a server at them with");
     println!("export VASTAI_BASE_URL={} VASTAI_API_KEY={}", world.vastai_url, world.keys.vastai_key);

@@ -68,8 +68,8 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
     let fits = |offer: &&Arc<Offer>| {
         filter.check(offer).is_ok()
             && !(market.closed)(&offer.provider)
-            && !(offer.slots == Some(1) && (market.claimed)(&offer.id))
-            && !session.tried_machines().any(|m| *m == offer.machine)
+            && (offer.slots != Some(1) || !(market.claimed)(&offer.id))
+            && session.tried_machines().all(|m| *m != offer.machine)
             && affordable(session, offer.price(disk).total(), now).is_ok()
     };
     let best = market.offers.iter().filter(fits).min_by(|a, b| -> Ordering { order.compare(a, b, disk) });

@@ -406,6 +406,8 @@ pub struct Pace {
     pub progress_at: Time,
     /// The progress text last seen.
     pub progress: Option<String>,
+    /// Looks by id made while the address is unknown.
+    pub looks: u8,
     /// Since when the address is known.
     pub address_at: Option<Time>,
     /// When the next probe is due.

@@ -15,14 +15,13 @@ pub mod port;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use tonic_web::GrpcWebLayer;
 
-/// Puts the faces together: `grpc` as tonic's `Routes::into_axum_router` gives it (gRPC-Web is added here), `json` with
+/// Puts the faces together: `grpc` as tonic's `Routes::into_axum_router` gives it (gRPC-Web included), `json` with
 /// the JSON routes, and the operators' routes. What nothing matches is UNIMPLEMENTED for gRPC and a JSON 404 otherwise.
 pub fn assemble(grpc: Router, json: Router, ops: ops::Ops) -> Router {
     let allowed = ops.allowed_hosts.clone();
     // tonic's own fallback would answer every unknown path with 200 and a gRPC status.
-    let grpc = grpc.reset_fallback().layer(GrpcWebLayer::new());
+    let grpc = grpc.reset_fallback();
     let rest = json.reset_fallback().merge(ops::routes(ops)).method_not_allowed_fallback(ops::method_not_allowed);
     grpc.merge(rest)
         .fallback(ops::not_found)

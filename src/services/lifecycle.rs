@@ -36,13 +36,18 @@ const MAILBOX: usize = 4096;
 const RESTARTS: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
+/// Seals a private key for a session.
+pub type Seal = dyn Fn(SessionId, &SecretString) -> Option<Vec<u8>> + Send + Sync;
+/// Opens a sealed private key again.
+pub type Unseal = dyn Fn(SessionId, &[u8]) -> Option<SecretString> + Send + Sync;
+
 /// How a private key is kept until its owner surely has it.
 #[derive(Clone)]
 pub struct Vault {
-    /// Seals a key for a session.
-    pub seal: Arc<dyn Fn(SessionId, &SecretString) -> Option<Vec<u8>> + Send + Sync>,
+    /// Seals a key.
+    pub seal: Arc<Seal>,
     /// Opens it again.
-    pub open: Arc<dyn Fn(SessionId, &[u8]) -> Option<SecretString> + Send + Sync>,
+    pub open: Arc<Unseal>,
 }
 
 /// Everything the actor is made of.

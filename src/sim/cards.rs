@@ -30,7 +30,7 @@ impl Card {
         Rate(self.millicents * 10_000_000)
     }
 
-    /// The card of a Vast.ai name and about this memory.
+    /// Another model that is no larger: what a host that lies may have instead.
     #[must_use]
     pub fn other_than(&self, pick: u64) -> &'static Self {
         let others: Vec<&'static Self> = CARDS.iter().filter(|card| card.smi != self.smi && card.mib <= self.mib).collect();
@@ -40,17 +40,18 @@ impl Card {
 }
 
 macro_rules! cards {
-    ($($vastai:literal, $v0:literal, $display:literal, $smi:literal, $mib:literal, $price:literal, $cap:literal, $tflops:literal, $weight:literal;)*) => {
+    ($($vastai:literal, $v0:literal, $display:literal, $smi:literal, $mib:literal, $price:literal, $cap:literal, $tf:literal, $weight:literal;)*) => {
         /// Every model on the market, cheapest generation first.
         pub const CARDS: &[Card] = &[$(Card {
-            vastai: $vastai, tensordock: ($v0, $display), smi: $smi, mib: $mib, millicents: $price, capability: $cap, tflops: $tflops, weight: $weight,
+            vastai: $vastai, tensordock: ($v0, $display), smi: $smi, mib: $mib, millicents: $price, capability: $cap, tflops: $tf, weight: $weight,
         }),*];
     };
 }
 
 cards! {
     "GTX 1080 Ti", "", "", "NVIDIA GeForce GTX 1080 Ti", 11_264, 6_500, 610, 11, 2;
-    "RTX 2080 Ti", "geforcertx2080ti-pcie-11gb", "NVIDIA GeForce RTX 2080 Ti PCIe 11GB", "NVIDIA GeForce RTX 2080 Ti", 11_264, 9_000, 750, 13, 3;
+    "RTX 2080 Ti", "geforcertx2080ti-pcie-11gb", "NVIDIA GeForce RTX 2080 Ti PCIe 11GB",
+        "NVIDIA GeForce RTX 2080 Ti", 11_264, 9_000, 750, 13, 3;
     "RTX 3060", "", "", "NVIDIA GeForce RTX 3060", 12_288, 6_800, 860, 13, 6;
     "RTX 3070", "", "", "NVIDIA GeForce RTX 3070", 8_192, 7_700, 860, 20, 3;
     "RTX 3080", "geforcertx3080-pcie-10gb", "NVIDIA GeForce RTX 3080 PCIe 10GB", "NVIDIA GeForce RTX 3080", 10_240, 9_500, 860, 30, 4;

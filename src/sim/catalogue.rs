@@ -93,7 +93,7 @@ pub struct PlaceFacts {
     pub per_gpu: Rate,
     /// One virtual CPU, one GB of memory and one GB of disk, per hour.
     pub per_part: (Rate, Rate, Rate),
-    /// Whether the location tells those three at all (they are charged anyway).
+    /// Whether the location tells those three at all; where it does not, they are free.
     pub tells_parts: bool,
     /// Whether a dedicated address can be had.
     pub dedicated_ip: bool,
@@ -131,7 +131,7 @@ impl Listing {
     pub fn machine(&self) -> String {
         match &self.kind {
             Kind::Ask(ask) => ask.machine_id.to_string(),
-            Kind::Place(place) => format!("{}/{}", place.location.id, self.card.tensordock.0),
+            Kind::Place(place) => format!("{}:{}", place.location.id, self.card.tensordock.0),
         }
     }
 }
@@ -351,7 +351,7 @@ fn places(dice: &mut Dice) -> Vec<Listing> {
                 location: Arc::clone(&location),
                 stock: if index == 0 { stock.max(4) } else { stock },
                 per_gpu: dice.vary(card.price(), 85, 140),
-                per_part: parts,
+                per_part: if index == 7 { (Rate::ZERO, Rate::ZERO, Rate::ZERO) } else { parts },
                 tells_parts: index != 7,
                 dedicated_ip: dice.below(3) > 0,
             };

@@ -132,7 +132,7 @@ impl SimProvider {
             ports: shown.ports.iter().map(|(inside, outside)| (*inside, *outside)).collect(),
             price: Some(PriceSeen::Parts(shown.price)),
             interruptible: Some(shown.order.bid.is_some()),
-            machine: Some(MachineId::new(&format!("{}-{}", self.dialect.word(), shown.listing.machine()))),
+            machine: Some(MachineId::new(&format!("{}:{}", self.dialect.word(), shown.listing.machine()))),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Provider for SimProvider {
             Dialect::Tensordock => {
                 let (places, wait) = self.market.places(Some(self.account)).map_err(failed)?;
                 let now = self.market.clock().now();
-                let offers = places.iter().flat_map(|(free, listing)| (1..=*free).filter_map(move |count| place_offer(count, listing, now)));
+                let offers = places.iter().flat_map(|(free, listing)| counts(*free).filter_map(move |count| place_offer(count, listing, now)));
                 (offers.collect(), wait)
             }
         };
@@ -245,22 +245,22 @@ fn facts(dialect: Dialect) -> ProviderFacts {
             title: "Vast.ai",
             refresh_interval: Duration::from_secs(60),
             visibility_window: Duration::from_secs(60),
-            list_interval: Duration::from_secs(1),
+            list_interval: Duration::from_secs(2),
             attaches_keys: true,
             key_grace: Duration::from_secs(60),
             billing: vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileOnline)],
             budgets: StageBudgets { first_sign: minutes(5), boot: minutes(30), login: minutes(5), gpu: minutes(5), attempt: minutes(45) },
             preserves_storage: false,
-            default_image: "nvidia/cuda:12.4.1-devel-ubuntu22.04".to_owned(),
+            default_image: "nvidia/cuda:12.6.3-runtime-ubuntu22.04".to_owned(),
         },
         Dialect::Tensordock => ProviderFacts {
             id: ProviderId::new(dialect.word()),
             title: "TensorDock",
             refresh_interval: Duration::from_secs(30),
             visibility_window: Duration::from_secs(180),
-            list_interval: Duration::from_secs(1),
+            list_interval: Duration::from_secs(3),
             attaches_keys: false,
-            key_grace: Duration::from_secs(120),
+            key_grace: Duration::from_secs(60),
             billing: Component::ALL.map(|component| (component, Billed::WhileExisting)).to_vec(),
             budgets: StageBudgets { first_sign: minutes(10), boot: minutes(15), login: minutes(10), gpu: minutes(15), attempt: minutes(45) },
             preserves_storage: false,
@@ -319,6 +319,11 @@ fn ask_region(ask: &AskFacts) -> Region {
     }
 }
 
+/// Which numbers of GPUs are offered at a place: 1, 2, 4 … and all that are free.
+fn counts(free: u32) -> impl Iterator<Item = u32> {
+    (0..6).map(|power| 1 << power).filter(move |count| *count < free).chain(Some(free).filter(|free| *free > 0))
+}
+
 fn place_offer(count: u32, listing: &Listing, now: Time) -> Option<Offer> {
     let Kind::Place(place) = &listing.kind else { return None };
     let base = Price {
@@ -359,7 +364,7 @@ fn offer(id: &str, dialect: Dialect, listing: &Listing, gpu_count: u32, base: Pr
     Offer {
         id: OfferId::new(id),
         provider: ProviderId::new(dialect.word()),
-        machine: MachineId::new(&format!("{}-{}", dialect.word(), listing.machine())),
+        machine: MachineId::new(&format!("{}:{}", dialect.word(), listing.machine())),
         gpu: GpuModel::canonical(raw),
         gpu_raw: raw.to_owned(),
         gpu_count,

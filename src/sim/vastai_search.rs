@@ -165,11 +165,15 @@ mod tests {
 
     fn rows() -> Vec<Map<String, Value>> {
         let all = [
-            json!({"id": 1, "num_gpus": 1, "dph_total": 0.5, "gpu_name": "RTX 4090", "geolocation": "Texas, US", "verification": "verified", "external": null}),
-            json!({"id": 2, "num_gpus": 4, "dph_total": 0.25, "gpu_name": "RTX 3090", "geolocation": ", CN", "verification": "unverified", "external": null}),
-            json!({"id": 3, "num_gpus": 2, "dph_total": 0.75, "gpu_name": "RTX 4090", "geolocation": null, "verification": "verified", "external": null}),
+            json!({"id": 1, "num_gpus": 1, "dph_total": 0.5, "gpu_name": "RTX 4090", "geolocation": "Texas, US", "verification": "verified"}),
+            json!({"id": 2, "num_gpus": 4, "dph_total": 0.25, "gpu_name": "RTX 3090", "geolocation": ", CN", "verification": "unverified"}),
+            json!({"id": 3, "num_gpus": 2, "dph_total": 0.75, "gpu_name": "RTX 4090", "geolocation": null, "verification": "verified"}),
         ];
-        all.into_iter().map(map).collect()
+        let with_null = |mut row: Map<String, Value>| {
+            row.insert("external".to_owned(), Value::Null);
+            row
+        };
+        all.into_iter().map(map).map(with_null).collect()
     }
 
     fn ids(query: Value) -> Vec<u64> {
@@ -184,7 +188,7 @@ mod tests {
         assert_eq!(ids(json!({"num_gpus": {"gte": 2, "lt": 4}})), [3]);
         assert_eq!(ids(json!({"gpu_name": {"notin": ["RTX 4090"]}})), [2]);
         assert_eq!(ids(json!({"geolocation": {"in": ["US", "CN"]}, "order": [["dph_total", "asc"]], "limit": 1})), [2]);
-        assert_eq!(ids(json!({"verified": {"eq": true}, "external": false, "type": "on-demand"})), [1, 3]);
+        assert_eq!(ids(json!({"verified": {"eq": true}, "external": {"eq": false}, "type": "on-demand"})), [1, 3]);
         assert_eq!(ids(json!({"geolocation": {"neq": "US"}})), [2, 3]);
     }
 

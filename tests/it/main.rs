@@ -7,6 +7,7 @@ mod proto;
 mod providers;
 mod sessions;
 mod sim;
+mod sim_adapters;
 mod sim_http;
 mod ssh;
 mod store;

@@ -77,7 +77,7 @@ impl House {
         };
         let slow = Slow::default();
         let json = Router::new().route("/api/v1/boom", get(boom)).route("/api/v1/slow", get(Slow::call)).with_state(slow.clone());
-        let router = assemble(Routes::new(service).into_axum_router(), json, ops);
+        let router = assemble(Routes::new(service).into_axum_router().reset_fallback().layer(tonic_web::GrpcWebLayer::new()), json, ops);
         let listener = bind("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

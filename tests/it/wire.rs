@@ -397,7 +397,9 @@ fn reading_requests_are_read_and_their_faults_told() {
     assert_eq!(violated(&wait(&[], secs(601)).unwrap_err()), ["timeout"]);
 
     use pb::watch_session_request::Start;
-    let watch = |start, bookmark_interval| requests::watch(&pb::WatchSessionRequest { session_id: SESSION.to_owned(), start, bookmark_interval });
+    let watch = |start, bookmark_interval| {
+        requests::watch(&pb::WatchSessionRequest { session_id: SESSION.to_owned(), start, bookmark_interval }, &settings())
+    };
     let snapshot = api::WatchStart::Snapshot { ended_since: None };
     for (start, means) in [
         (None, snapshot.clone()),

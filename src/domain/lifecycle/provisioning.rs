@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Refused logins are repeated after these waits, then the attempt is over.
 const REFUSED_WAITS: [u64; 5] = [5, 10, 20, 20, 20];
 
+/// Waits between the first looks by id after an accepted launch, seconds.
+const FIRST_LOOKS: [u64; 4] = [1, 2, 2, 3];
+
 /// When the present stage, or the whole attempt, has taken too long.
 pub(super) fn stage_deadline(s: &Session, rows: &[Instance], rules: &Rules) -> Option<Time> {
     let attempt = s.attempts.last().filter(|a| a.failure.is_none() && s.state == State::Provisioning)?;
@@ -207,23 +210,36 @@ impl Work<'_> {
         match sighting.status {
             InstanceStatus::Scheduled => self.set_stage(Stage::Scheduled, &format!("scheduled: {}", sighting.raw_status)),
             InstanceStatus::Starting => self.set_stage(Stage::ImagePulling, &format!("starting: {}", sighting.raw_status)),
-            InstanceStatus::Running => self.up(at, sighting),
+            InstanceStatus::Running => self.up(sighting),
             InstanceStatus::Stopped => self.stopped_newborn(number, sighting),
             InstanceStatus::Failed => self.fail_attempt(number, AttemptFailure::InstanceFailed, sighting.raw_status.clone()),
             InstanceStatus::Gone => self.fail_attempt(number, AttemptFailure::InstanceVanished, sighting.raw_status.clone()),
             InstanceStatus::Offline | InstanceStatus::Deleting | InstanceStatus::Unknown => {}
         }
+        self.look_again(at, sighting.status);
     }
 
-    fn up(&mut self, at: usize, sighting: &Sighting) {
+    /// While the address is unknown: the first looks by id come fast, for machines that are up at once; then lists do, and
+    /// looks by id only where a list shows a running machine without its address.
+    fn look_again(&mut self, at: usize, status: InstanceStatus) {
+        let row = &self.rows[at];
+        if !self.s.pace.endpoints.is_empty() || !row.open() || row.desired == Desired::Gone || row.next_look.is_some() {
+            return;
+        }
+        let wait = match FIRST_LOOKS.get(usize::from(self.s.pace.looks)) {
+            Some(seconds) => Duration::from_secs(*seconds),
+            None if status == InstanceStatus::Running => self.policy().look_interval,
+            None => return,
+        };
+        self.s.pace.looks = self.s.pace.looks.saturating_add(1);
+        self.rows[at].next_look = Some(self.now + wait);
+    }
+
+    fn up(&mut self, sighting: &Sighting) {
         let now = self.now;
         self.s.pace.started_at = None;
         self.set_stage(Stage::Booting, "the machine is up; waiting for its address and SSH");
         if sighting.endpoints.is_empty() {
-            if self.s.pace.endpoints.is_empty() {
-                let wait = self.policy().look_interval;
-                self.rows[at].next_look.get_or_insert(now + wait);
-            }
             return;
         }
         self.s.ports.clone_from(&sighting.ports);

@@ -306,7 +306,9 @@ impl Actor {
     ) -> Result<(), StoreError> {
         let (now, method, before) = (self.parts.tools.clock.now(), method_of(&command), self.revision);
         let subject = tokens::subject(Some(id), &crate::services::api::SessionFilter::default());
-        if !self.awaken(id).await? || !self.live.get(&id).is_some_and(|e| caller.scope.as_ref().is_none_or(|s| *s == e.session.request.consumer)) {
+        let found = self.awaken(id).await?;
+        let theirs = |e: &Entry| caller.scope.as_ref().is_some_and(|s| *s != e.session.request.consumer);
+        if !found || self.live.get(&id).is_none_or(theirs) {
             let _ = reply.send(Err(Error::session_not_found(id)));
             return Ok(());
         }

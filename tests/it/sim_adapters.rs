@@ -1,0 +1,201 @@
+//! The real adapters and the real SSH probe against the simulated vendors: what the wire carries is what the market
+//! means.
+
+use gpu_shopper::clock::Clock;
+use gpu_shopper::domain::ids::{Label, SessionId, Tag};
+use gpu_shopper::domain::instance::{InstanceStatus, PriceSeen, Sighting};
+use gpu_shopper::domain::offer::{Offer, RentalKind};
+use gpu_shopper::domain::time::Time;
+use gpu_shopper::domain::verify::{GpuAnswer, contradictions};
+use gpu_shopper::ports::{Certainty, DestroyAnswer, ErrorKind, LaunchSpec, ProbeTarget, Provider, SshProbe, SystemChance};
+use gpu_shopper::providers::http::{Context, Tuning, install_crypto};
+use gpu_shopper::providers::{Settings, entry};
+use gpu_shopper::sim::{Delay, Dialect, Fault, Faults, SimProvider, World, WorldConfig};
+use gpu_shopper::ssh::ThrusshProbe;
+use gpu_shopper::ssh::keys::Secret;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Street {
+    world: World,
+    probe: ThrusshProbe,
+}
+
+async fn street(faults: Faults) -> Street {
+    install_crypto();
+    Street { world: World::start(WorldConfig::local(21, faults)).await.unwrap(), probe: ThrusshProbe::new(Secret::from_bytes([3; 32])) }
+}
+
+impl Street {
+    /// The real adapter, with the right key.
+    fn adapter(&self, dialect: Dialect) -> Arc<dyn Provider> {
+        let settings = match dialect {
+            Dialect::Vastai => Settings::new().with("api_key", &self.world.keys.vastai_key).with("base_url", &self.world.vastai_url),
+            Dialect::Tensordock => Settings::new()
+                .with("auth_id", &self.world.keys.tensordock_auth_id)
+                .with("api_token", &self.world.keys.tensordock_token)
+                .with("base_url", &self.world.tensordock_url),
+        };
+        let tuning = Tuning { pace_percent: 0, read_retries: 0, ..Tuning::default() };
+        let context = Context { tuning, ..Context::new(Clock::System, Arc::new(SystemChance)) };
+        (entry(dialect.word()).unwrap().build)(&settings, &context).unwrap()
+    }
+
+    /// The same account in memory.
+    fn twin(&self, dialect: Dialect) -> SimProvider {
+        let account = if dialect == Dialect::Vastai { self.world.vastai_account } else { self.world.tensordock_account };
+        SimProvider::new(Arc::clone(&self.world.market), account, dialect)
+    }
+
+    fn spec(&self, offer: &Offer, number: u128) -> LaunchSpec {
+        let session = SessionId::new(Time::from_millis(5), number);
+        LaunchSpec {
+            label: Label { tag: Tag::from_hash([1; 5]), session, attempt: 1 },
+            offer: offer.clone(),
+            image: None,
+            disk_gb: offer.disk.rented_gb(None),
+            bid: None,
+            public_keys: vec![self.probe.verifier_key(session)],
+            env: BTreeMap::new(),
+            on_start: None,
+        }
+    }
+}
+
+/// An offer that nothing is odd about.
+fn plain(offers: &[Offer]) -> &Offer {
+    let good = |offer: &&Offer| {
+        offer.rental == RentalKind::OnDemand && offer.host_end.is_none_or(|end| end > Clock::System.now() + Duration::from_secs(86_400))
+    };
+    offers.iter().find(good).unwrap()
+}
+
+async fn with_address(provider: &dyn Provider, id: &str) -> Sighting {
+    for _ in 0..400 {
+        if let Some(seen) = provider.instance(id).await.unwrap().filter(|seen| !seen.endpoints.is_empty()) {
+            return seen;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("no address");
+}
+
+#[tokio::test]
+async fn offers_on_the_wire_are_the_offers_of_the_market() {
+    let street = street(Faults::none()).await;
+    for dialect in Dialect::ALL {
+        let wire = street.adapter(dialect).offers().await.unwrap();
+        let twin: BTreeMap<String, Offer> =
+            street.twin(dialect).offers().await.unwrap().offers.into_iter().map(|offer| (offer.id.to_string(), offer)).collect();
+        assert!(wire.offers.len() > 60, "{} offers", wire.offers.len());
+        for offer in &wire.offers {
+            let Some(meant) = twin.get(offer.id.as_str()) else { panic!("{} is not on the market", offer.id) };
+            let facts = |offer: &Offer| {
+                (offer.gpu.clone(), offer.gpu_count, offer.gpu_memory_mib, offer.rental, offer.min_bid, offer.base, offer.disk.per_gb)
+            };
+            assert_eq!(facts(offer), facts(meant), "{}", offer.id);
+        }
+        let left_out = twin.keys().filter(|id| !wire.offers.iter().any(|offer| offer.id.as_str() == *id)).count();
+        assert!(left_out * 10 < twin.len(), "{left_out} of {} are missing", twin.len());
+    }
+    street.world.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_is_rented_proven_and_given_back_over_the_wire() {
+    let street = street(Faults::none()).await;
+    for (number, dialect) in (1..).zip(Dialect::ALL) {
+        let provider = street.adapter(dialect);
+        provider.account().await.unwrap();
+        let offers = provider.offers().await.unwrap().offers;
+        let offer = plain(&offers);
+        let spec = street.spec(offer, number);
+        let id = provider.launch(&spec).await.unwrap().native_id;
+        provider.attach_key(&id, &spec.public_keys[0]).await.unwrap();
+        let seen = with_address(&*provider, &id).await;
+        assert_eq!((seen.status, seen.label.clone()), (InstanceStatus::Running, Some(spec.label.to_string())));
+        let truth = street.world.market.truth().into_iter().find(|truth| truth.native_id == id).unwrap();
+        assert_eq!(truth.price, offer.price(None));
+        match seen.price.unwrap() {
+            PriceSeen::Parts(price) => assert_eq!(price, truth.price),
+            PriceSeen::Total(total) => assert_eq!(total, truth.price.total()),
+        }
+        for endpoint in &seen.endpoints {
+            let target =
+                ProbeTarget { endpoint: endpoint.clone(), session: spec.label.session, known_host_key: None, ask_gpu: true, allow_private: true };
+            let report = street.probe.probe(&target).await.unwrap();
+            let Some(GpuAnswer::Report(gpu)) = report.gpu else { panic!("no report from {endpoint:?}") };
+            assert_eq!(contradictions(&gpu, offer, None), Vec::<String>::new());
+        }
+        assert_eq!(provider.instances().await.unwrap().len(), 1);
+        assert_eq!(provider.destroy(&id).await.unwrap(), DestroyAnswer::Accepted);
+        assert_eq!(provider.instance(&id).await.unwrap(), None);
+        assert_eq!(provider.destroy(&id).await.unwrap(), DestroyAnswer::NotThere);
+        assert!(provider.instances().await.unwrap().is_empty());
+    }
+    street.world.stop().await;
+}
+
+#[tokio::test]
+async fn the_adapters_read_every_failure_of_a_launch_rightly() {
+    let street = street(Faults::none()).await;
+    let cases = [
+        (Fault::StaleAsk, ErrorKind::NoCapacity, Certainty::DidNotHappen, 0),
+        (Fault::TooManyRequests, ErrorKind::RateLimited, Certainty::DidNotHappen, 0),
+        (Fault::ServerError, ErrorKind::Unavailable, Certainty::MayHaveHappened, 0),
+        (Fault::ReplyLost, ErrorKind::Unavailable, Certainty::MayHaveHappened, 1),
+    ];
+    for dialect in Dialect::ALL {
+        for (fault, kind, certainty, machines) in cases {
+            let provider = street.adapter(dialect);
+            let offers = provider.offers().await.unwrap().offers;
+            let before = street.world.market.alive().len();
+            street.world.market.set_faults(Faults::none().with(fault, 1_000_000));
+            let error = provider.launch(&street.spec(plain(&offers), 1)).await.unwrap_err();
+            street.world.market.set_faults(Faults::none());
+            assert_eq!((error.certainty, street.world.market.alive().len() - before), (certainty, machines), "{fault:?}: {error}");
+            assert_eq!(error.kind, kind, "{fault:?}: {error}");
+        }
+    }
+    street.world.stop().await;
+}
+
+#[tokio::test]
+async fn the_adapters_read_every_state_rightly() {
+    let street = street(Faults::none().with_delay(Delay::Boot, Duration::from_secs(600))).await;
+    let market = &street.world.market;
+    let provider = street.adapter(Dialect::Vastai);
+    let offers = provider.offers().await.unwrap().offers;
+    let id = provider.launch(&street.spec(plain(&offers), 1)).await.unwrap().native_id;
+    let status = |id: String| {
+        let provider = Arc::clone(&provider);
+        async move { provider.instance(&id).await.unwrap().unwrap().status }
+    };
+    assert_eq!(status(id.clone()).await, InstanceStatus::Starting);
+    let planted = market.plant(street.world.vastai_account, "other").unwrap();
+    assert_eq!(status(planted.clone()).await, InstanceStatus::Running);
+    market.set_offline(&planted, true);
+    assert_eq!(status(planted.clone()).await, InstanceStatus::Offline);
+    market.set_offline(&planted, false);
+    market.preempt(&planted);
+    assert_eq!(status(planted.clone()).await, InstanceStatus::Stopped);
+    market.vanish(&planted);
+    assert_eq!(provider.instance(&planted).await.unwrap(), None);
+    for (fault, expected) in [(Fault::StoppedAtCreate, InstanceStatus::Stopped), (Fault::BootFails, InstanceStatus::Failed)] {
+        market.set_faults(Faults::none().with(fault, 1_000_000));
+        let offers = provider.offers().await.unwrap().offers;
+        let id = provider.launch(&street.spec(plain(&offers), 2)).await.unwrap().native_id;
+        assert_eq!(status(id).await, expected, "{fault:?}");
+    }
+    market.set_faults(Faults::none().with(Fault::ListPartial, 1_000_000));
+    assert_eq!(provider.instances().await.unwrap_err().kind, ErrorKind::Garbled);
+    market.set_faults(Faults::none().with(Fault::DestroyRefused, 1_000_000));
+    let offers = provider.offers().await.unwrap().offers;
+    let id = provider.launch(&street.spec(plain(&offers), 3)).await.unwrap().native_id;
+    let refused = provider.destroy(&id).await;
+    assert!(matches!(refused, Ok(DestroyAnswer::Refused { .. })), "{refused:?}");
+    market.set_valid(street.world.vastai_account, false);
+    assert_eq!(provider.account().await.unwrap_err().kind, ErrorKind::Auth);
+    street.world.stop().await;
+}
