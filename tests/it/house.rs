@@ -4,6 +4,8 @@
 //! Sources are read as text with comments and strings blanked out, which is enough for rules about names and paths. It
 //! is no parser: a rule that needs types belongs to clippy or the compiler. Every exception stands here with its reason.
 
+use clap::Parser;
+use gpu_shopper::cli::Cli;
 use gpu_shopper::config::settings;
 use gpu_shopper::grpc::{pb, status};
 use gpu_shopper::http::json;
@@ -70,6 +72,7 @@ const RANDOM: &[(&str, &str)] = &[
     ("src/ports.rs", "the place for it"),
     ("src/ssh/keys.rs", "the secret beside the database is drawn once from the system"),
     ("src/http/ops.rs", "names of requests; nothing is decided by them"),
+    ("src/cli/provision.rs", "names of requests, in the caller's own process"),
     ("src/sim/catalogue.rs", "seeded: the market's own generator"),
     ("src/sim/market.rs", "seeded: the market's own generator"),
     ("src/sim/state.rs", "seeded: the market's own generator"),
@@ -86,7 +89,6 @@ const MOST_LINES: usize = 900;
 struct Source {
     /// From the repository's root: `src/domain/ids.rs`.
     path: String,
-    text: String,
     /// Comments and the insides of strings blanked, lines kept.
     code: String,
     /// Comments blanked, strings kept.
@@ -107,7 +109,7 @@ impl Source {
             }
         }
         let string = |bytes| String::from_utf8(bytes).unwrap();
-        Self { path: path.to_owned(), text, code: string(code), words: string(words) }
+        Self { path: path.to_owned(), code: string(code), words: string(words) }
     }
 
     /// `domain` of `src/domain/ids.rs`, `clock` of `src/clock.rs`.
@@ -774,6 +776,37 @@ fn the_readme_begins_with_two_commands_and_its_links_lead_somewhere() {
             assert!(root().join(link).exists(), "README.md: {link} does not exist");
         }
     }
+}
+
+/// Lines of a shell, words in single quotes kept together, redirections and comments left out.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            '>' | '#' if !quoted => break,
+            ' ' if !quoted => words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty())),
+            c => word.push(c),
+        }
+    }
+    words.extend(Some(word).filter(|w| !w.is_empty()));
+    words
+}
+
+#[test]
+fn every_command_line_of_the_readme_is_one() {
+    let (readme, mut seen) = (readme(), 0);
+    let blocks = readme.split("```sh").skip(1).filter_map(|rest| rest.split("```").next());
+    for line in blocks.flat_map(str::lines) {
+        let line = line.trim().replace("cargo run --release -- ", "gpu-shopper ");
+        if line.starts_with("gpu-shopper ") {
+            seen += 1;
+            if let Err(error) = Cli::try_parse_from(shell_words(&line)) {
+                panic!("README.md: {line}\n{error}");
+            }
+        }
+    }
+    assert!(seen > 10, "{seen}");
 }
 
 /// The rules rest on this reading of Rust.

@@ -1,7 +1,9 @@
 //! The integration tests, one binary, one module per area.
 
+mod cli;
 mod config;
 mod house;
+mod machine;
 mod port;
 mod proto;
 mod providers;
