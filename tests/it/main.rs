@@ -1,7 +1,9 @@
 //! The integration tests, one binary, one module per area.
 
+mod child;
 mod config;
 mod port;
+mod process;
 mod proto;
 mod providers;
 mod sessions;
