@@ -1,9 +1,11 @@
 //! The integration tests, one binary, one module per area.
 
+mod child;
 mod cli;
 mod config;
 mod machine;
 mod port;
+mod process;
 mod proto;
 mod providers;
 mod sessions;
