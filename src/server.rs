@@ -1,7 +1,7 @@
 //! The server: a core behind one port. `serve` and `demo` both run it; they differ in which marketplaces they hand in.
 //!
-//! Order of the start: everything that can be wrong with the settings is found before anything happens; then the
-//! database is opened, the port is bound and answered (NOT_SERVING, 503), and only then the providers are looked at.
+//! Order of the start: everything that can be wrong with the settings is found before anything happens; then the port is
+//! bound, the database is opened, the port is answered (NOT_SERVING, 503), and only then the providers are looked at.
 //! Order of the end: no new work, streams end, what is under way at providers is written down, connections are drained.
 
 use crate::app::{Core, CoreParts};
@@ -76,12 +76,13 @@ impl Server {
             Some(files) => Some(port::Tls::load(&files.cert, &files.key)?),
             None => None,
         };
-        let holder = format!("{}:{}", config.server.host, config.server.port);
+        // The port comes first: a server that can't have it leaves nothing behind, and the lock names the real one.
+        let listener = port::bind(&config.server.host, config.server.port).await?;
+        let addr = listener.local_addr().context("the port's address")?;
+        let holder = addr.to_string();
         let store = Store::open(Options { path: config.database_path.clone(), mode: Mode::Threaded, holder })?;
         let secret = Secret::load_or_create(&beside(&config.database_path, "secret"))?;
         let deployment_id = deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
-        let listener = port::bind(&config.server.host, config.server.port).await?;
-        let addr = listener.local_addr().context("the port's address")?;
         let core = Core::start(CoreParts {
             store: store.clone(),
             deployment_id,

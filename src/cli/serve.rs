@@ -102,7 +102,11 @@ pub fn farewell(left: &Left, url: &str) -> String {
     if left.sessions.is_empty() {
         return "stopped; no session is open\n".to_owned();
     }
-    let mut text = format!("stopped; {} sessions stay as they are, together {}:\n", left.sessions.len(), left.rate);
+    let (many, together) = match left.sessions.len() {
+        1 => ("1 session stays as it is".to_owned(), "at"),
+        n => (format!("{n} sessions stay as they are"), "together"),
+    };
+    let mut text = format!("stopped; {many}, {together} {}:\n", left.rate);
     for (id, state) in &left.sessions {
         text.push_str(&format!("  {id}  {state}\n"));
     }

@@ -1,10 +1,12 @@
 //! The integration tests, one binary, one module per area.
 
+mod child;
 mod cli;
 mod config;
 mod house;
 mod machine;
 mod port;
+mod process;
 mod proto;
 mod providers;
 mod sessions;

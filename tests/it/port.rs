@@ -40,7 +40,7 @@ struct House {
     task: JoinHandle<Drained>,
 }
 
-fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name)
 }
 
@@ -115,7 +115,7 @@ impl Slow {
 }
 
 /// A client that trusts the test certificate and resolves `localhost` to 127.0.0.1.
-fn client(build: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Client {
+pub fn client(build: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cert = reqwest::Certificate::from_pem(&std::fs::read(fixture("cert.pem")).unwrap()).unwrap();
     let builder = reqwest::Client::builder().no_proxy().tls_certs_only([cert]).resolve("localhost", "127.0.0.1:0".parse().unwrap());
@@ -134,7 +134,7 @@ async fn plain_channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-async fn tls_channel(address: SocketAddr) -> Channel {
+pub async fn tls_channel(address: SocketAddr) -> Channel {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(fixture("cert.pem")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

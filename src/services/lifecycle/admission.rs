@@ -46,22 +46,20 @@ impl Actor {
     }
 
     fn admit_offer(&self, session: &Session, id: &OfferId) -> Result<(), Error> {
-        let offer = self.parts.inventory.get(id)?;
-        match self.closed.get(&offer.provider) {
-            Some(Closed::Auth(text)) => {
-                return Err(Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", format!("Provider authentication failed: {text}"))
-                    .with("provider", &offer.provider));
+        // Why its provider takes nothing comes before whether it is on offer: without credentials nothing is.
+        let owner = self.parts.tools.providers.iter().find(|(_, provider)| provider.owns_offer_id(id)).map(|(name, _)| name);
+        match owner.and_then(|name| self.closed.get(name).map(|why| (name, why))) {
+            Some((name, Closed::Auth(text))) => {
+                let text = format!("Provider authentication failed: {text}");
+                return Err(Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", text).with("provider", name));
             }
-            Some(Closed::Credit(text)) => {
-                return Err(Error::new(
-                    Code::FailedPrecondition,
-                    "PROVIDER_CREDIT",
-                    format!("the account at {} is out of credit: {text}", offer.provider),
-                )
-                .with("provider", &offer.provider));
+            Some((name, Closed::Credit(text))) => {
+                let text = format!("the account at {name} is out of credit: {text}");
+                return Err(Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", text).with("provider", name));
             }
-            Some(Closed::NotSwept) | None => {}
+            Some((_, Closed::NotSwept)) | None => {}
         }
+        let offer = self.parts.inventory.get(id)?;
         let same = self.live.values().find(|entry| {
             let other = &entry.session;
             let theirs = other.offer().map(|o| &o.id).or(match &other.request.target {

@@ -1,0 +1,297 @@
+//! The program as a child process: how it is started, listened to, spoken to and ended.
+
+use gpu_shopper::domain::instance::SshEndpoint;
+use gpu_shopper::grpc::pb;
+use gpu_shopper::grpc::pb::cost_service_client::CostServiceClient;
+use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
+use gpu_shopper::grpc::pb::session::State;
+use gpu_shopper::grpc::pb::session_service_client::SessionServiceClient;
+use gpu_shopper::sim::{World, WorldConfig};
+use gpu_shopper::ssh;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+
+/// Nothing in these tests takes longer; what does has hung.
+pub const PATIENCE: Duration = Duration::from_secs(100);
+
+pub type Env = BTreeMap<String, String>;
+
+/// What a process has written so far.
+#[derive(Clone)]
+struct Heard {
+    text: Arc<Mutex<String>>,
+    more: watch::Receiver<usize>,
+}
+
+impl Heard {
+    fn listen(mut pipe: impl AsyncRead + Unpin + Send + 'static) -> (Self, tokio::task::JoinHandle<()>) {
+        let text = Arc::new(Mutex::new(String::new()));
+        let (bell, more) = watch::channel(0);
+        let written = Arc::clone(&text);
+        let task = tokio::spawn(async move {
+            let mut chunk = vec![0; 16 * 1024];
+            while let Ok(n) = pipe.read(&mut chunk).await {
+                if n == 0 {
+                    break;
+                }
+                written.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&chunk[..n]));
+                bell.send_modify(|count| *count += n);
+            }
+        });
+        (Self { text, more }, task)
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A child process; killed when dropped.
+pub struct Child {
+    process: tokio::process::Child,
+    out: Heard,
+    err: Heard,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// How a process ended, and what it had said.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+impl Child {
+    /// Starts the program in a folder, with nothing but this environment.
+    pub fn start(args: &[&str], folder: &Path, env: &Env) -> Self {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gpu-shopper"));
+        command.args(args).current_dir(folder).env_clear().envs(env).kill_on_drop(true);
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, out_task) = Heard::listen(process.stdout.take().unwrap());
+        let (err, err_task) = Heard::listen(process.stderr.take().unwrap());
+        Self { process, out, err, readers: vec![out_task, err_task] }
+    }
+
+    pub fn out(&self) -> String {
+        self.out.text()
+    }
+
+    pub fn err(&self) -> String {
+        self.err.text()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("it still runs")
+    }
+
+    /// Waits until standard error has this in it; gives the rest of that line.
+    pub async fn says(&self, words: &str) -> String {
+        self.heard(&self.err, words).await
+    }
+
+    /// Waits until standard output has this in it; gives the rest of that line.
+    pub async fn prints(&self, words: &str) -> String {
+        self.heard(&self.out, words).await
+    }
+
+    async fn heard(&self, pipe: &Heard, words: &str) -> String {
+        let mut more = pipe.more.clone();
+        let found = async {
+            loop {
+                more.borrow_and_update();
+                let rest = pipe.text().split_once(words).and_then(|(_, rest)| rest.split_once('\n').map(|(line, _)| line.to_owned()));
+                if let Some(rest) = rest {
+                    return Some(rest);
+                }
+                if more.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(Some(rest)) => rest,
+            _ => panic!("`{words}` never came:\n{}\n{}", self.out(), self.err()),
+        }
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        assert!(std::process::Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn end(mut self) -> Ended {
+        let Ok(status) = tokio::time::timeout(PATIENCE, self.process.wait()).await else {
+            panic!("it does not end:\n{}\n{}", self.out(), self.err())
+        };
+        for reader in self.readers.drain(..) {
+            reader.await.unwrap();
+        }
+        Ended { status: status.unwrap(), out: self.out(), err: self.err() }
+    }
+}
+
+pub fn env(pairs: &[(&str, &str)]) -> Env {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The environment that points a server at a world; any port, the database in `folder`.
+pub fn pointed_at(world: &World, folder: &Path) -> Env {
+    let mut all = env(&[
+        ("VASTAI_API_KEY", &world.keys.vastai_key),
+        ("VASTAI_BASE_URL", &world.vastai_url),
+        ("TENSORDOCK_AUTH_ID", &world.keys.tensordock_auth_id),
+        ("TENSORDOCK_API_TOKEN", &world.keys.tensordock_token),
+        ("TENSORDOCK_BASE_URL", &world.tensordock_url),
+        ("SERVER_PORT", "0"),
+        ("LOG_LEVEL", "debug"),
+        ("ABSENCE_SPACING", "1s"),
+    ]);
+    all.insert("DATABASE_PATH".to_owned(), folder.join("house.db").display().to_string());
+    all
+}
+
+/// `serve` as a child, and clients that speak to it.
+pub struct Served {
+    pub child: Child,
+    /// `http://127.0.0.1:port`, or with `https`.
+    pub url: String,
+}
+
+impl Served {
+    /// Starts it and waits until the port answers.
+    pub async fn start(folder: &Path, env: &Env) -> Self {
+        let child = Child::start(&["serve"], folder, env);
+        let url = child.says("gpu-shopper listens on ").await;
+        Self { child, url }
+    }
+
+    /// Starts it and waits until it is ready and knows offers of each provider that it can reach.
+    pub async fn ready(folder: &Path, env: &Env, providers: usize) -> Self {
+        let server = Self::start(folder, env).await;
+        let mut inventory = InventoryServiceClient::new(server.channel().await);
+        for _ in 0..1000 {
+            let (status, _) = server.get("/ready").await;
+            if status == 200
+                && let Ok(page) = inventory.list_offers(pb::ListOffersRequest::default()).await
+                && page.get_ref().providers.iter().filter(|p| p.offer_count > 0).count() >= providers
+            {
+                return server;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it does not become ready: {}", server.child.err())
+    }
+
+    pub async fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.url.clone()).unwrap().connect().await.unwrap()
+    }
+
+    pub async fn sessions(&self) -> SessionServiceClient<Channel> {
+        SessionServiceClient::new(self.channel().await)
+    }
+
+    pub async fn costs(&self) -> CostServiceClient<Channel> {
+        CostServiceClient::new(self.channel().await)
+    }
+
+    /// Status and body of a GET.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = http().get(format!("{}{path}", self.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    pub async fn get_session(&self, id: &str) -> pb::Session {
+        let asked = pb::GetSessionRequest { session_id: id.to_owned() };
+        self.sessions().await.get_session(asked).await.unwrap().into_inner().session.unwrap()
+    }
+
+    /// Waits until a session is in a state.
+    pub async fn until(&self, id: &str, state: State) -> pb::Session {
+        let asked = pb::WaitSessionRequest {
+            session_id: id.to_owned(),
+            until: vec![state.into()],
+            timeout: Some(prost_types::Duration { seconds: PATIENCE.as_secs() as i64, nanos: 0 }),
+        };
+        let answer = self.sessions().await.wait_session(asked).await.unwrap().into_inner();
+        let session = answer.session.unwrap();
+        assert!(answer.reached, "{id} is {}, not {}: {}\n{}", word(session.state()), word(state), session.status_message, self.child.err());
+        session
+    }
+
+    pub async fn complete(&self, id: &str) -> pb::Session {
+        let asked = pb::CompleteSessionRequest { session_id: id.to_owned(), ..Default::default() };
+        self.sessions().await.complete_session(asked).await.unwrap().into_inner().session.unwrap()
+    }
+
+    /// Asks it to end and checks that it ends well.
+    pub async fn stop(self) -> Ended {
+        self.child.terminate();
+        let ended = self.child.end().await;
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+        ended
+    }
+}
+
+pub fn word(state: State) -> &'static str {
+    state.as_str_name()
+}
+
+/// A client that is blind to the proxies of its environment.
+pub fn http() -> reqwest::Client {
+    gpu_shopper::providers::install_crypto();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Any machine of a provider.
+pub fn wanted(provider: &str) -> pb::CreateSessionRequest {
+    let filter = pb::OfferFilter { providers: vec![provider.to_owned()], ..Default::default() };
+    pb::CreateSessionRequest {
+        consumer_id: Some("tester".to_owned()),
+        target: Some(pb::create_session_request::Target::Requirements(pb::Requirements { filter: Some(filter), order_by: "price".to_owned() })),
+        ..Default::default()
+    }
+}
+
+/// Logs in with the key that was handed out and asks for the GPUs.
+pub async fn log_in(session: &pb::Session, private_key: &str) -> String {
+    let endpoint = SshEndpoint {
+        host: session.ssh_host.clone(),
+        port: u16::try_from(session.ssh_port).unwrap(),
+        user: session.ssh_user.clone(),
+        proxied: session.ssh_proxied,
+    };
+    let key = SecretString::from(private_key.to_owned());
+    let said = ssh::login_and_exec(&endpoint, &key, "nvidia-smi -L", true).await.unwrap_or_else(|f| panic!("{}: {}", f.kind.word(), f.text));
+    assert_eq!(said.exit, Some(0), "{}", said.stderr);
+    said.stdout
+}
+
+/// A world on any ports.
+pub async fn world(seed: u64, faults: gpu_shopper::sim::Faults) -> World {
+    World::start(WorldConfig::local(seed, faults)).await.unwrap()
+}
+
+/// Labels of the machines that are alive; fails the test when one label was ever given to two machines.
+pub fn alive(world: &World) -> Vec<String> {
+    let mut seen = BTreeMap::new();
+    for machine in world.market.truth() {
+        if let Some(other) = seen.insert(machine.label.clone(), machine.native_id.clone()) {
+            panic!("{} and {other} both carry the label {}", machine.native_id, machine.label);
+        }
+    }
+    world.market.truth().into_iter().filter(|machine| machine.alive).map(|machine| machine.label).collect()
+}

@@ -1,0 +1,452 @@
+//! The server as a process: killed and restarted on the same file, drained, refused, misconfigured, watched by programs.
+//! Real time, real sockets, real signals; the marketplaces are simulated, in the test's own process.
+
+use crate::child::{Child, Ended, Env, PATIENCE, Served, alive, http, log_in, pointed_at, wanted, word, world};
+use crate::port;
+use gpu_shopper::grpc::pb;
+use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
+use gpu_shopper::grpc::pb::session::State;
+use gpu_shopper::grpc::pb::watch_session_response::Message;
+use gpu_shopper::sim::{Faults, Keys, World, WorldConfig};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::time::Duration;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+
+const GRPC_SERVING: i32 = 1;
+const GRPC_NOT_SERVING: i32 = 2;
+
+/// When a server dies without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// The vendor has made the machine and not yet answered.
+    Launching,
+    /// The machine boots.
+    Booting,
+    Running,
+    Stopping,
+}
+
+async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn stage_reached(server: &Served, id: &str, stage: pb::Stage) {
+    let mut sessions = server.sessions().await;
+    for _ in 0..10_000 {
+        let asked = pb::GetSessionRequest { session_id: id.to_owned() };
+        let session = sessions.get_session(asked).await.unwrap().into_inner().session.unwrap();
+        if session.stage() as i32 >= stage as i32 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{id} never reached {stage:?}");
+}
+
+/// Kills the server at a moment, starts it again on the same file, and holds it to what it had promised.
+async fn survives(moment: Moment, provider: &'static str) {
+    let seed = 100 + moment as u64;
+    let mut faults = Faults::gentle();
+    if moment == Moment::Launching {
+        faults.set("create_slow", "1").unwrap();
+        faults.set("create_hang", "3s").unwrap();
+    }
+    let (world, home) = (world(seed, faults).await, tempfile::tempdir().unwrap());
+    let env = pointed_at(&world, home.path());
+    let server = Served::ready(home.path(), &env, 2).await;
+    let created = server.sessions().await.create_session(wanted(provider)).await.unwrap().into_inner();
+    let id = created.session.unwrap().session_id;
+    match moment {
+        Moment::Launching => wait_for("a machine", || !alive(&world).is_empty()).await,
+        Moment::Booting => stage_reached(&server, &id, pb::Stage::Accepted).await,
+        Moment::Running => drop(server.until(&id, State::Running).await),
+        Moment::Stopping => {
+            server.until(&id, State::Running).await;
+            assert_eq!(server.complete(&id).await.state(), State::Stopping);
+        }
+    }
+    server.child.kill().await;
+    let open = moment != Moment::Stopping;
+    if matches!(moment, Moment::Launching | Moment::Booting | Moment::Running) {
+        assert_eq!(alive(&world).len(), 1, "{moment:?}: nobody ends a machine because the server died");
+    }
+
+    let server = Served::start(home.path(), &env).await;
+    let found = server.get_session(&id).await;
+    assert_eq!(found.state() == State::Stopping || found.state() == State::Stopped, !open, "{moment:?}: it is {}", word(found.state()));
+    if open {
+        let running = server.until(&id, State::Running).await;
+        assert_eq!(alive(&world).len(), 1, "{moment:?}");
+        assert!(alive(&world)[0].contains(&id), "{moment:?}: {:?}", alive(&world));
+        assert!(log_in(&running, &created.ssh_private_key).await.contains("GPU 0"));
+        server.complete(&id).await;
+    }
+    let stopped = server.until(&id, State::Stopped).await;
+    assert!(stopped.cost_final, "{moment:?}");
+    assert_eq!(alive(&world), Vec::<String>::new(), "{moment:?}");
+
+    // What the create answered leads through both lives of the server, event by event.
+    let told = history(&server, &id, created.resume_token).await;
+    let sequences: Vec<i64> = told.iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(sequences, (1..=stopped.sequence).collect::<Vec<_>>(), "{moment:?}: {told:?}");
+    assert_eq!(told.last().map(|(_, state)| *state), Some(State::Stopped));
+    let ended = server.stop().await;
+    assert!(ended.err.ends_with("stopped; no session is open\n"), "{}", ended.err);
+    world.stop().await;
+}
+
+/// Sequence and state of every event after a token, until the stream ends.
+async fn history(server: &Served, id: &str, token: String) -> Vec<(i64, State)> {
+    let start = Some(pb::watch_session_request::Start::ResumeToken(token));
+    let asked = pb::WatchSessionRequest { session_id: id.to_owned(), start, ..Default::default() };
+    let mut stream = server.sessions().await.watch_session(asked).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        if let Some(Message::Event(event)) = message.message {
+            told.push((event.sequence, event.to_state()));
+        }
+    }
+    told
+}
+
+/// Killed as soon as the create was answered: what became of the launch is unknown, and found out by looking.
+async fn destroyed_after_an_unknown_launch() {
+    let (world, home) = (world(107, Faults::gentle()).await, tempfile::tempdir().unwrap());
+    let env = pointed_at(&world, home.path());
+    let server = Served::ready(home.path(), &env, 2).await;
+    let created = server.sessions().await.create_session(wanted("vastai")).await.unwrap().into_inner();
+    let id = created.session.unwrap().session_id;
+    server.child.kill().await;
+    let server = Served::start(home.path(), &env).await;
+    let asked = pb::DestroySessionRequest { session_id: id.clone(), ..Default::default() };
+    server.sessions().await.destroy_session(asked).await.unwrap();
+    let stopped = server.until(&id, State::Stopped).await;
+    assert_eq!((stopped.end_reason(), stopped.cost_final), (pb::EndReason::DestroyedByUser, true));
+    assert_eq!(alive(&world), Vec::<String>::new());
+    let told = history(&server, &id, created.resume_token).await;
+    assert_eq!(told.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), (1..=stopped.sequence).collect::<Vec<_>>());
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_goes_on_where_it_was() {
+    let mut tasks = vec![("accepted", tokio::spawn(destroyed_after_an_unknown_launch()))];
+    for (name, moment, provider) in [
+        ("launching at Vast.ai", Moment::Launching, "vastai"),
+        ("launching at TensorDock", Moment::Launching, "tensordock"),
+        ("booting", Moment::Booting, "vastai"),
+        ("running", Moment::Running, "tensordock"),
+        ("stopping", Moment::Stopping, "vastai"),
+    ] {
+        tasks.push((name, tokio::spawn(survives(moment, provider))));
+    }
+    let mut failed = Vec::new();
+    for (name, task) in tasks {
+        if let Err(error) = task.await {
+            failed.push(format!("killed when {name}: {error}"));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_leaves_machines_running_and_says_what_they_cost() {
+    let (world, home) = (world(120, Faults::gentle()).await, tempfile::tempdir().unwrap());
+    let env = pointed_at(&world, home.path());
+    let server = Served::ready(home.path(), &env, 2).await;
+    let created = server.sessions().await.create_session(wanted("vastai")).await.unwrap().into_inner();
+    let id = created.session.unwrap().session_id;
+    let running = server.until(&id, State::Running).await;
+
+    let one = pb::WatchSessionRequest { session_id: id.clone(), ..Default::default() };
+    let mut one = server.sessions().await.watch_session(one).await.unwrap().into_inner();
+    let mut all = server.sessions().await.watch_sessions(pb::WatchSessionsRequest::default()).await.unwrap().into_inner();
+    let waiting = pb::WaitSessionRequest { session_id: id.clone(), until: vec![State::Stopped.into()], ..Default::default() };
+    let mut waiter = server.sessions().await;
+    let waiting = tokio::spawn(async move { waiter.wait_session(waiting).await });
+    let mut health = HealthClient::new(server.channel().await).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(health.message().await.unwrap().unwrap().status, GRPC_SERVING);
+    assert!(one.message().await.unwrap().is_some() && all.message().await.unwrap().is_some());
+
+    let begun = tokio::time::Instant::now();
+    let url = server.url.clone();
+    let ended = server.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "nothing held the drain up: {:?}", begun.elapsed());
+    let mut last = None;
+    let end = loop {
+        match one.message().await {
+            Ok(Some(message)) => last = Some(message),
+            Ok(None) => panic!("the stream ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    let last = last.expect("a last message");
+    assert!(matches!(last.message, Some(Message::Bookmark(_))), "{last:?}");
+    let token = last.resume_token;
+    assert_eq!(
+        (end.code(), end.get_error_details().error_info().map(|i| i.reason.clone())),
+        (tonic::Code::Unavailable, Some("SERVER_DRAINING".to_owned()))
+    );
+    assert!(end.get_error_details().retry_info().is_some());
+    let mut last = None;
+    let end = loop {
+        match all.message().await {
+            Ok(Some(message)) => last = message.message,
+            Ok(None) => panic!("the stream ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert!(matches!(last, Some(pb::watch_sessions_response::Message::Bookmark(_))), "{last:?}");
+    assert_eq!(end.code(), tonic::Code::Unavailable);
+    assert_eq!(waiting.await.unwrap().unwrap_err().code(), tonic::Code::Unavailable);
+    assert_eq!(health.message().await.unwrap().map(|m| m.status), Some(GRPC_NOT_SERVING));
+
+    assert_eq!(alive(&world).len(), 1, "a drain destroys nothing");
+    let price = running.price.unwrap().total_text;
+    for wanted in ["1 session stays as it is", &id, "running", &price, &format!("gpu-shopper --server {url} sessions destroy {id}")] {
+        assert!(ended.err.contains(wanted), "`{wanted}` is not in: {}", ended.err);
+    }
+
+    let server = Served::start(home.path(), &env).await;
+    assert_eq!(server.get_session(&id).await.state(), State::Running);
+    assert!(log_in(&server.get_session(&id).await, &created.ssh_private_key).await.contains("GPU 0"));
+    server.complete(&id).await;
+    let stopped = server.until(&id, State::Stopped).await;
+    let told = history(&server, &id, token).await;
+    assert_eq!(told.last(), Some(&(stopped.sequence, State::Stopped)));
+    assert!(told.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "{told:?}");
+    assert_eq!(alive(&world), Vec::<String>::new());
+    server.stop().await;
+    world.stop().await;
+}
+
+/// Starts something that must refuse to run.
+async fn refused(args: &[&str], folder: &Path, env: &Env) -> String {
+    let ended = Child::start(args, folder, env).end().await;
+    assert_eq!(ended.status.code(), Some(1), "{}\n{}", ended.out, ended.err);
+    assert!(!ended.err.contains("panicked"), "{}", ended.err);
+    ended.err
+}
+
+fn without(env: &Env, names: &[&str]) -> Env {
+    env.iter().filter(|(name, _)| !names.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn with(env: &Env, pairs: &[(&str, &str)]) -> Env {
+    let mut all = env.clone();
+    all.extend(crate::child::env(pairs));
+    all
+}
+
+fn holds_all(text: &str, wanted: &[&str]) {
+    for one in wanted {
+        assert!(text.contains(one), "`{one}` is not in:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_start_says_why_and_what_to_do() {
+    let (world, home) = (world(121, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = pointed_at(&world, home.path());
+    let first = Served::start(home.path(), &env).await;
+    let (port, pid) = (first.url.rsplit(':').next().unwrap().to_owned(), first.child.id().to_string());
+
+    let second = refused(&["serve"], home.path(), &env).await;
+    holds_all(
+        &second,
+        &["failed to open database", "house.db", "another server", &format!("pid {pid}"), &format!("127.0.0.1:{port}"), "DATABASE_PATH"],
+    );
+
+    let elsewhere = home.path().join("other.db").display().to_string();
+    let taken = refused(&["serve"], home.path(), &with(&env, &[("SERVER_PORT", &port), ("DATABASE_PATH", &elsewhere)])).await;
+    holds_all(&taken, &["address already in use", &port, "SERVER_PORT"]);
+    assert!(!Path::new(&elsewhere).exists(), "nothing is made by a server that can't start");
+
+    std::fs::write(home.path().join("a-file"), "").unwrap();
+    let unwritable = home.path().join("a-file/x.db").display().to_string();
+    holds_all(
+        &refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &unwritable)])).await,
+        &["failed to open database", &unwritable, "DATABASE_PATH"],
+    );
+    let not_ours = home.path().join("not-ours.db").display().to_string();
+    std::fs::write(&not_ours, "This is no database, but it is long enough to be looked at as one: nothing of it may be lost.".repeat(20)).unwrap();
+    holds_all(&refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &not_ours)])).await, &["failed to open database", &not_ours]);
+
+    let alone = without(&env, &["VASTAI_API_KEY", "TENSORDOCK_AUTH_ID", "TENSORDOCK_API_TOKEN"]);
+    holds_all(&refused(&["serve"], home.path(), &alone).await, &["at least one provider must be enabled", "VASTAI_API_KEY", "TENSORDOCK_AUTH_ID"]);
+    let half = refused(&["serve"], home.path(), &without(&env, &["TENSORDOCK_API_TOKEN"])).await;
+    holds_all(&half, &["providers.tensordock.api_token", "TENSORDOCK_AUTH_ID"]);
+    holds_all(
+        &refused(&["serve"], home.path(), &with(&env, &[("SERVER_HOST", "0.0.0.0")])).await,
+        &["SERVER_HOST", "0.0.0.0", "not a loopback address"],
+    );
+    let missing = [("SERVER_TLS_CERT", "no-cert.pem"), ("SERVER_TLS_KEY", "no-key.pem")];
+    holds_all(&refused(&["serve"], home.path(), &with(&env, &missing)).await, &["no-cert.pem", "SERVER_TLS_CERT"]);
+
+    let wrong = [
+        ("SERVER_PORT", "eighty"),
+        ("LOG_LEVEL", "loud"),
+        ("SERVER_HOST", "10.0.0.1"),
+        ("VASTAI_BASE_URL", "ftp://elsewhere"),
+        ("INVENTORY_MAX_AGE", "soon"),
+        ("SERVER_TLS_CERT", "cert.pem"),
+    ];
+    let all = refused(&["serve", "--set", "absence.quorum=1", "--set", "no.such=1"], home.path(), &with(&env, &wrong)).await;
+    holds_all(&all, &["settings are wrong", "eighty", "loud", "10.0.0.1", "ftp://elsewhere", "soon", "server.tls_key", "absence.quorum", "no.such"]);
+    assert!(!all.contains(&world.keys.vastai_key) && !all.contains(&world.keys.tensordock_token));
+
+    first.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shown_settings_hide_secrets() {
+    let (world, home) = (world(122, Faults::none()).await, tempfile::tempdir().unwrap());
+    std::fs::write(home.path().join(".env"), "LOG_FORMAT=text\n").unwrap();
+    let ended = Child::start(&["config"], home.path(), &pointed_at(&world, home.path())).end().await;
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+    holds_all(&ended.out, &["VASTAI_API_KEY", "***", &world.vastai_url, "environment VASTAI_BASE_URL", ".env LOG_FORMAT", "default"]);
+    for secret in [&world.keys.vastai_key, &world.keys.tensordock_token, &world.keys.tensordock_auth_id] {
+        assert!(!ended.out.contains(secret) && !ended.err.contains(secret));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_is_told_everywhere_and_rents_nothing() {
+    let (world, home) = (world(123, Faults::none()).await, tempfile::tempdir().unwrap());
+    let wrong = "ab".repeat(32);
+    let env = with(&pointed_at(&world, home.path()), &[("VASTAI_API_KEY", &wrong)]);
+    let server = Served::ready(home.path(), &env, 1).await;
+    server.child.says("Provider authentication failed").await;
+    let (status, body) = server.get("/health").await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["status"], &body["services"]["vastai"]), (200, &"degraded".into(), &"credentials not proven".into()));
+    assert_eq!(body["services"]["tensordock"], "ok");
+    let refused = server.sessions().await.create_session(wanted("vastai")).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+    let details = refused.get_error_details();
+    let told = &details.error_info().unwrap().metadata;
+    assert!(told["vastai"].starts_with("Provider authentication failed"), "{told:?}");
+    let by_offer =
+        pb::CreateSessionRequest { target: Some(pb::create_session_request::Target::OfferId("vastai-29000001".to_owned())), ..Default::default() };
+    let refused = server.sessions().await.create_session(by_offer).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("Provider authentication failed"), "{refused:?}");
+    // The other one is not held up by it.
+    let id = server.sessions().await.create_session(wanted("tensordock")).await.unwrap().into_inner().session.unwrap().session_id;
+    server.until(&id, State::Running).await;
+    server.complete(&id).await;
+    server.until(&id, State::Stopped).await;
+    let ended = server.stop().await;
+    assert!(!ended.err.contains(&wrong));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_ready_until_every_provider_was_looked_at() {
+    let mut faults = Faults::none();
+    faults.set("tensordock.list_slow", "1").unwrap();
+    faults.set("tensordock.list_hang", "4s").unwrap();
+    let (world, home) = (world(124, faults).await, tempfile::tempdir().unwrap());
+    let server = Served::start(home.path(), &pointed_at(&world, home.path())).await;
+    let mut health = HealthClient::new(server.channel().await).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(health.message().await.unwrap().unwrap().status, GRPC_NOT_SERVING);
+    let (status, body) = server.get("/health").await;
+    assert_eq!(status, 503, "{body}");
+    holds_all(&body, &["\"starting\"", "\"lifecycle\":\"running\""]);
+    let (status, body) = server.get("/ready").await;
+    assert_eq!(status, 503, "{body}");
+    assert_eq!(health.message().await.unwrap().unwrap().status, GRPC_SERVING);
+    assert_eq!(server.get("/health").await.0, 200);
+    assert_eq!(server.get("/ready").await.0, 200);
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_port_speaks_tls_alone_when_told_to() {
+    let (world, home) = (world(125, Faults::none()).await, tempfile::tempdir().unwrap());
+    let (cert, key) = (port::fixture("cert.pem").display().to_string(), port::fixture("key.pem").display().to_string());
+    let env = with(&pointed_at(&world, home.path()), &[("SERVER_TLS_CERT", &cert), ("SERVER_TLS_KEY", &key)]);
+    let server = Served::start(home.path(), &env).await;
+    let address = server.url.strip_prefix("https://").expect("the URL says so").parse().unwrap();
+    let url = format!("https://localhost:{}/health", server.url.rsplit(':').next().unwrap());
+    let answer = port::client(|b| b).get(&url).send().await.unwrap();
+    assert_eq!(answer.version(), ::http::Version::HTTP_2);
+    assert!(answer.text().await.unwrap().contains("lifecycle"));
+    let models = InventoryServiceClient::new(port::tls_channel(address).await).list_gpu_models(pb::ListGpuModelsRequest {}).await;
+    assert_eq!(models.unwrap().into_inner().providers.len(), 2);
+    assert!(http().get(url.replace("https", "http")).send().await.is_err(), "nothing in clear");
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_in_no_log_and_not_in_the_database() {
+    let keys = Keys {
+        vastai_key: "c0ffee00".repeat(8),
+        tensordock_auth_id: "5ec2e700-0000-4000-8000-00000000cafe".to_owned(),
+        tensordock_token: "canary-token-that-nobody-may-see".to_owned(),
+    };
+    let seed = 126;
+    let config = WorldConfig { keys: Some(keys.clone()), ..WorldConfig::local(seed, Faults::gentle()) };
+    let (world, home) = (World::start(config).await.unwrap(), tempfile::tempdir().unwrap());
+    let server = Served::ready(home.path(), &pointed_at(&world, home.path()), 2).await;
+    let mut private = Vec::new();
+    let mut ids = Vec::new();
+    for provider in ["vastai", "tensordock"] {
+        let request = pb::CreateSessionRequest { request_id: format!("again-{provider}"), ..wanted(provider) };
+        let created = server.sessions().await.create_session(request.clone()).await.unwrap().into_inner();
+        let again = server.sessions().await.create_session(request).await.unwrap().into_inner();
+        assert!(again.replayed && again.ssh_private_key == created.ssh_private_key);
+        ids.push(created.session.unwrap().session_id);
+        private.push(created.ssh_private_key);
+    }
+    for (id, key) in ids.iter().zip(&private) {
+        let running = server.until(id, State::Running).await;
+        log_in(&running, key).await;
+        let asked = pb::GetSessionDiagnosticsRequest { session_id: id.clone() };
+        server.sessions().await.get_session_diagnostics(asked).await.unwrap();
+        server.complete(id).await;
+    }
+    // Everything is still in the log of the database, too.
+    let beside: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for id in &ids {
+        server.until(id, State::Stopped).await;
+    }
+    let mut canaries = vec![keys.vastai_key.clone(), keys.tensordock_token.clone(), "PRIVATE KEY".to_owned()];
+    for key in &private {
+        canaries.extend(key.lines().filter(|line| !line.starts_with("-----") && line.len() > 20).map(|line| line[10..].to_owned()).skip(2));
+    }
+    for machine in world.market.truth() {
+        let scoped = [&seed.to_be_bytes()[..], machine.native_id.as_bytes(), b"/scoped key"].concat();
+        canaries.push(Sha256::digest(scoped).iter().map(|byte| format!("{byte:02x}")).collect());
+    }
+    let kept: Vec<u8> = std::fs::read(home.path().join("house.db.secret")).unwrap();
+    canaries.push(kept.iter().map(|byte| format!("{byte:02x}")).collect());
+    let mut places: Vec<(String, Vec<u8>)> = Vec::new();
+    for path in beside.iter().filter(|path| !path.ends_with("house.db.secret")) {
+        places.push((path.display().to_string(), std::fs::read(path).unwrap_or_default()));
+    }
+    let ended: Ended = server.stop().await;
+    assert!(ended.err.contains("\"DEBUG\""), "nothing was logged at all");
+    places.push(("its log".to_owned(), ended.err.into_bytes()));
+    places.push(("its output".to_owned(), ended.out.into_bytes()));
+    places.push(("the database at the end".to_owned(), std::fs::read(home.path().join("house.db")).unwrap()));
+    assert!(places.len() > 4);
+    for (place, bytes) in &places {
+        for canary in &canaries {
+            assert!(!bytes.windows(canary.len()).any(|part| part == canary.as_bytes()), "{canary} is in {place}");
+        }
+    }
+    world.stop().await;
+}
