@@ -77,8 +77,10 @@ pub struct Core {
     pub drain: CancellationToken,
     /// Names of the enabled providers.
     pub providers: Vec<ProviderId>,
+    /// Cancelled when the lifecycle has given up for good.
+    pub failed: CancellationToken,
     tasks: TaskTracker,
-    actor: tokio::task::JoinHandle<Result<(), store::Error>>,
+    actor: tokio::task::JoinHandle<Result<(), lifecycle::Stopped>>,
 }
 
 /// A deployment's tag: from the first 40 bits of the SHA-256 of its id.
@@ -104,6 +106,15 @@ pub fn terms_of(provider: &dyn Provider) -> Terms {
         budgets: facts.budgets,
         out_of_credit: false,
         account: String::new(),
+    }
+}
+
+/// Runs `work` until it ends or `stop` is told; a call under way is given up then.
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = work => {}
     }
 }
 
@@ -148,7 +159,15 @@ impl Core {
             },
             drain.clone(),
         );
-        let actor = tokio::spawn(actor);
+        let failed = CancellationToken::new();
+        let gave_up = failed.clone();
+        let actor = tokio::spawn(async move {
+            let ended = actor.await;
+            if ended.is_err() {
+                gave_up.cancel();
+            }
+            ended
+        });
         let tasks = TaskTracker::new();
         for (id, provider) in &parts.providers {
             let lookout = Lookout {
@@ -160,16 +179,9 @@ impl Core {
                 attention: attention_seen.clone(),
                 outlook: outlook.clone(),
             };
-            tasks.spawn(lookout.run(drain.clone()));
+            tasks.spawn(until(drain.clone(), lookout.run(drain.clone())));
             let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
-            let (fresh, stop) = (inventory.clone().keep_fresh(id.clone(), every, drain.clone()), drain.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {}
-                    () = fresh => {}
-                }
-            });
+            tasks.spawn(until(drain.clone(), inventory.clone().keep_fresh(id.clone(), every, drain.clone())));
         }
         let costs = Costs::new(parts.store, board.clone(), sessions.clone(), parts.clock);
         let operator = Operator::new(tools, board.clone(), inventory.clone(), outlook_seen.clone(), parts.vendor_calls);
@@ -182,6 +194,7 @@ impl Core {
             board,
             outlook: outlook_seen,
             drain,
+            failed,
             providers: parts.providers.into_keys().collect(),
             tasks,
             actor,
@@ -212,7 +225,7 @@ impl Core {
     ///
     /// # Errors
     /// The actor's error, when it gave up.
-    pub async fn stop(self) -> Result<(), store::Error> {
+    pub async fn stop(self) -> Result<(), lifecycle::Stopped> {
         self.drain.cancel();
         self.tasks.close();
         self.tasks.wait().await;

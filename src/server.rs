@@ -14,6 +14,7 @@ use crate::grpc;
 use crate::http::{self, ops, port};
 use crate::ports::{Chance, Provider, SystemChance};
 use crate::providers::{self, Context, Tuning};
+use crate::services::api::{Caller, CostQuery, GroupBy};
 use crate::services::counters;
 use crate::services::error::Error as ServiceError;
 use crate::services::lifecycle::Vault;
@@ -303,7 +304,7 @@ fn router(
         allowed_origins: Vec::new(),
     };
     let grpc = grpc::routes(services, settings, health)?;
-    let (board, names, handle) = (core.board.clone(), core.providers.clone(), telemetry.handle());
+    let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
     let seen = Arc::downgrade(core);
     let ops = ops::Ops {
         health: Arc::new(move || match seen.upgrade() {
@@ -311,14 +312,20 @@ fn router(
             None => ops::HealthReport { status: ops::Health::Draining, ready: false, services: BTreeMap::new() },
         }),
         scrape: Arc::new(move || {
-            let (board, names, handle) = (board.clone(), names.clone(), handle.clone());
+            let (board, names, handle, costs) = (board.clone(), names.clone(), handle.clone(), costs.clone());
             Box::pin(async move {
                 counters::scrape(&board, &names);
+                let everybody = Caller { principal: "metrics".to_owned(), scope: None, admin: true };
+                let query = CostQuery { group_by: vec![GroupBy::Provider], ..CostQuery::default() };
+                if let Ok(report) = costs.report(&everybody, query).await {
+                    counters::accrued(&report.groups, &names);
+                }
                 handle.render()
             })
         }),
         allowed_hosts: config.server.allowed_hosts.clone().into(),
         clock: clock.clone(),
+        unknown_rpc: grpc::status::unknown_service,
     };
     Ok(http::assemble(grpc, axum::Router::new(), ops))
 }

@@ -3,6 +3,7 @@
 use crate::cli::serve::SettingsArgs;
 use crate::config::{Config, Row, Sources};
 use clap::Args;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Arguments of `config`.
@@ -21,7 +22,9 @@ pub fn run(args: &ConfigArgs, json: bool) -> ExitCode {
             for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }
-            println!("{}", if json { as_json(config.effective()) } else { as_table(config.effective()) });
+            let text = if json { as_json(config.effective()) } else { as_table(config.effective()) };
+            // A reader that has closed its end has what it wanted.
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -78,12 +78,18 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let server = Server::start(&config, &telemetry, 100).await?;
     eprintln!("gpu-shopper listens on {}", server.url());
-    signals.wait().await;
+    let gave_up = tokio::select! {
+        () = signals.wait() => false,
+        () = server.core().failed.cancelled() => true,
+    };
     eprintln!("draining (at most {} s); nothing is destroyed", config.shutdown_drain.as_secs());
     let url = server.url();
     let left = server.stop().await;
     telemetry.shutdown().await;
     eprint!("{}", farewell(&left, &url));
+    if gave_up {
+        anyhow::bail!("the lifecycle gave up; the log says why. Nothing is lost: start again on the same database");
+    }
     Ok(())
 }
 

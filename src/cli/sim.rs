@@ -4,6 +4,7 @@ use crate::cli::serve::Signals;
 use crate::sim::{Faults, World, WorldConfig};
 use anyhow::Context;
 use clap::Args;
+use std::io::Write;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
@@ -50,7 +51,9 @@ fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
 pub async fn run(args: SimArgs) -> ExitCode {
     if args.list_faults {
         for (name, doc) in Faults::names() {
-            println!("{name:<24} {doc}");
+            if writeln!(std::io::stdout(), "{name:<24} {doc}").is_err() {
+                break; // the reader has what it wanted
+            }
         }
         return ExitCode::SUCCESS;
     }

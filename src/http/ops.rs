@@ -74,6 +74,9 @@ pub type HealthSource = Arc<dyn Fn() -> HealthReport + Send + Sync>;
 /// Brings the gauges up to date and renders all metrics as Prometheus' text.
 pub type ScrapeSource = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
 
+/// Answers a gRPC call for which there is no method; `None` when the headers are not those of a gRPC call.
+pub type UnknownRpc = fn(&HeaderMap, &str) -> Option<Response>;
+
 /// What the routes and the checks need.
 #[derive(Clone)]
 pub struct Ops {
@@ -85,6 +88,8 @@ pub struct Ops {
     pub allowed_hosts: Arc<[String]>,
     /// Now, for timestamps.
     pub clock: Clock,
+    /// What an unknown RPC is told.
+    pub unknown_rpc: UnknownRpc,
 }
 
 /// The routes `/health`, `/ready` and `/metrics` (HEAD included).
@@ -112,9 +117,9 @@ async fn scrape(State(ops): State<Ops>) -> Response {
 }
 
 /// What nothing matches: UNIMPLEMENTED for gRPC, a JSON 404 otherwise.
-pub(super) async fn not_found(request: RequestId, headers: HeaderMap) -> Response {
-    if is_grpc(&headers) {
-        return grpc_status(&headers, 12, "unknown service or method");
+pub(super) async fn not_found(unknown: UnknownRpc, request: RequestId, headers: HeaderMap, uri: axum::http::Uri) -> Response {
+    if let Some(answer) = unknown(&headers, uri.path()) {
+        return answer;
     }
     json::refuse(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", &request)
 }

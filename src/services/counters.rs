@@ -5,7 +5,8 @@ use crate::domain::event::{Event, EventType};
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::DestroyAnswer;
 use crate::domain::lifecycle::Input;
-use crate::domain::session::{AttemptFailure, EndReason, Session, State};
+use crate::domain::session::{AttemptFailure, ConditionType, EndReason, Session, State, Truth};
+use crate::services::api::CostGroup;
 use crate::services::board::Board;
 use metrics::{counter, gauge, histogram};
 use std::collections::BTreeMap;
@@ -17,13 +18,21 @@ pub(super) fn count(event: &Event) {
     match event.kind {
         EventType::StateChanged => state_changed(event, session, &provider),
         EventType::AttemptEnded => attempt_ended(session, &provider),
-        EventType::LatecomerDestroyed => counter!("gpu_orphans_detected_total").increment(1),
+        EventType::LatecomerDestroyed => {
+            counter!("gpu_orphans_detected_total").increment(1);
+            counter!("gpu_reconciliation_mismatches_total").increment(1);
+        }
+        EventType::ConditionChanged => {
+            let absent = session.condition(ConditionType::InstancePresent).is_some_and(|c| c.status == Truth::False && c.since == event.at);
+            if absent {
+                counter!("gpu_reconciliation_mismatches_total").increment(1);
+            }
+        }
         EventType::Created
         | EventType::StageChanged
         | EventType::Extended
         | EventType::Expiring
         | EventType::PriceChanged
-        | EventType::ConditionChanged
         | EventType::Updated
         | EventType::CostAmended => {}
     }
@@ -98,6 +107,16 @@ pub(super) fn outcome(provider: &ProviderId, input: &Input) {
 /// Counts an instance with a label of ours that no record knows.
 pub(super) fn stray() {
     counter!("gpu_orphans_detected_total").increment(1);
+    counter!("gpu_reconciliation_mismatches_total").increment(1);
+}
+
+/// Sets what sessions have cost at each provider to date.
+pub fn accrued(groups: &[CostGroup], providers: &[ProviderId]) {
+    for provider in providers {
+        let nanos = groups.iter().find(|g| g.keys.first().is_some_and(|k| k == provider.as_str())).map_or(0, |g| g.amount.cost.0);
+        // Prometheus knows floats only; nothing reads this back.
+        gauge!("gpu_cost_accrued_usd", "provider" => provider.to_string()).set(nanos as f64 / 1e9);
+    }
 }
 
 /// Sets the gauges from what is live.

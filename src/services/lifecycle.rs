@@ -23,8 +23,10 @@ use crate::services::inventory::Inventory;
 use crate::services::provisioner::Tools;
 use crate::services::tokens::Tokens;
 use crate::store::Store;
+use futures::FutureExt;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -129,15 +131,31 @@ pub struct Handle {
     drain: CancellationToken,
 }
 
+/// Why the lifecycle gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The store failed again and again.
+    #[error("the store failed: {0}")]
+    Store(#[from] crate::store::Error),
+    /// The actor panicked again and again.
+    #[error("the lifecycle actor panicked")]
+    Panic,
+}
+
 /// The handle, and the supervised task to run.
-pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future<Output = Result<(), crate::store::Error>> + Send) {
+pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future<Output = Result<(), Stopped>> + Send) {
     let (mailbox, mut letters) = mpsc::channel(MAILBOX);
     let handle = Handle { mailbox, drain: drain.clone() };
     let task = async move {
         let mut restarts: Vec<crate::domain::time::Time> = Vec::new();
         loop {
             let run = async { actor::Actor::load(parts.clone()).await?.run(&mut letters, &drain).await };
-            let Err(error) = run.await else { return Ok(()) };
+            // A panic is as good as an unknown outcome: what is true is on disk.
+            let error = match AssertUnwindSafe(run).catch_unwind().await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => Stopped::Store(error),
+                Err(_) => Stopped::Panic,
+            };
             let now = parts.tools.clock.now();
             restarts.retain(|at| now.since(*at) < RESTART_WINDOW);
             restarts.push(now);

@@ -67,6 +67,7 @@ impl House {
             }
         };
         let ops = Ops {
+            unknown_rpc: gpu_shopper::grpc::status::unknown_service,
             health: Arc::new(report),
             scrape: Arc::new(move || {
                 let text = metrics.render();
@@ -408,6 +409,7 @@ async fn traces_reach_a_collector_with_the_callers_trace_id() {
     let asked = {
         let _guard = tracing::dispatcher::set_default(&dispatch);
         let ops = Ops {
+            unknown_rpc: gpu_shopper::grpc::status::unknown_service,
             health: Arc::new(|| HealthReport { status: Health::Ok, ready: true, services: BTreeMap::new() }),
             scrape: Arc::new(|| Box::pin(async { String::new() })),
             allowed_hosts: Arc::from([]),
