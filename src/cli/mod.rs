@@ -1,6 +1,304 @@
-//! Floor 4: the command line.
+//! Floor 4: the command line. Most commands ask the server over gRPC and write a table or JSON; the others are a server,
+//! or what it is made of.
+//!
+//! Commands that ask take their arguments and a [`Desk`] (where to write, whom to ask), so that tests run them in-process.
+//! Nothing here decides anything about sessions: that is the server's.
 
+pub mod client;
 pub mod config;
+pub mod costs;
 pub mod demo;
+pub mod failure;
+pub mod follow;
+pub mod inventory;
+pub mod json;
+pub mod operator;
+pub mod output;
+pub mod provision;
 pub mod serve;
+pub mod sessions;
 pub mod sim;
+pub mod ssh;
+pub mod values;
+pub mod watch;
+pub mod words;
+
+use crate::cli::client::{Clients, DEFAULT_SERVER, Server};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output::{Console, Format};
+use crate::clock::Clock;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+
+/// The whole command line.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "gpu-shopper", version, about = "Shops GPU marketplaces and hands over verified machines by SSH", after_help = after_help())]
+pub struct Cli {
+    /// Whom to ask, and how to write.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Arguments that go with every command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// The server: http://host:port, https://host:port or host:port
+    #[arg(long, global = true, env = "GPU_SHOPPER_URL", value_name = "URL", default_value = DEFAULT_SERVER)]
+    pub server: Server,
+    /// Trust only this certificate authority (a PEM file) with https; default: the system's
+    #[arg(long, global = true, env = "GPU_SHOPPER_CA_CERT", value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// How to write results
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// What to do.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Ask a server
+    #[command(flatten)]
+    Ask(Box<Ask>),
+    /// Run the server
+    #[command(after_help = "Examples:
+  gpu-shopper serve
+  gpu-shopper serve --port 9090 --database /var/lib/gpu-shopper/gpu-shopper.db --set log.level=debug")]
+    Serve(serve::ServeArgs),
+    /// Play the main job once, visibly, against simulated marketplaces, and keep serving
+    #[command(after_help = "Examples:
+  gpu-shopper demo
+  gpu-shopper demo --once")]
+    Demo(demo::DemoArgs),
+    /// Run both simulated marketplaces
+    #[command(after_help = "Examples:
+  gpu-shopper sim
+  gpu-shopper sim --preset field_mix --seed 7")]
+    Sim(sim::SimArgs),
+    /// Show the server's settings and where each comes from
+    #[command(after_help = "Examples:
+  gpu-shopper config
+  gpu-shopper config --config gpu-shopper.toml -o json")]
+    Config(config::ConfigArgs),
+}
+
+/// What to ask a server.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Ask {
+    /// What can be rented now
+    Inventory(inventory::InventoryArgs),
+    /// Rent a machine and wait until it is ready
+    Provision(Box<provision::ProvisionArgs>),
+    /// Look at sessions, use them, end them
+    Sessions(sessions::SessionsArgs),
+    /// What sessions cost
+    Costs(costs::CostsArgs),
+    /// How the providers do
+    #[command(after_help = "Examples:\n  gpu-shopper providers\n  gpu-shopper providers -o json")]
+    Providers,
+    /// Machines that should be gone and are not proven so
+    #[command(after_help = "Examples:\n  gpu-shopper debts\n  gpu-shopper debts -o json")]
+    Debts,
+    /// Write completions for a shell
+    #[command(after_help = "Examples:
+  gpu-shopper completions bash > ~/.local/share/bash-completion/completions/gpu-shopper
+  gpu-shopper completions zsh > ~/.zfunc/_gpu-shopper
+  gpu-shopper completions fish > ~/.config/fish/completions/gpu-shopper.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What ends a wait from outside.
+#[derive(Clone, Debug)]
+pub enum Interrupt {
+    /// Ctrl-C. Until somebody waits for it, it ends the process as usual.
+    Keyboard,
+    /// A token: for callers in the same process.
+    Token(CancellationToken),
+}
+
+impl Interrupt {
+    /// Returns when it happens.
+    pub async fn wait(&self) {
+        match self {
+            Self::Keyboard => {
+                if tokio::signal::ctrl_c().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            Self::Token(token) => token.cancelled().await,
+        }
+    }
+
+    /// Keeps Ctrl-C from ending the process for as long as this is polled.
+    pub async fn ignore(&self) -> Infallible {
+        match self {
+            Self::Keyboard => loop {
+                self.wait().await;
+            },
+            Self::Token(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What a command works with: where it writes, whom it asks, what time it is.
+pub struct Desk {
+    /// Where it writes.
+    pub console: Console,
+    /// Whom it asks.
+    pub server: Server,
+    /// The only authority trusted with https; `None` = the system's.
+    pub ca_cert: Option<PathBuf>,
+    /// The time.
+    pub clock: Clock,
+    /// What ends its waits.
+    pub interrupt: Interrupt,
+}
+
+impl Desk {
+    /// The process's own desk.
+    #[must_use]
+    pub fn standard(global: &GlobalArgs) -> Self {
+        Self {
+            console: Console::standard(global.output),
+            server: global.server.clone(),
+            ca_cert: global.ca_cert.clone(),
+            clock: Clock::System,
+            interrupt: Interrupt::Keyboard,
+        }
+    }
+
+    /// Connects to the server.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn connect(&self) -> Result<Clients, Failure> {
+        Clients::connect(&self.server, self.ca_cert.as_deref()).await
+    }
+}
+
+/// Runs a command line to its end.
+pub async fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Ask(ask) => ExitCode::from(perform(*ask, &mut Desk::standard(&cli.global)).await),
+        Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Sim(args) => sim::run(args).await,
+        Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
+    }
+}
+
+/// Asks at a desk, tells there what went wrong, and returns the exit code: one of [`Exit::TABLE`], or that of
+/// a program run on a session's machine.
+pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
+    let done = match ask {
+        Ask::Inventory(args) => inventory::run(args, desk).await.map(Exit::code),
+        Ask::Provision(args) => provision::run(*args, desk).await.map(Exit::code),
+        Ask::Sessions(args) => sessions::run(args, desk).await,
+        Ask::Costs(args) => costs::run(args, desk).await.map(Exit::code),
+        Ask::Providers => operator::providers(desk).await.map(Exit::code),
+        Ask::Debts => operator::debts(desk).await.map(Exit::code),
+        Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
+    };
+    done.unwrap_or_else(|failure| {
+        desk.console.failure(&failure);
+        failure.exit.code()
+    })
+}
+
+fn completions(shell: clap_complete::Shell, desk: &mut Desk) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "gpu-shopper", &mut script);
+    desk.console.raw(&script)?;
+    Ok(Exit::Ok)
+}
+
+fn after_help() -> String {
+    let mut text = String::from(
+        "Examples:
+  gpu-shopper inventory --gpu 'RTX 4090' --max-price 0.40
+  gpu-shopper provision -g 'RTX 4090' --max-price 0.40 -t 2h --save-key key.pem
+  gpu-shopper sessions exec SESSION -i key.pem -- nvidia-smi -L
+  gpu-shopper sessions done SESSION
+  gpu-shopper costs --group-by day,consumer
+
+Exit codes:",
+    );
+    for (exit, meaning) in Exit::TABLE {
+        text.push_str(&format!("\n  {:>3}  {meaning}", exit.code()));
+    }
+    text.push_str("\n\n`sessions ssh` and `sessions exec` end with the exit code of what ran on the machine.");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// The words of a line as a shell reads them, up to a redirection.
+    fn shell_words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for c in line.trim().chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                '>' if !quoted => break,
+                ' ' if !quoted => words.extend(Some(std::mem::take(&mut word)).filter(|w| !w.is_empty())),
+                c => word.push(c),
+            }
+        }
+        words.extend(Some(word).filter(|w| !w.is_empty()));
+        words
+    }
+
+    #[test]
+    fn every_command_has_examples_and_every_argument_a_word_of_help() {
+        fn look(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_name() == "help" {
+                return;
+            }
+            assert!(command.get_about().is_some(), "{path} has no description");
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                examples.contains("Examples:") || command.is_subcommand_required_set() && examples.contains("gpu-shopper"),
+                "{path} has no examples"
+            );
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path}: {} has no help", argument.get_id());
+            }
+            for line in examples.lines().filter(|l| l.starts_with("  gpu-shopper ")) {
+                if let Err(error) = Cli::try_parse_from(shell_words(line)) {
+                    panic!("the example of{path} does not parse: {line}\n{error}");
+                }
+            }
+            for child in command.get_subcommands() {
+                look(child, &path);
+            }
+        }
+        let mut command = Cli::command();
+        command.build();
+        look(&command, "");
+    }
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        let help = Cli::command().render_help().to_string();
+        for (exit, meaning) in Exit::TABLE {
+            assert!(help.contains(&format!("{:>3}  {meaning}", exit.code())), "{exit:?}");
+        }
+    }
+}

@@ -95,6 +95,11 @@ pub(super) fn outcome(provider: &ProviderId, input: &Input) {
     }
 }
 
+/// Counts an instance with a label of ours that no record knows.
+pub(super) fn stray() {
+    counter!("gpu_orphans_detected_total").increment(1);
+}
+
 /// Sets the gauges from what is live.
 pub fn scrape(board: &Board, providers: &[ProviderId]) {
     let mut active: BTreeMap<(String, State), u32> = BTreeMap::new();

@@ -51,6 +51,8 @@ struct Parts {
     number: u64,
     /// Evicted until the provider has been asked again after this.
     evicted: BTreeMap<OfferId, Time>,
+    /// Machines that a user called bad, hidden until then.
+    shunned: BTreeMap<MachineId, Time>,
 }
 
 /// Whether a text is a canonical offer id of a provider.
@@ -82,6 +84,7 @@ impl Inventory {
             kept: VecDeque::new(),
             number: 0,
             evicted: BTreeMap::new(),
+            shunned: BTreeMap::new(),
         };
         let refresh = providers.keys().map(|id| (id.clone(), tokio::sync::Mutex::new(()))).collect();
         let this = Self(Arc::new(Inner { clock, providers, known, current: ArcSwap::default(), parts: Mutex::new(parts), refresh }));
@@ -144,10 +147,13 @@ impl Inventory {
 
     fn rebuild(&self, parts: &mut Parts) {
         parts.number += 1;
+        let now = self.0.clock.now();
+        parts.shunned.retain(|_, until| *until > now);
+        let good = |offer: &&Arc<Offer>| !parts.shunned.contains_key(&offer.machine);
         let snapshot = Arc::new(Snapshot {
             number: parts.number,
-            taken_at: self.0.clock.now(),
-            offers: parts.by_provider.values().flat_map(|p| p.offers.iter().cloned()).collect(),
+            taken_at: now,
+            offers: parts.by_provider.values().flat_map(|p| p.offers.iter().filter(good).cloned()).collect(),
             freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
         });
         parts.kept.push_back(Arc::clone(&snapshot));
@@ -165,6 +171,13 @@ impl Inventory {
             part.offers.retain(|o| o.id != *offer && machine.is_none_or(|m| o.machine != *m));
             part.freshness.offers = part.offers.len();
         }
+        self.rebuild(&mut parts);
+    }
+
+    /// Hides a machine that its user called bad, for a while.
+    pub fn shun(&self, machine: &MachineId, time: Duration) {
+        let mut parts = self.parts();
+        parts.shunned.insert(machine.clone(), self.0.clock.now() + time);
         self.rebuild(&mut parts);
     }
 

@@ -116,7 +116,10 @@ impl Tools {
         match answer {
             Ok(Some(sighting)) => Input::Seen { attempt, sighting: Box::new(sighting), look },
             Ok(None) => Input::Missing { attempt, look, by: LookBy::Id },
-            Err(text) => Input::LookFailed { attempt, text },
+            Err(text) => {
+                tracing::info!(session_id = %instance.label.session, provider = %instance.provider, "a look by id failed: {text}");
+                Input::LookFailed { attempt, text }
+            }
         }
     }
 

@@ -1,7 +1,10 @@
 //! The integration tests, one binary, one module per area.
 
 mod child;
+mod cli;
 mod config;
+mod demo;
+mod machine;
 mod port;
 mod process;
 mod proto;

@@ -101,3 +101,33 @@ async fn a_repeated_create_is_the_same_session() {
     house.until(first.session.id, State::Stopped, 5 * MINUTE).await;
     house.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_up_at_once_is_handed_over_at_once() {
+    let house = House::new(7, Faults::gentle()).await;
+    for provider in ["vastai", "tensordock"] {
+        let id = house.rent(Some(provider)).await.session.id;
+        let running = house.until(id, State::Running, 5 * MINUTE).await;
+        let took = running.running_at.unwrap().since(running.created_at);
+        assert!(took < Duration::from_secs(8), "{provider}: {took:?}");
+        house.command(id, Command::Destroy).await.unwrap();
+        house.until(id, State::Stopped, 5 * MINUTE).await;
+    }
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_called_bad_is_not_offered_again() {
+    let house = House::new(8, Faults::none()).await;
+    let created = house.rent(Some("vastai")).await.session.id;
+    let session = house.until(created, State::Running, 5 * MINUTE).await;
+    let machine = session.offer().unwrap().machine.clone();
+    let offered = || house.core().inventory.snapshot().offers.iter().any(|o| o.machine == machine);
+    house.command(created, Command::Complete { bad_machine: true }).await.unwrap();
+    house.until(created, State::Stopped, 5 * MINUTE).await;
+    house.pass(10 * MINUTE).await;
+    assert!(!offered(), "hidden for a day");
+    house.pass(25 * 60 * MINUTE).await;
+    assert!(offered(), "and then shown again");
+    house.close().await;
+}

@@ -22,7 +22,10 @@ impl Work<'_> {
             Input::Resumed => self.rows_resumed(),
             Input::Launched { attempt, native_id, call, .. } => self.row_launched(*attempt, native_id, *call),
             Input::LaunchRefused { attempt, .. } => {
-                if let Some(at) = self.row(*attempt) {
+                // A refusal of what has been seen meanwhile is no refusal: the debt stays.
+                if let Some(at) = self.row(*attempt)
+                    && self.rows[at].native_id.is_none()
+                {
                     self.rows[at].launch = Launch::Refused;
                     self.settle(at, Evidence::LaunchRefused);
                 }
@@ -43,11 +46,13 @@ impl Work<'_> {
                     } else {
                         self.row_seen(at, sighting, *look);
                     }
+                    self.keep_looking(at);
                 }
             }
             Input::Missing { attempt, look, by } => {
                 if let Some(at) = self.row(*attempt) {
                     self.row_missing(at, *look, *by);
+                    self.keep_looking(at);
                 }
             }
             Input::LookFailed { attempt, .. } => {
@@ -147,7 +152,8 @@ impl Work<'_> {
         }
         if row.native_id.is_none() {
             row.native_id = Some(sighting.native_id.clone());
-            let call = row.launched.unwrap_or(Look { sent: row.intended_at, answered: look.answered });
+            // Seen before the launch call was answered, perhaps: it was over by now at the latest.
+            let call = *row.launched.get_or_insert(Look { sent: row.intended_at, answered: look.answered });
             metering::begun(row, Look { sent: call.sent, answered: look.answered });
             if row.desired == Desired::Gone {
                 row.destroy.next_at = Some(now);
@@ -231,11 +237,23 @@ impl Work<'_> {
         }
     }
 
+    /// A look that came too late to count must not be the last one at a machine whose destroy was answered.
+    fn keep_looking(&mut self, at: usize) {
+        let wait = self.policy().gone_spacing;
+        let row = &mut self.rows[at];
+        if row.open() && row.desired == Desired::Gone && row.destroy.answered_at.is_some() && row.destroy.next_at.is_none() {
+            row.next_look.get_or_insert(self.now + wait);
+        }
+    }
+
     fn row_destroy_answered(&mut self, at: usize, answer: &Result<DestroyAnswer, String>, call: Look, retry_at: Time) {
         let now = self.now;
         let row = &mut self.rows[at];
         row.destroy.tries = row.destroy.tries.saturating_add(1);
         row.destroy.next_at = None;
+        if !row.open() {
+            return;
+        }
         match answer {
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
                 if *taken == DestroyAnswer::Accepted {
@@ -279,7 +297,8 @@ impl Work<'_> {
             if row.desired == Desired::Gone && row.destroy.next_at.is_some_and(|due| due <= now) {
                 row.destroy.next_at = None;
                 self.actions.push(Action::Destroy(attempt));
-            } else if row.next_look.is_some_and(|due| due <= now) {
+            }
+            if row.next_look.is_some_and(|due| due <= now) {
                 row.next_look = None;
                 self.actions.push(Action::Look(attempt));
             }

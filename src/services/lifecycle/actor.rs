@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
+/// A machine that its user called bad is not offered for so long.
+const BAD_MACHINE: Duration = Duration::from_secs(24 * 3600);
 /// A private key may be told again this long after its creation, and until the first RUNNING.
 const KEY_WINDOW: Duration = Duration::from_secs(600);
 
@@ -63,6 +65,8 @@ pub(super) struct Actor {
     /// Inputs that wait for the commit before them.
     after_commit: VecDeque<(SessionId, Input)>,
     requests: BTreeMap<(String, &'static str, String), RequestRecord>,
+    /// Labels of ours that no record knows, told once each.
+    strays: BTreeSet<Label>,
     revision: i64,
     draining: bool,
 }
@@ -90,6 +94,7 @@ impl Actor {
             in_flight: BTreeSet::new(),
             after_commit,
             requests: BTreeMap::new(),
+            strays: BTreeSet::new(),
             revision,
             draining: false,
             parts,
@@ -351,6 +356,11 @@ impl Actor {
             let _ = reply.send(Err(refused(&refusal, id)));
             return Ok(());
         }
+        if let Command::Complete { bad_machine: true } = command
+            && let Some(offer) = self.live.get(&id).and_then(|e| e.session.offer())
+        {
+            self.parts.inventory.shun(&offer.machine, BAD_MACHINE);
+        }
         if let Some(idempotency) = idempotency {
             self.remember(caller, method, idempotency, id, before, None, now, staged);
         }
@@ -462,7 +472,10 @@ impl Actor {
                     inputs.push((label.session, input));
                 }
                 None => {
-                    tracing::warn!(%label, native_id = %sighting.native_id, provider = %listing.provider, "an instance carries a label of ours that no record knows: left alone");
+                    if self.strays.insert(label) {
+                        counters::stray();
+                        tracing::warn!(%label, native_id = %sighting.native_id, provider = %listing.provider, "an instance carries a label of ours that no record knows: left alone");
+                    }
                 }
             }
         }
@@ -637,6 +650,7 @@ impl Actor {
         if !self.in_flight.insert((id, action.clone())) {
             return; // its outcome will make it due again
         }
+        tracing::debug!(session_id = %id, ?action, "begun");
         let job = Job { action: action.clone(), session: Arc::new(entry.session.clone()), instance };
         let (tools, policy, done_action) = (self.parts.tools.clone(), self.parts.policy.clone(), action.clone());
         let span = tracing::info_span!("action", session_id = %id, action = ?action);

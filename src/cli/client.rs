@@ -1,0 +1,205 @@
+//! The way to the server: its address, a connection, and how long an answer may take.
+
+use crate::cli::failure::{Exit, Failure, causes};
+use crate::cli::output::Console;
+use crate::domain::backoff::doubling;
+use crate::grpc::pb::cost_service_client::CostServiceClient;
+use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
+use crate::grpc::pb::operator_service_client::OperatorServiceClient;
+use crate::grpc::pb::session_service_client::SessionServiceClient;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Response, Status};
+
+/// Where a server listens unless it is told otherwise.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+const DEFAULT_PORT: u16 = 8080;
+/// An answer from memory or disk takes milliseconds; beyond this nobody answers.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Diagnostics look at the machine itself.
+const SLOW_ANSWER: Duration = Duration::from_secs(120);
+const CONNECT: Duration = Duration::from_secs(5);
+/// A silent connection is asked for a sign of life this often, so that a watch notices a dead server.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Tries of one change while the server is away: it was given a name, so it can't happen twice.
+const TRIES: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Enough for 1000 offers or sessions with long histories.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// A server's address: `http://host:port`, `https://host:port`, `host:port` or `host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    https: bool,
+    authority: String,
+}
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let allowed = "allowed: http://host:port, https://host:port, host:port";
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
+            Some((scheme, _)) => return Err(format!("the scheme `{scheme}` is not spoken here; {allowed}")),
+            None => (None, text),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains('@') {
+            return Err(format!("no user or password belongs into the address; {allowed}"));
+        }
+        let authority: http::uri::Authority = rest.parse().map_err(|_| format!("that is no address; {allowed}"))?;
+        let bare = authority.host();
+        if bare.is_empty() || rest.contains(['/', '?', '#']) {
+            return Err(format!("that is no address; {allowed}"));
+        }
+        let port = authority.as_str()[bare.len()..].strip_prefix(':');
+        if port.is_some_and(|p| p.parse::<u16>().is_err() || p == "0") {
+            return Err(format!("the port is no number from 1 to 65535; {allowed}"));
+        }
+        let authority = match (port, scheme) {
+            (None, None) => format!("{bare}:{DEFAULT_PORT}"),
+            _ => authority.to_string(),
+        };
+        Ok(Self { https: scheme == Some("https"), authority })
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.authority)
+    }
+}
+
+/// One connection, and each service over it.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// What can be rented.
+    pub inventory: InventoryServiceClient<Channel>,
+    /// Sessions.
+    pub sessions: SessionServiceClient<Channel>,
+    /// What they cost.
+    pub costs: CostServiceClient<Channel>,
+    /// What an operator looks at.
+    pub operator: OperatorServiceClient<Channel>,
+}
+
+impl Clients {
+    /// Connects. With `ca_cert` (a PEM file) only certificates of that authority are trusted, otherwise the system's.
+    ///
+    /// # Errors
+    /// [`Exit::Unreachable`] when nobody answers there; [`Exit::Failed`] when the certificate can't be read.
+    pub async fn connect(server: &Server, ca_cert: Option<&Path>) -> Result<Self, Failure> {
+        let wrong =
+            |error: tonic::transport::Error| Failure::new(Exit::Usage, "SERVER", format!("{server} is no address to connect to: {}", causes(&error)));
+        let mut endpoint = Endpoint::from_shared(server.to_string())
+            .and_then(|e| e.user_agent(concat!("gpu-shopper-cli/", env!("CARGO_PKG_VERSION"))))
+            .map_err(wrong)?
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE / 2)
+            .keep_alive_while_idle(true);
+        if server.https {
+            let trust = match ca_cert {
+                Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+                None => ClientTlsConfig::new().with_enabled_roots(),
+            };
+            endpoint = endpoint.tls_config(trust).map_err(wrong)?;
+        }
+        let channel = endpoint.connect().await.map_err(|error| {
+            Failure::new(Exit::Unreachable, "SERVER_UNREACHABLE", format!("cannot reach the server at {server}: {}", causes(&error)))
+                .hint("start one with `gpu-shopper serve`, or name another with --server or GPU_SHOPPER_URL")
+        })?;
+        Ok(Self {
+            inventory: InventoryServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            sessions: SessionServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            costs: CostServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            operator: OperatorServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER),
+        })
+    }
+}
+
+/// A question that is answered from the server's memory or disk.
+#[must_use]
+pub fn asking<T>(message: T) -> Request<T> {
+    within(message, ANSWER)
+}
+
+/// A question for which the server has to look at a machine.
+#[must_use]
+pub fn asking_slowly<T>(message: T) -> Request<T> {
+    within(message, SLOW_ANSWER)
+}
+
+/// Asks for a change that carries a request id, again and again while the server is away: it can't happen twice.
+///
+/// # Errors
+/// What the server refuses, or that it stayed away.
+pub async fn insist<T, F>(console: &mut Console, request_id: &str, ask: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let mut tries = 0;
+    loop {
+        let failure = match ask().await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) => Failure::from(status),
+        };
+        tries += 1;
+        if !failure.transient || tries >= TRIES {
+            let unsure = failure.exit == Exit::Unreachable;
+            let hint = format!("it may have happened; asking again with --request-id {request_id} does no harm");
+            return Err(if unsure { failure.hint(hint) } else { failure });
+        }
+        let wait = failure.retry_after.unwrap_or_default().max(doubling(FIRST_WAIT, LONGEST_WAIT, tries)).min(LONGEST_WAIT);
+        console.warn(&format!("{}; asking again in {:.1} s", failure.message, wait.as_secs_f64()));
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn within<T>(message: T, limit: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| Failure::local("FILE", format!("cannot read {}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, want) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://gpu.example/", "https://gpu.example"),
+            ("gpu.example:9000", "http://gpu.example:9000"),
+            ("gpu.example", "http://gpu.example:8080"),
+            ("[::1]", "http://[::1]:8080"),
+            ("[::1]:9", "http://[::1]:9"),
+        ] {
+            assert_eq!(text.parse::<Server>().map(|s| s.to_string()), Ok(want.to_owned()), "{text}");
+        }
+        for bad in ["", "ftp://x", "http://", "http://u:secret@x:1", "host:99999", "host:", "http://x/api", "a b"] {
+            let error = bad.parse::<Server>().unwrap_err();
+            assert!(error.contains("allowed: ") && !error.contains("secret"), "{bad}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unreachable_with_a_hint() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let failure = Clients::connect(&free.to_string().parse().unwrap(), None).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable);
+        let text = failure.text(false);
+        assert!(text.contains(&format!("http://{free}")) && text.contains("--server"), "{text}");
+    }
+}
