@@ -207,13 +207,17 @@ async fn drained() {
     world.stop().await;
 }
 
-/// A drain goes on when nobody reads what the server says any more.
+/// Renting and draining go on when nobody reads what the server says any more.
 async fn drained_unheard() {
     let (world, home) = (world(127, Faults::none()).await, tempfile::tempdir().unwrap());
-    let mut server = Served::start(home.path(), &pointed_at(&world, home.path())).await;
+    let mut server = Served::ready(home.path(), &pointed_at(&world, home.path()), 2).await;
     let mut stream = server.sessions().await.watch_sessions(pb::WatchSessionsRequest::default()).await.unwrap().into_inner();
     server.child.stop_listening().await;
+    let created = server.sessions().await.create_session(wanted("tensordock")).await.unwrap().into_inner();
+    server.until(&created.session.unwrap().session_id, State::Running).await;
+    assert_eq!(server.get("/health").await.0, 200);
     server.stop().await;
+    assert_eq!(alive(&world).len(), 1);
     let end = loop {
         match stream.message().await {
             Ok(message) => assert!(message.is_some(), "the stream ended without a word"),
@@ -230,7 +234,7 @@ async fn a_server_may_end_at_any_moment_and_goes_on_where_it_was() {
     let mut tasks = vec![
         ("killed when accepted", tokio::spawn(destroyed_after_an_unknown_launch())),
         ("drained", tokio::spawn(drained())),
-        ("drained unheard", tokio::spawn(drained_unheard())),
+        ("unheard", tokio::spawn(drained_unheard())),
     ];
     for (name, moment, provider) in [
         ("killed when launching at Vast.ai", Moment::Launching, "vastai"),
