@@ -4,7 +4,8 @@
 //! real adapters, and one rental played over gRPC as any client would. The demo makes its providers' settings itself:
 //! real credentials and base URLs are never read, even when they are in the environment.
 
-use crate::cli::serve::{Signals, farewell, install};
+use crate::cli::serve::{Signals, farewell, install, tell};
+use crate::cli::sim;
 use crate::config::{self, Config, Sources};
 use crate::domain::instance::SshEndpoint;
 use crate::grpc::pb;
@@ -13,13 +14,15 @@ use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
 use crate::grpc::pb::session::State;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
 use crate::server::Server;
-use crate::sim::{Faults, World, WorldConfig};
+use crate::sim::{World, WorldConfig};
 use crate::ssh;
 use anyhow::{Context, bail};
 use clap::Args;
 use owo_colors::{OwoColorize, Stream};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,6 +43,16 @@ pub struct DemoArgs {
     /// What goes wrong: none, gentle or field
     #[arg(long, default_value = "gentle", value_name = "PRESET")]
     pub preset: String,
+    /// One fault's rate or wait on top, as name=value; may be repeated; `gpu-shopper sim --list-faults` names them
+    #[arg(long = "fault", value_name = "NAME=VALUE", hide = true)]
+    pub faults: Vec<String>,
+}
+
+/// A line on standard output. Whether anybody reads it must not matter.
+macro_rules! line {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
 }
 
 /// Plays the job; keeps serving afterwards unless `--once`.
@@ -47,7 +60,7 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     match demo(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(&format!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -66,7 +79,7 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     }
     let telemetry = install(&config)?;
     let mut signals = Signals::new()?;
-    let faults = Faults::preset(&args.preset)?;
+    let faults = sim::faults(&args.preset, &args.faults)?;
     let world = World::start(WorldConfig::local(args.seed, faults)).await.context("starting the simulated marketplaces")?;
     enable(&mut config, &world);
     let server = match Server::start(&config, &telemetry, 0).await {
@@ -91,7 +104,7 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     telemetry.shutdown().await;
     world.stop().await;
     if !args.once {
-        eprint!("{}", farewell(&left, &url));
+        tell(&farewell(&left, &url));
     }
     played
 }
@@ -133,8 +146,8 @@ struct Folder {
 
 impl Folder {
     fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("gpu-shopper-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        let path = std::env::temp_dir().join(format!("gpu-shopper-demo-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self { path })
     }
 }
@@ -157,18 +170,18 @@ impl Stage {
     }
 
     fn opening(&self, config: &Config, world: &World) {
-        println!("{}", "Cloud GPU Shopper: the main job, end to end".if_supports_color(Stream::Stdout, |t| t.bold()));
-        println!("  server       {}", self.url);
-        println!("  database     {}", config.database_path.display());
-        println!("  Vast.ai      {} (simulated)", world.vastai_url);
-        println!("  TensorDock   {} (simulated)", world.tensordock_url);
-        println!();
+        line!("{}", "Cloud GPU Shopper: the main job, end to end".if_supports_color(Stream::Stdout, |t| t.bold()));
+        line!("  server       {}", self.url);
+        line!("  database     {}", config.database_path.display());
+        line!("  Vast.ai      {} (simulated)", world.vastai_url);
+        line!("  TensorDock   {} (simulated)", world.tensordock_url);
+        line!();
     }
 
     fn say(&self, what: &str, text: &str) {
         let at = format!("+{:>6.2}s", self.begun.elapsed().as_secs_f64());
         let what = format!("{what:<12}");
-        println!("{}  {}  {text}", at.if_supports_color(Stream::Stdout, |t| t.dimmed()), what.if_supports_color(Stream::Stdout, |t| t.cyan()));
+        line!("{}  {}  {text}", at.if_supports_color(Stream::Stdout, |t| t.dimmed()), what.if_supports_color(Stream::Stdout, |t| t.cyan()));
     }
 
     async fn play(&mut self, server: &Server) -> anyhow::Result<()> {
@@ -191,14 +204,20 @@ impl Stage {
         let created = sessions.create_session(create).await.context("CreateSession")?.into_inner();
         let session = created.session.clone().context("CreateSession answered without a session")?;
         self.say("create", &format!("session {} is durable", session.session_id));
-        let ready = self.watch_until_running(&mut sessions, &session.session_id, &created.resume_token).await?;
+        let watched = pb::WatchSessionRequest {
+            session_id: session.session_id.clone(),
+            start: Some(pb::watch_session_request::Start::ResumeToken(created.resume_token.clone())),
+            ..Default::default()
+        };
+        let mut events = sessions.watch_session(watched).await.context("WatchSession")?.into_inner();
+        let ready = self.watch_until_running(&mut events).await?;
         self.log_in(&ready, &created.ssh_private_key).await?;
         sessions
             .complete_session(pb::CompleteSessionRequest { session_id: session.session_id.clone(), ..Default::default() })
             .await
             .context("CompleteSession")?;
         self.say("done", "the work is done: the machine is given back");
-        self.watch_until_stopped(&mut sessions, &session.session_id).await?;
+        self.watch_until_stopped(&mut events).await?;
         let cost = costs.get_session_cost(pb::GetSessionCostRequest { session_id: session.session_id }).await.context("GetSessionCost")?.into_inner();
         let total = cost.total.context("GetSessionCost answered without a total")?;
         if !cost.r#final {
@@ -207,7 +226,7 @@ impl Stage {
         self.say("cost", &format!("{} in all, final, to the nano-dollar", total.text));
         for part in cost.components {
             let amount = part.amount.as_ref().map(|a| a.text.clone()).unwrap_or_default();
-            println!("                         {:<8} {amount}", part.component().as_str_name().trim_start_matches("COST_COMPONENT_").to_lowercase());
+            line!("                         {:<8} {amount}", part.component().as_str_name().trim_start_matches("COST_COMPONENT_").to_lowercase());
         }
         Ok(())
     }
@@ -239,7 +258,7 @@ impl Stage {
         self.say("offers", &format!("{} offers of one RTX 4090 at {} marketplaces; the cheapest:", page.total_size, page.providers.len()));
         for offer in &page.offers {
             let price = offer.price.as_ref().map(|p| p.total_text.clone()).unwrap_or_default();
-            println!(
+            line!(
                 "                         {:<22} {}× {:<10} {:>10}  {}",
                 shorten(&offer.offer_id, 22),
                 offer.gpu_count,
@@ -251,42 +270,24 @@ impl Stage {
         page.offers.into_iter().next().context("no offer")
     }
 
-    async fn watch_until_running(&self, sessions: &mut SessionServiceClient<Channel>, id: &str, token: &str) -> anyhow::Result<pb::Session> {
-        let request = pb::WatchSessionRequest {
-            session_id: id.to_owned(),
-            start: Some(pb::watch_session_request::Start::ResumeToken(token.to_owned())),
-            ..Default::default()
-        };
-        let mut stream = sessions.watch_session(request).await.context("WatchSession")?.into_inner();
-        while let Some(message) = stream.message().await.context("WatchSession")? {
-            let Some(pb::watch_session_response::Message::Event(event)) = message.message else { continue };
+    async fn watch_until_running(&self, events: &mut Events) -> anyhow::Result<pb::Session> {
+        while let Some(event) = next(events).await? {
             self.show(&event);
             let Some(session) = event.session else { continue };
             match session.state() {
                 State::Running => return Ok(session),
-                State::Failed | State::Stopped => bail!("the session ended before it ran: {}", session.status_message),
+                State::Failed | State::Stopped => bail!("the session ended as {} before it ran: {}", word(session.state()), session.status_message),
                 _ => {}
             }
         }
         bail!("the stream ended before RUNNING")
     }
 
-    async fn watch_until_stopped(&self, sessions: &mut SessionServiceClient<Channel>, id: &str) -> anyhow::Result<()> {
-        let mut stream = sessions
-            .watch_session(pb::WatchSessionRequest { session_id: id.to_owned(), ..Default::default() })
-            .await
-            .context("WatchSession")?
-            .into_inner();
+    async fn watch_until_stopped(&self, events: &mut Events) -> anyhow::Result<()> {
         let mut state = State::Unspecified;
-        while let Some(message) = stream.message().await.context("WatchSession")? {
-            match message.message {
-                Some(pb::watch_session_response::Message::Event(event)) => {
-                    self.show(&event);
-                    state = event.to_state();
-                }
-                Some(pb::watch_session_response::Message::Snapshot(session)) => state = session.state(),
-                _ => {}
-            }
+        while let Some(event) = next(events).await? {
+            self.show(&event);
+            state = event.to_state();
         }
         if state == State::Stopped { Ok(()) } else { bail!("the session ended as {}", word(state)) }
     }
@@ -312,10 +313,22 @@ impl Stage {
             bail!("nvidia-smi -L ended with {:?}: {}", result.exit, result.stderr);
         }
         for line in result.stdout.lines() {
-            println!("                         {line}");
+            line!("                         {line}");
         }
         Ok(())
     }
+}
+
+/// The stream that shows the session from its first event to its last.
+type Events = tonic::Streaming<pb::WatchSessionResponse>;
+
+async fn next(events: &mut Events) -> anyhow::Result<Option<pb::SessionEvent>> {
+    while let Some(message) = events.message().await.context("WatchSession")? {
+        if let Some(pb::watch_session_response::Message::Event(event)) = message.message {
+            return Ok(Some(event));
+        }
+    }
+    Ok(None)
 }
 
 fn word(state: State) -> String {
@@ -329,9 +342,9 @@ fn shorten(text: &str, most: usize) -> String {
 fn lines_to_paste(url: &str, config: &Config, world: &World) {
     let host = url.trim_start_matches("http://").trim_start_matches("https://");
     let (vast, dock, keys) = (&world.vastai_url, &world.tensordock_url, &world.keys);
-    println!();
-    println!("{}", "The server goes on. Lines to paste:".if_supports_color(Stream::Stdout, |t| t.bold()));
-    println!(
+    line!();
+    line!("{}", "The server goes on. Lines to paste:".if_supports_color(Stream::Stdout, |t| t.bold()));
+    line!(
         "
 # grpcurl
 grpcurl -plaintext {host} list

@@ -6,6 +6,7 @@ use crate::server::{Left, Server};
 use crate::telemetry::{self, Telemetry};
 use clap::Args;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -61,7 +62,7 @@ pub async fn run(args: ServeArgs) -> ExitCode {
     match serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(&format!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -77,20 +78,25 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     let mut signals = Signals::new()?;
     let server = Server::start(&config, &telemetry, 100).await?;
-    eprintln!("gpu-shopper listens on {}", server.url());
+    tell(&format!("gpu-shopper listens on {}\n", server.url()));
     let gave_up = tokio::select! {
         () = signals.wait() => false,
         () = server.core().failed.cancelled() => true,
     };
-    eprintln!("draining (at most {} s); nothing is destroyed", config.shutdown_drain.as_secs());
+    tell(&format!("draining (at most {} s); nothing is destroyed\n", config.shutdown_drain.as_secs()));
     let url = server.url();
     let left = server.stop().await;
     telemetry.shutdown().await;
-    eprint!("{}", farewell(&left, &url));
+    tell(&farewell(&left, &url));
     if gave_up {
         anyhow::bail!("the lifecycle gave up; the log says why. Nothing is lost: start again on the same database");
     }
     Ok(())
+}
+
+/// Says something on standard error. Whether anybody listens must not matter: a drain goes on when its terminal is gone.
+pub fn tell(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Logs, traces and metrics for this process.

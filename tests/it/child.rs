@@ -2,7 +2,6 @@
 
 use gpu_shopper::domain::instance::SshEndpoint;
 use gpu_shopper::grpc::pb;
-use gpu_shopper::grpc::pb::cost_service_client::CostServiceClient;
 use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
 use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::grpc::pb::session_service_client::SessionServiceClient;
@@ -122,6 +121,14 @@ impl Child {
         }
     }
 
+    /// Closes its standard output and error, as the end of a terminal does.
+    pub async fn stop_listening(&mut self) {
+        for reader in self.readers.drain(..) {
+            reader.abort();
+            let _ = reader.await;
+        }
+    }
+
     /// Ends it as a power cut would.
     pub async fn kill(mut self) {
         self.process.kill().await.unwrap();
@@ -202,10 +209,6 @@ impl Served {
 
     pub async fn sessions(&self) -> SessionServiceClient<Channel> {
         SessionServiceClient::new(self.channel().await)
-    }
-
-    pub async fn costs(&self) -> CostServiceClient<Channel> {
-        CostServiceClient::new(self.channel().await)
     }
 
     /// Status and body of a GET.

@@ -3,6 +3,7 @@
 mod child;
 mod cli;
 mod config;
+mod demo;
 mod house;
 mod machine;
 mod port;

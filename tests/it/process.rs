@@ -119,7 +119,7 @@ async fn history(server: &Served, id: &str, token: String) -> Vec<(i64, State)> 
 /// Killed as soon as the create was answered: what became of the launch is unknown, and found out by looking.
 async fn destroyed_after_an_unknown_launch() {
     let (world, home) = (world(107, Faults::gentle()).await, tempfile::tempdir().unwrap());
-    let env = pointed_at(&world, home.path());
+    let env = with(&pointed_at(&world, home.path()), &[("ABSENCE_QUORUM", "2")]);
     let server = Served::ready(home.path(), &env, 2).await;
     let created = server.sessions().await.create_session(wanted("vastai")).await.unwrap().into_inner();
     let id = created.session.unwrap().session_id;
@@ -136,29 +136,8 @@ async fn destroyed_after_an_unknown_launch() {
     world.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_goes_on_where_it_was() {
-    let mut tasks = vec![("accepted", tokio::spawn(destroyed_after_an_unknown_launch()))];
-    for (name, moment, provider) in [
-        ("launching at Vast.ai", Moment::Launching, "vastai"),
-        ("launching at TensorDock", Moment::Launching, "tensordock"),
-        ("booting", Moment::Booting, "vastai"),
-        ("running", Moment::Running, "tensordock"),
-        ("stopping", Moment::Stopping, "vastai"),
-    ] {
-        tasks.push((name, tokio::spawn(survives(moment, provider))));
-    }
-    let mut failed = Vec::new();
-    for (name, task) in tasks {
-        if let Err(error) = task.await {
-            failed.push(format!("killed when {name}: {error}"));
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drain_leaves_machines_running_and_says_what_they_cost() {
+/// A drain leaves machines running, and says which and what they cost.
+async fn drained() {
     let (world, home) = (world(120, Faults::gentle()).await, tempfile::tempdir().unwrap());
     let env = pointed_at(&world, home.path());
     let server = Served::ready(home.path(), &env, 2).await;
@@ -226,6 +205,53 @@ async fn a_drain_leaves_machines_running_and_says_what_they_cost() {
     assert_eq!(alive(&world), Vec::<String>::new());
     server.stop().await;
     world.stop().await;
+}
+
+/// Renting and draining go on when nobody reads what the server says any more.
+async fn drained_unheard() {
+    let (world, home) = (world(127, Faults::none()).await, tempfile::tempdir().unwrap());
+    let mut server = Served::ready(home.path(), &pointed_at(&world, home.path()), 2).await;
+    let mut stream = server.sessions().await.watch_sessions(pb::WatchSessionsRequest::default()).await.unwrap().into_inner();
+    server.child.stop_listening().await;
+    let created = server.sessions().await.create_session(wanted("tensordock")).await.unwrap().into_inner();
+    server.until(&created.session.unwrap().session_id, State::Running).await;
+    assert_eq!(server.get("/health").await.0, 200);
+    server.stop().await;
+    assert_eq!(alive(&world).len(), 1);
+    let end = loop {
+        match stream.message().await {
+            Ok(message) => assert!(message.is_some(), "the stream ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.get_error_details().error_info().map(|i| i.reason.clone()), Some("SERVER_DRAINING".to_owned()));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_may_end_at_any_moment_and_goes_on_where_it_was() {
+    // All at once: each of them mostly waits.
+    let mut tasks = vec![
+        ("killed when accepted", tokio::spawn(destroyed_after_an_unknown_launch())),
+        ("drained", tokio::spawn(drained())),
+        ("unheard", tokio::spawn(drained_unheard())),
+    ];
+    for (name, moment, provider) in [
+        ("killed when launching at Vast.ai", Moment::Launching, "vastai"),
+        ("killed when launching at TensorDock", Moment::Launching, "tensordock"),
+        ("killed when booting", Moment::Booting, "vastai"),
+        ("killed when running", Moment::Running, "tensordock"),
+        ("killed when stopping", Moment::Stopping, "vastai"),
+    ] {
+        tasks.push((name, tokio::spawn(survives(moment, provider))));
+    }
+    let mut failed = Vec::new();
+    for (name, task) in tasks {
+        if let Err(error) = task.await {
+            failed.push(format!("{name}: {error}"));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// Starts something that must refuse to run.
@@ -344,8 +370,6 @@ async fn a_refused_key_is_told_everywhere_and_rents_nothing() {
     // The other one is not held up by it.
     let id = server.sessions().await.create_session(wanted("tensordock")).await.unwrap().into_inner().session.unwrap().session_id;
     server.until(&id, State::Running).await;
-    server.complete(&id).await;
-    server.until(&id, State::Stopped).await;
     let ended = server.stop().await;
     assert!(!ended.err.contains(&wrong));
     world.stop().await;
