@@ -10,7 +10,7 @@ use crate::ports::{Chance, Provider, SshProbe};
 use crate::services::board::Board;
 use crate::services::costs::Costs;
 use crate::services::inventory::{Inventory, OfferIdCheck};
-use crate::services::lifecycle::{self, Handle, Parts, Vault};
+use crate::services::lifecycle::{self, Closed, Handle, Parts, Standing, Vault};
 use crate::services::lookout::{Lookout, Outlook, Rhythm};
 use crate::services::operator::{Operator, VendorCall};
 use crate::services::provisioner::Tools;
@@ -19,7 +19,7 @@ use crate::services::tokens::Tokens;
 use crate::store::{self, Store};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -143,6 +143,7 @@ impl Core {
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
         let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone() };
         let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens.clone(), tools.clone(), rules, drain.clone());
+        let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
         let (handle, actor) = lifecycle::lifecycle(
             Parts {
                 store: parts.store.clone(),
@@ -150,7 +151,7 @@ impl Core {
                 inventory: inventory.clone(),
                 tools: tools.clone(),
                 policy: parts.policy,
-                terms,
+                standing: Arc::new(Mutex::new(Standing { closed, terms })),
                 tag,
                 tokens,
                 vault: parts.vault,

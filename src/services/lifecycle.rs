@@ -27,7 +27,7 @@ use futures::FutureExt;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,6 @@ pub struct Parts {
     pub tools: Tools,
     /// Settings.
     pub policy: Policy,
-    /// What decisions need to know of each provider; accounts are filled in by the lookouts.
-    pub terms: BTreeMap<ProviderId, Terms>,
     /// This deployment's tag.
     pub tag: Tag,
     /// Makes watch tokens.
@@ -75,8 +73,19 @@ pub struct Parts {
     pub vault: Vault,
     /// How long in-flight launches and destroys are waited for when draining.
     pub drain: Duration,
+    /// What is known of the providers' willingness; outlives the actor.
+    pub standing: Arc<Mutex<Standing>>,
     /// Told after each batch how closely each provider must be looked at.
     pub attention: watch::Sender<BTreeMap<ProviderId, Attention>>,
+}
+
+/// What the lookouts have told of the providers, kept beside the actor so that its restart need not wait for them.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Where nothing may be launched now, and why.
+    pub closed: BTreeMap<ProviderId, Closed>,
+    /// What decisions need to know of each provider, with its account.
+    pub terms: BTreeMap<ProviderId, Terms>,
 }
 
 /// How closely a provider must be looked at.

@@ -1,6 +1,6 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
-use super::{Attention, Closed, Listing, Message, Parts, Reply};
+use super::{Attention, Closed, Listing, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
@@ -17,7 +17,7 @@ use crate::services::provisioner::{self, Job};
 use crate::services::tokens;
 use crate::store::{Batch, Error as StoreError, RequestRecord};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -81,11 +81,12 @@ impl Actor {
             after_commit.push_back((session.id, Input::Resumed));
             live.insert(session.id, Entry { session, instances, due: None });
         }
-        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: parts.terms.clone() };
+        let standing = parts.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: standing.terms };
         let shown = live.iter().map(|(id, e)| (*id, shown(e))).collect();
         parts.board.reset(shown, revision);
         Ok(Self {
-            closed: BTreeMap::new(),
+            closed: standing.closed,
             live,
             rules,
             due: BTreeSet::new(),
@@ -200,6 +201,13 @@ impl Actor {
             }
             _ => {}
         }
+        self.keep_standing();
+    }
+
+    /// Remembers the providers' standing beyond this actor's life.
+    fn keep_standing(&self) {
+        let standing = Standing { closed: self.closed.clone(), terms: self.rules.terms.clone() };
+        *self.parts.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     async fn take(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
@@ -218,10 +226,12 @@ impl Actor {
                         self.closed.insert(provider, Closed::Credit("the balance is used up".to_owned()));
                     }
                 }
+                self.keep_standing();
                 Ok(())
             }
             Message::Shut { provider, why } => {
                 self.closed.insert(provider, why);
+                self.keep_standing();
                 Ok(())
             }
         }
@@ -661,7 +671,7 @@ impl Actor {
 
     /// Tells the lookouts how closely to look.
     fn attend(&self) {
-        let mut wanted: BTreeMap<ProviderId, Attention> = self.parts.terms.keys().map(|id| (id.clone(), Attention::Idle)).collect();
+        let mut wanted: BTreeMap<ProviderId, Attention> = self.rules.terms.keys().map(|id| (id.clone(), Attention::Idle)).collect();
         for entry in self.live.values() {
             for row in entry.instances.iter().filter(|r| r.open()) {
                 let searched = row.native_id.is_none() || row.launch != Launch::Accepted;

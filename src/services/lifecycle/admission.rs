@@ -9,6 +9,7 @@ use crate::domain::time::Time;
 use crate::services::api::{Caller, Create};
 use crate::services::error::{Code, Error};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 impl Actor {
     /// The session to be, or why not. Writes nothing.
@@ -91,6 +92,17 @@ impl Actor {
     }
 
     fn no_capacity(&self, why: &str, offers: usize) -> Error {
+        let unseen: Vec<&str> = self.closed.iter().filter(|(_, c)| **c == Closed::NotSwept).map(|(p, _)| p.as_str()).collect();
+        if !unseen.is_empty() {
+            let names = unseen.join(", ");
+            return Error::new(
+                Code::Unavailable,
+                "STARTING",
+                format!("{names} could not be looked at since the start, so nothing is rented there yet: try again"),
+            )
+            .with("providers", names)
+            .retry(Duration::from_secs(3));
+        }
         let mut error =
             Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {why}. Relax the requirements or try again later"))
                 .with("offers", offers);
