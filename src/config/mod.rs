@@ -254,6 +254,7 @@ impl Config {
             absence_spacing: self.absence.spacing,
             max_refused_offers: self.failover.max_refused_offers,
             price_tolerance_percent: self.price_tolerance_percent,
+            max_offer_age: self.inventory.max_age,
             ..Policy::default()
         }
     }

@@ -26,6 +26,8 @@ pub struct Market<'a> {
     pub claimed: &'a dyn Fn(&OfferId) -> bool,
     /// Providers where nothing may be launched now.
     pub closed: &'a dyn Fn(&ProviderId) -> bool,
+    /// Offers that their provider has not told of since then are not rented unseen.
+    pub not_before: Time,
 }
 
 /// Whether another attempt may follow a failure of this kind; the reason why not, for people.
@@ -67,6 +69,7 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
     let filter = OfferFilter { disk_gb: disk, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
     let fits = |offer: &&Arc<Offer>| {
         filter.check(offer).is_ok()
+            && offer.seen_at >= market.not_before
             && !(market.closed)(&offer.provider)
             && (offer.slots != Some(1) || !(market.claimed)(&offer.id))
             && session.tried_machines().all(|m| *m != offer.machine)
@@ -75,7 +78,17 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
     let best = market.offers.iter().filter(fits).min_by(|a, b| -> Ordering { order.compare(a, b, disk) });
     match best {
         Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
-        None => Err(format!("none of {} offers meets the request", market.offers.len())),
+        None => Err(none_fits(market, &filter)),
+    }
+}
+
+/// Why nothing fits, with the offers that would if their provider had told of them lately.
+fn none_fits(market: &Market<'_>, filter: &OfferFilter) -> String {
+    let why = format!("none of {} offers meets the request", market.offers.len());
+    let old: Vec<&Arc<Offer>> = market.offers.iter().filter(|o| o.seen_at < market.not_before && filter.check(o).is_ok()).collect();
+    match old.iter().max_by_key(|o| o.seen_at) {
+        Some(last) => format!("{why}; {} would, but {} last told of them at {}, too long ago to rent unseen", old.len(), last.provider, last.seen_at),
+        None => why,
     }
 }
 
@@ -86,6 +99,9 @@ fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> 
     }
     if offer.slots == Some(1) && (market.claimed)(id) {
         return Err(format!("offer {id} is taken by another session"));
+    }
+    if offer.seen_at < market.not_before {
+        return Err(format!("{} last told of offer {id} at {}, too long ago to rent it unseen", offer.provider, offer.seen_at));
     }
     let disk = session.request.disk_gb;
     affordable(session, offer.price(disk).total(), now)?;
@@ -126,7 +142,9 @@ pub fn affordable(session: &Session, rate: Rate, now: Time) -> Result<(), String
         return Err(format!("{rate} is more than the allowed {most}"));
     }
     if let Some(most) = request.max_total_cost {
-        let rest = if session.running_at.is_some() { session.expires_at.since(now) } else { request.reservation };
+        // The reservation counts from the first RUNNING; until then the whole of it lies ahead, as far as it was extended.
+        let begins = if session.running_at.is_some() { now } else { session.created_at };
+        let rest = session.expires_at.since(begins);
         let all = session.cost.high + rate.accrued(i64::try_from(rest.as_millis()).unwrap_or(i64::MAX));
         if all > most {
             return Err(format!("the whole would cost {all}, more than max_total_cost {most}"));

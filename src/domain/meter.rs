@@ -94,15 +94,24 @@ impl Segment {
     /// The part inside [a, b) is `accrued(b) − accrued(a)`, so parts of any split add up to the whole, to the nano.
     #[must_use]
     pub fn amount(&self, window: Window, now: Time) -> Amount {
-        let part = |from: Time, to: Time| {
-            let accrued = |at: Time| self.rate.accrued((at.clamp(from, to.max(from)).millis() - from.millis()).max(0));
+        let part = |from: Time, to: Time, draw: fn(Rate, i64) -> Nanos| {
+            let accrued = |at: Time| draw(self.rate, (at.clamp(from, to.max(from)).millis() - from.millis()).max(0));
             accrued(window.to) - accrued(window.from)
         };
-        let cost = part(self.from, self.to);
-        // The doubtful stretches before and after are added to the sure one, so that bounds add up as amounts do.
-        let high = cost + part(self.from_low.min(self.from), self.from) + part(self.to, self.to_high.unwrap_or(now));
+        let cost = part(self.from, self.to, Rate::accrued);
+        // The doubtful stretches before and after are added to the sure one, so that bounds add up as amounts do; rounded
+        // up, so that a vendor that rounds the whole once can't come out above.
+        let before = part(self.from_low.min(self.from), self.from, rounded_up);
+        let high = cost + before + part(self.to, self.to_high.unwrap_or(now), rounded_up);
         Amount { cost, low: cost, high, second: self.rate.accrued(1000) }
     }
+}
+
+/// What a rate amounts to at the most: the whole nano-dollar that the exact amount does not exceed.
+fn rounded_up(rate: Rate, millis: i64) -> Nanos {
+    let nearest = rate.accrued(millis);
+    let short = i128::from(nearest.0) * 3_600_000_000 < i128::from(rate.0) * i128::from(millis);
+    if short { nearest + Nanos(1) } else { nearest }
 }
 
 #[cfg(test)]

@@ -311,17 +311,32 @@ impl OfferOrder {
         ("gpu_memory", Self::GpuMemory),
     ];
 
+    /// What an offer is ordered by for a rental with this disk: the smaller the better. Ties go by price, then by id.
+    #[must_use]
+    pub fn rank(self, offer: &Offer, disk_gb: Option<u32>) -> Rank<'_> {
+        let price = offer.price(disk_gb).total();
+        let first = match self {
+            Self::Price => 0,
+            Self::PricePerGpu => price.scaled(1, i64::from(offer.gpu_count)).0,
+            Self::ExpectedCost => offer.expected_cost(disk_gb).0,
+            // A share as an integer, far finer than any vendor states it.
+            Self::Reliability => -((offer.reliability.unwrap_or(-1.0).clamp(-1.0, 1.0) * 1e15) as i64),
+            Self::GpuMemory => -i64::from(offer.gpu_memory_mib),
+        };
+        Rank { first, price, id: &offer.id }
+    }
+
     /// Compares two offers for a rental with this disk.
     #[must_use]
     pub fn compare(self, a: &Offer, b: &Offer, disk_gb: Option<u32>) -> Ordering {
-        let price = |o: &Offer| o.price(disk_gb).total();
-        let first = match self {
-            Self::Price => Ordering::Equal,
-            Self::PricePerGpu => price(a).scaled(1, i64::from(a.gpu_count)).cmp(&price(b).scaled(1, i64::from(b.gpu_count))),
-            Self::ExpectedCost => a.expected_cost(disk_gb).cmp(&b.expected_cost(disk_gb)),
-            Self::Reliability => b.reliability.unwrap_or(-1.0).total_cmp(&a.reliability.unwrap_or(-1.0)),
-            Self::GpuMemory => b.gpu_memory_mib.cmp(&a.gpu_memory_mib),
-        };
-        first.then_with(|| price(a).cmp(&price(b))).then_with(|| a.id.cmp(&b.id))
+        self.rank(a, disk_gb).cmp(&self.rank(b, disk_gb))
     }
+}
+
+/// An offer's place in an order; see [`OfferOrder::rank`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank<'a> {
+    first: i64,
+    price: Rate,
+    id: &'a OfferId,
 }

@@ -38,6 +38,8 @@ pub struct Policy {
     pub probe_interval: Duration,
     /// Time between looks by id while an attempt is under way.
     pub look_interval: Duration,
+    /// Offers that their provider has not told of for longer than this are not rented unseen.
+    pub max_offer_age: Duration,
 }
 
 impl Default for Policy {
@@ -57,6 +59,7 @@ impl Default for Policy {
             offline_limit: Duration::from_secs(600),
             probe_interval: Duration::from_secs(2),
             look_interval: Duration::from_secs(5),
+            max_offer_age: Duration::from_secs(5 * 60),
         }
     }
 }

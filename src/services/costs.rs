@@ -45,7 +45,7 @@ impl Costs {
         let session = self.sessions.get(caller, id).await?;
         let now = self.clock.now();
         let query = CostQuery { session: Some(id), ..CostQuery::default() };
-        let rows = self.rows(&query, Window::ALWAYS).await?;
+        let (rows, _) = self.rows(&query, Window::ALWAYS).await?;
         let mut components: BTreeMap<Component, Amount> = BTreeMap::new();
         let mut attempts: BTreeMap<u8, Amount> = BTreeMap::new();
         for row in &rows {
@@ -59,7 +59,7 @@ impl Costs {
             components: components.into_iter().collect(),
             attempts: attempts.into_iter().collect(),
             is_final: session.cost_final,
-            rate: if session.state.is_final() { Rate::ZERO } else { session.price.total() },
+            rate: self.board.live(id).map_or(Rate::ZERO, |live| live.at_risk()),
         })
     }
 
@@ -71,10 +71,11 @@ impl Costs {
         let query = self.scoped(caller, query).await?;
         let now = self.clock.now();
         let window = window(&query, now)?;
-        let rows = self.rows(&query, window).await?;
+        let (rows, settled) = self.rows(&query, window).await?;
         let mut groups: BTreeMap<Vec<String>, (CostGroup, BTreeSet<SessionId>)> = BTreeMap::new();
         let mut sessions = BTreeSet::new();
-        let (mut total, mut is_final) = (Amount::default(), true);
+        // What lies ahead can still change; so can what is owed for machines that nobody has seen yet.
+        let (mut total, mut is_final) = (Amount::default(), settled && query.to.is_none_or(|to| to <= now));
         for row in &rows {
             sessions.insert(row.segment.session);
             is_final &= row.cost_final;
@@ -106,15 +107,15 @@ impl Costs {
         let now = self.clock.now();
         let window = window(&query, now)?;
         let hash = hash_of(&format!("{query:?}"));
-        let skip = match token {
-            "" => 0,
-            token => read_token(token, hash).ok_or_else(|| Error::field("page_token", "it belongs to another query, or is no token of ours"))?,
+        let after = match token {
+            "" => None,
+            token => Some(read_token(token, hash).ok_or_else(|| Error::field("page_token", "it belongs to another query, or is no token of ours"))?),
         };
-        let rows = self.rows(&query, window).await?;
-        let size = page_size(size);
-        let entries: Vec<LedgerEntry> = rows
+        let (rows, _) = self.rows(&query, window).await?;
+        let from = after.map_or(0, |after| rows.partition_point(|row| place(row) <= after));
+        let (size, left) = (page_size(size), &rows[from..]);
+        let entries: Vec<LedgerEntry> = left
             .iter()
-            .skip(skip)
             .take(size)
             .map(|row| LedgerEntry {
                 segment: row.segment.clone(),
@@ -125,8 +126,12 @@ impl Costs {
                 running: row.segment.to_high.is_none(),
             })
             .collect();
-        let next = skip + entries.len();
-        let next_page_token = if next < rows.len() { URL_SAFE_NO_PAD.encode(format!("l1.{hash:x}.{next:x}")) } else { String::new() };
+        let next_page_token = match left.get(entries.len().saturating_sub(1)).map(place) {
+            Some((session, attempt, ordinal)) if entries.len() < left.len() => {
+                URL_SAFE_NO_PAD.encode(format!("l2.{hash:x}.{session}.{attempt}.{ordinal}"))
+            }
+            _ => String::new(),
+        };
         Ok(LedgerPage { entries, next_page_token })
     }
 
@@ -143,8 +148,9 @@ impl Costs {
         Ok(query)
     }
 
-    /// Segments that match: live sessions' from the board, the others' from disk.
-    async fn rows(&self, query: &CostQuery, window: Window) -> Result<Vec<SegmentRow>, Error> {
+    /// Segments that match: live sessions' from the board, the others' from disk. And whether all that may have a part in
+    /// the window is settled: a session under way can have a machine that no segment tells of yet.
+    async fn rows(&self, query: &CostQuery, window: Window) -> Result<(Vec<SegmentRow>, bool), Error> {
         let gpu = query.gpu.as_deref().map(GpuModel::canonical);
         let wanted = SegmentQuery {
             window,
@@ -159,7 +165,9 @@ impl Costs {
         let mut rows = self.store.segment_list(wanted).await.map_err(|e| broken(&e))?;
         let running: BTreeSet<SessionId> = live.iter().map(|l| l.session.id).collect();
         rows.retain(|row| !running.contains(&row.segment.session));
+        let mut settled = true;
         for l in live.iter().filter(|l| concerns(query, &l.session)) {
+            settled &= l.session.cost_final || l.session.created_at >= window.to;
             rows.extend(live_rows(l).filter(|row| {
                 query.provider.as_ref().is_none_or(|p| *p == row.provider)
                     && gpu.as_ref().is_none_or(|g| row.gpu.as_ref() == Some(g))
@@ -167,9 +175,14 @@ impl Costs {
                     && row.segment.to_high.is_none_or(|to| to > window.from)
             }));
         }
-        rows.sort_by_key(|row| (row.segment.session, row.segment.attempt, row.segment.ordinal));
-        Ok(rows)
+        rows.sort_by_key(place);
+        Ok((rows, settled))
     }
+}
+
+/// Where a segment stands in the ledger. It never changes: what is added comes between or behind.
+fn place(row: &SegmentRow) -> (SessionId, u8, u32) {
+    (row.segment.session, row.segment.attempt, row.segment.ordinal)
 }
 
 fn concerns(query: &CostQuery, session: &Session) -> bool {
@@ -198,9 +211,13 @@ fn live_rows(live: &Live) -> impl Iterator<Item = SegmentRow> + '_ {
 }
 
 fn window(query: &CostQuery, now: Time) -> Result<Window, Error> {
-    let window = Window { from: query.from.unwrap_or(Window::ALWAYS.from), to: query.to.unwrap_or(now.max(Time::from_millis(now.millis() + 1))) };
+    // The beginning is one that every calendar can show; no segment is older.
+    let window = Window { from: query.from.unwrap_or_default(), to: query.to.unwrap_or(Time::from_millis(now.millis() + 1)) };
     if window.to < window.from {
-        return Err(Error::field("end_time", format!("{} lies before start_time {}", window.to, window.from)));
+        return Err(match query.to {
+            Some(to) => Error::field("end_time", format!("{to} lies before start_time {}", window.from)),
+            None => Error::field("start_time", format!("{} lies in the future; now it is {now}", window.from)),
+        });
     }
     Ok(window)
 }
@@ -234,8 +251,10 @@ fn key(by: &GroupBy, row: &SegmentRow, part: Window) -> String {
     }
 }
 
-fn read_token(token: &str, hash: u64) -> Option<usize> {
+fn read_token(token: &str, hash: u64) -> Option<(SessionId, u8, u32)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-    let (of, skip) = text.strip_prefix("l1.")?.split_once('.')?;
-    (u64::from_str_radix(of, 16).ok()? == hash).then(|| usize::from_str_radix(skip, 16).ok())?
+    let mut parts = text.strip_prefix("l2.")?.split('.');
+    let of = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let at = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (of == hash && parts.next().is_none()).then_some(at)
 }

@@ -2,18 +2,20 @@
 //!
 //! Stale-while-revalidate: readers never wait for a provider. A provider that fails keeps its last offers, with their
 //! age and its error visible, and never hides the others. Dead offers are dropped from every view at once
-//! ([`Inventory::evict`]).
+//! ([`Inventory::evict`]). The one who waits is a create whose offers are too old ([`Inventory::freshen`]), and not for long.
 
 use crate::clock::Clock;
 use crate::domain::ids::{MachineId, OfferId, ProviderId};
-use crate::domain::offer::Offer;
+use crate::domain::offer::{Offer, Rank};
+use crate::domain::session::Target;
 use crate::domain::time::Time;
-use crate::ports::{OfferBatch, Provider, ProviderError};
+use crate::ports::{Certainty, ErrorKind, OfferBatch, Provider, ProviderError};
 use crate::services::api::{GpuModelRow, OfferPage, OfferQuery, ProviderFreshness};
 use crate::services::error::{Code, Error};
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +28,8 @@ pub const DEFAULT_PAGE: u32 = 50;
 pub const MAX_PAGE: u32 = 1000;
 /// Snapshots kept so that pages of one listing stay one view.
 const KEPT_SNAPSHOTS: usize = 8;
+/// A fetch that failed less than this ago is not tried again for a create's sake.
+const JUST_FAILED: Duration = Duration::from_secs(10);
 
 /// Everything on offer at one moment.
 #[derive(Debug, Default)]
@@ -43,17 +47,22 @@ pub struct Snapshot {
 struct Part {
     offers: Vec<Arc<Offer>>,
     freshness: ProviderFreshness,
+    /// When the fetch that the offers are from was begun.
+    asked_at: Option<Time>,
+    /// Evicted until the provider has been asked again after this.
+    evicted: BTreeMap<OfferId, Time>,
 }
 
 struct Parts {
     by_provider: BTreeMap<ProviderId, Part>,
     kept: VecDeque<Arc<Snapshot>>,
     number: u64,
-    /// Evicted until the provider has been asked again after this.
-    evicted: BTreeMap<OfferId, Time>,
     /// Machines that a user called bad, hidden until then.
     shunned: BTreeMap<MachineId, Time>,
 }
+
+/// A fetch under way: whoever wants its provider's offers meanwhile waits for the same.
+type Flight = Shared<BoxFuture<'static, Result<(), ProviderError>>>;
 
 /// Whether a text is a canonical offer id of a provider.
 pub type OfferIdCheck = fn(&str) -> bool;
@@ -64,7 +73,7 @@ struct Inner {
     known: Vec<OfferIdCheck>,
     current: ArcSwap<Snapshot>,
     parts: Mutex<Parts>,
-    refresh: BTreeMap<ProviderId, tokio::sync::Mutex<()>>,
+    flights: Mutex<BTreeMap<ProviderId, Flight>>,
 }
 
 /// The service's handle. See the module's header.
@@ -78,16 +87,17 @@ impl Inventory {
         let part = |id: &ProviderId| Part {
             offers: Vec::new(),
             freshness: ProviderFreshness { provider: id.clone(), fetched_at: None, offers: 0, error: None, truncated: false, skipped: 0 },
+            asked_at: None,
+            evicted: BTreeMap::new(),
         };
         let parts = Parts {
             by_provider: providers.keys().map(|id| (id.clone(), part(id))).collect(),
             kept: VecDeque::new(),
             number: 0,
-            evicted: BTreeMap::new(),
             shunned: BTreeMap::new(),
         };
-        let refresh = providers.keys().map(|id| (id.clone(), tokio::sync::Mutex::new(()))).collect();
-        let this = Self(Arc::new(Inner { clock, providers, known, current: ArcSwap::default(), parts: Mutex::new(parts), refresh }));
+        let this =
+            Self(Arc::new(Inner { clock, providers, known, current: ArcSwap::default(), parts: Mutex::new(parts), flights: Mutex::default() }));
         this.rebuild(&mut this.parts());
         this
     }
@@ -112,39 +122,85 @@ impl Inventory {
         }
     }
 
-    /// Fetches one provider's offers now; a fetch that is already under way is joined instead.
+    /// Fetches one provider's offers now; a fetch that is already under way is joined instead. It ends whether or not
+    /// somebody still waits for it.
     ///
     /// # Errors
     /// The provider's error; the last offers stay.
     pub async fn refresh(&self, provider: &ProviderId) -> Result<(), ProviderError> {
-        let (Some(port), Some(single)) = (self.0.providers.get(provider), self.0.refresh.get(provider)) else { return Ok(()) };
-        let Ok(_flight) = single.try_lock() else {
-            drop(single.lock().await);
-            return Ok(());
+        let Some(port) = self.0.providers.get(provider) else { return Ok(()) };
+        let flight = {
+            let mut flights = self.0.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            match flights.get(provider).filter(|flight| flight.peek().is_none()) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let fetch = tokio::spawn(self.clone().fetch(provider.clone(), Arc::clone(port)));
+                    let broke = ProviderError {
+                        provider: provider.clone(),
+                        operation: "offers",
+                        kind: ErrorKind::Garbled,
+                        certainty: Certainty::DidNotHappen,
+                        text: "our own task broke".to_owned(),
+                        retry_after: None,
+                    };
+                    let flight = fetch.map(move |ended| ended.unwrap_or(Err(broke))).boxed().shared();
+                    flights.insert(provider.clone(), flight.clone());
+                    flight
+                }
+            }
         };
+        flight.await
+    }
+
+    async fn fetch(self, provider: ProviderId, port: Arc<dyn Provider>) -> Result<(), ProviderError> {
         let asked = self.0.clock.now();
         let result = port.offers().await;
         let now = self.0.clock.now();
         let mut parts = self.parts();
+        let Some(part) = parts.by_provider.get_mut(&provider) else { return result.map(|_| ()) };
         match &result {
             Ok(batch) => {
-                parts.evicted.retain(|_, since| *since >= asked);
-                let evicted: Vec<OfferId> = parts.evicted.keys().cloned().collect();
-                if let Some(part) = parts.by_provider.get_mut(provider) {
-                    take(part, batch, &evicted, now);
-                }
+                take(part, batch, asked, now);
+                self.rebuild(&mut parts);
             }
             Err(error) => {
                 tracing::warn!(provider = %provider, error = %error, "fetching offers failed; the last ones stay");
-                if let Some(part) = parts.by_provider.get_mut(provider) {
-                    part.freshness.error = Some((error.to_string(), now));
-                }
+                part.freshness.error = Some((error.to_string(), now));
+                self.note(&mut parts);
             }
         }
-        self.rebuild(&mut parts);
         result.map(|_| ())
     }
 
+    /// Fetches what a target may be met from, where the last good fetch lies before `not_before`: all at once, for at most
+    /// `patience`. Failures are not told here: the offers then stay as old as they are.
+    pub async fn freshen(&self, target: &Target, not_before: Time, patience: Duration) {
+        let asked = |id: &ProviderId, port: &Arc<dyn Provider>| match target {
+            Target::Offer(offer) => port.owns_offer_id(offer),
+            Target::Requirements { filter, .. } => filter.providers.is_empty() || filter.providers.contains(id),
+        };
+        let now = self.0.clock.now();
+        let stale: Vec<ProviderId> = {
+            let parts = self.parts();
+            let old = |part: &Part| {
+                let failed = part.freshness.error.as_ref().is_some_and(|(_, at)| now.since(*at) < JUST_FAILED);
+                part.asked_at.is_none_or(|at| at < not_before) && !failed
+            };
+            parts
+                .by_provider
+                .iter()
+                .filter(|(id, part)| old(part) && self.0.providers.get(*id).is_some_and(|port| asked(id, port)))
+                .map(|(id, _)| id.clone())
+                .collect()
+        };
+        if stale.is_empty() {
+            return;
+        }
+        // What has not landed by then lands without us.
+        let _ = tokio::time::timeout(patience, join_all(stale.iter().map(|id| self.refresh(id)))).await;
+    }
+
+    /// Other offers: a snapshot of its own.
     fn rebuild(&self, parts: &mut Parts) {
         parts.number += 1;
         let now = self.0.clock.now();
@@ -163,12 +219,30 @@ impl Inventory {
         self.0.current.store(snapshot);
     }
 
+    /// The same offers with other notes on them: the same snapshot. A provider that fails again and again pushes no page
+    /// token out.
+    fn note(&self, parts: &mut Parts) {
+        let now = self.snapshot();
+        let freshness = parts.by_provider.values().map(|p| p.freshness.clone()).collect();
+        let snapshot = Arc::new(Snapshot { number: now.number, taken_at: now.taken_at, offers: now.offers.clone(), freshness });
+        if let Some(last) = parts.kept.back_mut() {
+            *last = Arc::clone(&snapshot);
+        }
+        self.0.current.store(snapshot);
+    }
+
     /// Drops an offer that turned out to be gone from every view, until its provider has been asked again.
     pub fn evict(&self, offer: &OfferId, machine: Option<&MachineId>) {
         let mut parts = self.parts();
-        parts.evicted.insert(offer.clone(), self.0.clock.now());
+        let now = self.0.clock.now();
         for part in parts.by_provider.values_mut() {
-            part.offers.retain(|o| o.id != *offer && machine.is_none_or(|m| o.machine != *m));
+            for dead in part.offers.iter().filter(|o| o.id == *offer || machine.is_some_and(|m| o.machine == *m)) {
+                part.evicted.insert(dead.id.clone(), now);
+            }
+            // It may be in an answer that is under way.
+            part.evicted.insert(offer.clone(), now);
+            let Part { offers, evicted, .. } = part;
+            offers.retain(|o| !evicted.contains_key(&o.id));
             part.freshness.offers = part.offers.len();
         }
         self.rebuild(&mut parts);
@@ -209,11 +283,22 @@ impl Inventory {
             token => self.pinned(token, hash)?,
         };
         let disk = query.filter.disk_gb;
-        let mut matching: Vec<&Arc<Offer>> = snapshot.offers.iter().filter(|o| query.filter.check(o).is_ok()).collect();
-        matching.sort_by(|a, b| query.order.compare(a, b, disk));
+        let matches = snapshot.offers.iter().filter(|o| query.filter.check(o).is_ok());
+        let mut matching: Vec<(Rank<'_>, &Arc<Offer>)> = matches.map(|o| (query.order.rank(o, disk), o)).collect();
         let size = page_size(query.page_size);
-        let page: Vec<Arc<Offer>> = matching.iter().skip(skip).take(size).map(|o| Arc::clone(o)).collect();
-        let next = skip + page.len();
+        let next = skip.saturating_add(size).min(matching.len());
+        // Only what comes up to the page's end is put in order.
+        if next > 0 && next < matching.len() {
+            matching.select_nth_unstable_by_key(next - 1, |(rank, _)| *rank);
+        }
+        matching[..next].sort_unstable_by_key(|(rank, _)| *rank);
+        let mut page: Vec<Arc<Offer>> = matching[..next].iter().skip(skip).map(|(_, o)| Arc::clone(o)).collect();
+        if skip > 0 {
+            // A snapshot that a token pins may be from before an eviction.
+            let parts = self.parts();
+            let dead = |o: &Offer| parts.by_provider.get(&o.provider).is_some_and(|part| part.evicted.contains_key(&o.id));
+            page.retain(|o| !dead(o) && !parts.shunned.contains_key(&o.machine));
+        }
         let asked = |p: &ProviderId| query.filter.providers.is_empty() || query.filter.providers.contains(p);
         let freshness: Vec<ProviderFreshness> = snapshot.freshness.iter().filter(|f| asked(&f.provider)).cloned().collect();
         let unreachable: Vec<ProviderId> = freshness.iter().filter(|f| f.error.is_some()).map(|f| f.provider.clone()).collect();
@@ -225,7 +310,7 @@ impl Inventory {
         }
         Ok(OfferPage {
             total: matching.len(),
-            next_page_token: if next < matching.len() && !page.is_empty() { page_token(snapshot.number, hash, next) } else { String::new() },
+            next_page_token: if next < matching.len() { page_token(snapshot.number, hash, next) } else { String::new() },
             offers: page,
             snapshot_time: snapshot.taken_at,
             freshness,
@@ -291,8 +376,11 @@ impl Inventory {
     }
 }
 
-fn take(part: &mut Part, batch: &OfferBatch, evicted: &[OfferId], now: Time) {
-    part.offers = batch.offers.iter().filter(|o| !evicted.contains(&o.id)).cloned().map(Arc::new).collect();
+/// Takes an answer over. What was evicted after the question was put may be in it all the same.
+fn take(part: &mut Part, batch: &OfferBatch, asked: Time, now: Time) {
+    part.evicted.retain(|_, since| *since >= asked);
+    part.offers = batch.offers.iter().filter(|o| !part.evicted.contains_key(&o.id)).cloned().map(Arc::new).collect();
+    part.asked_at = Some(asked);
     part.freshness.fetched_at = Some(now);
     part.freshness.offers = part.offers.len();
     part.freshness.error = None;

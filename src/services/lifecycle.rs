@@ -11,6 +11,7 @@
 mod actor;
 mod admission;
 
+use crate::clock::Clock;
 use crate::domain::ids::{ProviderId, SessionId, Tag};
 use crate::domain::instance::Sighting;
 use crate::domain::policy::{Policy, Terms};
@@ -34,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait.
 const MAILBOX: usize = 4096;
+/// How long a create waits for offers that are too old to be fetched again.
+const OFFERS_PATIENCE: Duration = Duration::from_secs(10);
 /// So many restarts within [`RESTART_WINDOW`] and the supervisor gives up.
 const RESTARTS: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
@@ -138,6 +141,9 @@ pub(super) enum Message {
 pub struct Handle {
     mailbox: mpsc::Sender<Message>,
     drain: CancellationToken,
+    inventory: Inventory,
+    clock: Clock,
+    max_offer_age: Duration,
 }
 
 /// Why the lifecycle gave up.
@@ -154,7 +160,13 @@ pub enum Stopped {
 /// The handle, and the supervised task to run.
 pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future<Output = Result<(), Stopped>> + Send) {
     let (mailbox, mut letters) = mpsc::channel(MAILBOX);
-    let handle = Handle { mailbox, drain: drain.clone() };
+    let handle = Handle {
+        mailbox,
+        drain: drain.clone(),
+        inventory: parts.inventory.clone(),
+        clock: parts.tools.clock.clone(),
+        max_offer_age: parts.policy.max_offer_age,
+    };
     let task = async move {
         let mut restarts: Vec<crate::domain::time::Time> = Vec::new();
         loop {
@@ -180,10 +192,14 @@ pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future
 
 impl Handle {
     /// Creates a session: durable when this returns. What is wrong later are states and events, never errors of this call.
+    /// It waits for a provider only when that provider's offers are too old to be rented unseen, and not for long.
     ///
     /// # Errors
     /// Bad fields, nothing to rent, limits, a provider that refuses our credentials.
     pub async fn create(&self, caller: Caller, create: Create) -> Result<Created, Error> {
+        if !self.drain.is_cancelled() {
+            self.inventory.freshen(&create.request.target, self.clock.now() - self.max_offer_age, OFFERS_PATIENCE).await;
+        }
         self.ask(|reply| Message::Create { caller, create: Box::new(create), reply }).await
     }
 

@@ -15,7 +15,7 @@ use crate::domain::time::Time;
 use crate::domain::verify::GpuAnswer;
 use crate::ports::ProbeTarget;
 use crate::services::api::{Caller, Diagnostics, EventPage, SessionFilter, SessionPage, WatchMessage, WatchRequest, WatchStart};
-use crate::services::board::{Ahead, Board};
+use crate::services::board::{Ahead, Board, Live};
 use crate::services::error::{Code, Error};
 use crate::services::inventory::{hash_of, page_size};
 use crate::services::provisioner::Tools;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 /// Events read at a time.
 const CHUNK: usize = 256;
 /// A wait never lasts longer than this.
-pub const MAX_WAIT: Duration = Duration::from_secs(300);
+pub const MAX_WAIT: Duration = Duration::from_secs(600);
 /// Sessions that ended since a time are looked for among those created at most this long before it.
 const ENDED_LOOKBACK: Duration = Duration::from_secs(31 * 24 * 3600);
 
@@ -102,8 +102,17 @@ impl Sessions {
             Some(last) if more => URL_SAFE_NO_PAD.encode(format!("s1.{hash:x}.{}", last.id)),
             _ => String::new(),
         };
-        let sessions = found.into_iter().map(|s| self.0.board.live(s.id).map_or_else(|| Arc::new(s), |live| live.session)).collect();
+        let sessions = found.into_iter().map(|s| self.present(s)).collect();
         Ok(SessionPage { sessions, next_page_token })
+    }
+
+    /// What is newer of a session from disk and the same on the board: its cost and clocks there are up to the minute, but a
+    /// commit is on disk a moment before it is published.
+    fn present(&self, stored: Session) -> Arc<Session> {
+        match self.0.board.live(stored.id) {
+            Some(live) if live.session.version >= stored.version => live.session,
+            _ => Arc::new(stored),
+        }
     }
 
     /// Waits until a session is in one of these states (or final), at most `timeout`. A wait that expires is no error:
@@ -113,6 +122,8 @@ impl Sessions {
     /// NOT_FOUND; UNAVAILABLE when the server is drained meanwhile.
     pub async fn wait(&self, caller: &Caller, id: SessionId, until: &[State], timeout: Duration) -> Result<(Arc<Session>, bool), Error> {
         let deadline = self.clock().now() + timeout.min(MAX_WAIT);
+        // Before a bell is hung up for it: whoever asks for what is not there leaves nothing behind.
+        self.get(caller, id).await?;
         let mut bell = self.0.board.subscribe(Some(id));
         loop {
             bell.borrow_and_update();
@@ -204,6 +215,9 @@ impl Sessions {
     pub async fn watch(&self, caller: &Caller, request: WatchRequest) -> Result<BoxStream<'static, Result<WatchMessage, Error>>, Error> {
         let filter = scoped(caller, request.filter.clone())?;
         let subject = tokens::subject(request.session, &filter);
+        if let Some(id) = request.session {
+            self.get(caller, id).await?;
+        }
         let bell = self.0.board.subscribe(request.session);
         let mut watcher = Watcher {
             of: self.clone(),
@@ -218,20 +232,17 @@ impl Sessions {
             bookmark: request.bookmark.clamp(Duration::from_secs(5), Duration::from_secs(60)),
             last_word: self.clock().now(),
         };
-        let session = match request.session {
-            Some(id) => Some(self.get(caller, id).await?),
-            None => None,
-        };
         match request.start {
             WatchStart::Snapshot { ended_since } => watcher.snapshot(ended_since).await?,
             WatchStart::Now => watcher.cursor = self.0.board.last(),
             WatchStart::After(token) => watcher.cursor = self.0.tokens.read(&token, subject, self.0.board.last())?,
         }
-        if let Some(session) = session
-            && session.state.is_final()
-            && watcher.cursor >= session.revision
-        {
-            watcher.phase = Phase::Ending;
+        if let Some(id) = request.session {
+            // Looked at after the cursor was set: what ends the session from here on is an event that the watch meets.
+            let session = self.get(caller, id).await?;
+            if session.state.is_final() && watcher.cursor >= session.revision {
+                watcher.phase = Phase::Ending;
+            }
         }
         Ok(stream::unfold(watcher, |mut watcher| async move { watcher.next().await.map(|message| (message, watcher)) }).boxed())
     }
@@ -268,15 +279,21 @@ impl Watcher {
     async fn snapshot(&mut self, ended_since: Option<Time>) -> Result<(), Error> {
         let inner = Arc::clone(&self.of.0);
         let (live, revision) = inner.board.snapshot();
+        let mut spend_rate = Rate::ZERO;
         let mut shown: Vec<Arc<Session>> = match self.session {
             Some(id) => match live.into_iter().find(|l| l.session.id == id) {
-                Some(live) => vec![live.session],
+                Some(live) => {
+                    spend_rate = live.at_risk();
+                    vec![live.session]
+                }
                 None => inner.store.session_get(id).await.map_err(|e| broken(&e))?.map(Arc::new).into_iter().collect(),
             },
             None => {
                 let wanted = |s: &Session| matches(&self.filter, s.request.consumer.as_str(), &Matchable::of(s));
                 let open = |s: &Session| !s.state.is_final() || !self.filter.states.is_empty();
-                live.into_iter().map(|l| l.session).filter(|s| open(s) && wanted(s)).collect()
+                let told: Vec<_> = live.into_iter().filter(|l| open(&l.session) && wanted(&l.session)).collect();
+                spend_rate = told.iter().map(Live::at_risk).sum();
+                told.into_iter().map(|l| l.session).collect()
             }
         };
         if self.session.is_none() {
@@ -284,12 +301,8 @@ impl Watcher {
         }
         self.cursor = revision;
         let mut counts: BTreeMap<State, usize> = BTreeMap::new();
-        let mut spend_rate = Rate::ZERO;
         for session in shown {
             *counts.entry(session.state).or_default() += 1;
-            if !session.state.is_final() {
-                spend_rate = spend_rate + session.price.total();
-            }
             if session.revision > revision {
                 self.told.insert(session.id, session.revision);
             }
@@ -364,6 +377,7 @@ impl Watcher {
                     return Some(Err(error));
                 }
             }
+            // Nothing to tell up to the cursor, which has moved over what concerns others.
             self.rest().await;
         }
     }
@@ -373,16 +387,28 @@ impl Watcher {
         let inner = Arc::clone(&self.of.0);
         tokio::select! {
             biased;
-            rung = self.bell.changed() => if rung.is_err() { self.bell = inner.board.subscribe(self.session) },
             () = inner.drain.cancelled() => {
+                // What is published by now is told before the end.
+                if !matches!(self.read().await, Ok(false)) {
+                    return;
+                }
                 let mark = self.mark();
                 self.pending.push_back(mark);
                 self.phase = Phase::Draining;
             }
             () = inner.tools.clock.sleep_until(self.last_word + self.bookmark) => {
-                let mark = self.mark();
-                self.pending.push_back(mark);
+                // The bell of one session is silent while others move on; the bookmark tells how far this watch has come.
+                match self.read().await {
+                    Ok(_) if self.pending.is_empty() && self.phase == Phase::Live => {
+                        let mark = self.mark();
+                        self.pending.push_back(mark);
+                    }
+                    // The next turn meets what was found, or the error again.
+                    Ok(_) | Err(_) => {}
+                }
             }
+            // The bell comes last: one that never falls silent keeps nobody from a bookmark or from draining.
+            rung = self.bell.changed() => if rung.is_err() { self.bell = inner.board.subscribe(self.session) },
         }
     }
 
@@ -390,32 +416,15 @@ impl Watcher {
         WatchMessage::Bookmark { resume_token: self.of.0.tokens.at(self.cursor, self.subject), revision: self.cursor }
     }
 
-    /// Moves the cursor over what has been committed; true when it moved.
+    /// Moves the cursor over what has been published; true when it should be called again.
     async fn read(&mut self) -> Result<bool, Error> {
-        let inner = Arc::clone(&self.of.0);
-        let events = match inner.board.ahead(self.cursor, CHUNK) {
-            Ahead::Events(events) => events,
-            Ahead::TooOld => {
-                let bounds = inner.store.event_bounds().await.map_err(|e| broken(&e))?;
-                if self.cursor + 1 < bounds.oldest {
-                    return Err(Error::new(
-                        Code::OutOfRange,
-                        "WATCH_COMPACTED",
-                        format!(
-                            "events after revision {} are no longer kept (the oldest is {}): start afresh with a snapshot",
-                            self.cursor, bounds.oldest
-                        ),
-                    )
-                    .with("oldest_revision", bounds.oldest)
-                    .with("current_revision", bounds.last));
-                }
-                let limit = u32::try_from(CHUNK).unwrap_or(256);
-                inner.store.event_list(None, self.cursor, limit).await.map_err(|e| broken(&e))?.into_iter().map(Arc::new).collect()
-            }
+        let (events, reached) = match self.of.0.board.ahead(self.cursor, self.session, CHUNK) {
+            Ahead::Events(events, reached) => (events, reached),
+            Ahead::TooOld => self.read_table().await?,
         };
-        let moved = !events.is_empty();
+        let moved = reached > self.cursor;
+        self.cursor = reached;
         for event in events {
-            self.cursor = event.revision;
             self.meet(event);
             if self.phase == Phase::Ending {
                 break;
@@ -424,16 +433,41 @@ impl Watcher {
         Ok(moved)
     }
 
+    /// What the ring no longer has: a page of events from the table, and how far it reaches.
+    async fn read_table(&self) -> Result<(Vec<Arc<Event>>, i64), Error> {
+        let inner = &self.of.0;
+        // Not beyond what is published: a token for more would be of no known revision yet.
+        let last = inner.board.last();
+        let limit = u32::try_from(CHUNK).unwrap_or(256);
+        let mut events = inner.store.event_list(self.session, self.cursor, limit).await.map_err(|e| broken(&e))?;
+        // The bounds are read after the page: what was still kept then was in the page.
+        let bounds = inner.store.event_bounds().await.map_err(|e| broken(&e))?;
+        if self.cursor + 1 < bounds.oldest {
+            let text =
+                format!("events after revision {} are no longer kept (the oldest is {}): start afresh with a snapshot", self.cursor, bounds.oldest);
+            return Err(Error::new(Code::OutOfRange, "WATCH_COMPACTED", text)
+                .with("oldest_revision", bounds.oldest)
+                .with("current_revision", bounds.last));
+        }
+        let full = events.len() >= CHUNK;
+        events.retain(|event| event.revision <= last);
+        let reached = events.last().filter(|_| full).map_or(last, |event| event.revision);
+        Ok((events.into_iter().map(Arc::new).collect(), reached))
+    }
+
     fn meet(&mut self, event: Arc<Event>) {
         let mine = match self.session {
             Some(id) => event.session_id == id,
             None => concerns(&self.filter, &event),
         };
-        if !mine || self.told.get(&event.session_id).is_some_and(|told| event.revision <= *told) {
+        if !mine {
             return;
         }
         if self.session.is_some() && event.to_state.is_final() {
             self.phase = Phase::Ending;
+        }
+        if self.told.get(&event.session_id).is_some_and(|told| event.revision <= *told) {
+            return;
         }
         self.pending.push_back(WatchMessage::Event { resume_token: self.of.0.tokens.at(event.revision, self.subject), event });
     }
@@ -464,6 +498,9 @@ fn scoped(caller: &Caller, mut filter: SessionFilter) -> Result<SessionFilter, E
         }
         filter.consumer = Some(scope.clone());
     }
+    // Tokens belong to a filter, in whichever order its states were named.
+    filter.states.sort_unstable();
+    filter.states.dedup();
     Ok(filter)
 }
 

@@ -3,8 +3,11 @@
 mod child;
 mod cli;
 mod config;
+mod costs;
 mod demo;
+mod grpc;
 mod house;
+mod inventory;
 mod machine;
 mod port;
 mod process;
@@ -17,4 +20,6 @@ mod sim_http;
 mod ssh;
 mod store;
 mod support;
+mod watch;
 mod wire;
+mod yard;

@@ -17,7 +17,7 @@ pub(super) fn begun(row: &mut Instance, call: Look) {
 
 /// It was seen doing something.
 pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look) {
-    let before = row.seen.as_ref().map(|s| s.look.sent).or(row.launched.map(|l| l.sent)).unwrap_or(row.intended_at);
+    let before = last_look(row);
     for (component, billed) in row.billing.clone() {
         match (billed.runs(status), running(row, component)) {
             (Some(true), Some(at)) => {
@@ -29,9 +29,46 @@ pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look) {
                 let segment = &mut row.segments[at];
                 segment.to_high = Some(look.answered.max(segment.to));
             }
-            (Some(false) | None, None) | (None, Some(_)) => {}
+            (Some(false) | None, None) => {
+                if billed == Billed::WhileRunning && may_have_run(row, Some(status)) {
+                    doubt(row, component, before, look.answered);
+                }
+            }
+            (None, Some(_)) => {}
         }
     }
+}
+
+/// When it was last looked at, or ordered.
+fn last_look(row: &Instance) -> Time {
+    row.seen.as_ref().map(|s| s.look.sent).or(row.launched.map(|l| l.sent)).unwrap_or(row.intended_at)
+}
+
+/// Whether a machine that did not run at the last look may have run since, and be seen doing this (`None`: gone) now.
+fn may_have_run(row: &Instance, now: Option<InstanceStatus>) -> bool {
+    use InstanceStatus as S;
+    match (row.seen.as_ref().map_or(S::Scheduled, |s| s.status), now) {
+        // On its way, and still on its way; or where it stood.
+        (S::Scheduled, Some(S::Scheduled | S::Starting)) | (S::Starting, Some(S::Starting)) => false,
+        (S::Stopped, Some(S::Stopped)) | (S::Offline, Some(S::Offline)) => false,
+        (S::Failed | S::Deleting | S::Gone, _) => false,
+        (S::Scheduled | S::Starting | S::Running | S::Stopped | S::Offline | S::Unknown, _) => true,
+    }
+}
+
+/// A stretch in which a meter may have run, and nobody knows: it costs nothing, and raises the upper bound.
+fn doubt(row: &mut Instance, component: Component, from: Time, to: Time) {
+    if from < to {
+        let count = row.segments.len();
+        open(row, component, from, to);
+        if let Some(segment) = row.segments.get_mut(count) {
+            segment.to_high = Some(to);
+        }
+    }
+}
+
+fn is_doubt(segment: &Segment) -> bool {
+    segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
 }
 
 /// The vendor took a destroy: the machine existed when it was asked.
@@ -48,6 +85,12 @@ pub(super) fn existed(row: &mut Instance, at: Time) {
 
 /// The debt is settled: every meter stood by `off_by`.
 pub(super) fn ended(row: &mut Instance, off_by: Time) {
+    if row.native_id.is_some() && may_have_run(row, None) {
+        let idle: Vec<Component> = row.billing.iter().filter(|(_, billed)| *billed == Billed::WhileRunning).map(|(c, _)| *c).collect();
+        for component in idle.into_iter().filter(|c| running(row, *c).is_none()).collect::<Vec<_>>() {
+            doubt(row, component, last_look(row), off_by);
+        }
+    }
     for segment in row.segments.iter_mut().filter(|s| s.to_high.is_none()) {
         segment.to_high = Some(off_by.max(segment.to));
     }
@@ -56,7 +99,7 @@ pub(super) fn ended(row: &mut Instance, off_by: Time) {
 /// A latecomer came back: the last boundaries are open again.
 pub(super) fn reopened(row: &mut Instance) {
     for component in Component::ALL {
-        if let Some(last) = row.segments.iter_mut().rev().find(|s| s.component == component) {
+        if let Some(last) = row.segments.iter_mut().rev().find(|s| s.component == component && !is_doubt(s)) {
             last.to_high = None;
         }
     }

@@ -555,7 +555,8 @@ impl Actor {
         let claimed = |offer: &OfferId| claims.get(offer).is_some_and(|holder| *holder != id);
         let closed = |provider: &ProviderId| self.closed.contains_key(provider);
         let snapshot = self.parts.inventory.snapshot();
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed };
+        let not_before = now - self.parts.policy.max_offer_age;
+        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&entry.session, &market, now) {
             Ok(choice) => Input::Chosen(choice),
             Err(why) => Input::NoOffer(why),

@@ -39,7 +39,8 @@ impl Actor {
         let snapshot = self.parts.inventory.snapshot();
         let claimed = |offer: &OfferId| claims.contains_key(offer);
         let closed = |provider: &ProviderId| self.closed.contains_key(provider);
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed };
+        let not_before = now - self.parts.policy.max_offer_age;
+        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&session, &market, now) {
             Ok(_) => Ok(session),
             Err(why) => Err(self.no_capacity(&why, snapshot.offers.len())),
