@@ -72,7 +72,7 @@ impl Lookout {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut seen = Outlook::default();
         let mut account_due = self.clock.now();
-        let begun = self.clock.now();
+        let mut listed = false;
         loop {
             if self.clock.now() >= account_due {
                 account_due = self.clock.now() + self.prove(&mut seen).await;
@@ -81,9 +81,8 @@ impl Lookout {
             if looked.is_err() {
                 seen.list_error = Some("no answer in time".to_owned());
             }
-            if !seen.swept && (seen.list_error.is_none() || self.clock.now() >= begun + FIRST_LOOK || looked.is_ok()) {
-                seen.swept = true;
-            }
+            self.judge(&mut seen, &mut listed).await;
+            seen.swept = true;
             self.show(&seen);
             let wait = self.wait(&seen);
             let more = self.more_attention();
@@ -98,6 +97,21 @@ impl Lookout {
 
     fn id(&self) -> ProviderId {
         self.provider.facts().id.clone()
+    }
+
+    /// Until the first complete list nothing is launched there: what may already be on the account is not known.
+    async fn judge(&self, seen: &mut Outlook, listed: &mut bool) {
+        if *listed {
+            return;
+        }
+        match (seen.listed_at, &seen.account) {
+            (Some(_), Some(account)) => {
+                *listed = true;
+                self.lifecycle.proven(self.id(), account.clone()).await;
+            }
+            (None, Some(_)) => self.lifecycle.shut(self.id(), Closed::NotSwept).await,
+            (_, None) => {}
+        }
     }
 
     /// Proves the credentials; returns when to do it again.

@@ -322,6 +322,8 @@ impl Actor {
         let (now, method, before) = (self.parts.tools.clock.now(), method_of(&command), self.revision);
         let subject = tokens::subject(Some(id), &crate::services::api::SessionFilter::default());
         let found = self.awaken(id).await?;
+        // Touched, so that an ended session that was only looked at is put away again.
+        staged.touched.insert(id);
         let theirs = |e: &Entry| caller.scope.as_ref().is_some_and(|s| *s != e.session.request.consumer);
         if !found || self.live.get(&id).is_none_or(theirs) {
             let _ = reply.send(Err(Error::session_not_found(id)));
@@ -431,10 +433,6 @@ impl Actor {
             sealed,
         };
         self.requests.insert((caller.principal.clone(), method, idempotency.request_id), record.clone());
-        if self.requests.len() > 10_000 {
-            // Memory only bridges the commit; the table has them all.
-            self.requests.pop_first();
-        }
         staged.requests.push(record);
     }
 
@@ -608,6 +606,8 @@ impl Actor {
         if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty()) {
             self.parts.store.commit(batch).await?;
         }
+        // Memory only bridges the commit; the table has them now.
+        self.requests.clear();
         for event in &staged.events {
             log_event(event);
             counters::count(event);
