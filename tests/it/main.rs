@@ -1,6 +1,8 @@
 //! The integration tests, one binary, one module per area.
 
 mod config;
+mod crash;
+mod faults;
 mod port;
 mod proto;
 mod providers;
