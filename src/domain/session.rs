@@ -414,6 +414,10 @@ pub struct Pace {
     pub next_probe: Option<Time>,
     /// When the next look by id is due.
     pub next_look: Option<Time>,
+    /// When choosing an offer is tried again, while providers' offers are awaited after a restart.
+    pub next_choice: Option<Time>,
+    /// Since when offers have been awaited.
+    pub choosing_since: Option<Time>,
     /// Refused logins on the current endpoint.
     pub refused_logins: u8,
     /// When the first login was refused.

@@ -22,10 +22,8 @@ impl Work<'_> {
             Input::Resumed => self.rows_resumed(),
             Input::Launched { attempt, native_id, call, .. } => self.row_launched(*attempt, native_id, *call),
             Input::LaunchRefused { attempt, .. } => {
-                // A refusal of what has been seen meanwhile is no refusal: the debt stays.
-                if let Some(at) = self.row(*attempt)
-                    && self.rows[at].native_id.is_none()
-                {
+                // What was seen is there, whatever the vendor's answer says.
+                if let Some(at) = self.row(*attempt).filter(|at| self.rows[*at].native_id.is_none()) {
                     self.rows[at].launch = Launch::Refused;
                     self.settle(at, Evidence::LaunchRefused);
                 }
@@ -33,9 +31,11 @@ impl Work<'_> {
             Input::LaunchUnknown { attempt, call, .. } => {
                 if let Some(at) = self.row(*attempt) {
                     let row = &mut self.rows[at];
-                    row.launch = Launch::Unknown;
                     row.launched = Some(*call);
-                    row.uncertain_since = Some(call.answered);
+                    if row.native_id.is_none() {
+                        row.launch = Launch::Unknown;
+                        row.uncertain_since = Some(call.answered);
+                    }
                     self.durable = true;
                 }
             }
@@ -71,6 +71,7 @@ impl Work<'_> {
             Input::Begin
             | Input::Chosen(_)
             | Input::NoOffer(_)
+            | Input::OffersAwaited(_)
             | Input::KeysAttached { .. }
             | Input::Started { .. }
             | Input::Probed { .. }
@@ -105,8 +106,14 @@ impl Work<'_> {
     fn row_launched(&mut self, attempt: u8, native_id: &str, call: Look) {
         let Some(at) = self.row(attempt) else { return };
         let now = self.now;
+        self.durable = true;
         self.came_to_be(attempt);
         let row = &mut self.rows[at];
+        if row.native_id.as_deref() == Some(native_id) {
+            // A list was faster than the answer: everything has begun already, and may be over.
+            row.launched = Some(call);
+            return;
+        }
         row.native_id = Some(native_id.to_owned());
         row.launch = Launch::Accepted;
         row.launched = Some(call);
@@ -117,7 +124,6 @@ impl Work<'_> {
         } else {
             row.next_look = Some(now);
         }
-        self.durable = true;
     }
 
     fn came_to_be(&mut self, attempt: u8) {
@@ -197,7 +203,9 @@ impl Work<'_> {
         if !row.open() || row.seen.as_ref().is_some_and(|seen| look.sent < seen.look.answered) {
             return;
         }
-        let Some(over) = row.uncertain_since.or(row.launched.map(|l| l.answered)) else { return };
+        // What was seen was launched by then, even while the launch call still waits for its answer.
+        let over = row.uncertain_since.or(row.launched.map(|l| l.answered)).or(row.seen.as_ref().map(|s| s.look.answered));
+        let Some(over) = over else { return };
         let visible_from = if row.seen.is_some() && by == LookBy::Id { over } else { over + window };
         row.off_by.get_or_insert(look.answered);
         match by {

@@ -65,6 +65,8 @@ pub enum Input {
     Chosen(Choice),
     /// There is no offer for the next attempt.
     NoOffer(String),
+    /// None is known yet: some provider has not told its offers since the server started.
+    OffersAwaited(String),
     /// The vendor created something.
     Launched {
         /// Which attempt.
@@ -180,7 +182,7 @@ pub enum Input {
 /// What is to be done outside, each named by its attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
-    /// Choose an offer; answered by `Chosen` or `NoOffer` in the same breath.
+    /// Choose an offer; answered by `Chosen`, `NoOffer` or `OffersAwaited` in the same breath.
     Choose,
     /// Launch the attempt's instance. Issued exactly once per attempt.
     Launch(u8),
@@ -308,6 +310,7 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
             due.extend(session.pace.offline_since.map(|since| since + rules.policy.offline_limit));
         }
         due.extend(session.pace.next_probe);
+        due.extend(session.pace.next_choice);
     }
     if session.state == State::Provisioning {
         due.extend(session.pace.next_attach);
@@ -345,9 +348,10 @@ impl Work<'_> {
         self.record(&input);
         match self.s.state {
             State::Pending => match input {
-                Input::Begin | Input::Resumed => self.actions.push(Action::Choose),
+                Input::Begin | Input::Resumed => self.resume_choosing(),
                 Input::Chosen(choice) => self.begin_attempt(choice),
-                Input::NoOffer(why) => self.end(EndReason::NoCapacity, Actor::Service, format!("No offers available: {why}")),
+                Input::NoOffer(why) => self.no_further_offer(&why),
+                Input::OffersAwaited(why) => self.offers_awaited(&why),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Tick
                 | Input::Launched { .. }
@@ -366,6 +370,7 @@ impl Work<'_> {
                 Input::Resumed => self.resume_provisioning(),
                 Input::Chosen(choice) => self.begin_attempt(choice),
                 Input::NoOffer(why) => self.no_further_offer(&why),
+                Input::OffersAwaited(why) => self.offers_awaited(&why),
                 Input::Launched { attempt, failed, .. } => self.launched(attempt, failed),
                 Input::LaunchRefused { attempt, failure, text } => self.fail_attempt(attempt, failure, text),
                 Input::LaunchUnknown { attempt, text, .. } => self.launch_unknown(attempt, &text),
@@ -390,6 +395,7 @@ impl Work<'_> {
                 Input::Begin
                 | Input::Chosen(_)
                 | Input::NoOffer(_)
+                | Input::OffersAwaited(_)
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -405,6 +411,7 @@ impl Work<'_> {
                 | Input::Begin
                 | Input::Chosen(_)
                 | Input::NoOffer(_)
+                | Input::OffersAwaited(_)
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -425,6 +432,7 @@ impl Work<'_> {
                 | Input::Begin
                 | Input::Chosen(_)
                 | Input::NoOffer(_)
+                | Input::OffersAwaited(_)
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -495,6 +503,9 @@ impl Work<'_> {
             self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
         } else if self.now >= self.s.expires_at {
             self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
+        } else if self.s.pace.next_choice.is_some_and(|due| due <= self.now) {
+            self.s.pace.next_choice = None;
+            self.actions.push(Action::Choose);
         } else if self.s.state == State::Provisioning {
             self.provisioning_deadlines();
         } else if self.s.state == State::Running {

@@ -17,6 +17,11 @@ const REFUSED_WAITS: [u64; 5] = [5, 10, 20, 20, 20];
 /// Waits between the first looks by id after an accepted launch, seconds.
 const FIRST_LOOKS: [u64; 4] = [1, 2, 2, 3];
 
+/// After a restart, offers are awaited this long before it counts that there are none.
+const OFFERS_WAIT: Duration = Duration::from_secs(120);
+/// And choosing is tried again this often meanwhile.
+const CHOICE_EVERY: Duration = Duration::from_secs(1);
+
 /// When the present stage, or the whole attempt, has taken too long.
 pub(super) fn stage_deadline(s: &Session, rows: &[Instance], rules: &Rules) -> Option<Time> {
     let attempt = s.attempts.last().filter(|a| a.failure.is_none() && s.state == State::Provisioning)?;
@@ -33,7 +38,7 @@ pub(super) fn stage_deadline(s: &Session, rows: &[Instance], rules: &Rules) -> O
             Some(known) => known + s.request.ssh_timeout.unwrap_or(budgets.login),
             None => s.pace.progress_at + budgets.boot,
         },
-        Stage::SshReachable | Stage::GpuVerified => s.stage_at + budgets.gpu,
+        Stage::SshReachable | Stage::GpuVerified => s.stage_at.max(s.pace.progress_at) + budgets.gpu,
     };
     let restart = s.pace.started_at.map(|at| at + rules.policy.restart_grace);
     Some([Some(stage), restart].into_iter().flatten().fold(whole, Time::min))
@@ -102,12 +107,18 @@ impl Work<'_> {
         self.actions.push(Action::Launch(number));
     }
 
+    /// Goes on where the rows say. The clocks of the stages begin anew: that we were away is not the machine's fault.
+    /// Only the limit on the whole attempt counts from its beginning, whatever happens.
     pub(super) fn resume_provisioning(&mut self) {
         let now = self.now;
         match self.s.attempts.last() {
-            Some(a) if a.failure.is_some() => self.actions.push(Action::Choose),
-            None => self.actions.push(Action::Choose),
+            Some(a) if a.failure.is_some() => self.resume_choosing(),
+            None => self.resume_choosing(),
             Some(_) => {
+                let pace = &mut self.s.pace;
+                pace.progress_at = now;
+                pace.address_at = pace.address_at.map(|_| now);
+                pace.started_at = pace.started_at.map(|_| now);
                 if !self.s.pace.endpoints.is_empty() {
                     self.s.pace.next_probe = Some(now);
                 }
@@ -118,6 +129,23 @@ impl Work<'_> {
         }
     }
 
+    /// An offer is to be chosen by a server that has just started.
+    pub(super) fn resume_choosing(&mut self) {
+        self.s.pace.choosing_since = None;
+        self.actions.push(Action::Choose);
+    }
+
+    /// There may be offers that we have not heard of yet: an empty inventory is no news about the market.
+    pub(super) fn offers_awaited(&mut self, why: &str) {
+        let now = self.now;
+        let since = *self.s.pace.choosing_since.get_or_insert(now);
+        if now >= since + OFFERS_WAIT {
+            return self.no_further_offer(why);
+        }
+        self.s.pace.next_choice = Some(now + CHOICE_EVERY);
+        "waiting for the providers' offers".clone_into(&mut self.s.status_message);
+    }
+
     pub(super) fn launched(&mut self, number: u8, failed: Option<String>) {
         if !self.current(number) {
             return;
@@ -125,7 +153,9 @@ impl Work<'_> {
         if let Some(text) = failed {
             return self.fail_attempt(number, AttemptFailure::InstanceStopped, text);
         }
-        self.accepted(number, "the provider accepted; waiting for the machine");
+        if self.s.stage == Stage::Requested {
+            self.accepted(number, "the provider accepted; waiting for the machine");
+        }
     }
 
     /// The vendor's machine exists: the clocks of the stages begin.

@@ -7,9 +7,9 @@ use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, InstanceStatus, Launch, Sighting};
 use crate::domain::lifecycle::{Action, Ask, Draft, Input, LookBy, Refusal, next_deadline, step};
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, State};
+use crate::domain::session::{AttemptFailure, EndReason, Session, State, Target};
 use crate::domain::time::Time;
-use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
+use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
 use crate::services::counters;
 use crate::services::error::{Code, Error};
@@ -440,7 +440,7 @@ impl Actor {
 
     async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
         let by_id: HashMap<&str, &Sighting> = listing.sightings.iter().map(|s| (s.native_id.as_str(), s)).collect();
-        let mut by_label: HashMap<Label, &Sighting> = HashMap::new();
+        let mut by_label: BTreeMap<Label, &Sighting> = BTreeMap::new();
         for sighting in &listing.sightings {
             if let Some(label) = sighting.label.as_deref().and_then(Label::parse).filter(|l| l.tag == self.parts.tag) {
                 by_label.entry(label).or_insert(sighting);
@@ -557,8 +557,23 @@ impl Actor {
         let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&entry.session, &market, now) {
             Ok(choice) => Input::Chosen(choice),
+            Err(why) if snapshot.freshness.iter().any(|f| self.unheard(f) && self.concerns(&f.provider, &entry.session)) => Input::OffersAwaited(why),
             Err(why) => Input::NoOffer(why),
         }
+    }
+
+    /// Whether a provider's offers could be of use to a session.
+    fn concerns(&self, provider: &ProviderId, session: &Session) -> bool {
+        let asked = match &session.request.target {
+            Target::Requirements { filter, .. } => filter.providers.is_empty() || filter.providers.contains(provider),
+            Target::Offer(_) => true,
+        };
+        asked && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
+    }
+
+    /// Whether a provider has not told its offers, or was not looked at, since the server started.
+    fn unheard(&self, freshness: &ProviderFreshness) -> bool {
+        freshness.fetched_at.is_none() || self.closed.get(&freshness.provider) == Some(&Closed::NotSwept)
     }
 
     /// Gives drafts their revisions; the session in memory carries that of its last event.

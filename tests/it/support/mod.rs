@@ -1,5 +1,8 @@
 //! A whole service in memory: simulated market, paused time, inline store, one seed. Its end checks that nothing is left.
 
+pub mod audit;
+mod life;
+
 use gpu_shopper::app::{Core, CoreParts};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
@@ -16,10 +19,12 @@ use gpu_shopper::services::error::Error;
 use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
 use gpu_shopper::sim::{AccountId, Credentials, Dialect, Faults, Market, MarketConfig, SimProbe, SimProvider};
-use gpu_shopper::store::{Mode, Options, Store};
+use gpu_shopper::store::{Error as StoreError, Mode, Options, Store};
+pub use life::{Doom, silence};
+use life::{Life, Watched};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub const BEGIN: Time = Time::from_millis(1_795_000_000_000);
@@ -33,43 +38,122 @@ pub struct House {
     pub policy: Policy,
     pub deployment: String,
     pub core: Option<Core>,
+    /// The labels of all launch calls, over all lives.
+    pub launches: Arc<Mutex<Vec<String>>>,
+    /// How providers are wrapped at the next start.
+    pub wrap: Option<Wrap>,
+    /// How often offers are fetched; `None` = as each provider says.
+    pub refresh: Option<Duration>,
+    life: Arc<Life>,
     store: Store,
     file: Option<(tempfile::TempDir, PathBuf)>,
     starts: u64,
     seed: u64,
 }
 
-fn open(path: &PathBuf) -> Store {
-    Store::open(Options { path: path.clone(), mode: Mode::Inline, holder: "test".to_owned() }).unwrap()
+/// Puts something between the service and a provider.
+pub type Wrap = Arc<dyn Fn(Arc<dyn Provider>) -> Arc<dyn Provider> + Send + Sync>;
+
+/// What a house is like.
+pub struct Plan {
+    pub seed: u64,
+    pub faults: Faults,
+    pub policy: Policy,
+    pub dialects: Vec<Dialect>,
+    /// Whether its store is a file, so that it can die and come back.
+    pub on_disk: bool,
+    pub doom: Option<Doom>,
+    pub wrap: Option<Wrap>,
+    pub deployment: String,
+    pub refresh: Option<Duration>,
+}
+
+impl Plan {
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            seed,
+            faults,
+            policy: Policy::default(),
+            dialects: Dialect::ALL.to_vec(),
+            on_disk: false,
+            doom: None,
+            wrap: None,
+            deployment: DEPLOYMENT.to_owned(),
+            refresh: None,
+        }
+    }
+
+    pub fn on_disk(self) -> Self {
+        Self { on_disk: true, ..self }
+    }
+
+    pub fn at(self, dialect: Dialect) -> Self {
+        Self { dialects: vec![dialect], ..self }
+    }
+
+    pub fn doomed(self, doom: Doom) -> Self {
+        Self { doom: Some(doom), ..self }
+    }
+
+    pub fn wrapped(self, wrap: Wrap) -> Self {
+        Self { wrap: Some(wrap), ..self }
+    }
+
+    pub async fn build(self) -> House {
+        let clock = Clock::simulated(BEGIN);
+        let market = Market::new(MarketConfig { seed: self.seed, faults: self.faults.clone(), clock: clock.clone(), fabricated_addresses: true });
+        let mut accounts = BTreeMap::new();
+        for dialect in &self.dialects {
+            let credentials = match dialect {
+                Dialect::Vastai => Credentials::Key("0".repeat(64)),
+                Dialect::Tensordock => Credentials::Pair { id: "id".to_owned(), token: "token".to_owned() },
+            };
+            accounts.insert(*dialect, market.add_account(*dialect, credentials, None));
+        }
+        self.build_on(market, accounts, clock).await
+    }
+
+    /// A house on a market that is there already.
+    pub async fn build_on(self, market: Arc<Market>, accounts: BTreeMap<Dialect, AccountId>, clock: Clock) -> House {
+        let file = self.on_disk.then(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("house.db");
+            (folder, path)
+        });
+        let store = match &file {
+            Some((_, path)) => open(path).unwrap(),
+            None => Store::open_memory().unwrap(),
+        };
+        let launches = Arc::new(Mutex::new(Vec::new()));
+        let mut house = House {
+            market,
+            accounts,
+            clock,
+            policy: self.policy,
+            deployment: self.deployment,
+            core: None,
+            life: Life::new(None, Arc::clone(&launches)),
+            launches,
+            wrap: self.wrap,
+            refresh: self.refresh,
+            store,
+            file,
+            starts: 0,
+            seed: self.seed,
+        };
+        house.start(self.doom).await;
+        house
+    }
+}
+
+fn open(path: &Path) -> Result<Store, StoreError> {
+    Store::open(Options { path: path.to_owned(), mode: Mode::Inline, holder: "test".to_owned() })
 }
 
 impl House {
     /// A house in memory.
     pub async fn new(seed: u64, faults: Faults) -> Self {
-        Self::with(seed, faults, Policy::default(), None).await
-    }
-
-    /// A house whose store is a file, so that it can die and come back.
-    pub async fn on_disk(seed: u64, faults: Faults) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("house.db");
-        Self::with(seed, faults, Policy::default(), Some((folder, path))).await
-    }
-
-    pub async fn with(seed: u64, faults: Faults, policy: Policy, file: Option<(tempfile::TempDir, PathBuf)>) -> Self {
-        let clock = Clock::simulated(BEGIN);
-        let market = Market::new(MarketConfig { seed, faults, clock: clock.clone(), fabricated_addresses: true });
-        let mut accounts = BTreeMap::new();
-        accounts.insert(Dialect::Vastai, market.add_account(Dialect::Vastai, Credentials::Key("0".repeat(64)), None));
-        let pair = Credentials::Pair { id: "id".to_owned(), token: "token".to_owned() };
-        accounts.insert(Dialect::Tensordock, market.add_account(Dialect::Tensordock, pair, None));
-        let store = match &file {
-            Some((_, path)) => open(path),
-            None => Store::open_memory().unwrap(),
-        };
-        let mut house = Self { market, accounts, clock, policy, deployment: DEPLOYMENT.to_owned(), core: None, store, file, starts: 0, seed };
-        house.start().await;
-        house
+        Plan::new(seed, faults).build().await
     }
 
     pub fn store(&self) -> &Store {
@@ -80,12 +164,23 @@ impl House {
         self.core.as_ref().unwrap()
     }
 
-    pub async fn start(&mut self) {
+    /// The present life of the process.
+    pub fn life(&self) -> Arc<Life> {
+        Arc::clone(&self.life)
+    }
+
+    /// Begins a new life. It returns when every provider has been looked at and offers are there, or when that life is over.
+    pub async fn start(&mut self, doom: Option<Doom>) {
         self.starts += 1;
+        self.life = Life::new(doom, Arc::clone(&self.launches));
+        self.store.set_gate(self.life.gate(None));
         let mut map: BTreeMap<ProviderId, Arc<dyn Provider>> = BTreeMap::new();
         for (dialect, account) in &self.accounts {
-            let provider = SimProvider::new(Arc::clone(&self.market), *account, *dialect);
-            map.insert(provider.facts().id.clone(), Arc::new(provider));
+            let mut provider: Arc<dyn Provider> = Arc::new(SimProvider::new(Arc::clone(&self.market), *account, *dialect));
+            if let Some(wrap) = &self.wrap {
+                provider = wrap(provider);
+            }
+            map.insert(provider.facts().id.clone(), Arc::new(Watched { inner: provider, life: self.life() }));
         }
         let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(self.seed.wrapping_mul(1000) + self.starts));
         let core = Core::start(CoreParts {
@@ -97,7 +192,7 @@ impl House {
             clock: self.clock.clone(),
             policy: self.policy.clone(),
             rhythm: Rhythm { close: Duration::from_secs(5), steady: Duration::from_secs(30), idle: Duration::from_secs(120) },
-            refresh: None,
+            refresh: self.refresh,
             drain: Duration::from_secs(20),
             vault: Vault {
                 seal: Arc::new(|_, key| Some(secrecy::ExposeSecret::expose_secret(key).as_bytes().to_vec())),
@@ -109,25 +204,79 @@ impl House {
         })
         .await
         .unwrap();
-        core.wait_swept().await;
-        for provider in core.providers.clone() {
-            core.inventory.refresh(&provider).await.ok();
+        let life = self.life();
+        let ready = async {
+            core.wait_swept().await;
+            for unread in core.inventory.freshness().into_iter().filter(|f| f.fetched_at.is_none()) {
+                core.inventory.refresh(&unread.provider).await.ok();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = life.died() => {}
+            () = ready => {}
         }
         self.core = Some(core);
     }
 
-    /// Dies without a word and comes back on the same file.
-    pub async fn crash(&mut self) {
-        self.die();
-        self.start().await;
+    /// Dies without a word, is down for a while and comes back on the same file.
+    pub async fn crash(&mut self, down: Duration) {
+        self.die().await;
+        self.pass(down).await;
+        self.start(None).await;
     }
 
-    /// Dies without a word.
-    pub fn die(&mut self) {
+    /// Dies without a word; returns when nothing of it is left, its hold on the file included.
+    pub async fn die(&mut self) {
+        self.life.die();
         self.core.take().unwrap().kill();
-        if let Some((_, path)) = &self.file {
-            self.store = Store::open_memory().unwrap();
-            self.store = open(path);
+        let Some((_, path)) = &self.file else { return };
+        self.store = Store::open_memory().unwrap();
+        // Aborted tasks are dropped when the runtime gets to them; time stands still meanwhile.
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+            match open(path) {
+                Ok(store) => {
+                    self.store = store;
+                    return;
+                }
+                Err(StoreError::Locked { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the dead process still holds its file");
+    }
+
+    /// Lets go of the file, has something done to it, and takes it again. For between two lives.
+    pub fn with_closed_file(&mut self, work: impl FnOnce(&Path)) {
+        self.store = Store::open_memory().unwrap();
+        work(self.path());
+        self.store = open(self.path()).unwrap();
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.file.as_ref().unwrap().1
+    }
+
+    /// What a caller does, through as many deaths as there are: after each the process is down for a while and lives
+    /// again until the next doom, and its caller begins anew, repeating its calls with the same request ids.
+    pub async fn survive<T>(&mut self, mut dooms: impl Iterator<Item = Doom>, down: Duration, caller: impl AsyncFn(&Self) -> T) -> (T, usize) {
+        let mut deaths = 0;
+        loop {
+            let life = self.life();
+            let done = tokio::select! {
+                biased;
+                () = life.died() => None,
+                done = caller(self) => Some(done),
+            };
+            if let Some(done) = done {
+                return (done, deaths);
+            }
+            deaths += 1;
+            self.die().await;
+            self.pass(down).await;
+            self.start(dooms.next()).await;
         }
     }
 
@@ -163,6 +312,11 @@ impl House {
         Ok(self.core().lifecycle.command(caller(), id, command, None, false).await?.session)
     }
 
+    pub async fn command_as(&self, id: SessionId, command: Command, request_id: &str) -> Result<Arc<Session>, Error> {
+        let idempotency = Idempotency { request_id: request_id.to_owned(), hash: format!("{command:?}") };
+        Ok(self.core().lifecycle.command(caller(), id, command, Some(idempotency), false).await?.session)
+    }
+
     pub async fn get(&self, id: SessionId) -> Arc<Session> {
         self.core().sessions.get(&caller(), id).await.unwrap()
     }
@@ -183,6 +337,18 @@ impl House {
                 session.status_message,
                 session.attempts.iter().map(|a| (a.stage, a.failure, a.text.clone())).collect::<Vec<_>>()
             );
+        }
+    }
+
+    /// Waits (in simulated time) until the session is in the state or final, at most so long; then whatever it is.
+    pub async fn reach(&self, id: SessionId, state: Option<State>, within: Duration) -> Arc<Session> {
+        let deadline = self.now() + within;
+        loop {
+            let left = deadline.since(self.now());
+            let (session, reached) = self.core().sessions.wait(&caller(), id, state.as_slice(), left).await.unwrap();
+            if reached || session.state.is_final() || left.is_zero() {
+                return session;
+            }
         }
     }
 

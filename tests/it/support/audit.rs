@@ -1,0 +1,154 @@
+//! The audit: what the service believes, told and billed, held against what the market knows. Returns what is wrong, in
+//! sentences; so the tests of the audit itself can ask it to find something.
+
+use crate::support::{House, caller};
+use gpu_shopper::app::tag_of;
+use gpu_shopper::domain::event::{Event, EventType};
+use gpu_shopper::domain::ids::{Label, SessionId};
+use gpu_shopper::domain::instance::Instance;
+use gpu_shopper::domain::money::Nanos;
+use gpu_shopper::domain::session::{AttemptFailure, Session};
+use gpu_shopper::sim::Truth;
+use gpu_shopper::store::SessionQuery;
+use std::collections::BTreeMap;
+
+impl House {
+    /// Everything that is wrong now that all should be over: see the rules below.
+    pub async fn audit(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut machines: BTreeMap<Label, Vec<Truth>> = BTreeMap::new();
+        for truth in self.market.truth() {
+            if let Some(label) = Label::parse(&truth.label).filter(|l| l.tag == tag_of(&self.deployment)) {
+                machines.entry(label).or_default().push(truth);
+            }
+        }
+        alive(&machines, &mut wrong);
+        launches(&machines, &self.launches.lock().unwrap(), &mut wrong);
+        let sessions = self.store().session_list(SessionQuery::default()).await.unwrap();
+        let mut rows: BTreeMap<Label, Instance> = BTreeMap::new();
+        for session in &sessions {
+            rows.extend(self.store().instance_list(session.id).await.unwrap().into_iter().map(|r| (r.label, r)));
+        }
+        for label in machines.keys().filter(|l| !rows.contains_key(l)) {
+            wrong.push(format!("{label}: a machine that no row knows"));
+        }
+        for row in rows.values() {
+            debt(row, machines.get(&row.label).map_or(&[], Vec::as_slice), &mut wrong);
+        }
+        for session in &sessions {
+            let own = || machines.iter().filter(|(label, _)| label.session == session.id);
+            ended(session, own().flat_map(|(_, truths)| truths), &mut wrong);
+            refused(session, &machines, &mut wrong);
+            let cost = self.core().costs.session(&caller(), session.id).await.unwrap().total;
+            let bill = self.bill(session.id);
+            // The market rounds once for each component of a machine, the ledger at every boundary of a segment.
+            let segments: usize = rows.values().filter(|r| r.label.session == session.id).map(|r| r.segments.len()).sum();
+            let rounding = Nanos(2 * i64::try_from(segments).unwrap());
+            if bill < cost.low - rounding || bill > cost.high + rounding {
+                wrong.push(format!("{}: the market bills {bill}, which is not within {} to {}", session.id, cost.low, cost.high));
+            }
+        }
+        log(&self.events().await, &sessions, &mut wrong);
+        wrong
+    }
+
+    /// The whole log.
+    pub async fn events(&self) -> Vec<Event> {
+        let mut all: Vec<Event> = Vec::new();
+        loop {
+            let page = self.store().event_list(None, all.last().map_or(0, |e| e.revision), 1_000).await.unwrap();
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+}
+
+/// No machine is alive.
+fn alive(machines: &BTreeMap<Label, Vec<Truth>>, wrong: &mut Vec<String>) {
+    for (label, truth) in machines.iter().flat_map(|(label, truths)| truths.iter().map(move |t| (label, t))) {
+        if truth.alive {
+            wrong.push(format!("{label}: machine {} is alive", truth.native_id));
+        }
+    }
+}
+
+/// No attempt is launched twice: neither asked for twice nor there twice.
+fn launches(machines: &BTreeMap<Label, Vec<Truth>>, calls: &[String], wrong: &mut Vec<String>) {
+    for (label, truths) in machines.iter().filter(|(_, truths)| truths.len() > 1) {
+        wrong.push(format!("{label}: {} machines for one attempt", truths.len()));
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    calls.iter().for_each(|label| *counts.entry(label).or_default() += 1);
+    for (label, times) in counts.into_iter().filter(|(_, times)| *times > 1) {
+        wrong.push(format!("{label}: launched {times} times"));
+    }
+}
+
+/// Every debt is settled, and none while its machine lived.
+fn debt(row: &Instance, truths: &[Truth], wrong: &mut Vec<String>) {
+    let Some(settled) = row.settled else { return wrong.push(format!("{}: the debt is open ({:?}, {:?})", row.label, row.launch, row.destroy)) };
+    for truth in truths {
+        if truth.gone.is_none_or(|gone| gone > settled.at) {
+            wrong.push(format!("{}: settled at {} ({:?}) while machine {} lived", row.label, settled.at, settled.evidence, truth.native_id));
+        }
+    }
+}
+
+/// Every session is over, and none was while a machine of its lived.
+fn ended<'a>(session: &Session, truths: impl Iterator<Item = &'a Truth>, wrong: &mut Vec<String>) {
+    if !session.state.is_final() || !session.cost_final {
+        wrong.push(format!("{} is {} (cost final: {}): {}", session.id, session.state, session.cost_final, session.status_message));
+        return;
+    }
+    let Some(end) = session.stopped_at else { return wrong.push(format!("{} is {} without an end", session.id, session.state)) };
+    for truth in truths.filter(|t| t.gone.is_none_or(|gone| gone > end)) {
+        wrong.push(format!("{} was {} ({:?}) at {end} while machine {} lived", session.id, session.state, session.end_reason, truth.native_id));
+    }
+}
+
+/// What the provider is said to have refused never came to be.
+fn refused(session: &Session, machines: &BTreeMap<Label, Vec<Truth>>, wrong: &mut Vec<String>) {
+    use AttemptFailure as F;
+    for attempt in &session.attempts {
+        let said = matches!(
+            attempt.failure,
+            Some(F::OfferGone | F::RateLimited | F::ProviderAuth | F::ProviderCredit | F::Invalid | F::ProviderUnavailable)
+        );
+        let there = |label: &&Label| label.session == session.id && label.attempt == attempt.number;
+        if let Some(label) = machines.keys().find(there).filter(|_| said) {
+            wrong.push(format!("{label}: closed as refused ({:?}), and there was a machine", attempt.failure));
+        }
+    }
+}
+
+/// The log has no gaps, every session's part follows from the one before, and its end is what the session is.
+pub fn log(events: &[Event], sessions: &[Session], wrong: &mut Vec<String>) {
+    for (event, revision) in events.iter().zip(1..) {
+        if event.revision != revision {
+            wrong.push(format!("revision {} where {revision} was expected", event.revision));
+            break;
+        }
+    }
+    let mut last: BTreeMap<SessionId, &Event> = BTreeMap::new();
+    for event in events {
+        let before = last.insert(event.session_id, event);
+        let (sequence, state) = before.map_or((0, event.from_state), |b| (b.sequence, b.to_state));
+        if event.sequence != sequence + 1 || event.from_state != state {
+            wrong.push(format!("{}: event {} from {} follows on event {sequence} to {state}", event.session_id, event.sequence, event.from_state));
+        }
+        if before.is_none() != (event.kind == EventType::Created) {
+            wrong.push(format!("{}: event {} is {:?}", event.session_id, event.sequence, event.kind));
+        }
+        if event.session.state != event.to_state || event.session.revision != event.revision {
+            wrong.push(format!("{}: event {} shows another session than it tells of", event.session_id, event.sequence));
+        }
+    }
+    for session in sessions {
+        let told = last.get(&session.id).map(|e| (e.to_state, e.end_reason, e.revision, e.sequence));
+        if told != Some((session.state, session.end_reason, session.revision, session.sequence)) {
+            wrong.push(format!("{}: the log ends with {told:?}, the session with {:?}", session.id, (session.state, session.revision)));
+        }
+    }
+}
