@@ -185,6 +185,8 @@ impl Lookout {
     fn wait(&self, seen: &Outlook) -> Duration {
         let base = match self.attention_now() {
             Attention::Close => self.rhythm.close,
+            // Nothing is rented there before the first complete list: don't make it wait.
+            Attention::Idle | Attention::Steady if seen.listed_at.is_none() && seen.account.is_some() => self.rhythm.close,
             Attention::Steady => self.rhythm.steady,
             Attention::Idle if seen.account.is_none() => ACCOUNT_RETRY.min(self.rhythm.idle),
             Attention::Idle => self.rhythm.idle,

@@ -305,7 +305,13 @@ impl House {
             validate_only: false,
             private_key: None,
         };
-        self.core().lifecycle.create(caller(), create).await
+        loop {
+            match self.core().lifecycle.create(caller(), create.clone()).await {
+                // As any client does with UNAVAILABLE.
+                Err(error) if error.reason == "STARTING" => self.clock.sleep(error.retry_after.unwrap()).await,
+                answer => return answer,
+            }
+        }
     }
 
     pub async fn command(&self, id: SessionId, command: Command) -> Result<Arc<Session>, Error> {
