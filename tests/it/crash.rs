@@ -111,7 +111,7 @@ impl Suite {
         let commits = (1..=commits).flat_map(|n| [Doom::BeforeCommit(n), Doom::AfterCommit(n)]);
         // Where there are hundreds of lists, one is much like the next.
         let lists = calls.iter().filter(|name| **name == "instances").count() / 40 + 1;
-        let calls = calls.iter().zip(1..).filter(|(name, k)| **name != "instances" || *k as usize % lists == 0);
+        let calls = calls.iter().zip(1..).filter(|(name, k)| **name != "instances" || (*k as usize).is_multiple_of(lists));
         commits.chain(calls.flat_map(|(_, k)| [Doom::BeforeCall(k), Doom::ReplyLost(k), Doom::ReplyKept(k), Doom::Silence(k)])).collect()
     }
 

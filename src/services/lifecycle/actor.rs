@@ -557,7 +557,9 @@ impl Actor {
         let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&entry.session, &market, now) {
             Ok(choice) => Input::Chosen(choice),
-            Err(why) if snapshot.freshness.iter().any(|f| self.unheard(f) && self.concerns(&f.provider, &entry.session)) => Input::OffersAwaited(why),
+            Err(why) if snapshot.freshness.iter().any(|f| self.unheard(f, not_before) && self.concerns(&f.provider, &entry.session)) => {
+                Input::OffersAwaited(why)
+            }
             Err(why) => Input::NoOffer(why),
         }
     }
@@ -571,9 +573,9 @@ impl Actor {
         asked && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
     }
 
-    /// Whether a provider has not told its offers, or was not looked at, since the server started.
-    fn unheard(&self, freshness: &ProviderFreshness) -> bool {
-        freshness.fetched_at.is_none() || self.closed.get(&freshness.provider) == Some(&Closed::NotSwept)
+    /// Whether a provider has not told its offers for too long, or was not looked at since the server started.
+    fn unheard(&self, freshness: &ProviderFreshness, not_before: Time) -> bool {
+        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider) == Some(&Closed::NotSwept)
     }
 
     /// Gives drafts their revisions; the session in memory carries that of its last event.

@@ -91,10 +91,6 @@ impl Plan {
         Self { dialects: vec![dialect], ..self }
     }
 
-    pub fn doomed(self, doom: Doom) -> Self {
-        Self { doom: Some(doom), ..self }
-    }
-
     pub fn wrapped(self, wrap: Wrap) -> Self {
         Self { wrap: Some(wrap), ..self }
     }
@@ -125,11 +121,16 @@ impl Plan {
             None => Store::open_memory().unwrap(),
         };
         let launches = Arc::new(Mutex::new(Vec::new()));
+        let mut policy = self.policy;
+        if self.refresh.is_some() {
+            // Where offers are seldom fetched, to save time, their age must not matter.
+            policy.max_offer_age = Duration::from_secs(365 * 24 * 3600);
+        }
         let mut house = House {
             market,
             accounts,
             clock,
-            policy: self.policy,
+            policy,
             deployment: self.deployment,
             core: None,
             life: Life::new(None, Arc::clone(&launches)),
@@ -217,13 +218,6 @@ impl House {
             () = ready => {}
         }
         self.core = Some(core);
-    }
-
-    /// Dies without a word, is down for a while and comes back on the same file.
-    pub async fn crash(&mut self, down: Duration) {
-        self.die().await;
-        self.pass(down).await;
-        self.start(None).await;
     }
 
     /// Dies without a word; returns when nothing of it is left, its hold on the file included.
