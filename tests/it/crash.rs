@@ -186,10 +186,8 @@ async fn an_expiry_that_nobody_waits_for_survives_every_death() {
 /// Several machines fail in several ways before one works.
 #[tokio::test(start_paused = true)]
 async fn failover_survives_every_death() {
-    for seed in [7, 18] {
-        let suite = Suite { story: Story::Work, dialects: Dialect::ALL.to_vec(), seed, faults: troubled(), calm: false };
-        suite.run(20).await;
-    }
+    let suite = Suite { story: Story::Work, dialects: Dialect::ALL.to_vec(), seed: 7, faults: troubled(), calm: false };
+    suite.run(20).await;
 }
 
 fn troubled() -> Faults {
