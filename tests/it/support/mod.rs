@@ -249,7 +249,16 @@ impl House {
     pub fn with_closed_file(&mut self, work: impl FnOnce(&Path)) {
         self.store = Store::open_memory().unwrap();
         work(self.path());
-        self.store = open(self.path()).unwrap();
+        for _ in 0..2_000 {
+            match open(self.path()) {
+                Err(StoreError::Locked { .. }) => std::thread::park_timeout(Duration::from_millis(1)),
+                opened => {
+                    self.store = opened.unwrap();
+                    return;
+                }
+            }
+        }
+        panic!("somebody holds the file");
     }
 
     /// The database file.
