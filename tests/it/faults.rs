@@ -1,44 +1,456 @@
-//! The market as it is in the field: whatever goes wrong, every session ends, nothing is left alive, no attempt is launched
-//! twice, and the market's bill lies within what was accounted.
+//! Every fault that the simulated market knows, one at a time and as the field mixes them: sessions end or run, nothing
+//! is left alive, no attempt is launched twice, and the bill lies within what was accounted.
 
-use crate::support::{House, any, caller, request};
+use crate::support::{House, Plan, any, caller, exactly, request};
+use gpu_shopper::domain::event::EventType;
+use gpu_shopper::domain::ids::SessionId;
+use gpu_shopper::domain::money::{Nanos, Rate};
+use gpu_shopper::domain::offer::RentalKind;
+use gpu_shopper::domain::policy::Policy;
+use gpu_shopper::domain::session::{ConditionType, EndReason, Session, State, Target, Truth};
+use gpu_shopper::domain::time::Time;
 use gpu_shopper::services::api::Command;
-use gpu_shopper::sim::Faults;
+use gpu_shopper::services::error::Code;
+use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
+use gpu_shopper::store::SessionQuery;
+use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const HALF: u32 = ALWAYS / 2;
+
+async fn house(dialect: Dialect, seed: u64, faults: Faults) -> House {
+    Plan { refresh: Some(6 * HOUR), ..Plan::new(seed, faults) }.at(dialect).build().await
+}
+
+/// Rents on such a market, works for twenty minutes and is done. It never hangs, and nothing is wrong in the end.
+async fn live_with(dialect: Dialect, seed: u64, faults: Faults) -> Arc<Session> {
+    let house = house(dialect, seed, Faults::gentle()).await;
+    // Nothing is launched before the first complete list.
+    house.pass(10 * SECOND).await;
+    house.market.set_faults(faults);
+    let mut wanted = request(any(None));
+    wanted.reservation = 4 * HOUR;
+    let id = loop {
+        // Where offers can't be fetched there is nothing to rent yet.
+        match house.create(wanted.clone()).await {
+            Ok(created) => break created.session.id,
+            Err(error) => assert_eq!(error.reason, "NO_CAPACITY"),
+        }
+        house.pass(MINUTE).await;
+    };
+    let session = house.reach(id, Some(State::Running), 3 * HOUR).await;
+    assert!(session.state.is_final() || session.state == State::Running, "{dialect:?}, seed {seed} hangs: {}", session.status_message);
+    if session.state == State::Running {
+        house.pass(20 * MINUTE).await;
+        house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+    }
+    house.reach(id, None, 3 * HOUR).await;
+    house.pass(HOUR).await;
+    let wrong = house.audit().await;
+    assert!(wrong.is_empty(), "{dialect:?}, seed {seed}: {wrong:#?}");
+    house.get(id).await
+}
+
+/// Half of all machines, or of all calls, have it: whoever asks for any machine gets one all the same.
+#[tokio::test(start_paused = true)]
+async fn what_strikes_half_the_time_is_overcome() {
+    let faults = [
+        Fault::StaleAsk,
+        Fault::NoPublicIp,
+        Fault::TooManyRequests,
+        Fault::ServerError,
+        Fault::ReplyLost,
+        Fault::CreateSlow,
+        Fault::StoppedAtCreate,
+        Fault::ImageStuck,
+        Fault::BootFails,
+        Fault::NoAddress,
+        Fault::KeyNever,
+        Fault::KeyLostOnce,
+        Fault::GpuLies,
+        Fault::DriverMissing,
+        Fault::LateVisible,
+        Fault::PriceRaised,
+        Fault::OffersFail,
+        Fault::ListFails,
+        Fault::ListPartial,
+        Fault::ListSlow,
+        Fault::GetFails,
+        Fault::DestroyRefused,
+        Fault::DestroyIgnored,
+        Fault::DestroyLostReply,
+        Fault::DestroyComesBack,
+    ];
+    let mut failures = Vec::new();
+    for dialect in Dialect::ALL {
+        for fault in faults {
+            for seed in 1..=3 {
+                let session = live_with(dialect, seed, Faults::gentle().with(fault, HALF)).await;
+                if session.end_reason != Some(EndReason::Completed) {
+                    failures.push(format!("{dialect:?} {}, seed {seed}: {:?}: {}", fault.word(), session.end_reason, session.status_message));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Every machine or call has it, and it can be lived with.
+#[tokio::test(start_paused = true)]
+async fn what_always_strikes_and_can_be_lived_with() {
+    let faults = [
+        Fault::ReplyLost,
+        Fault::CreateSlow,
+        Fault::StoppedAtCreate,
+        Fault::LateVisible,
+        Fault::ListFails,
+        Fault::ListPartial,
+        Fault::ListSlow,
+        Fault::DestroyRefused,
+        Fault::DestroyLostReply,
+    ];
+    for dialect in Dialect::ALL {
+        for fault in faults {
+            let session = live_with(dialect, 2, Faults::gentle().with(fault, ALWAYS)).await;
+            assert_eq!(session.end_reason, Some(EndReason::Completed), "{dialect:?} {}: {}", fault.word(), session.status_message);
+        }
+    }
+}
+
+/// Every machine has it, and nobody can work with it: the session ends soon, and says why.
+#[tokio::test(start_paused = true)]
+async fn what_always_strikes_and_is_the_end() {
+    let faults = [
+        (Fault::StaleAsk, EndReason::NoCapacity),
+        (Fault::TooManyRequests, EndReason::NoCapacity),
+        (Fault::ServerError, EndReason::NoCapacity),
+        (Fault::ImageStuck, EndReason::ProvisionFailed),
+        (Fault::BootFails, EndReason::ProvisionFailed),
+        (Fault::NoAddress, EndReason::ProvisionFailed),
+        (Fault::KeyNever, EndReason::VerifyFailed),
+        (Fault::GpuLies, EndReason::VerifyFailed),
+        (Fault::DriverMissing, EndReason::VerifyFailed),
+        (Fault::PriceRaised, EndReason::PriceChanged),
+        (Fault::Vanishes, EndReason::HostLost),
+    ];
+    let policy = Policy { price_slack: Rate::ZERO, ..Policy::default() };
+    let mut failures = Vec::new();
+    for dialect in Dialect::ALL {
+        for (fault, reason) in faults {
+            let plan = Plan { refresh: Some(6 * HOUR), policy: policy.clone(), ..Plan::new(2, Faults::gentle().with(fault, ALWAYS)) };
+            let house = plan.at(dialect).build().await;
+            let mut wanted = request(any(None));
+            (wanted.reservation, wanted.failover.max_attempts) = (4 * HOUR, 3);
+            let id = house.create(wanted).await.unwrap().session.id;
+            let session = house.reach(id, None, 3 * HOUR).await;
+            if (session.state, session.end_reason) != (State::Failed, Some(reason)) || session.error.is_none() {
+                failures.push(format!("{dialect:?} {}: {} {:?}: {}", fault.word(), session.state, session.end_reason, session.status_message));
+            }
+            house.pass(HOUR).await;
+            failures.extend(house.audit().await);
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// A session that runs, and its machine's id at the vendor.
+async fn running(dialect: Dialect, target: Target) -> (House, Arc<Session>, String) {
+    let house = house(dialect, 5, Faults::gentle()).await;
+    let id = house.create(request(target)).await.unwrap().session.id;
+    let session = house.until(id, State::Running, 10 * MINUTE).await;
+    let native = house.alive().pop().unwrap();
+    (house, session, native)
+}
+
+fn present(session: &Session) -> Option<Truth> {
+    session.condition(ConditionType::InstancePresent).map(|c| c.status)
+}
+
+async fn clean(house: &House) {
+    let wrong = house.audit().await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
 
 #[tokio::test(start_paused = true)]
-async fn the_field_mix_is_overcome() {
-    let (mut all, mut ran) = (0, 0);
-    for seed in 0..3 {
-        let house = House::new(seed, Faults::field_mix()).await;
-        let mut ids = Vec::new();
-        for number in 0..10 {
-            let provider = if number % 2 == 0 { "vastai" } else { "tensordock" };
-            ids.push(house.create(request(any(Some(provider)))).await.unwrap().session.id);
-            house.pass(HOUR / 12).await;
+async fn a_machine_that_vanishes_is_noticed_at_once_and_lost_when_it_is_sure() {
+    for dialect in Dialect::ALL {
+        let (house, session, native) = running(dialect, any(None)).await;
+        house.pass(10 * MINUTE).await;
+        assert!(house.market.vanish(&native));
+        house.pass(35 * SECOND).await;
+        let now = house.get(session.id).await;
+        assert_eq!((now.state, present(&now)), (State::Running, Some(Truth::False)), "within one look");
+        let ended = house.until(session.id, State::Failed, 10 * MINUTE).await;
+        assert_eq!(ended.end_reason, Some(EndReason::HostLost));
+        clean(&house).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_on_a_bid_can_be_outbid() {
+    let Target::Requirements { mut filter, order } = any(None) else { unreachable!() };
+    filter.rental = Some(RentalKind::Interruptible);
+    let (house, session, native) = running(Dialect::Vastai, Target::Requirements { filter, order }).await;
+    house.pass(10 * MINUTE).await;
+    assert!(house.market.preempt(&native));
+    let ended = house.until(session.id, State::Failed, 5 * MINUTE).await;
+    assert_eq!(ended.end_reason, Some(EndReason::Preempted));
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_offline_for_a_while_is_a_condition() {
+    let (house, session, native) = running(Dialect::Vastai, any(None)).await;
+    assert!(house.market.set_offline(&native, true));
+    house.pass(MINUTE).await;
+    let away = house.get(session.id).await;
+    assert_eq!((away.state, present(&away)), (State::Running, Some(Truth::Unknown)));
+    house.pass(5 * MINUTE).await;
+    assert!(house.market.set_offline(&native, false));
+    house.pass(MINUTE).await;
+    let back = house.get(session.id).await;
+    assert_eq!((back.state, present(&back)), (State::Running, Some(Truth::True)));
+    assert_eq!(house.alive(), [native]);
+    house.command(session.id, Command::Destroy).await.unwrap();
+    house.until(session.id, State::Stopped, 5 * MINUTE).await;
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_stays_offline_and_silent_is_lost() {
+    let (house, session, native) = running(Dialect::Vastai, any(None)).await;
+    assert!(house.market.set_offline(&native, true));
+    let ended = house.until(session.id, State::Failed, 20 * MINUTE).await;
+    assert_eq!(ended.end_reason, Some(EndReason::HostLost));
+    clean(&house).await;
+}
+
+/// Hosts lose contact at their own time and for their own while: the session goes on, or is lost; the bill holds.
+#[tokio::test(start_paused = true)]
+async fn hosts_that_come_and_go_do_not_spoil_the_bill() {
+    for dialect in Dialect::ALL {
+        for seed in 1..=8 {
+            let session = live_with(dialect, seed, Faults::gentle().with(Fault::HostOffline, ALWAYS)).await;
+            assert!(matches!(session.end_reason, Some(EndReason::Completed | EndReason::HostLost)), "{:?}", session.end_reason);
         }
-        house.pass(3 * HOUR).await;
-        for id in &ids {
-            all += 1;
-            ran += usize::from(house.get(*id).await.running_at.is_some());
-            house.command(*id, Command::Destroy).await.unwrap();
+    }
+}
+
+/// What nobody saw because the service was down is doubt in the bill, not certainty.
+#[tokio::test(start_paused = true)]
+async fn what_happened_while_we_were_away_is_within_the_bounds() {
+    for dialect in Dialect::ALL {
+        // It is off for a while and on again.
+        let mut house = Plan::new(5, Faults::gentle()).on_disk().at(dialect).build().await;
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        let native = house.alive().pop().unwrap();
+        house.pass(5 * MINUTE).await;
+        house.die().await;
+        house.pass(3 * MINUTE).await;
+        house.market.set_offline(&native, true);
+        house.pass(7 * MINUTE).await;
+        house.market.set_offline(&native, false);
+        house.pass(3 * MINUTE).await;
+        house.start(None).await;
+        house.pass(5 * MINUTE).await;
+        assert_eq!(house.get(id).await.state, State::Running);
+        house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+        house.until(id, State::Stopped, 10 * MINUTE).await;
+        clean(&house).await;
+
+        // It comes up and vanishes.
+        for wait in [300, 800, 2_000] {
+            let mut house = Plan::new(5, Faults::gentle()).on_disk().at(dialect).build().await;
+            let id = house.rent(None).await.session.id;
+            house.pass(Duration::from_millis(wait)).await;
+            let native = house.alive().pop().unwrap();
+            house.die().await;
+            house.pass(7 * MINUTE).await;
+            assert!(house.market.vanish(&native));
+            house.pass(7 * MINUTE).await;
+            house.start(None).await;
+            house.reach(id, None, 3 * HOUR).await;
+            house.pass(HOUR).await;
+            clean(&house).await;
         }
-        house.pass(HOUR).await;
-        let mut labels: BTreeMap<String, usize> = BTreeMap::new();
-        for truth in house.market.truth() {
-            *labels.entry(truth.label).or_default() += 1;
-        }
-        assert!(labels.values().all(|count| *count == 1), "an attempt was launched twice: {labels:?}");
-        for id in &ids {
-            assert!(house.get(*id).await.state.is_final());
-            let (cost, bill) = (house.core().costs.session(&caller(), *id).await.unwrap(), house.bill(*id));
-            assert!(cost.total.low <= bill && bill <= cost.total.high, "{id}: {bill} is not in [{}, {}]", cost.total.low, cost.total.high);
-        }
+    }
+}
+
+/// Not found twice and yet there: the verdict was wrong, and what comes late is destroyed all the same.
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_after_the_end_is_destroyed_and_paid() {
+    for dialect in Dialect::ALL {
+        let faults = Faults::gentle().with(Fault::DestroyComesBack, ALWAYS).with_delay(Delay::Invisible, 40 * SECOND);
+        let house = house(dialect, 5, faults).await;
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+        let early = house.until(id, State::Stopped, 5 * MINUTE).await;
+        assert_eq!(house.alive().len(), 1, "it only seemed to be gone");
+        house.market.set_faults(Faults::gentle());
+        house.pass(10 * MINUTE).await;
+        let late = house.get(id).await;
+        assert!(late.cost_final && late.cost.cost > early.cost.cost, "{:?} {:?}", early.cost, late.cost);
+        let kinds: Vec<EventType> = house.events().await.iter().map(|e| e.kind).collect();
+        assert!(kinds.ends_with(&[EventType::LatecomerDestroyed, EventType::CostAmended]), "{kinds:?}");
+        let cost = house.core().costs.session(&caller(), id).await.unwrap().total;
+        let bill = house.bill(id);
+        assert!(cost.low <= bill && bill <= cost.high, "{cost:?} {bill}");
         house.close().await;
     }
-    println!("{ran} of {all} sessions came to run");
-    assert!(ran * 10 >= all * 9, "{ran} of {all} sessions came to run");
+}
+
+/// The vendor refuses for an hour, and its lists are broken meanwhile: the debt stays, and the bill goes on.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_is_wanted_until_it_is_done() {
+    for dialect in Dialect::ALL {
+        let faults = Faults::gentle().with(Fault::DestroyRefused, ALWAYS).with_delay(Delay::Undeletable, 2 * HOUR).with(Fault::ListFails, HALF);
+        let house = house(dialect, 5, faults).await;
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        house.command(id, Command::Destroy).await.unwrap();
+        house.pass(HOUR).await;
+        let waiting = house.get(id).await;
+        assert_eq!((waiting.state, house.alive().len()), (State::Stopping, 1));
+        let owed = house.core().operator.unconfirmed_destroys().await.unwrap();
+        assert_eq!(owed.len(), 1);
+        assert!(owed[0].instance.destroy.tries > 5 && owed[0].instance.destroy.last_error.is_some(), "{:?}", owed[0].instance.destroy);
+        house.until(id, State::Stopped, 2 * HOUR).await;
+        clean(&house).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_deployments_on_one_account_leave_each_other_alone() {
+    let mut first = Plan::new(9, Faults::gentle()).on_disk().build().await;
+    let plan = Plan { deployment: "another-house".to_owned(), ..Plan::new(10, Faults::gentle()) };
+    let second = plan.build_on(Arc::clone(&first.market), first.accounts.clone(), first.clock.clone()).await;
+    let mut ids = Vec::new();
+    for provider in ["vastai", "tensordock"] {
+        let (a, b) = (first.rent(Some(provider)).await.session.id, second.rent(Some(provider)).await.session.id);
+        first.until(a, State::Running, 10 * MINUTE).await;
+        second.until(b, State::Running, 10 * MINUTE).await;
+        ids.push((a, b));
+    }
+    first.crash(2 * MINUTE).await;
+    first.pass(20 * MINUTE).await;
+    assert_eq!(first.alive().len(), 4);
+    for (a, b) in &ids {
+        first.command(*a, Command::Destroy).await.unwrap();
+        first.until(*a, State::Stopped, 10 * MINUTE).await;
+        assert_eq!(second.get(*b).await.state, State::Running);
+    }
+    clean(&first).await;
+    first.pass(10 * MINUTE).await;
+    assert_eq!(second.alive().len(), 2, "the other's machines live");
+    for (_, b) in &ids {
+        second.command(*b, Command::Destroy).await.unwrap();
+        second.until(*b, State::Stopped, 10 * MINUTE).await;
+    }
+    clean(&second).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_close_a_provider_until_they_work() {
+    for dialect in Dialect::ALL {
+        let (house, session, _) = running(dialect, any(None)).await;
+        let offer =
+            house.core().inventory.snapshot().offers.iter().find(|o| session.offer().is_none_or(|s| s.machine != o.machine)).unwrap().id.clone();
+        let account = house.accounts[&dialect];
+        house.market.set_valid(account, false);
+        house.pass(10 * MINUTE).await;
+        let refused = house.create(request(exactly(&offer))).await.unwrap_err();
+        assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, "PROVIDER_AUTH"));
+        assert_eq!(house.create(request(any(None))).await.unwrap_err().reason, "NO_CAPACITY");
+        // Nothing is learnt about machines meanwhile, and nothing is concluded.
+        assert_eq!(house.get(session.id).await.state, State::Running);
+        house.command(session.id, Command::Destroy).await.unwrap();
+        house.pass(10 * MINUTE).await;
+        assert_eq!(house.get(session.id).await.state, State::Stopping);
+        house.market.set_valid(account, true);
+        house.until(session.id, State::Stopped, 10 * MINUTE).await;
+        house.rent(None).await;
+        house.pass(2 * HOUR).await;
+        clean(&house).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_out_of_credit_ends_what_ran_on_it_and_takes_nothing_new() {
+    let (house, session, _) = running(Dialect::Vastai, any(None)).await;
+    house.pass(10 * MINUTE).await;
+    house.market.set_credit(house.accounts[&Dialect::Vastai], Some(Nanos::ZERO));
+    let ended = house.until(session.id, State::Failed, 15 * MINUTE).await;
+    println!("{:?}", ended.end_reason);
+    house.pass(10 * MINUTE).await;
+    let offer = house.core().inventory.snapshot().offers.first().unwrap().id.clone();
+    let refused = house.create(request(exactly(&offer))).await.unwrap_err();
+    assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, "PROVIDER_CREDIT"));
+    clean(&house).await;
+}
+
+/// A day of the field: forty sessions, as launches in the field went.
+async fn day(seed: u64, sessions: u64, crashes: usize) -> (House, BTreeMap<&'static str, usize>) {
+    let mut house = Plan { refresh: Some(30 * MINUTE), ..Plan::new(seed, Faults::field_mix()).on_disk() }.build().await;
+    let mut dice = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let begin = house.now();
+    let every = 24 * HOUR / u32::try_from(sessions).unwrap();
+    let mut done: BTreeMap<SessionId, Time> = BTreeMap::new();
+    let mut next_crash = 1;
+    for number in 0..=u32::try_from(sessions).unwrap() + 6 {
+        if crashes > 0 && u64::from(number) * (crashes as u64 + 1) >= sessions * next_crash {
+            next_crash += 1;
+            house.crash(Duration::from_secs(dice.random_range(0..1_200))).await;
+        }
+        if u64::from(number) < sessions {
+            let id = house.rent(None).await.session.id;
+            done.insert(id, house.now() + Duration::from_secs(dice.random_range(1_200..3_000)));
+        }
+        house.clock.sleep_until(begin + every * (number + 1)).await;
+        let now = house.now();
+        for (id, _) in done.extract_if(.., |_, at| *at <= now).collect::<Vec<_>>() {
+            house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+        }
+    }
+    house.pass(6 * HOUR).await;
+    let mut ends: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for session in house.store().session_list(SessionQuery::default()).await.unwrap() {
+        *ends.entry(session.end_reason.map_or("open", |r| r.word())).or_default() += 1;
+        *ends.entry("had a machine").or_default() += usize::from(session.running_at.is_some());
+    }
+    (house, ends)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_of_the_field() {
+    let (house, ends) = day(1, 40, 3).await;
+    let machines = house.market.truth().len();
+    let launches = house.launches.lock().unwrap().len();
+    println!("40 sessions, 3 crashes: {launches} launches, {machines} machines, ends {ends:?}");
+    clean(&house).await;
+    assert!(ends.get("had a machine").is_some_and(|n| *n >= 36), "{ends:?}");
+}
+
+/// One seed is one run, to the word.
+#[tokio::test(start_paused = true)]
+async fn a_seed_replays() {
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let (house, ends) = day(4, 8, 1).await;
+        let told: Vec<_> =
+            house.events().await.into_iter().map(|e| (e.revision, e.session_id, e.sequence, e.kind, e.at, e.message, e.cost)).collect();
+        let truth: Vec<String> = house.market.truth().iter().map(|t| format!("{t:?}")).collect();
+        runs.push((ends, told, truth));
+    }
+    assert!(runs[0].1.len() > 50);
+    for (a, b) in runs[0].1.iter().zip(&runs[1].1) {
+        assert_eq!(a, b);
+    }
+    assert!(runs[0] == runs[1]);
 }

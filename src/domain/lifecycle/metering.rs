@@ -5,6 +5,10 @@ use crate::domain::meter::Segment;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, Price};
 use crate::domain::time::{Look, Time};
+use std::time::Duration;
+
+/// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
+const UNSEEN: Duration = Duration::from_secs(300);
 
 /// The accepted create: what bills from then on begins.
 pub(super) fn begun(row: &mut Instance, call: Look) {
@@ -22,7 +26,12 @@ pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look) {
         match (billed.runs(status), running(row, component)) {
             (Some(true), Some(at)) => {
                 let segment = &mut row.segments[at];
-                segment.to = segment.to.max(look.sent);
+                if billed != Billed::WhileExisting && look.sent.since(segment.to) > UNSEEN {
+                    segment.to_high = Some(look.sent);
+                    open(row, component, look.sent, look.answered);
+                } else {
+                    segment.to = segment.to.max(look.sent);
+                }
             }
             (Some(true), None) => open(row, component, before, look.answered),
             (Some(false), Some(at)) => {

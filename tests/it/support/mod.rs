@@ -220,6 +220,13 @@ impl House {
         self.core = Some(core);
     }
 
+    /// Dies, is away for a while and starts again on the same file.
+    pub async fn crash(&mut self, down: Duration) {
+        self.die().await;
+        self.pass(down).await;
+        self.start(None).await;
+    }
+
     /// Dies without a word; returns when nothing of it is left, its hold on the file included.
     pub async fn die(&mut self) {
         self.life.die();
@@ -312,10 +319,11 @@ impl House {
             validate_only: false,
             private_key: None,
         };
+        let patience = self.now() + Duration::from_secs(600);
         loop {
             match self.core().lifecycle.create(caller(), create.clone()).await {
                 // As any client does with UNAVAILABLE.
-                Err(error) if error.reason == "STARTING" => self.clock.sleep(error.retry_after.unwrap()).await,
+                Err(error) if error.reason == "STARTING" && self.now() < patience => self.clock.sleep(error.retry_after.unwrap()).await,
                 answer => return answer,
             }
         }
