@@ -248,6 +248,7 @@ impl Config {
     /// What of all this the decisions depend on.
     #[must_use]
     pub fn policy(&self) -> Policy {
+        let usual = Policy::default();
         Policy {
             hard_max: self.lifecycle.hard_max,
             absence_quorum: self.absence.quorum,
@@ -255,7 +256,9 @@ impl Config {
             max_refused_offers: self.failover.max_refused_offers,
             price_tolerance_percent: self.price_tolerance_percent,
             max_offer_age: self.inventory.max_age,
-            ..Policy::default()
+            // Looks that come more seldom than usual must not each begin a new segment.
+            unseen_after: usual.unseen_after.max(self.lifecycle.check_interval * 3),
+            ..usual
         }
     }
 }

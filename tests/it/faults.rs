@@ -414,9 +414,10 @@ async fn day(seed: u64, sessions: u64, crashes: usize) -> (House, BTreeMap<&'sta
         }
         house.clock.sleep_until(begin + every * (number + 1)).await;
         let now = house.now();
-        for (id, _) in done.extract_if(.., |_, at| *at <= now).collect::<Vec<_>>() {
-            house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+        for (id, _) in done.iter().filter(|(_, at)| **at <= now) {
+            house.command(*id, Command::Complete { bad_machine: false }).await.unwrap();
         }
+        done.retain(|_, at| *at > now);
     }
     house.pass(6 * HOUR).await;
     let mut ends: BTreeMap<&'static str, usize> = BTreeMap::new();

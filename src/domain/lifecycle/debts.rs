@@ -146,7 +146,7 @@ impl Work<'_> {
             self.came_to_be(self.rows[at].label.attempt);
         }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
-        let look_wait = self.policy().gone_spacing;
+        let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
         if row.settled.take().is_some() {
             // A latecomer: it was proven gone or never to have been, and here it is.
@@ -181,7 +181,7 @@ impl Work<'_> {
                 self.durable = true;
             }
         }
-        metering::observed(row, sighting.status, look);
+        metering::observed(row, sighting.status, look, unseen_after);
         let changed = row.seen.as_ref().is_none_or(|s| s.status != sighting.status);
         if changed || look.answered.since(row.noted_at) >= NOTE_EVERY {
             row.noted_at = look.answered;

@@ -7,9 +7,6 @@ use crate::domain::offer::{Component, Price};
 use crate::domain::time::{Look, Time};
 use std::time::Duration;
 
-/// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
-const UNSEEN: Duration = Duration::from_secs(300);
-
 /// The accepted create: what bills from then on begins.
 pub(super) fn begun(row: &mut Instance, call: Look) {
     for (component, billed) in row.billing.clone() {
@@ -19,14 +16,14 @@ pub(super) fn begun(row: &mut Instance, call: Look) {
     }
 }
 
-/// It was seen doing something.
-pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look) {
+/// It was seen doing something. Between two looks further apart than `unseen_after` nobody knows what it did.
+pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look, unseen_after: Duration) {
     let before = last_look(row);
     for (component, billed) in row.billing.clone() {
         match (billed.runs(status), running(row, component)) {
             (Some(true), Some(at)) => {
                 let segment = &mut row.segments[at];
-                if billed != Billed::WhileExisting && look.sent.since(segment.to) > UNSEEN {
+                if billed != Billed::WhileExisting && look.sent.since(segment.to) > unseen_after {
                     segment.to_high = Some(look.sent);
                     open(row, component, look.sent, look.answered);
                 } else {
