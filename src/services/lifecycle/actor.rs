@@ -241,6 +241,7 @@ impl Actor {
 
     async fn create(&mut self, caller: &Caller, create: Create, reply: Reply<Created>, staged: &mut Staged) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
+        let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
             match self.earlier(caller, "CreateSession", idempotency).await? {
                 Some(Ok(record)) => {
@@ -324,11 +325,12 @@ impl Actor {
         let found = self.awaken(id).await?;
         // Touched, so that an ended session that was only looked at is put away again.
         staged.touched.insert(id);
-        let theirs = |e: &Entry| caller.scope.as_ref().is_some_and(|s| *s != e.session.request.consumer);
-        if !found || self.live.get(&id).is_none_or(theirs) {
+        let entry = self.live.get(&id).filter(|e| found && caller.scope.as_ref().is_none_or(|s| *s == e.session.request.consumer));
+        let Some(entry) = entry else {
             let _ = reply.send(Err(Error::session_not_found(id)));
             return Ok(());
-        }
+        };
+        let caller = &caller.speaking_for(&entry.session.request.consumer);
         if let Some(idempotency) = &idempotency {
             match self.earlier(caller, method, idempotency).await? {
                 Some(Ok(record)) => {
