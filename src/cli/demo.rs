@@ -245,7 +245,9 @@ impl Stage {
                 })
                 .await;
             match page {
-                Ok(page) if !page.get_ref().offers.is_empty() => return self.show_offers(page.into_inner()),
+                Ok(page) if !page.get_ref().offers.is_empty() && page.get_ref().providers.iter().all(|p| p.fetch_time.is_some()) => {
+                    return self.show_offers(page.into_inner());
+                }
                 Ok(_) => {}
                 Err(status) if status.code() == tonic::Code::Unavailable => {}
                 Err(status) => return Err(status).context("ListOffers"),
@@ -342,6 +344,7 @@ fn shorten(text: &str, most: usize) -> String {
 
 fn lines_to_paste(url: &str, config: &Config, world: &World) {
     let host = url.trim_start_matches("http://").trim_start_matches("https://");
+    let own = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.display().to_string())).unwrap_or_default();
     let (vast, dock, keys) = (&world.vastai_url, &world.tensordock_url, &world.keys);
     line!();
     line!("{}", "The server goes on. Lines to paste:".if_supports_color(Stream::Stdout, |t| t.bold()));
@@ -356,7 +359,7 @@ grpcurl -plaintext {host} gpushopper.v1.SessionService/WatchSessions
 grpcurl -plaintext {host} gpushopper.v1.OperatorService/ListProviders
 
 # the command line (this program)
-export GPU_SHOPPER_URL={url}
+export GPU_SHOPPER_URL={url} PATH=\"{own}:$PATH\"
 gpu-shopper inventory --gpu \"RTX 4090\" --limit 5
 gpu-shopper provision --gpu \"RTX 4090\" --for 1h --consumer me --save-key ./gpu-key
 gpu-shopper sessions list

@@ -89,8 +89,6 @@ pub struct Terms {
     pub visibility_window: Duration,
     /// Whether keys must be attached by a call of their own after the launch.
     pub attaches_keys: bool,
-    /// How long a freshly attached key may be refused.
-    pub key_grace: Duration,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The stages' budgets.

@@ -72,6 +72,7 @@ impl Work<'_> {
             | Input::Chosen(_)
             | Input::NoOffer(_)
             | Input::OffersAwaited(_)
+            | Input::Unlisted
             | Input::KeysAttached { .. }
             | Input::Started { .. }
             | Input::Probed { .. }
@@ -351,11 +352,6 @@ impl Work<'_> {
             self.s.cost_final = false;
             self.tell(EventType::LatecomerDestroyed, Actor::Service, "a machine appeared after the end; it is being destroyed".to_owned());
         }
-    }
-
-    /// A look by id failed: the provider, not the machine, is in doubt.
-    pub(super) fn look_failed(&mut self, _attempt: u8, text: &str) {
-        text.clone_into(&mut self.s.status_message);
     }
 
     fn window(&self, provider: &ProviderId) -> Duration {

@@ -66,6 +66,11 @@ impl Work<'_> {
         }
     }
 
+    /// Nothing can be learnt from the provider: it, not the machine, is in doubt.
+    pub(super) fn unreachable(&mut self, reason: &'static str) {
+        self.set_condition(ConditionType::ProviderReachable, Truth::Unknown, reason);
+    }
+
     /// The provider stopped it while it ran.
     fn taken_away(&mut self, at: usize, sighting: &Sighting) {
         let bid = sighting.interruptible.unwrap_or(self.s.rental() == RentalKind::Interruptible);
