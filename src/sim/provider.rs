@@ -213,7 +213,12 @@ impl Provider for SimProvider {
             let text = format!("{} of {} instances", answer.rows.len(), answer.total);
             return Err(ProviderError { kind: ErrorKind::Garbled, text, ..self.error("instances", &Refusal::ServerError) });
         }
-        Ok(answer.rows.iter().map(|shown| self.sighting(shown)).collect())
+        // TensorDock's lists tell no prices.
+        let listed = |sighting: Sighting| match self.dialect {
+            Dialect::Vastai => sighting,
+            Dialect::Tensordock => Sighting { price: None, ..sighting },
+        };
+        Ok(answer.rows.iter().map(|shown| listed(self.sighting(shown))).collect())
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {

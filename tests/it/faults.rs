@@ -252,6 +252,27 @@ async fn a_provider_that_can_not_be_asked_is_a_condition() {
     }
 }
 
+/// A running machine becomes dearer: an event, a condition and a bill that holds; never its end. Where lists tell no
+/// prices it takes longer to notice, and the doubt is in the bounds.
+#[tokio::test(start_paused = true)]
+async fn a_running_machine_that_becomes_dearer_is_told_and_kept() {
+    for dialect in Dialect::ALL {
+        let (house, session, native) = running(dialect, any(None)).await;
+        house.pass(7 * MINUTE).await;
+        assert!(house.market.reprice(&native, 300));
+        house.pass(40 * MINUTE).await;
+        let now = house.get(session.id).await;
+        assert_eq!(now.state, State::Running);
+        assert_eq!(now.condition(ConditionType::PriceOk).map(|c| c.status), Some(Truth::False), "{dialect:?} {:?} {:?}", session.price, now.price);
+        assert!(now.price.total() > session.price.total());
+        let kinds: Vec<EventType> = house.events().await.iter().map(|e| e.kind).collect();
+        assert_eq!(kinds.iter().filter(|k| **k == EventType::PriceChanged).count(), 1, "{kinds:?}");
+        house.command(session.id, Command::Complete { bad_machine: false }).await.unwrap();
+        house.until(session.id, State::Stopped, 5 * MINUTE).await;
+        clean(&house).await;
+    }
+}
+
 /// Hosts lose contact at their own time and for their own while: the session goes on, or is lost; the bill holds.
 #[tokio::test(start_paused = true)]
 async fn hosts_that_come_and_go_do_not_spoil_the_bill() {

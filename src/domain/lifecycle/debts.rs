@@ -176,11 +176,10 @@ impl Work<'_> {
         row.destroy.not_found = 0;
         row.destroy.not_found_at = None;
         if let Some(price) = sighting.price {
-            let first = !row.price_known;
-            row.price_known = true;
-            if metering::priced(row, price, first, look) {
+            if metering::priced(row, price, look) {
                 self.durable = true;
             }
+            row.priced_at = Some(look.sent);
         }
         metering::observed(row, sighting.status, look, unseen_after);
         let changed = row.seen.as_ref().is_none_or(|s| s.status != sighting.status);

@@ -113,8 +113,9 @@ pub(super) fn reopened(row: &mut Instance) {
 
 /// Takes over the price that the provider states; true when it differs from the one known so far.
 ///
-/// The first stated price counts from the beginning; a later change begins a new segment.
-pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: Look) -> bool {
+/// The first stated price counts from the beginning; a later change begins a new segment, and since the last look that
+/// stated the old one nobody knows which held.
+pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool {
     let price = match stated {
         PriceSeen::Parts(price) => price,
         PriceSeen::Total(total) if row.price.total() == total => row.price,
@@ -128,12 +129,15 @@ pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: L
         if old.of(component) == price.of(component) {
             continue;
         }
-        if first {
+        let Some(last) = row.priced_at else {
             row.segments.iter_mut().filter(|s| s.component == component).for_each(|s| s.rate = price.of(component));
-        } else if let Some(at) = running(row, component) {
+            continue;
+        };
+        if let Some(at) = running(row, component) {
             let segment = &mut row.segments[at];
-            let since = segment.to;
-            segment.to_high = Some(look.answered.max(segment.to));
+            let since = segment.to.min(last).max(segment.from);
+            segment.to = since;
+            segment.to_high = Some(look.answered.max(since));
             open(row, component, since, look.answered);
         }
     }

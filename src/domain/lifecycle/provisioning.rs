@@ -68,7 +68,7 @@ impl Work<'_> {
             uncertain_since: None,
             offered: price,
             price,
-            price_known: false,
+            priced_at: None,
             billing: terms.billing,
             seen: None,
             absence: Absence::default(),
