@@ -20,6 +20,7 @@ use crate::services::error::Error as ServiceError;
 use crate::services::lifecycle::Vault;
 use crate::services::lookout::Rhythm;
 use crate::services::operator::VendorCall;
+use crate::services::sweeper::SweepPolicy;
 use crate::ssh::keys::{self, NONCE_BYTES, Secret};
 use crate::ssh::{ThrusshProbe, keys as ssh_keys};
 use crate::store::{Keep, Mode, Options, Store};
@@ -85,6 +86,9 @@ impl Server {
         let secret = Secret::load_or_create(&beside(&config.database_path, "secret"))?;
         let deployment_id = deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
         let core = Core::start(CoreParts {
+            sweep: SweepPolicy::default(),
+            frozen: None,
+            accept: Arc::new(|| ()),
             store: store.clone(),
             deployment_id,
             providers: enabled.providers,

@@ -124,6 +124,8 @@ words! {
         HostLost = "host_lost",
         /// The provider stopped the machine.
         ProviderTerminated = "provider_terminated",
+        /// It was a machine that no record knew, and an operator had it destroyed.
+        Orphan = "orphan",
     }
 }
 
@@ -141,7 +143,8 @@ impl EndReason {
             | Self::ProviderCredit
             | Self::Preempted
             | Self::HostLost
-            | Self::ProviderTerminated => State::Failed,
+            | Self::ProviderTerminated
+            | Self::Orphan => State::Failed,
         }
     }
 }
@@ -328,6 +331,33 @@ pub struct Request {
     pub max_total_cost: Option<Nanos>,
     /// Allow a second session on the same single-slot offer.
     pub allow_same_offer: bool,
+}
+
+impl Request {
+    /// What `consumer` gets when only the target is said: an hour of SSH on the provider's default image, the GPU verified.
+    #[must_use]
+    pub fn plain(consumer: ConsumerId, target: Target) -> Self {
+        let scope = if matches!(target, Target::Offer(_)) { FailoverScope::None } else { FailoverScope::Any };
+        Self {
+            consumer,
+            workload: Workload::Ssh,
+            target,
+            reservation: Duration::from_secs(3600),
+            storage: StoragePolicy::Destroy,
+            image: None,
+            disk_gb: None,
+            on_start: None,
+            env: BTreeMap::new(),
+            public_key: String::new(),
+            ssh_timeout: None,
+            verify: Verify::Gpu,
+            bid: None,
+            failover: Failover { scope, max_attempts: 8, max_price: None },
+            max_price: None,
+            max_total_cost: None,
+            allow_same_offer: false,
+        }
+    }
 }
 
 /// A tri-state answer.

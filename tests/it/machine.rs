@@ -38,7 +38,12 @@ async fn market() -> (Vec<Arc<Offer>>, Rules) {
     let clock = gpu_shopper::clock::Clock::simulated(BEGIN);
     let market = Market::new(MarketConfig { seed: 1, faults: Faults::none(), clock, fabricated_addresses: true });
     let mut offers = Vec::new();
-    let mut rules = Rules { tag: tag_of("machine"), policy: Policy::default(), terms: std::collections::BTreeMap::new() };
+    let mut rules = Rules {
+        tag: tag_of("machine"),
+        policy: Policy::default(),
+        terms: std::collections::BTreeMap::new(),
+        expiry_held: std::collections::BTreeSet::new(),
+    };
     for dialect in Dialect::ALL {
         let account = market.add_account(dialect, Credentials::Key(dialect.word().to_owned()), None);
         let provider = SimProvider::new(Arc::clone(&market), account, dialect);
@@ -150,6 +155,7 @@ impl World {
                     Evidence::LaunchRefused => assert_eq!(row.launch, Launch::Refused),
                     Evidence::Vanished => assert!(row.absence.by_id && row.absence.lists >= self.rules.policy.absence_quorum),
                     Evidence::NeverLaunched => {}
+                    Evidence::Operator => assert_eq!(row.desired, Desired::Gone, "{input}"),
                 }
             }
             for (at, s) in row.segments.iter().enumerate() {
@@ -273,6 +279,20 @@ impl World {
                 let input = match self.below(2) {
                     0 if !launching => Input::Seen { attempt, sighting: Box::new(self.sighting(attempt)), look },
                     _ => Input::Missing { attempt, look, by: LookBy::List },
+                };
+                self.put(input);
+            }
+            5 if self.below(6) == 0 && !self.rows.is_empty() => {
+                let attempt = self.one(&self.rows.iter().map(|r| r.label.attempt).collect::<Vec<_>>());
+                let look = self.look();
+                let input = match self.below(4) {
+                    0 if self.rows.len() < 20 => {
+                        let native_id = format!("twin{}", self.below(1_000_000));
+                        Input::Duplicate { attempt, sighting: Box::new(Sighting { native_id, ..self.sighting(attempt) }), look }
+                    }
+                    1 => Input::Settle { attempt, actor: Actor::Operator("ops".to_owned()), text: "gone".to_owned() },
+                    2 => Input::Unlisted,
+                    _ => Input::Retry { attempt },
                 };
                 self.put(input);
             }

@@ -22,6 +22,7 @@ mod sim_http;
 mod ssh;
 mod store;
 mod support;
+mod sweep;
 mod watch;
 mod wire;
 mod yard;

@@ -18,6 +18,7 @@ use gpu_shopper::ports::{
 };
 use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
+use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{SimProbe, SimProvider};
 use gpu_shopper::store::Store;
 use std::collections::BTreeMap;
@@ -232,6 +233,9 @@ pub async fn start(parts: CoreParts) -> Core {
 /// What a core over these providers is made of; tests change what they care about.
 pub fn parts(store: Store, providers: &[Arc<dyn Provider>], clock: &Clock, policy: Policy, seed: u64) -> CoreParts {
     CoreParts {
+        sweep: SweepPolicy::default(),
+        frozen: None,
+        accept: Arc::new(|| ()),
         store,
         deployment_id: "yard".to_owned(),
         providers: providers.iter().map(|p| (p.facts().id.clone(), Arc::clone(p))).collect(),

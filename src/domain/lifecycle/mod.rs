@@ -14,6 +14,9 @@ mod debts;
 mod metering;
 mod provisioning;
 mod running;
+mod strays;
+
+pub use strays::{Fate, Stray, taken_over};
 
 use crate::domain::attempt::Choice;
 use crate::domain::event::{Actor, EventType, Matchable};
@@ -69,6 +72,29 @@ pub enum Input {
     OffersAwaited(String),
     /// The provider's list has failed again and again: nothing is known of what runs there.
     Unlisted,
+    /// A machine beside an attempt's own carries its label: one too many.
+    Duplicate {
+        /// Which attempt.
+        attempt: u8,
+        /// What was seen.
+        sighting: Box<Sighting>,
+        /// When.
+        look: Look,
+    },
+    /// An operator wants the destroy of a debt tried at once.
+    Retry {
+        /// Which attempt.
+        attempt: u8,
+    },
+    /// An operator's word that a debt is over.
+    Settle {
+        /// Which attempt.
+        attempt: u8,
+        /// Who says so, and why.
+        actor: Actor,
+        /// The reason.
+        text: String,
+    },
     /// The vendor created something.
     Launched {
         /// Which attempt.
@@ -277,25 +303,7 @@ pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rul
     work.deadlines();
     work.drive_debts();
     work.conclude();
-    let mut whole = Amount::default();
-    for row in &work.rows {
-        let part: Amount = row.segments.iter().map(|seg| seg.amount(Window::ALWAYS, now)).sum();
-        whole += part;
-        if let Some(attempt) = work.s.attempts.iter_mut().find(|a| a.number == row.label.attempt) {
-            attempt.cost = part.cost;
-        }
-    }
-    work.s.cost = whole;
-    if work.durable {
-        work.s.version += 1;
-    }
-    // The last event of a step shows the session as the step leaves it; earlier ones what was true in between.
-    let (cost, version) = (work.s.cost, work.s.version);
-    for draft in &mut work.events {
-        draft.session.cost = cost;
-        draft.session.version = version;
-    }
-    Ok(Step { session: work.s, instances: work.rows, events: work.events, actions: work.actions, durable: work.durable })
+    Ok(work.finish())
 }
 
 /// When the machine wants to be called with [`Input::Tick`] next; `None` when only an outcome can change anything.
@@ -303,7 +311,9 @@ pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rul
 pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -> Option<Time> {
     let mut due: Vec<Time> = Vec::new();
     if !session.state.is_final() && session.state != State::Stopping {
-        due.push(session.expires_at.min(session.hard_max_at));
+        if !clock_stands(session, rules) {
+            due.push(session.expires_at.min(session.hard_max_at));
+        }
         if session.state == State::Running {
             if !session.expiring_told {
                 due.push(session.expires_at - rules.policy.expiring_before);
@@ -327,6 +337,11 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
     due.into_iter().min()
 }
 
+/// Whether an operator holds what ends by the clock at the session's provider.
+fn clock_stands(session: &Session, rules: &Rules) -> bool {
+    session.provider().is_some_and(|p| rules.expiry_held.contains(p))
+}
+
 /// When the budget of the present stage runs out, while an attempt is under way.
 #[must_use]
 pub fn stage_deadline(session: &Session, instances: &[Instance], rules: &Rules) -> Option<Time> {
@@ -345,9 +360,35 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Adds up what everything has cost and hands the step over.
+    fn finish(mut self) -> Step {
+        let mut whole = Amount::default();
+        for row in &self.rows {
+            let part: Amount = row.segments.iter().map(|seg| seg.amount(Window::ALWAYS, self.now)).sum();
+            whole += part;
+            if let Some(attempt) = self.s.attempts.iter_mut().find(|a| a.number == row.label.attempt) {
+                attempt.cost = part.cost;
+            }
+        }
+        self.s.cost = whole;
+        if self.durable {
+            self.s.version += 1;
+        }
+        // The last event of a step shows the session as the step leaves it; earlier ones what was true in between.
+        let (cost, version) = (self.s.cost, self.s.version);
+        for draft in &mut self.events {
+            draft.session.cost = cost;
+            draft.session.version = version;
+        }
+        Step { session: self.s, instances: self.rows, events: self.events, actions: self.actions, durable: self.durable }
+    }
+
     fn dispatch(&mut self, input: Input) -> Result<(), Refusal> {
         // What concerns a machine rather than the session is recorded first, whatever the state.
         self.record(&input);
+        if let Input::Settle { .. } | Input::Retry { .. } | Input::Duplicate { .. } = &input {
+            return Ok(());
+        }
         match self.s.state {
             State::Pending => match input {
                 Input::Begin | Input::Resumed => self.resume_choosing(),
@@ -365,6 +406,9 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::LookFailed { .. }
                 | Input::Unlisted
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
                 | Input::DestroyAnswered { .. } => {}
@@ -385,7 +429,13 @@ impl Work<'_> {
                 Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
                 Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::Begin | Input::Unlisted | Input::DestroyAnswered { .. } | Input::Tick => {}
+                Input::Begin
+                | Input::Unlisted
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
+                | Input::DestroyAnswered { .. }
+                | Input::Tick => {}
             },
             State::Running => match input {
                 Input::Resumed => self.resume_running(),
@@ -405,6 +455,9 @@ impl Work<'_> {
                 | Input::LaunchUnknown { .. }
                 | Input::KeysAttached { .. }
                 | Input::Started { .. }
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -417,6 +470,9 @@ impl Work<'_> {
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
                 | Input::Unlisted
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -439,6 +495,9 @@ impl Work<'_> {
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
                 | Input::Unlisted
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -505,9 +564,10 @@ impl Work<'_> {
         if self.s.state.is_final() || self.s.state == State::Stopping {
             return;
         }
-        if self.now >= self.s.hard_max_at {
+        let held = clock_stands(&self.s, self.rules);
+        if !held && self.now >= self.s.hard_max_at {
             self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
-        } else if self.now >= self.s.expires_at {
+        } else if !held && self.now >= self.s.expires_at {
             self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
         } else if self.s.pace.next_choice.is_some_and(|due| due <= self.now) {
             self.s.pace.next_choice = None;
@@ -681,5 +741,6 @@ fn ending_words(reason: EndReason) -> &'static str {
         EndReason::Preempted => "a higher bid took the machine",
         EndReason::HostLost => "the host was lost",
         EndReason::ProviderTerminated => "the provider stopped the machine",
+        EndReason::Orphan => "a machine that no record knew is destroyed",
     }
 }

@@ -88,7 +88,7 @@ same! { Stage = WireStage, "stage" { Requested, Accepted, Scheduled, ImagePullin
 same! {
     EndReason = WireEndReason, "end reason" {
         Completed, DestroyedByUser, Expired, HardMax, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
-        ProviderCredit, Preempted, HostLost, ProviderTerminated,
+        ProviderCredit, Preempted, HostLost, ProviderTerminated, Orphan,
     }
 }
 
@@ -144,6 +144,6 @@ same! { Desired = WireDesired, "desired" { Present, Gone } }
 
 same! { InstanceStatus = WireStatus, "instance status" { Scheduled, Starting, Running, Stopped, Failed, Offline, Deleting, Gone, Unknown } }
 
-same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished } }
+same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished, Operator } }
 
 same! { Breaker = WireBreaker, "breaker" { Closed, Open, HalfOpen } }
