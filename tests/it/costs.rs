@@ -89,7 +89,8 @@ async fn week(faults: Faults) -> Week {
     parts.probe = Arc::new(SimProbe::new(Arc::clone(&market), [7; 32]));
     // A week is long: offers are fetched when somebody wants one.
     parts.refresh = Some(6 * HOUR);
-    parts.rhythm = Rhythm { close: 5 * SECOND, steady: 5 * MINUTE, idle: HOUR };
+    // Within what the meter takes for seen, jitter included.
+    parts.rhythm = Rhythm { close: 5 * SECOND, steady: 4 * MINUTE, idle: HOUR };
     let core = Arc::new(yard::start(parts).await);
     let over = clock.now() + 7 * DAY;
     let lives = plans().into_iter().map(|plan| {

@@ -356,7 +356,7 @@ fn commands_are_read_and_their_faults_told() {
         ..Default::default()
     };
     let labels = |asked: requests::Asked| match asked.command {
-        api::Command::Update { labels } => labels.len(),
+        api::Command::Update { labels: Some(labels), idle_threshold: None } => labels.len(),
         other => panic!("{other:?}"),
     };
     assert_eq!(labels(requests::update(&update(&[("a", "b")], None)).unwrap()), 1);

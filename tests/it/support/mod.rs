@@ -414,6 +414,7 @@ pub fn request(target: Target) -> Request {
         workload: Workload::Ssh,
         target,
         reservation: Duration::from_secs(3600),
+        idle_threshold: Duration::ZERO,
         storage: StoragePolicy::Destroy,
         image: None,
         disk_gb: None,
