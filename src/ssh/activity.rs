@@ -17,10 +17,12 @@ pub const COMMAND: &str = concat!(
     "nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader,nounits; echo \"--use-gpu $?--\"; ",
     "nvidia-smi --query-compute-apps=pid --format=csv,noheader,nounits; echo \"--use-processes $?--\"; ",
     "echo \"$SSH_CONNECTION\"; echo \"--use-self 0--\"; ",
-    "KNOCKING=\"^sshd-auth: |^sshd[a-z-]*: .*\\[(net|preauth)\\]\"; ",
-    "grep -lE \"$KNOCKING\" /proc/[0-9]*/cmdline; echo \"--use-knocking 0--\"; ",
+    "ACCEPTED=\"^sshd[a-z-]*: .*\\[accepted\\]\"; NET=\"^sshd-auth: |^sshd[a-z-]*: .*\\[(net|preauth)\\]\"; ",
+    "grep -lE \"$ACCEPTED\" /proc/[0-9]*/cmdline; echo \"--use-accepted 0--\"; ",
+    "grep -lE \"$NET\" /proc/[0-9]*/cmdline; echo \"--use-net 0--\"; ",
     "grep -hoE \"^ *[0-9]+: [0-9A-F]+:[0-9A-F]{4} [0-9A-F]+:[0-9A-F]{4} 01 \" /proc/net/tcp /proc/net/tcp6; echo \"--use-connections 0--\"; ",
-    "grep -lE \"$KNOCKING\" /proc/[0-9]*/cmdline; echo \"--use-end 0--\"'"
+    "grep -lE \"$ACCEPTED\" /proc/[0-9]*/cmdline; echo \"--use-accepted 0--\"; ",
+    "grep -lE \"$NET\" /proc/[0-9]*/cmdline; echo \"--use-net 0--\"'"
 );
 
 const BEGIN: &str = "--use-begin--";
@@ -44,11 +46,13 @@ pub fn parse(stdout: &[u8]) -> Activity {
     let gpus = part("gpu").filter(|(_, code)| *code == 0).map(|(rows, _)| rows.to_vec()).unwrap_or_default();
     let processes = part("processes").filter(|(_, code)| *code == 0).map(|(rows, _)| rows.to_vec());
     let ours = part("self").and_then(|(rows, _)| rows.last().copied().and_then(ports));
-    let before = part("knocking").map(|(rows, _)| rows.to_vec());
-    let table = part("connections").map(|(rows, _)| rows.to_vec());
-    let after = part("end").map(|(rows, _)| rows.to_vec());
+    let mut processes_of = |mark: &str| part(mark).map(|(rows, _)| rows.to_vec());
+    let before = (processes_of("accepted"), processes_of("net"));
+    let table = processes_of("connections");
+    let after = (processes_of("accepted"), processes_of("net"));
     let stayed = |(before, after): (Vec<&str>, Vec<&str>)| after.iter().filter(|row| row.starts_with("/proc/") && before.contains(row)).count();
-    let knocking = before.zip(after).map(stayed);
+    // Who knocks has a process of the one kind, of the other or of both: at least as many knock as there are of either.
+    let knocking = before.0.zip(after.0).map(stayed).zip(before.1.zip(after.1).map(stayed)).map(|(accepted, net)| accepted.max(net));
     let (gpu_percent, gpu_memory_mib) = gpu_use(&gpus);
     Activity {
         gpu_percent,
@@ -110,7 +114,7 @@ mod tests {
     fn answer(gpus: &str, processes: &str, table: &str, knocking: &str) -> String {
         format!(
             "Welcome!\n--use-begin--\n{gpus}--use-gpu 0--\n{processes}--use-processes 0--\n198.198.100.7 51022 10.0.0.5 22\n--use-self 0--\n\
-             {knocking}--use-knocking 0--\n{table}--use-connections 0--\n{knocking}--use-end 0--\n"
+             --use-accepted 0--\n{knocking}--use-net 0--\n{table}--use-connections 0--\n--use-accepted 0--\n{knocking}--use-net 0--\n"
         )
     }
 
@@ -142,6 +146,10 @@ mod tests {
         assert_eq!(read(&answer("0, 4\n", "", &format!("{OURS}\n"), "/proc/811/cmdline\n")).3, Some(0), "its connection is closing");
         let came = answer("0, 4\n", "", &format!("{OURS}\n{other}\n"), "/proc/811/cmdline\n").replacen("811", "812", 1);
         assert_eq!(read(&came).3, Some(1), "who comes and goes meanwhile hides nobody");
+        let both = answer("0, 4\n", "", &format!("{OURS}\n{other}\n{web}\n"), "/proc/811/cmdline\n")
+            .replace("--use-accepted", "/proc/810/cmdline\n--use-accepted")
+            .replace(":1F90", ":0016");
+        assert_eq!(read(&both).3, Some(1), "two processes of one that knocks are one");
     }
 
     #[test]
@@ -167,7 +175,7 @@ mod tests {
     #[test]
     fn an_answer_that_breaks_off_never_looks_idle() {
         let whole = answer("0, 4\n0, 4\n", "", &format!("{OURS}\n   4: 0500000A:0016 0964C6C6:D000 01 \n"), "");
-        let end = whole.rfind("--use-end").unwrap();
+        let end = whole.rfind("--use-net").unwrap();
         for cut in 0..=end {
             let (percent, memory, _, connections) = read(&whole[..cut]);
             assert!(connections.is_none(), "{:?}", &whole[..cut]);
