@@ -54,7 +54,7 @@ impl World {
         let id = SessionId::new(BEGIN, u128::from(seed));
         let mut request = request(any(None));
         request.failover.max_attempts = 3;
-        request.idle_threshold = Duration::from_secs(if seed % 2 == 0 { 0 } else { 600 });
+        request.idle_threshold = Duration::from_secs(600 * (seed & 1));
         let session = Session::new(id, request, std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
         let mut world = Self {
             chance: SeededChance::new(seed),

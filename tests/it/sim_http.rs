@@ -306,7 +306,7 @@ async fn the_simulations_own_paths_make_mishaps() {
     assert_eq!(list["instances"][0]["label"], "gs-lost");
     let post = |path: String, body: Value| call(Method::POST, Box::leak(format!("{vast}{path}").into_boxed_str()), "", Some(body));
     assert_eq!(post(format!("/_sim/workload/{id}/busy"), json!({})).await.0, StatusCode::OK);
-    assert_eq!(world.market.workload(&id.to_string()), Workload::Busy);
+    assert_eq!(world.market.workload(id), Workload::Busy);
     let (status, words) = post(format!("/_sim/workload/{id}/asleep"), json!({})).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(words["error"].as_str().unwrap().contains("idle, busy, logged_in, hidden"), "{words}");
