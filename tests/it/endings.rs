@@ -415,7 +415,7 @@ async fn suffer(dialect: Dialect, mishap: Mishap, by: By, known: (Truth, &[&str]
         }
     }
     let what = format!("{mishap:?} at {dialect:?} by {by:?}");
-    house.pass(if by == By::List { 34 * SECOND } else { 4 * SECOND }).await;
+    house.pass(if by == By::List { 34 * SECOND } else { 15 * SECOND }).await;
     let events = told(&house, session.id).await;
     let (status, reasons) = known;
     let tells = |e: &&Event| condition(&e.session, ConditionType::InstancePresent).is_some_and(|(now, why)| now == status && reasons.contains(&why));
