@@ -71,6 +71,8 @@ pub struct Sighting {
     pub interruptible: Option<bool>,
     /// The machine it runs on, where the vendor says.
     pub machine: Option<MachineId>,
+    /// How much of the time its GPUs compute, percent, where the vendor says.
+    pub gpu_percent: Option<u32>,
 }
 
 /// A price as a vendor states it for an instance.

@@ -361,6 +361,7 @@ mod tests {
             ports: Vec::new(),
             price: None,
             interruptible: None,
+            gpu_percent: None,
             machine: None,
         }
     }

@@ -6,6 +6,7 @@ mod config;
 mod costs;
 mod crash;
 mod demo;
+mod endings;
 mod faults;
 mod grpc;
 mod house;

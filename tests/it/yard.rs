@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use gpu_shopper::app::{Core, CoreParts};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::gpu::GpuModel;
+use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{MachineId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use gpu_shopper::domain::money::Rate;
@@ -13,8 +14,8 @@ use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Region, Ren
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::ports::{
-    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget, Provider, ProviderError,
-    ProviderFacts, SeededChance, SshProbe, StageBudgets,
+    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, Measured, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget, Provider,
+    ProviderError, ProviderFacts, SeededChance, SshProbe, StageBudgets,
 };
 use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
@@ -129,6 +130,7 @@ impl Provider for Warehouse {
             price: Some(PriceSeen::Parts(spec.offer.price(Some(spec.disk_gb)))),
             interruptible: Some(false),
             machine: Some(spec.offer.machine.clone()),
+            gpu_percent: None,
         };
         shelf.machines.insert(native_id.clone(), sighting);
         Ok(Launched { native_id, call: Look { sent, answered: self.clock.now() }, failed: None })
@@ -170,6 +172,11 @@ impl SshProbe for OpenDoor {
     async fn probe(&self, _: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
         tokio::task::yield_now().await;
         Ok(ProbeReport { host_key: "ssh-ed25519 AAAA host".to_owned(), gpu: None })
+    }
+
+    async fn measure(&self, _: &ProbeTarget) -> Result<Measured, ProbeFailure> {
+        tokio::task::yield_now().await;
+        Ok(Measured { host_key: "ssh-ed25519 AAAA host".to_owned(), activity: Activity::default() })
     }
 }
 

@@ -20,6 +20,7 @@ pub use strays::{Fate, Stray, taken_over};
 
 use crate::domain::attempt::Choice;
 use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::idle::Activity;
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::{Desired, DestroyAnswer, Instance, Launch, Sighting, SshEndpoint};
 use crate::domain::meter::{Amount, Window};
@@ -51,8 +52,15 @@ pub enum Ask {
         /// An operator's override of the hard limit.
         override_hard_max: bool,
     },
-    /// Set the labels.
-    Update(BTreeMap<String, String>),
+    /// Change what its user may change.
+    Update {
+        /// The labels after the change; `None` = as they are.
+        labels: Option<BTreeMap<String, String>>,
+        /// The idle threshold after the change, zero = off; `None` = as it is.
+        idle_threshold: Option<Duration>,
+    },
+    /// It is in use.
+    KeepAlive,
     /// End it, for this reason.
     End(EndReason),
 }
@@ -185,6 +193,22 @@ pub enum Input {
         /// In words.
         text: String,
     },
+    /// A machine in use was looked at for whether anybody uses it.
+    Measured {
+        /// Which attempt.
+        attempt: u8,
+        /// The host key and what was measured, or why there was no login.
+        result: Result<(String, Activity), (ProbeFailureKind, String)>,
+        /// When to look again (jittered by the caller).
+        next_at: Time,
+    },
+    /// The account was asked for its balance because a machine stopped.
+    CreditTold {
+        /// Which attempt.
+        attempt: u8,
+        /// Whether it is out of credit; `None` = untold.
+        out_of_credit: Option<bool>,
+    },
     /// A destroy call was answered.
     DestroyAnswered {
         /// Which attempt.
@@ -229,6 +253,10 @@ pub enum Action {
         /// Ask for `nvidia-smi`.
         ask_gpu: bool,
     },
+    /// Look whether anybody uses it.
+    Measure(u8),
+    /// Ask the account for its balance: the machine was stopped, and nobody said why.
+    AskCredit(u8),
     /// Destroy.
     Destroy(u8),
 }
@@ -315,10 +343,12 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
             due.push(session.expires_at.min(session.hard_max_at));
         }
         if session.state == State::Running {
+            due.extend(running::cost_limit_at(session, instances));
+            due.extend(running::cost_warning_at(session, instances));
             if !session.expiring_told {
                 due.push(session.expires_at - rules.policy.expiring_before);
             }
-            due.extend(running::cost_limit_at(session, instances));
+            due.extend(session.idle.next_look);
             due.extend(session.pace.offline_since.map(|since| since + rules.policy.offline_limit));
         }
         due.extend(session.pace.next_probe);
@@ -397,6 +427,8 @@ impl Work<'_> {
                 Input::OffersAwaited(why) => self.offers_awaited(&why),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Tick
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -431,6 +463,8 @@ impl Work<'_> {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
                 | Input::Unlisted
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
                 | Input::Duplicate { .. }
                 | Input::Retry { .. }
                 | Input::Settle { .. }
@@ -445,6 +479,8 @@ impl Work<'_> {
                 Input::Unlisted => self.unreachable("list_failed"),
                 Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
+                Input::Measured { attempt, result, next_at } => self.measured(attempt, result, next_at),
+                Input::CreditTold { attempt, out_of_credit } => self.credit_told(attempt, out_of_credit),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
                 | Input::Chosen(_)
@@ -482,6 +518,8 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -506,6 +544,8 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -523,12 +563,12 @@ impl Work<'_> {
                 }
                 Ok(())
             }
-            Ask::Update(labels) => {
-                if self.s.labels != labels {
-                    let before = Matchable::of(&self.s);
-                    self.s.labels = labels;
-                    self.tell_after(EventType::Updated, actor, "labels changed".to_owned(), Some(before));
+            Ask::Update { labels, idle_threshold } => self.update(labels, idle_threshold, actor),
+            Ask::KeepAlive => {
+                if ended {
+                    return Err(Refusal::Ended { state: self.s.state });
                 }
+                self.keep_alive();
                 Ok(())
             }
             Ask::Extend { by, to, override_hard_max } => {
@@ -569,6 +609,8 @@ impl Work<'_> {
             self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
         } else if !held && self.now >= self.s.expires_at {
             self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
+        } else if let Some(words) = self.cost_limit() {
+            self.end(EndReason::CostLimit, Actor::Service, words);
         } else if self.s.pace.next_choice.is_some_and(|due| due <= self.now) {
             self.s.pace.next_choice = None;
             self.actions.push(Action::Choose);
@@ -601,6 +643,7 @@ impl Work<'_> {
         }
         self.s.pace.next_probe = None;
         self.s.pace.next_attach = None;
+        self.s.idle.next_look = None;
         for row in self.rows.iter_mut().filter(|r| r.open()) {
             want_gone(row, now);
         }
@@ -730,6 +773,7 @@ fn ending_words(reason: EndReason) -> &'static str {
         EndReason::DestroyedByUser => "its user had it destroyed",
         EndReason::Expired => "the reservation ran out",
         EndReason::HardMax => "the hard limit of a session's life was reached",
+        EndReason::Idle => "nobody used it for as long as idle_threshold",
         EndReason::CostLimit => "max_total_cost was reached",
         EndReason::Admin => "an operator ended it",
         EndReason::NoCapacity => "No offers available",

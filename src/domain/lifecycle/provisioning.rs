@@ -3,6 +3,7 @@
 use super::{Action, Work};
 use crate::domain::attempt::{self, Choice};
 use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::idle::IdleClock;
 use crate::domain::ids::Label;
 use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
 use crate::domain::policy::Rules;
@@ -421,6 +422,7 @@ impl Work<'_> {
         message.clone_into(&mut self.s.status_message);
         self.s.pace.next_probe = None;
         self.s.pace.next_attach = None;
+        self.s.idle = IdleClock::begin(self.s.request.idle_threshold, now);
         self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
         let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);
         if expires != self.s.expires_at {

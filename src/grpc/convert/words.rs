@@ -87,7 +87,7 @@ same! { Stage = WireStage, "stage" { Requested, Accepted, Scheduled, ImagePullin
 
 same! {
     EndReason = WireEndReason, "end reason" {
-        Completed, DestroyedByUser, Expired, HardMax, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
+        Completed, DestroyedByUser, Expired, HardMax, Idle, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
         ProviderCredit, Preempted, HostLost, ProviderTerminated, Orphan,
     }
 }
@@ -127,14 +127,14 @@ same! { RentalKind = WireRental, "rental kind" { OnDemand, Interruptible } }
 
 same! { Component = WireComponent, "component" { Gpu, Cpu, Memory, Disk } }
 
-same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
+same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, Idle, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
 
 same! { Truth = WireTruth, "status" { True, False, Unknown } }
 
 same! {
     EventType = WireEvent, "event type" {
-        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, PriceChanged, ConditionChanged, Updated, LatecomerDestroyed,
-        CostAmended,
+        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, IdleWarning, CostWarning, PriceChanged, ConditionChanged, Updated,
+        LatecomerDestroyed, CostAmended,
     }
 }
 

@@ -390,7 +390,7 @@ impl Actor {
         } else {
             Who::User(caller.principal.clone())
         };
-        let input = Input::Asked { ask: ask_of(&command), actor: who };
+        let input = Input::Asked { ask: ask_of(&command, caller.admin), actor: who };
         if validate_only {
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
             let answer = match answer {
@@ -732,6 +732,7 @@ impl Actor {
         let attempt = match action {
             Action::Choose => return,
             Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::Destroy(n) => n,
+            Action::Measure(n) | Action::AskCredit(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
         let Some(entry) = self.live.get(&id) else { return };
@@ -783,15 +784,17 @@ fn method_of(command: &Command) -> &'static str {
     match command {
         Command::Extend { .. } => "ExtendSession",
         Command::Update { .. } => "UpdateSession",
+        Command::KeepAlive => "KeepAlive",
         Command::Complete { .. } => "CompleteSession",
         Command::Destroy => "DestroySession",
     }
 }
 
-fn ask_of(command: &Command) -> Ask {
+fn ask_of(command: &Command, admin: bool) -> Ask {
     match command {
-        Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max },
-        Command::Update { labels } => Ask::Update(labels.clone()),
+        Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max && admin },
+        Command::Update { labels, idle_threshold } => Ask::Update { labels: labels.clone(), idle_threshold: *idle_threshold },
+        Command::KeepAlive => Ask::KeepAlive,
         Command::Complete { .. } => Ask::End(EndReason::Completed),
         Command::Destroy => Ask::End(EndReason::DestroyedByUser),
     }
