@@ -141,6 +141,13 @@ pub enum Closed {
     NotSwept,
 }
 
+/// In the words that people know, once: some vendors' texts begin with them.
+#[must_use]
+pub fn refused_credentials(text: &str) -> String {
+    const WORDS: &str = "Provider authentication failed";
+    if text.starts_with(WORDS) { text.to_owned() } else { format!("{WORDS}: {text}") }
+}
+
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What an operator orders.

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Look, Time};
 use crate::ports::{Account, Chance, ErrorKind, Provider};
-use crate::services::lifecycle::{Attention, Closed, Handle, Listing};
+use crate::services::lifecycle::{Attention, Closed, Handle, Listing, refused_credentials};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,7 +146,7 @@ impl Lookout {
             Ok(Err(error)) => {
                 let why = match error.kind {
                     ErrorKind::Auth => {
-                        tracing::error!(provider = %self.id(), "Provider authentication failed: {}", error.text);
+                        tracing::error!(provider = %self.id(), "{}", refused_credentials(&error.text));
                         Some(Closed::Auth(error.text.clone()))
                     }
                     ErrorKind::Credit => Some(Closed::Credit(error.text.clone())),

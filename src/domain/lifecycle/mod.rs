@@ -16,7 +16,7 @@ mod provisioning;
 mod running;
 mod strays;
 
-pub use strays::{Fate, Stray, taken_over};
+pub use crate::domain::lifecycle::strays::{Fate, Stray, taken_over};
 
 use crate::domain::attempt::Choice;
 use crate::domain::event::{Actor, EventType, Matchable};

@@ -1,6 +1,6 @@
 //! What may be created: everything that is known at once, checked before anything is written.
 
-use super::Closed;
+use super::{Closed, refused_credentials};
 use super::actor::Actor;
 use crate::domain::attempt::{self, Market};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
@@ -140,7 +140,7 @@ impl Actor {
     /// Why nothing is launched at a provider now, in a few words; `None` = it is open.
     pub(super) fn shut_why(&self, provider: &ProviderId, now: Time) -> Option<String> {
         let closed = self.closed.get(provider).map(|closed| match closed {
-            Closed::Auth(text) => format!("Provider authentication failed: {text}"),
+            Closed::Auth(text) => refused_credentials(text),
             Closed::Credit(text) => format!("out of credit: {text}"),
             Closed::NotSwept => "not looked at since the start".to_owned(),
         });
@@ -150,7 +150,7 @@ impl Actor {
     /// What to tell who wants to rent where nothing is launched; `None` where it is open, or not known yet.
     fn shut_error(&self, provider: &ProviderId, now: Time) -> Option<Error> {
         let error = match self.closed.get(provider) {
-            Some(Closed::Auth(text)) => Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", format!("Provider authentication failed: {text}")),
+            Some(Closed::Auth(text)) => Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", refused_credentials(text)),
             Some(Closed::Credit(text)) => {
                 Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {provider} is out of credit: {text}"))
             }
