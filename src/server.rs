@@ -20,7 +20,6 @@ use crate::services::error::Error as ServiceError;
 use crate::services::lifecycle::Vault;
 use crate::services::lookout::Rhythm;
 use crate::services::operator::VendorCall;
-use crate::services::sweeper::SweepPolicy;
 use crate::ssh::keys::{self, NONCE_BYTES, Secret};
 use crate::ssh::{ThrusshProbe, keys as ssh_keys};
 use crate::store::{Keep, Mode, Options, Store};
@@ -86,7 +85,7 @@ impl Server {
         let secret = Secret::load_or_create(&beside(&config.database_path, "secret"))?;
         let deployment_id = deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
         let core = Core::start(CoreParts {
-            sweep: SweepPolicy::default(),
+            sweep: config.sweep,
             frozen: None,
             accept: Arc::new(|| ()),
             store: store.clone(),
@@ -278,6 +277,7 @@ fn router(
     };
     let grpc = grpc::routes(services, settings, health)?;
     let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
+    let operator = core.operator.clone();
     let seen = Arc::downgrade(core);
     let ops = ops::Ops {
         health: Arc::new(move || match seen.upgrade() {
@@ -285,9 +285,10 @@ fn router(
             None => ops::HealthReport { status: ops::Health::Draining, ready: false, services: BTreeMap::new() },
         }),
         scrape: Arc::new(move || {
-            let (board, names, handle, costs) = (board.clone(), names.clone(), handle.clone(), costs.clone());
+            let (board, names, handle, costs, operator) = (board.clone(), names.clone(), handle.clone(), costs.clone(), operator.clone());
             Box::pin(async move {
                 counters::scrape(&board, &names);
+                counters::watched(&operator).await;
                 let everybody = Caller { principal: "metrics".to_owned(), scope: None, admin: true };
                 let query = CostQuery { group_by: vec![GroupBy::Provider], ..CostQuery::default() };
                 if let Ok(report) = costs.report(&everybody, query).await {

@@ -142,6 +142,34 @@ pub const METRICS: &[Metric] = &[
         &[PROVIDER, ("gpu_type", Values::Open), ("failure_type", Values::Open)],
         "Failures remembered against offers.",
     ),
+    metric(
+        "gpu_stray_instances",
+        MetricKind::Gauge,
+        &[PROVIDER],
+        "Machines with a label of this deployment that no record wants: strays, waiting orphans.",
+    ),
+    metric("gpu_foreign_instances", MetricKind::Gauge, &[PROVIDER], "Machines on the account that are not of this deployment."),
+    metric("gpu_unconfirmed_destroys", MetricKind::Gauge, &[PROVIDER], "Machines that should be gone and are not proven so."),
+    metric("gpu_unconfirmed_destroy_age_seconds", MetricKind::Gauge, &[PROVIDER], "For how long the oldest of them should have been gone."),
+    metric(
+        "gpu_at_risk_usd_per_hour",
+        MetricKind::Gauge,
+        &[PROVIDER],
+        "What machines that should be gone and are not proven so may cost, in dollars.",
+    ),
+    metric(
+        "gpu_spend_usd_per_hour",
+        MetricKind::Gauge,
+        &[PROVIDER, ("kind", Values::Fixed(&["running", "stopping", "stray", "foreign"]))],
+        "What is spent per hour now, in dollars, by what the machines are.",
+    ),
+    metric(
+        "gpu_holds",
+        MetricKind::Gauge,
+        &[PROVIDER, ("kind", Values::Fixed(&["launches", "sweeper", "expiry"]))],
+        "1 while an operator, or the sweeper itself, holds this.",
+    ),
+    metric("gpu_database_frozen", MetricKind::Gauge, &[], "1 while nothing automatic happens until an operator accepts the database."),
 ];
 
 /// What telemetry needs to know.

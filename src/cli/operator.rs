@@ -77,8 +77,19 @@ pub async fn debts(desk: &mut Desk) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let now = desk.clock.now();
-    let mut table =
-        Table::new(["LABEL", "PROVIDER", "VENDOR'S ID", "ACCOUNT", ">SINCE", "LAST SEEN AS", ">TRIES", ">NEXT TRY", ">AT RISK/H", "LAST ERROR"]);
+    let mut table = Table::new([
+        "LABEL",
+        "PROVIDER",
+        "VENDOR'S ID",
+        "ACCOUNT",
+        ">AGE",
+        "LAST SEEN AS",
+        ">TRIES",
+        ">NEXT TRY",
+        ">REFUSED FOR",
+        ">AT RISK/H",
+        "LAST ERROR",
+    ]);
     for debt in &answer.destroys {
         let instance = debt.instance.clone().unwrap_or_default();
         table.row([
@@ -86,10 +97,11 @@ pub async fn debts(desk: &mut Desk) -> Result<Exit, Failure> {
             instance.provider.as_str().into(),
             words::text(&instance.native_id).into(),
             words::text(&instance.account).into(),
-            words::ago(now, debt.since_time.as_ref()).into(),
+            words::duration(debt.age.as_ref()).into(),
             words::instance_status(instance.status).into(),
             instance.destroy_tries.to_string().into(),
             words::until(now, instance.next_destroy_time.as_ref()).into(),
+            words::until(now, instance.destroy_refused_until_time.as_ref()).into(),
             Cell::tinted(words::dollars(debt.at_risk_per_hour.as_ref()), Tint::Bad),
             words::text(&instance.destroy_error).into(),
         ]);
@@ -97,6 +109,7 @@ pub async fn debts(desk: &mut Desk) -> Result<Exit, Failure> {
     desk.console.table(&table, "no debts: every machine that should be gone is proven gone")?;
     if !answer.destroys.is_empty() {
         desk.console.note(&format!("at risk in all: {} per hour", words::dollars(answer.at_risk_per_hour.as_ref())));
+        desk.console.note("to try one at once: gpu-shopper ops retry LABEL; when it is surely gone: gpu-shopper ops settle LABEL --reason WHY");
     }
     for debt in answer.destroys.iter().filter(|d| !d.vendor_call.is_empty()) {
         let label = debt.instance.as_ref().map(|i| i.label.as_str()).unwrap_or_default();

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::time::Duration;
 
 /// How results are written.
@@ -80,6 +80,7 @@ pub struct Console {
     err_colour: bool,
     live: bool,
     bar: Option<ProgressBar>,
+    answers: Option<Box<dyn BufRead + Send>>,
 }
 
 impl Console {
@@ -97,13 +98,20 @@ impl Console {
             err_colour: err_terminal && allowed,
             live: err_terminal,
             bar: None,
+            answers: (std::io::stdin().is_terminal() && err_terminal).then(|| Box::new(BufReader::new(std::io::stdin())) as _),
         }
     }
 
     /// Any two writers, treated as no terminals.
     #[must_use]
     pub fn plain(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, format: Format) -> Self {
-        Self { out, err, format, colour: false, err_colour: false, live: false, bar: None }
+        Self { out, err, format, colour: false, err_colour: false, live: false, bar: None, answers: None }
+    }
+
+    /// The same with somebody to ask, who answers here.
+    #[must_use]
+    pub fn answered_by(self, answers: Box<dyn BufRead + Send>) -> Self {
+        Self { answers: Some(answers), ..self }
     }
 
     /// Results are wanted as JSON.
@@ -179,6 +187,20 @@ impl Console {
             Some(bar) => bar.println(text),
             None => drop(writeln!(self.err, "{text}")),
         }
+    }
+
+    /// Whether there is somebody to ask: a terminal on both sides.
+    #[must_use]
+    pub fn can_ask(&self) -> bool {
+        self.answers.is_some()
+    }
+
+    /// Asks, and waits for a line: true for `y` and `yes`, false for anything else and where nobody can be asked.
+    pub fn confirm(&mut self, question: &str) -> bool {
+        let Some(answers) = &mut self.answers else { return false };
+        drop(write!(self.err, "{question} [y/N] ").and_then(|()| self.err.flush()));
+        let mut line = String::new();
+        answers.read_line(&mut line).is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
     }
 
     /// Tells something to beware of.

@@ -59,6 +59,10 @@ enum_words! {
     desired: pb::instance::Desired, "DESIRED_";
     /// `not_found_twice`.
     evidence: pb::instance::Evidence, "EVIDENCE_";
+    /// `orphan`.
+    stray: pb::stray_instance::Kind, "KIND_";
+    /// `launches`.
+    hold: pb::HoldKind, "HOLD_KIND_";
     /// `training`.
     workload: pb::WorkloadType, "WORKLOAD_TYPE_";
 }

@@ -13,8 +13,10 @@ pub use settings::{Kind, SETTINGS, Setting};
 pub use sources::{SettingsFile, Sources};
 
 use crate::domain::policy::Policy;
+use crate::domain::sweep::Caps;
 use crate::http::browser::is_loopback_name;
 use crate::providers;
+use crate::services::sweeper::{Strays, SweepPolicy};
 use serde::Serialize;
 use sources::{Layered, Origin};
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ pub struct Config {
     pub inventory: Inventory,
     /// The lifecycle and the sweeps.
     pub lifecycle: Lifecycle,
+    /// What may be destroyed without anybody asking.
+    pub sweep: SweepPolicy,
     /// When a machine is believed to be gone.
     pub absence: Absence,
     /// When to try elsewhere.
@@ -284,6 +288,7 @@ impl Reader {
                 check_interval: self.duration("lifecycle.check_interval"),
                 reconciliation_interval: self.duration("lifecycle.reconciliation_interval"),
             },
+            sweep: self.sweep(),
             absence: Absence { quorum: self.small("absence.quorum"), spacing: self.duration("absence.spacing") },
             failover: Failover { max_attempts: self.small("failover.max_attempts"), max_refused_offers: self.small("failover.max_refused_offers") },
             price_tolerance_percent: i64::from(self.whole("price_tolerance")),
@@ -335,6 +340,16 @@ impl Reader {
         };
         let format = if self.word("log.format").as_deref() == Some("text") { LogFormat::Text } else { LogFormat::Json };
         Log { level, format }
+    }
+
+    fn sweep(&mut self) -> SweepPolicy {
+        let usual = SweepPolicy::default();
+        SweepPolicy {
+            strays: if self.word("sweep.strays").as_deref() == Some("destroy") { Strays::Destroy } else { Strays::Report },
+            grace: self.duration("lifecycle.orphan_grace_period"),
+            caps: Caps { per_minute: self.whole("sweep.max_destroys_per_minute"), share_percent: self.whole("sweep.max_share"), ..usual.caps },
+            ..usual
+        }
     }
 
     /// A provider's settings; `None` when it is not enabled, or not wholly.

@@ -1,10 +1,11 @@
-//! CostService: what sessions cost.
+//! CostService: what sessions cost, and what is spent now.
 
 use super::Settings;
 use super::auth::caller;
-use super::convert::{answers, requests};
+use super::convert::{answers, operations, requests};
 use super::pb;
 use crate::services::costs::Costs;
+use crate::services::operator::Operator;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status};
 #[derive(Clone)]
 pub struct CostService {
     pub(super) costs: Costs,
+    pub(super) operator: Operator,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -33,5 +35,9 @@ impl pb::cost_service_server::CostService for CostService {
         let (query, size) = requests::ledger(request.get_ref(), &self.settings)?;
         let page = self.costs.ledger(&caller(request.metadata()), query, size, &request.get_ref().page_token).await?;
         Ok(Response::new(answers::ledger(page)))
+    }
+
+    async fn get_spend_rate(&self, _: Request<pb::GetSpendRateRequest>) -> Result<Response<pb::GetSpendRateResponse>, Status> {
+        Ok(Response::new(operations::spend(&self.operator.spend_rate())))
     }
 }

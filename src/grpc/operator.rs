@@ -1,14 +1,26 @@
-//! OperatorService: what an operator looks at.
+//! OperatorService: what an operator looks at and orders.
 
-use super::convert::answers;
+use super::Settings;
+use super::auth::caller;
+use super::convert::{answers, operations};
 use super::pb;
+use crate::services::lifecycle::{Done, Order};
 use crate::services::operator::Operator;
+use std::sync::Arc;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// The service.
 #[derive(Clone)]
 pub struct OperatorService {
     pub(super) operator: Operator,
+    pub(super) settings: Arc<Settings>,
+}
+
+impl OperatorService {
+    async fn order(&self, metadata: &MetadataMap, order: Order) -> Result<Done, Status> {
+        Ok(self.operator.order(caller(metadata), order).await?)
+    }
 }
 
 #[tonic::async_trait]
@@ -22,6 +34,73 @@ impl pb::operator_service_server::OperatorService for OperatorService {
         &self,
         _: Request<pb::ListUnconfirmedDestroysRequest>,
     ) -> Result<Response<pb::ListUnconfirmedDestroysResponse>, Status> {
-        Ok(Response::new(answers::unconfirmed(self.operator.unconfirmed_destroys().await?)))
+        Ok(Response::new(operations::unconfirmed(self.operator.unconfirmed_destroys().await?)))
+    }
+
+    async fn retry_destroy(&self, request: Request<pb::RetryDestroyRequest>) -> Result<Response<pb::RetryDestroyResponse>, Status> {
+        let done = self.order(request.metadata(), operations::retry(request.get_ref())?).await?;
+        Ok(Response::new(pb::RetryDestroyResponse { session: operations::concerned(&done, &self.settings) }))
+    }
+
+    async fn settle_instance(&self, request: Request<pb::SettleInstanceRequest>) -> Result<Response<pb::SettleInstanceResponse>, Status> {
+        let done = self.order(request.metadata(), operations::settle(request.get_ref())?).await?;
+        Ok(Response::new(pb::SettleInstanceResponse { session: operations::concerned(&done, &self.settings) }))
+    }
+
+    async fn list_stray_instances(
+        &self,
+        request: Request<pb::ListStrayInstancesRequest>,
+    ) -> Result<Response<pb::ListStrayInstancesResponse>, Status> {
+        let provider = operations::provider(request.get_ref().provider.as_deref(), &self.settings)?;
+        let found = self.operator.strays(&self.operator.findings(), provider.as_ref());
+        Ok(Response::new(operations::strays(&found)))
+    }
+
+    async fn list_foreign_instances(
+        &self,
+        request: Request<pb::ListForeignInstancesRequest>,
+    ) -> Result<Response<pb::ListForeignInstancesResponse>, Status> {
+        let provider = operations::provider(request.get_ref().provider.as_deref(), &self.settings)?;
+        let found = self.operator.foreign(&self.operator.findings(), provider.as_ref());
+        Ok(Response::new(operations::foreign(&found)))
+    }
+
+    async fn adopt_instance(&self, request: Request<pb::AdoptInstanceRequest>) -> Result<Response<pb::AdoptInstanceResponse>, Status> {
+        let done = self.order(request.metadata(), operations::adopt(request.get_ref(), &self.settings)?).await?;
+        Ok(Response::new(pb::AdoptInstanceResponse { session: operations::concerned(&done, &self.settings) }))
+    }
+
+    async fn destroy_instance(&self, request: Request<pb::DestroyInstanceRequest>) -> Result<Response<pb::DestroyInstanceResponse>, Status> {
+        let done = self.order(request.metadata(), operations::destroy(request.get_ref(), &self.settings)?).await?;
+        Ok(Response::new(pb::DestroyInstanceResponse { session: operations::concerned(&done, &self.settings) }))
+    }
+
+    async fn sweep_now(&self, request: Request<pb::SweepNowRequest>) -> Result<Response<pb::SweepNowResponse>, Status> {
+        let provider = operations::provider(request.get_ref().provider.as_deref(), &self.settings)?;
+        let swept = self.operator.sweep_now(provider.as_ref()).await?;
+        let (strays, foreign) = (self.operator.strays(&swept.findings, None), self.operator.foreign(&swept.findings, None));
+        Ok(Response::new(operations::swept(&swept, &strays, &foreign)))
+    }
+
+    async fn set_hold(&self, request: Request<pb::SetHoldRequest>) -> Result<Response<pb::SetHoldResponse>, Status> {
+        let order = operations::hold(request.get_ref(), &self.settings, self.operator.clock().now())?;
+        let done = self.order(request.metadata(), order).await?;
+        Ok(Response::new(operations::held(&done)))
+    }
+
+    async fn get_hold(&self, request: Request<pb::GetHoldRequest>) -> Result<Response<pb::GetHoldResponse>, Status> {
+        let provider = operations::provider(request.get_ref().provider.as_deref(), &self.settings)?;
+        Ok(Response::new(operations::holds(self.operator.findings(), provider.as_ref(), self.operator.clock().now())))
+    }
+
+    async fn accept_database(&self, request: Request<pb::AcceptDatabaseRequest>) -> Result<Response<pb::AcceptDatabaseResponse>, Status> {
+        self.order(request.metadata(), Order::Accept).await?;
+        Ok(Response::new(pb::AcceptDatabaseResponse {}))
+    }
+
+    async fn list_audit_entries(&self, request: Request<pb::ListAuditEntriesRequest>) -> Result<Response<pb::ListAuditEntriesResponse>, Status> {
+        let size = operations::audit_size(request.get_ref())?;
+        let page = self.operator.audit_page(size, &request.get_ref().page_token).await?;
+        Ok(Response::new(operations::audit(page)))
     }
 }

@@ -9,6 +9,7 @@ use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder};
 use crate::domain::session::{Request, Session, State};
 use crate::domain::time::Time;
 use crate::ports::{Account, LinkState};
+use crate::store::AuditRecord;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -446,8 +447,19 @@ pub struct UnconfirmedDestroy {
     pub instance: Instance,
     /// Since when it should be gone.
     pub since: Time,
+    /// For how long, now.
+    pub age: Duration,
     /// What it may cost per hour.
     pub at_risk: Rate,
     /// A call to paste, for the last way out; without the key.
     pub vendor_call: String,
+}
+
+/// A page of what operators have ordered, the latest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The orders, each with its number.
+    pub entries: Vec<(i64, AuditRecord)>,
+    /// Empty at the end.
+    pub next_page_token: String,
 }

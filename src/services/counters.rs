@@ -1,14 +1,17 @@
 //! Prometheus counters drawn from what was committed: each event counts once, whatever led to it. Gauges are computed
-//! from the board at the scrape, never by adding and subtracting.
+//! from the board and the sweeper's findings at the scrape, never by adding and subtracting.
 
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::DestroyAnswer;
 use crate::domain::lifecycle::Input;
+use crate::domain::money::Rate;
 use crate::domain::session::{AttemptFailure, ConditionType, EndReason, Session, State, Truth};
-use crate::services::api::CostGroup;
+use crate::services::api::{CostGroup, UnconfirmedDestroy};
 use crate::services::board::Board;
-use metrics::{counter, gauge, histogram};
+use crate::services::operator::Operator;
+use crate::services::sweeper::HoldKind;
+use metrics::{Gauge, counter, gauge, histogram};
 use std::collections::BTreeMap;
 
 /// Counts what an event tells.
@@ -119,6 +122,38 @@ pub fn accrued(groups: &[CostGroup], providers: &[ProviderId]) {
         // Prometheus knows floats only; nothing reads this back.
         gauge!("gpu_cost_accrued_usd", "provider" => provider.to_string()).set(nanos as f64 / 1e9);
     }
+}
+
+/// Sets the gauges of what operators look at: what no record wants, what should be gone, what is spent, what is held.
+pub async fn watched(operator: &Operator) {
+    let (findings, now) = (operator.findings(), operator.clock().now());
+    let debts = operator.unconfirmed_destroys().await.unwrap_or_default();
+    for spent in operator.spend_rate() {
+        let provider = spent.provider;
+        let name = || provider.to_string();
+        let number = |found: usize| f64::from(u32::try_from(found).unwrap_or(u32::MAX));
+        gauge!("gpu_stray_instances", "provider" => name()).set(number(operator.strays(&findings, Some(&provider)).len()));
+        gauge!("gpu_foreign_instances", "provider" => name()).set(number(operator.foreign(&findings, Some(&provider)).len()));
+        let owed: Vec<&UnconfirmedDestroy> = debts.iter().filter(|d| d.instance.provider == provider).collect();
+        gauge!("gpu_unconfirmed_destroys", "provider" => name()).set(number(owed.len()));
+        let oldest = owed.iter().map(|d| d.age).max().unwrap_or_default();
+        gauge!("gpu_unconfirmed_destroy_age_seconds", "provider" => name()).set(oldest.as_secs_f64());
+        in_dollars(&gauge!("gpu_at_risk_usd_per_hour", "provider" => name()), owed.iter().map(|d| d.at_risk).sum());
+        for (kind, rate) in [("running", spent.running), ("stopping", spent.stopping), ("stray", spent.strays), ("foreign", spent.foreign)] {
+            in_dollars(&gauge!("gpu_spend_usd_per_hour", "provider" => name(), "kind" => kind), rate);
+        }
+        for kind in HoldKind::ALL {
+            let held = findings.holds.iter().any(|h| h.provider == provider && h.kind == kind && h.in_force(now));
+            gauge!("gpu_holds", "provider" => name(), "kind" => kind.word()).set(f64::from(u8::from(held)));
+        }
+    }
+    gauge!("gpu_database_frozen").set(f64::from(u8::from(findings.frozen.is_some())));
+}
+
+/// Prometheus knows floats only; nothing reads this back.
+fn in_dollars(gauge: &Gauge, rate: Rate) {
+    let nanos = rate.nanos().0;
+    gauge.set(nanos as f64 / 1e9);
 }
 
 /// Sets the gauges from what is live.

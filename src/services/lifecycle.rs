@@ -188,6 +188,8 @@ pub enum Order {
         provider: ProviderId,
         /// What.
         kind: HoldKind,
+        /// Why; may be empty.
+        reason: String,
     },
     /// The database is what it should be: go on.
     Accept,

@@ -1,20 +1,23 @@
 //! What an operator looks at: providers, machines that should be gone and are not proven so, machines that no record
-//! wants, what is spent per hour; and the orders that the lifecycle actor takes.
+//! wants, what is spent per hour, who ordered what; and the orders that the lifecycle actor takes.
 
 use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::Desired;
 use crate::domain::money::{Nanos, Rate};
-use crate::services::api::{Caller, ProviderView, UnconfirmedDestroy};
+use crate::services::api::{AuditPage, Caller, ProviderView, UnconfirmedDestroy};
 use crate::services::board::Board;
 use crate::services::error::Error;
-use crate::services::inventory::Inventory;
+use crate::services::inventory::{Inventory, page_size};
 use crate::services::lifecycle::{Done, Handle, Order};
 use crate::services::lookout::Outlook;
 use crate::services::provisioner::Tools;
 use crate::services::sessions::{broken, open_at};
-use crate::services::sweeper::{FindingKind, Findings};
+use crate::services::sweeper::{Finding, FindingKind, Findings, Hold, HoldKind, is_plain, lift_command};
 use crate::store::{AuditRecord, Store};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +62,17 @@ pub struct Swept {
     pub failed: Vec<(ProviderId, String)>,
     /// What was found at all of them.
     pub findings: Findings,
+}
+
+/// A machine that no row wants, with what an operator needs to decide about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The machine.
+    pub finding: Finding,
+    /// What the destroy of an orphan waits for; empty for others.
+    pub waits_for: String,
+    /// The vendor call that ends it, without the key; empty where none is known, and for what is not ours.
+    pub vendor_call: String,
 }
 
 /// What is spent per hour now at one provider.
@@ -112,10 +126,55 @@ impl Operator {
         self.0.findings.borrow().clone()
     }
 
-    /// The vendor call that destroys an instance, to paste; without the key.
+    /// The vendor call that destroys an instance, to paste; without the key. `None` where none is known, and for an id that
+    /// would mean something to a shell.
     #[must_use]
     pub fn vendor_call(&self, provider: &ProviderId, native_id: &str) -> Option<String> {
-        self.0.vendor_calls.get(provider).map(|(base, call)| call(base, native_id))
+        self.0.vendor_calls.get(provider).filter(|_| is_plain(native_id)).map(|(base, call)| call(base, native_id))
+    }
+
+    /// Of these findings the machines with a label of this deployment, at one provider or at all, the dearest first.
+    #[must_use]
+    pub fn strays(&self, findings: &Findings, provider: Option<&ProviderId>) -> Vec<Found> {
+        self.found(findings, provider, |kind| kind != FindingKind::Foreign)
+    }
+
+    /// Of these findings the machines that are not of this deployment, at one provider or at all, the dearest first.
+    #[must_use]
+    pub fn foreign(&self, findings: &Findings, provider: Option<&ProviderId>) -> Vec<Found> {
+        self.found(findings, provider, |kind| kind == FindingKind::Foreign)
+    }
+
+    fn found(&self, findings: &Findings, provider: Option<&ProviderId>, of: fn(FindingKind) -> bool) -> Vec<Found> {
+        let one = |finding: &Finding| Found {
+            waits_for: self.waits_for(finding, findings),
+            vendor_call: match finding.kind {
+                FindingKind::Stray | FindingKind::Orphan => self.vendor_call(&finding.provider, &finding.sighting.native_id).unwrap_or_default(),
+                FindingKind::Foreign => String::new(),
+            },
+            finding: finding.clone(),
+        };
+        let machines = findings.machines.iter().filter(|m| of(m.kind) && provider.is_none_or(|p| *p == m.provider));
+        let mut found: Vec<Found> = machines.map(one).collect();
+        // Stable: by provider and id within a price.
+        found.sort_by_key(|f| Reverse(f.finding.per_hour().unwrap_or(Rate::ZERO)));
+        found
+    }
+
+    /// Why an orphan is still there.
+    fn waits_for(&self, finding: &Finding, findings: &Findings) -> String {
+        if finding.kind != FindingKind::Orphan {
+            return String::new();
+        }
+        if findings.frozen.is_some() {
+            return "the database is frozen: look at everything, then `gpu-shopper ops accept-database`".to_owned();
+        }
+        let now = self.0.tools.clock.now();
+        let held = |h: &&Hold| h.provider == finding.provider && h.kind == HoldKind::Sweeper && h.in_force(now);
+        match findings.holds.iter().find(held) {
+            Some(hold) => format!("the sweeper is held: {}; lift it with `{}`", hold.reason, lift_command(&hold.provider, hold.kind)),
+            None => "its turn: only so many are destroyed per minute".to_owned(),
+        }
     }
 
     /// Lists every provider's (or one's) machines now and waits until that was looked at, a minute at most.
@@ -201,6 +260,26 @@ impl Operator {
         self.0.store.audit_list(before, limit).await.map_err(|error| broken(&error))
     }
 
+    /// The same by pages of at most `size` (0 = 50, at most 1000); the token of the page before, or empty.
+    ///
+    /// # Errors
+    /// The token is none of ours; when the database fails.
+    pub async fn audit_page(&self, size: u32, token: &str) -> Result<AuditPage, Error> {
+        let before = match token {
+            "" => None,
+            token => Some(read_token(token).ok_or_else(|| Error::field("page_token", "it is no token of ListAuditEntries"))?),
+        };
+        let size = page_size(size);
+        let mut entries = self.audit(before, i64::try_from(size).unwrap_or(i64::MAX).saturating_add(1)).await?;
+        let more = entries.len() > size;
+        entries.truncate(size);
+        let next_page_token = match entries.last() {
+            Some((number, _)) if more => URL_SAFE_NO_PAD.encode(format!("a1.{number}")),
+            _ => String::new(),
+        };
+        Ok(AuditPage { entries, next_page_token })
+    }
+
     /// Every enabled provider.
     ///
     /// # Errors
@@ -230,6 +309,7 @@ impl Operator {
     /// None today: everything that is owed is in memory.
     pub async fn unconfirmed_destroys(&self) -> Result<Vec<UnconfirmedDestroy>, Error> {
         let mut debts: Vec<UnconfirmedDestroy> = Vec::new();
+        let now = self.0.tools.clock.now();
         for live in self.0.board.snapshot().0 {
             for instance in live.instances.iter().filter(|i| i.open() && i.desired == Desired::Gone) {
                 let since = live.session.attempts.iter().find(|a| a.number == instance.label.attempt).and_then(|a| a.ended_at);
@@ -237,8 +317,10 @@ impl Operator {
                     Some(call) => call,
                     None => format!("look for an instance labelled {} and destroy it", instance.label),
                 };
+                let since = since.unwrap_or(live.session.state_at);
                 debts.push(UnconfirmedDestroy {
-                    since: since.unwrap_or(live.session.state_at),
+                    since,
+                    age: now.since(since),
                     at_risk: instance.at_risk(),
                     vendor_call: call,
                     instance: instance.clone(),
@@ -254,4 +336,9 @@ impl Operator {
     pub fn clock(&self) -> &Clock {
         &self.0.tools.clock
     }
+}
+
+fn read_token(token: &str) -> Option<i64> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+    text.strip_prefix("a1.")?.parse().ok()
 }

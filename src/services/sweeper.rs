@@ -66,6 +66,14 @@ pub struct Hold {
     pub since: Time,
 }
 
+impl Hold {
+    /// Whether its time is not over.
+    #[must_use]
+    pub fn in_force(&self, now: Time) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
 /// What a machine is that no row wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FindingKind {
@@ -110,6 +118,26 @@ impl Finding {
         }
     }
 
+    /// The command line that keeps it; empty for what can't be kept.
+    #[must_use]
+    pub fn adopt_command(&self) -> String {
+        match self.kind {
+            FindingKind::Stray => format!("gpu-shopper ops adopt {} {}", self.provider, shell_word(&self.sighting.native_id)),
+            FindingKind::Orphan | FindingKind::Foreign => String::new(),
+        }
+    }
+
+    /// The command line that destroys it; empty for what is not ours.
+    #[must_use]
+    pub fn destroy_command(&self) -> String {
+        match self.kind {
+            FindingKind::Stray | FindingKind::Orphan => {
+                format!("gpu-shopper ops destroy-instance {} {}", self.provider, shell_word(&self.sighting.native_id))
+            }
+            FindingKind::Foreign => String::new(),
+        }
+    }
+
     /// As something that can be taken over; `None` for what is not ours.
     #[must_use]
     pub fn stray(&self) -> Option<Stray> {
@@ -123,6 +151,26 @@ impl Finding {
             first_seen: self.first_seen,
         })
     }
+}
+
+/// The command line that lifts a hold.
+#[must_use]
+pub fn lift_command(provider: &ProviderId, kind: HoldKind) -> String {
+    format!("gpu-shopper ops hold {provider} {} --lift", kind.word())
+}
+
+/// Whether a vendor's text means itself in a shell, and is no option.
+pub(super) fn is_plain(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// A vendor's text as one word of a shell.
+fn shell_word(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
+    let shown: String = text.chars().filter(|c| !c.is_control()).collect();
+    format!("'{}'", shown.replace('\'', "'\\''"))
 }
 
 /// What operators see of it.
@@ -244,8 +292,7 @@ impl Sweeper {
                 let cost = finding.per_hour().map_or_else(|| "an unknown amount".to_owned(), |rate| format!("{rate}"));
                 tracing::error!(
                     %provider, %native_id, %label,
-                    "a stray instance costs {cost}: keep it with `gpu-shopper ops adopt {provider} {native_id}`, \
-                     or end it with `gpu-shopper ops destroy-instance {provider} {native_id}`"
+                    "a stray instance costs {cost}: keep it with `{}`, or end it with `{}`", finding.adopt_command(), finding.destroy_command()
                 );
             }
             FindingKind::Orphan if new => {
@@ -262,7 +309,7 @@ impl Sweeper {
         }
         if self.policy.caps.suspicious(wanted.len(), fleet) {
             let reason = format!("{} of {fleet} machines would have been destroyed at one look", wanted.len());
-            tracing::error!(%provider, "the sweeper stops itself: {reason}; look at `gpu-shopper ops strays`, then lift it with `gpu-shopper ops hold {provider} sweeper --lift`");
+            tracing::error!(%provider, "the sweeper stops itself: {reason}; look at `gpu-shopper ops strays`, then lift it with `{}`", lift_command(provider, HoldKind::Sweeper));
             self.hold(Hold { provider: provider.clone(), kind: HoldKind::Sweeper, until: None, reason, by: "sweeper".to_owned(), since: now });
             return Vec::new();
         }
@@ -309,7 +356,7 @@ impl Sweeper {
     /// Forgets holds whose time is over; true when there were any.
     pub(super) fn expire_holds(&mut self, now: Time) -> bool {
         let before = self.holds.len();
-        self.holds.retain(|h| h.until.is_none_or(|until| until > now));
+        self.holds.retain(|h| h.in_force(now));
         let changed = self.holds.len() < before;
         if changed {
             self.show();
@@ -322,7 +369,7 @@ impl Sweeper {
     }
 
     pub(super) fn why_held(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> Option<&Hold> {
-        self.holds.iter().find(|h| h.provider == *provider && h.kind == kind && h.until.is_none_or(|until| until > now))
+        self.holds.iter().find(|h| h.provider == *provider && h.kind == kind && h.in_force(now))
     }
 
     pub(super) fn frozen(&self) -> Option<&str> {
@@ -409,6 +456,15 @@ mod tests {
                 assert_eq!(it.judge(&provider, "1", look(minute * 60), 1, &both), [""; 0]);
             }
             assert_eq!(it.judge(&provider, "1", look(15 * 60), 1, &both).len(), destroyed);
+        }
+    }
+
+    #[test]
+    fn a_vendors_id_is_one_word_of_a_shell_whatever_it_is() {
+        for (text, word) in
+            [("17294410", "17294410"), ("a-b_c.d", "a-b_c.d"), ("x; rm -rf ~", "'x; rm -rf ~'"), ("it's\n", "'it'\\''s'"), ("", "''"), ("-y", "'-y'")]
+        {
+            assert_eq!(shell_word(text), word);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line against a server of canned answers: what it asks, what it writes, how it ends.
 
+mod ops;
 mod server;
 
 use clap::Parser;
@@ -72,13 +73,22 @@ async fn gs(mock: &Mock, line: &[&str]) -> Ran {
 
 /// The same with an interrupt, which comes by itself once the output has `needle`.
 async fn gs_until(mock: &Mock, line: &[&str], interrupt: CancellationToken, needle: Option<&'static str>) -> Ran {
+    gs_answering(mock, line, interrupt, needle, None).await
+}
+
+/// The same with somebody at a terminal who answers this.
+async fn gs_answering(mock: &Mock, line: &[&str], interrupt: CancellationToken, needle: Option<&'static str>, answer: Option<&'static str>) -> Ran {
     let server = mock.url();
     let cli = Cli::try_parse_from(["gpu-shopper", "--server", &server].iter().chain(line)).unwrap_or_else(|e| panic!("{e}"));
     let (out, err) = (Page { bell: needle.map(|n| (n, interrupt.clone())), ..Page::default() }, Page::default());
     // A clock that stands still: it began a day from now.
     let origin = tokio::time::Instant::now() + std::time::Duration::from_secs(86_400);
+    let console = Console::plain(Box::new(out.clone()), Box::new(err.clone()), cli.global.output);
     let mut desk = Desk {
-        console: Console::plain(Box::new(out.clone()), Box::new(err.clone()), cli.global.output),
+        console: match answer {
+            Some(answer) => console.answered_by(Box::new(answer.as_bytes())),
+            None => console,
+        },
         server: cli.global.server.clone(),
         ca_cert: None,
         clock: Clock::Simulated { begin: Time::from_sql("2026-11-23 22:00:00").unwrap(), origin },

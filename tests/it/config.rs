@@ -1,6 +1,7 @@
 //! Settings: layers, faults all at once, secrets never shown, the demo's isolation.
 
 use gpu_shopper::config::{Config, Faults, LogFormat, SETTINGS, SettingsFile, Sources, settings};
+use gpu_shopper::services::sweeper::{Strays, SweepPolicy};
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,8 +54,32 @@ fn defaults_are_those_of_the_table() {
         assert_eq!((row.key, row.value.as_deref()), (setting.key, setting.default));
         assert_eq!(row.source, if setting.default.is_some() { "default" } else { "not set" });
     }
+    let (sweep, usual) = (config.sweep, SweepPolicy::default());
+    assert_eq!((sweep.strays, sweep.grace, sweep.quorum, sweep.caps), (usual.strays, usual.grace, usual.quorum, usual.caps));
     let policy = config.policy();
     assert_eq!((policy.hard_max, policy.price_tolerance_percent), (config.lifecycle.hard_max, 5));
+}
+
+#[test]
+fn the_sweeper_does_as_it_is_told() {
+    let told = env(&[
+        ("SWEEP_STRAYS", "destroy"),
+        ("LIFECYCLE_ORPHAN_GRACE_PERIOD", "1h"),
+        ("SWEEP_MAX_DESTROYS_PER_MINUTE", "3"),
+        ("SWEEP_MAX_SHARE", "50"),
+    ]);
+    let sweep = load(&told).sweep;
+    assert_eq!((sweep.strays, sweep.grace), (Strays::Destroy, Duration::from_secs(3600)));
+    assert_eq!((sweep.caps.per_minute, sweep.caps.share_percent, sweep.caps.at_least), (3, 50, SweepPolicy::default().caps.at_least));
+    let bad = env(&[
+        ("SWEEP_STRAYS", "adopt"),
+        ("LIFECYCLE_ORPHAN_GRACE_PERIOD", "5s"),
+        ("SWEEP_MAX_DESTROYS_PER_MINUTE", "0"),
+        ("SWEEP_MAX_SHARE", "101%"),
+    ]);
+    let faults = Config::load(&bad).unwrap_err();
+    let keys: Vec<&str> = faults.0.iter().map(|f| f.key.as_str()).collect();
+    assert_eq!(keys, ["sweep.strays", "lifecycle.orphan_grace_period", "sweep.max_destroys_per_minute", "sweep.max_share"]);
 }
 
 #[test]

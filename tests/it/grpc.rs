@@ -25,10 +25,10 @@ use tonic_types::StatusExt;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A house with its gRPC face, and a client's connection to it.
-struct Face {
-    house: House,
-    health: Health,
-    channel: Channel,
+pub struct Face {
+    pub house: House,
+    pub health: Health,
+    pub channel: Channel,
 }
 
 fn settings(house: &House) -> Settings {
@@ -52,7 +52,11 @@ fn settings(house: &House) -> Settings {
 
 impl Face {
     async fn open(seed: u64, faults: Faults) -> Self {
-        let house = House::new(seed, faults).await;
+        Self::over(House::new(seed, faults).await).await
+    }
+
+    /// The face of this house as it lives now.
+    pub async fn over(house: House) -> Self {
         let core = house.core();
         let services = Services {
             inventory: core.inventory.clone(),
@@ -78,23 +82,27 @@ impl Face {
         Self { house, health, channel }
     }
 
-    fn sessions(&self) -> SessionServiceClient<Channel> {
+    pub fn sessions(&self) -> SessionServiceClient<Channel> {
         SessionServiceClient::new(self.channel.clone())
+    }
+
+    pub fn operator(&self) -> OperatorServiceClient<Channel> {
+        OperatorServiceClient::new(self.channel.clone())
     }
 
     fn inventory(&self) -> InventoryServiceClient<Channel> {
         InventoryServiceClient::new(self.channel.clone())
     }
 
-    fn costs(&self) -> CostServiceClient<Channel> {
+    pub fn costs(&self) -> CostServiceClient<Channel> {
         CostServiceClient::new(self.channel.clone())
     }
 
-    async fn create(&self, request: pb::CreateSessionRequest) -> Result<pb::CreateSessionResponse, Status> {
+    pub async fn create(&self, request: pb::CreateSessionRequest) -> Result<pb::CreateSessionResponse, Status> {
         self.sessions().create_session(request).await.map(tonic::Response::into_inner)
     }
 
-    async fn until(&self, id: &str, state: pb::session::State) -> pb::Session {
+    pub async fn until(&self, id: &str, state: pb::session::State) -> pb::Session {
         let until = vec![state.into()];
         let timeout = Some(prost_types::Duration { seconds: 600, nanos: 0 });
         let answer = self.sessions().wait_session(pb::WaitSessionRequest { session_id: id.to_owned(), until, timeout }).await.unwrap().into_inner();
@@ -113,12 +121,12 @@ fn by_offer(id: &str) -> pb::CreateSessionRequest {
     pb::CreateSessionRequest { target: Some(pb::create_session_request::Target::OfferId(id.to_owned())), ..Default::default() }
 }
 
-fn by_requirements(filter: pb::OfferFilter) -> pb::CreateSessionRequest {
+pub fn by_requirements(filter: pb::OfferFilter) -> pb::CreateSessionRequest {
     let wanted = pb::Requirements { filter: Some(filter), order_by: "price".to_owned() };
     pb::CreateSessionRequest { target: Some(pb::create_session_request::Target::Requirements(wanted)), ..Default::default() }
 }
 
-fn nanos(money: Option<&pb::Money>) -> i64 {
+pub fn nanos(money: Option<&pb::Money>) -> i64 {
     let money = money.unwrap();
     assert_eq!(money.currency_code, "USD");
     money.units * 1_000_000_000 + i64::from(money.nanos)
@@ -227,7 +235,7 @@ async fn a_generated_client_lives_a_whole_session() {
     let sum: i64 = ledger.entries.iter().map(|e| nanos(e.amount.as_ref().unwrap().cost.as_ref())).sum();
     assert_eq!(sum, nanos(total.cost.as_ref()));
 
-    let mut operator = OperatorServiceClient::new(face.channel.clone());
+    let mut operator = face.operator();
     let providers = operator.list_providers(pb::ListProvidersRequest {}).await.unwrap().into_inner().providers;
     assert!(providers.len() == 2 && providers.iter().all(|p| p.credentials_ok && p.open_session_count == 0));
     assert!(operator.list_unconfirmed_destroys(pb::ListUnconfirmedDestroysRequest {}).await.unwrap().into_inner().destroys.is_empty());
@@ -281,7 +289,7 @@ async fn a_watch_over_sessions_and_its_tokens_cross_the_wire() {
 // === errors ===
 
 /// The one ErrorInfo.
-fn reason(status: &Status) -> String {
+pub fn reason(status: &Status) -> String {
     let details = status.get_error_details_vec();
     let infos: Vec<_> = details.iter().filter_map(|d| if let tonic_types::ErrorDetail::ErrorInfo(info) = d { Some(info) } else { None }).collect();
     assert_eq!(infos.len(), 1, "{status:?}");

@@ -12,6 +12,7 @@ mod grpc;
 mod house;
 mod inventory;
 mod machine;
+mod ops;
 mod port;
 mod process;
 mod proto;

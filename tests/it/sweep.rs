@@ -25,7 +25,7 @@ fn id_of(dialect: Dialect) -> ProviderId {
 }
 
 /// Somebody rents a machine on the account without telling the house.
-async fn planted(house: &House, dialect: Dialect, label: &str) -> String {
+pub async fn planted(house: &House, dialect: Dialect, label: &str) -> String {
     let provider = SimProvider::new(Arc::clone(&house.market), house.accounts[&dialect], dialect);
     let offer = provider.offers().await.unwrap().offers.into_iter().find(|o| o.min_bid.is_none() && o.gpu_count == 1).unwrap();
     let spec = LaunchSpec {
@@ -43,7 +43,7 @@ async fn planted(house: &House, dialect: Dialect, label: &str) -> String {
     native
 }
 
-fn ours(house: &House, number: u128, attempt: u8) -> Label {
+pub fn ours(house: &House, number: u128, attempt: u8) -> Label {
     Label { tag: tag_of(&house.deployment), session: SessionId::new(house.now(), number), attempt }
 }
 
@@ -212,8 +212,8 @@ async fn many_orphans_at_once_stop_the_sweeper_until_an_operator_lets_it_go_on()
     // Two of them are taken away by hand; the last is no longer too many.
     assert!(house.market.vanish(&native[0]) && house.market.vanish(&native[1]));
     let provider = id_of(Dialect::Vastai);
-    order(&house, Order::Lift { provider: provider.clone(), kind: HoldKind::Sweeper }).await.unwrap();
-    assert_eq!(order(&house, Order::Lift { provider, kind: HoldKind::Sweeper }).await, Err("HOLD_NOT_FOUND"));
+    order(&house, Order::Lift { provider: provider.clone(), kind: HoldKind::Sweeper, reason: String::new() }).await.unwrap();
+    assert_eq!(order(&house, Order::Lift { provider, kind: HoldKind::Sweeper, reason: String::new() }).await, Err("HOLD_NOT_FOUND"));
     house.pass(20 * MINUTE).await;
     assert!(house.alive().is_empty());
 }
@@ -235,7 +235,7 @@ async fn holds_keep_clocks_and_launches_standing() {
     assert_eq!(house.get(id).await.state, State::Running, "its reservation is over, and nothing ends by the clock");
     house.pass(HOUR + 10 * MINUTE).await;
     assert_eq!(house.get(id).await.end_reason, Some(EndReason::Expired), "the hold had an end");
-    order(&house, Order::Lift { provider, kind: HoldKind::Launches }).await.unwrap();
+    order(&house, Order::Lift { provider, kind: HoldKind::Launches, reason: String::new() }).await.unwrap();
     let next = house.rent(None).await.session.id;
     house.command(next, Command::Destroy).await.unwrap();
     house.until(next, State::Stopped, HOUR).await;

@@ -14,9 +14,11 @@ use gpu_shopper::domain::time::Time;
 use gpu_shopper::domain::verify::Verify;
 use gpu_shopper::grpc::convert::fields::Fields;
 use gpu_shopper::grpc::convert::words::Word;
-use gpu_shopper::grpc::convert::{answers, requests};
+use gpu_shopper::grpc::convert::{answers, operations, requests};
 use gpu_shopper::grpc::{KeyPair, Settings, auth, pb, status};
 use gpu_shopper::ports::Breaker;
+use gpu_shopper::services::operator::SpendRate;
+use gpu_shopper::services::sweeper::HoldKind;
 use gpu_shopper::services::{Code, Error, Violation, api};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -106,11 +108,35 @@ fn enum_words_are_total_both_ways() {
     both_ways(&[Truth::True, Truth::False, Truth::Unknown]);
     both_ways(&[Launch::Intended, Launch::Accepted, Launch::Unknown, Launch::Refused]);
     both_ways(&[Desired::Present, Desired::Gone]);
+    both_ways(&HoldKind::ALL);
+    same_words::<HoldKind>("HOLD_KIND_", &HoldKind::ALL.map(HoldKind::word));
     both_ways(&[Breaker::Closed, Breaker::Open, Breaker::HalfOpen]);
     use Evidence as E;
-    both_ways(&[E::LaunchRefused, E::NeverLaunched, E::NeverAppeared, E::NotFoundTwice, E::Vanished]);
+    both_ways(&[E::LaunchRefused, E::NeverLaunched, E::NeverAppeared, E::NotFoundTwice, E::Vanished, E::Operator]);
     use InstanceStatus as S;
     both_ways(&[S::Scheduled, S::Starting, S::Running, S::Stopped, S::Failed, S::Offline, S::Deleting, S::Gone, S::Unknown]);
+}
+
+// === what operators are told ===
+
+#[test]
+fn what_is_spent_adds_up_and_says_how_long_the_balance_lasts() {
+    let dollar = Rate::from_nanos(1_000_000_000);
+    let spent = |provider: &str, balance| SpendRate {
+        provider: ProviderId::new(provider),
+        running: dollar,
+        stopping: dollar,
+        strays: dollar,
+        foreign: Rate::ZERO,
+        unpriced: 2,
+        balance,
+    };
+    let told = operations::spend(&[spent("tensordock", None), spent("vastai", Some(Nanos(6_000_000_000)))]);
+    assert_eq!((told.providers[0].lasts, told.providers[0].balance.clone()), (None, None));
+    assert_eq!((told.providers[1].lasts, told.providers[1].balance_text.as_str()), (secs(2 * 3600), "$6"));
+    let total = told.total.unwrap();
+    assert_eq!((total.running_per_hour, total.total_per_hour), (Some(answers::rate(dollar + dollar)), Some(answers::money(Nanos(6_000_000_000)))));
+    assert_eq!((total.unpriced_count, operations::spend(&[]).total.unwrap().total_text.as_str()), (4, "$0/h"));
 }
 
 // === money, time ===

@@ -168,7 +168,13 @@ impl Work<'_> {
             look,
             first_seen: look.answered,
         };
-        let offer = Offer { machine: own.machine, id: own.offer, base: own.price, ..offer_of(&stray) };
+        // Both came of one offer, and yet it is this one's price that counts, where the list tells it.
+        let price = match sighting.price {
+            Some(PriceSeen::Parts(price)) => price,
+            Some(PriceSeen::Total(total)) => own.price.with_total(total),
+            None => own.price,
+        };
+        let offer = Offer { machine: own.machine, id: own.offer, base: price, ..offer_of(&stray) };
         let mut row = self.row_of(&stray, Label { attempt: number, ..own.label }, &offer);
         row.offered = own.offered;
         want_gone(&mut row, self.now);

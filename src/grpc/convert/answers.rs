@@ -20,7 +20,7 @@ use std::time::Duration;
 // === numbers, money, time ===
 
 /// A count for the wire; what does not fit (it never happens) is the largest number.
-fn int(count: impl TryInto<i32>) -> i32 {
+pub(super) fn int(count: impl TryInto<i32>) -> i32 {
     count.try_into().unwrap_or(i32::MAX)
 }
 
@@ -539,24 +539,6 @@ pub fn provider(p: api::ProviderView) -> pb::ProviderStatus {
         throttled_until_time: p.link.throttled_until.map(time),
         open_session_count: int(p.open_sessions),
         list_time: p.listed_at.map(time),
-    }
-}
-
-/// Machines that should be gone and are not proven so.
-#[must_use]
-pub fn unconfirmed(rows: Vec<api::UnconfirmedDestroy>) -> pb::ListUnconfirmedDestroysResponse {
-    let all: Rate = rows.iter().map(|r| r.at_risk).sum();
-    let one = |row: api::UnconfirmedDestroy| pb::UnconfirmedDestroy {
-        instance: Some(instance(&row.instance)),
-        since_time: Some(time(row.since)),
-        at_risk_per_hour: Some(rate(row.at_risk)),
-        at_risk_text: row.at_risk.to_string(),
-        vendor_call: row.vendor_call,
-    };
-    pb::ListUnconfirmedDestroysResponse {
-        destroys: rows.into_iter().map(one).collect(),
-        at_risk_per_hour: Some(rate(all)),
-        at_risk_text: all.to_string(),
     }
 }
 

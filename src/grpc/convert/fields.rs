@@ -2,7 +2,7 @@
 //! at a request finds everything that is wrong with it; the stand-ins never leave [`Fields::done`].
 
 use super::words::Word;
-use crate::domain::ids::{ConsumerId, ProviderId, SessionId, clip};
+use crate::domain::ids::{ConsumerId, Label, ProviderId, SessionId, Tag, clip};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::time::Time;
 use crate::grpc::pb::Money;
@@ -67,6 +67,14 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// A value of an enum that must be said; `stand_in` when it is not.
+    pub fn required_word<T: Word>(&mut self, field: &str, number: i32, stand_in: T) -> T {
+        if number == 0 {
+            self.wrong(field, format!("required; allowed: {}", T::allowed().join(", ")));
+        }
+        self.word(field, number).unwrap_or(stand_in)
     }
 
     /// Values of an enum in a list, where "not said" is as wrong as an unknown number.
@@ -185,6 +193,14 @@ impl Fields {
         })
     }
 
+    /// A machine's label, whole.
+    pub fn instance_label(&mut self, field: &str, text: &str) -> Label {
+        Label::parse(text).unwrap_or_else(|| {
+            self.wrong(field, required(text, "a whole label as in ListUnconfirmedDestroys: `gs-<deployment>-<session>-<attempt>`"));
+            Label { tag: Tag::from_hash([0; 5]), session: SessionId::new(Time::default(), 0), attempt: 1 }
+        })
+    }
+
     /// A consumer, when one is named.
     pub fn consumer(&mut self, field: &str, text: Option<&str>) -> Option<ConsumerId> {
         let text = text?;
@@ -212,6 +228,15 @@ impl Fields {
     pub fn text(&mut self, field: &str, text: &str, length: RangeInclusive<usize>) {
         if !length.contains(&text.chars().count()) || text.chars().any(char::is_control) {
             self.wrong(field, format!("`{}`; allowed: {} to {} characters, no control characters", clip(text, QUOTED), length.start(), length.end()));
+        }
+    }
+
+    /// A text that must be there, at most so many characters, without control characters.
+    pub fn given(&mut self, field: &str, text: &str, most: usize) {
+        if text.trim().is_empty() {
+            self.wrong(field, format!("required; 1 to {most} characters"));
+        } else {
+            self.text(field, text, 1..=most);
         }
     }
 

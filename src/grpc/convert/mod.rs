@@ -4,10 +4,12 @@
 //! * [`words`]: enum values, both ways, totally.
 //! * [`requests`]: from the wire, whole requests.
 //! * [`answers`]: to the wire.
+//! * [`operations`]: what operators order and are told.
 //!
 //! Nothing is decided here but defaults and limits that the contract's comments state. Absent is never zero.
 
 pub mod answers;
 pub mod fields;
+pub mod operations;
 pub mod requests;
 pub mod words;

@@ -150,12 +150,12 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
             String::new()
         })
     });
-    let too_long = reservation_beyond(request, settings.hard_max);
+    let too_long = reservation_beyond(request.reservation.as_ref(), settings.hard_max);
     let mut wanted = Request {
         consumer: consumer(&mut fields, request.consumer_id.as_deref()),
         workload: fields.word("workload_type", request.workload_type).unwrap_or(Workload::Ssh),
         failover: failover(&mut fields, request.failover.as_ref(), &target, settings),
-        reservation: reservation(&mut fields, request, settings.hard_max, too_long.is_some()),
+        reservation: reservation(&mut fields, request.reservation.as_ref(), settings.hard_max, too_long.is_some()),
         idle_threshold: idle_threshold(&mut fields, request.idle_threshold.as_ref()).unwrap_or_default(),
         storage: fields.word("storage_policy", request.storage_policy).unwrap_or(StoragePolicy::Destroy),
         image: request.docker_image.clone(),
@@ -249,8 +249,8 @@ fn failover(fields: &mut Fields, given: Option<&pb::Failover>, target: &Target, 
     }
 }
 
-fn reservation(fields: &mut Fields, request: &pb::CreateSessionRequest, hard_max: Duration, too_long: bool) -> Duration {
-    let asked = request.reservation.as_ref().filter(|_| !too_long);
+pub(super) fn reservation(fields: &mut Fields, asked: Option<&prost_types::Duration>, hard_max: Duration, too_long: bool) -> Duration {
+    let asked = asked.filter(|_| !too_long);
     fields.duration("reservation", asked, SHORTEST_RESERVATION..=hard_max).unwrap_or(DEFAULT_RESERVATION.min(hard_max))
 }
 
@@ -266,8 +266,8 @@ fn idle_threshold(fields: &mut Fields, asked: Option<&prost_types::Duration>) ->
 }
 
 /// A well-formed reservation beyond the hard limit has an error of its own: nothing is wrong with it but its size.
-fn reservation_beyond(request: &pb::CreateSessionRequest, hard_max: Duration) -> Option<Error> {
-    let asked = Fields::default().any_duration("reservation", request.reservation.as_ref()).filter(|d| *d > hard_max)?;
+pub(super) fn reservation_beyond(asked: Option<&prost_types::Duration>, hard_max: Duration) -> Option<Error> {
+    let asked = Fields::default().any_duration("reservation", asked).filter(|d| *d > hard_max)?;
     let (asked, most) = (seconds(asked), seconds(hard_max));
     let rule = format!("{asked} is beyond the hard limit; allowed: {} to {most}", seconds(SHORTEST_RESERVATION));
     let mut error = Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("reservation: {rule}"));

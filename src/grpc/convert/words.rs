@@ -8,6 +8,7 @@ use crate::domain::session::{AttemptFailure, ConditionType, EndReason, FailoverS
 use crate::domain::verify::Verify;
 use crate::grpc::pb;
 use crate::ports::Breaker;
+use crate::services::sweeper::HoldKind;
 
 /// A domain value with a counterpart on the wire.
 pub trait Word: Sized + Copy {
@@ -80,6 +81,7 @@ type WireScope = pb::FailoverScope;
 type WireVerify = pb::VerifyLevel;
 type WireRental = pb::RentalKind;
 type WireComponent = pb::CostComponent;
+type WireHold = pb::HoldKind;
 
 same! { State = WireState, "state" { Pending, Provisioning, Running, Stopping, Stopped, Failed } }
 
@@ -147,3 +149,5 @@ same! { InstanceStatus = WireStatus, "instance status" { Scheduled, Starting, Ru
 same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished, Operator } }
 
 same! { Breaker = WireBreaker, "breaker" { Closed, Open, HalfOpen } }
+
+same! { HoldKind = WireHold, "hold kind" { Launches, Sweeper, Expiry } }

@@ -9,7 +9,7 @@ use crate::domain::lifecycle::{Action, Ask, Draft, Fate, Input, LookBy, Refusal,
 use crate::domain::policy::Rules;
 use crate::domain::session::{AttemptFailure, EndReason, Session, State};
 use crate::domain::sweep::{self, Known};
-use crate::domain::time::Time;
+use crate::domain::time::{Look, Time};
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
 use crate::services::counters;
@@ -92,7 +92,7 @@ impl Actor {
             Some(text) => serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the holds: {e}")))?,
             None => Vec::new(),
         };
-        let frozen = standing.accepted.then_some(None).unwrap_or_else(|| parts.frozen.clone());
+        let frozen = if standing.accepted { None } else { parts.frozen.clone() };
         if frozen.is_some() {
             after_commit.clear();
         }
@@ -551,9 +551,14 @@ impl Actor {
             let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
             return self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await;
         }
+        self.destroy_orphan(label, sighting, listing.look, staged).await
+    }
+
+    /// Its row says gone, or has another machine: it is seen alive, or becomes a row of its own.
+    pub(super) async fn destroy_orphan(&mut self, label: Label, sighting: &Sighting, look: Look, staged: &mut Staged) -> Result<(), StoreError> {
         self.awaken(label.session).await?;
         let own = self.live.get(&label.session).and_then(|e| e.instances.iter().find(|r| r.label == label));
-        let (attempt, look, sighting) = (label.attempt, listing.look, Box::new(sighting.clone()));
+        let (attempt, sighting) = (label.attempt, Box::new(sighting.clone()));
         let same = own.is_some_and(|r| r.native_id.as_ref().is_none_or(|id| *id == sighting.native_id));
         let input = if same { Input::Seen { attempt, sighting, look } } else { Input::Duplicate { attempt, sighting, look } };
         self.apply(label.session, input, staged);

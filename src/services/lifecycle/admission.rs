@@ -1,7 +1,7 @@
 //! What may be created: everything that is known at once, checked before anything is written.
 
-use super::{Closed, refused_credentials};
 use super::actor::Actor;
+use super::{Closed, refused_credentials};
 use crate::domain::attempt::{self, Market};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::offer::Offer;

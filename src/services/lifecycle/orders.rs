@@ -6,6 +6,7 @@ use crate::domain::event::Actor as Who;
 use crate::domain::ids::{Label, SessionId};
 use crate::domain::instance::Desired;
 use crate::domain::lifecycle::{Fate, Input, Stray, taken_over};
+use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
 use crate::services::api::Caller;
 use crate::services::error::{Code, Error};
@@ -25,18 +26,30 @@ impl Actor {
         }
         let now = self.parts.tools.clock.now();
         let who = if caller.principal.is_empty() { NAMELESS.to_owned() } else { caller.principal.clone() };
-        if let Err(refused) = self.sensible(&order).await? {
+        let sensible = self.sensible(&order).await?;
+        if let Some(id) = self.concerned(&order) {
+            // Touched, so that an ended session that was only looked at is put away again.
+            staged.touched.insert(id);
+        }
+        if let Err(refused) = sensible {
             let _ = reply.send(Err(refused));
             return Ok(());
         }
         let (action, target, detail) = written(&order);
         self.parts.store.audit_add(AuditRecord { at: now, actor: who.clone(), action: action.to_owned(), target, detail }).await?;
+        let decided = matches!(order, Order::Stray { .. });
         let session = match order {
             Order::Stray { provider, native_id, fate } => {
-                let stray = self.sweeper.finding(&provider, &native_id).and_then(|f| f.stray());
-                let Some(stray) = stray else { return Ok(()) };
-                self.take_over(&stray, &fate, Who::Operator(who), staged, now).await?;
-                Some(stray.label.session)
+                let Some(finding) = self.sweeper.finding(&provider, &native_id).cloned() else { return Ok(()) };
+                let Some(label) = finding.label else { return Ok(()) };
+                match finding.stray() {
+                    Some(stray) => self.take_over(&stray, &fate, Who::Operator(who), staged, now).await?,
+                    None => {
+                        self.sweeper.forget(&provider, &native_id);
+                        self.destroy_orphan(label, &finding.sighting, finding.look, staged).await?;
+                    }
+                }
+                Some(label.session)
             }
             Order::Retry(label) => {
                 self.apply(label.session, Input::Retry { attempt: label.attempt }, staged);
@@ -52,7 +65,7 @@ impl Actor {
                 self.keep_holds().await?;
                 None
             }
-            Order::Lift { provider, kind } => {
+            Order::Lift { provider, kind, reason: _ } => {
                 self.sweeper.lift(&provider, kind);
                 self.keep_holds().await?;
                 None
@@ -63,9 +76,23 @@ impl Actor {
             }
         };
         let session = session.and_then(|id| self.live.get(&id)).map(|e| Arc::new(e.session.clone()));
+        let ending = |s: &Arc<Session>| s.state == State::Stopping || s.state.is_final();
+        if let Some(session) = session.as_ref().filter(|s| self.sweeper.frozen().is_some() && (decided || ending(s))) {
+            // An operator has said what is wanted now: that is no old fact.
+            self.thawed.insert(session.id);
+        }
         let done = Done { session, holds: self.sweeper.holds().to_vec() };
         staged.replies.push(Box::new(move || drop(reply.send(Ok(done)))));
         Ok(())
+    }
+
+    /// The session that the order is about.
+    fn concerned(&self, order: &Order) -> Option<SessionId> {
+        match order {
+            Order::Stray { provider, native_id, .. } => self.sweeper.finding(provider, native_id).and_then(|f| f.label).map(|l| l.session),
+            Order::Retry(label) | Order::Settle { label, .. } => Some(label.session),
+            Order::Hold { .. } | Order::Lift { .. } | Order::Accept => None,
+        }
     }
 
     /// Whether there is what the order is about.
@@ -81,13 +108,25 @@ impl Actor {
                     match fate {
                         Fate::Keep { .. } if known => Err(Error::new(
                             Code::FailedPrecondition,
-                            "SESSION_EXISTS",
+                            "SESSION_ON_RECORD",
                             format!("session {} of this machine's label is on record with other machines: it can only be destroyed", label.session),
                         )
                         .with("session_id", label.session)),
                         Fate::Keep { .. } | Fate::Destroy => Ok(()),
                     }
                 }
+                Some((FindingKind::Orphan, Some(label))) => match fate {
+                    Fate::Keep { .. } => Err(Error::new(
+                        Code::FailedPrecondition,
+                        "SESSION_ON_RECORD",
+                        format!(
+                            "session {} of this machine's label is on record, and not with this machine: it can only be destroyed",
+                            label.session
+                        ),
+                    )
+                    .with("session_id", label.session)),
+                    Fate::Destroy => Ok(()),
+                },
                 Some((FindingKind::Foreign, _)) => Err(Error::new(
                     Code::FailedPrecondition,
                     "NOT_OURS",
@@ -121,7 +160,7 @@ impl Actor {
                 }
             }
             Order::Hold { provider, .. } => no_provider(provider).map_or(Ok(()), Err),
-            Order::Lift { provider, kind } => {
+            Order::Lift { provider, kind, reason: _ } => {
                 let held = self.sweeper.holds().iter().any(|h| h.provider == *provider && h.kind == *kind);
                 match no_provider(provider) {
                     Some(error) => Err(error),
@@ -194,7 +233,7 @@ fn written(order: &Order) -> (&'static str, String, String) {
             let until = until.map(|at| format!("until {at}: ")).unwrap_or_default();
             ("set_hold", format!("{provider} {}", kind.word()), format!("{until}{reason}"))
         }
-        Order::Lift { provider, kind } => ("lift_hold", format!("{provider} {}", kind.word()), String::new()),
+        Order::Lift { provider, kind, reason } => ("lift_hold", format!("{provider} {}", kind.word()), reason.clone()),
         Order::Accept => ("accept_database", String::new(), String::new()),
     }
 }

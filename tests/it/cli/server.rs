@@ -36,6 +36,13 @@ pub struct Canned {
     pub extends_asked: Vec<pb::ExtendSessionRequest>,
     pub outcomes: Vec<i32>,
     pub reports_asked: Vec<pb::GetCostReportRequest>,
+    /// The orders of operators, each in a line.
+    pub orders: Vec<String>,
+    pub holds_asked: Vec<pb::SetHoldRequest>,
+    pub audit_asked: Vec<pb::ListAuditEntriesRequest>,
+    /// A sweep gives no complete list at one provider.
+    pub unlisted: bool,
+    pub frozen: bool,
 }
 
 /// A running server; it stops when this goes.
@@ -396,6 +403,27 @@ impl CostService for Face {
         };
         Ok(Response::new(pb::ListLedgerEntriesResponse { entries: vec![entry], next_page_token: String::new() }))
     }
+
+    async fn get_spend_rate(&self, _: Request<pb::GetSpendRateRequest>) -> Result<Response<pb::GetSpendRateResponse>, Status> {
+        let rate = |running, stopping, unpriced_count| pb::SpendRate {
+            running_per_hour: usd(running, 0),
+            stopping_per_hour: usd(0, stopping),
+            stray_per_hour: usd(0, 0),
+            foreign_per_hour: usd(0, 0),
+            total_per_hour: usd(running, stopping),
+            total_text: String::new(),
+            unpriced_count,
+        };
+        let told = pb::ProviderSpend {
+            provider: "vastai".into(),
+            rate: Some(rate(12, 246_666_667, 0)),
+            balance: usd(100, 0),
+            balance_text: String::new(),
+            lasts: Some(Duration { seconds: 29_400, nanos: 0 }),
+        };
+        let untold = pb::ProviderSpend { provider: "tensordock".into(), rate: Some(rate(0, 0, 1)), ..Default::default() };
+        Ok(Response::new(pb::GetSpendRateResponse { providers: vec![untold, told], total: Some(rate(12, 246_666_667, 1)) }))
+    }
 }
 
 #[tonic::async_trait]
@@ -435,11 +463,160 @@ impl OperatorService for Face {
             at_risk_per_hour: usd(0, 246_666_667),
             at_risk_text: String::new(),
             vendor_call: "curl -X DELETE https://vendor/1".into(),
+            age: Some(Duration { seconds: 60, nanos: 0 }),
         };
         Ok(Response::new(pb::ListUnconfirmedDestroysResponse {
             destroys: vec![debt],
             at_risk_per_hour: usd(0, 246_666_667),
             at_risk_text: String::new(),
         }))
+    }
+
+    async fn retry_destroy(&self, request: Request<pb::RetryDestroyRequest>) -> Result<Response<pb::RetryDestroyResponse>, Status> {
+        self.with(|m| m.orders.push(format!("retry {}", request.into_inner().label)));
+        Ok(Response::new(pb::RetryDestroyResponse { session: Some(stopping()) }))
+    }
+
+    async fn settle_instance(&self, request: Request<pb::SettleInstanceRequest>) -> Result<Response<pb::SettleInstanceResponse>, Status> {
+        let request = request.into_inner();
+        self.with(|m| m.orders.push(format!("settle {}: {}", request.label, request.reason)));
+        Ok(Response::new(pb::SettleInstanceResponse { session: Some(session(State::Stopped)) }))
+    }
+
+    async fn list_stray_instances(&self, _: Request<pb::ListStrayInstancesRequest>) -> Result<Response<pb::ListStrayInstancesResponse>, Status> {
+        Ok(Response::new(pb::ListStrayInstancesResponse {
+            instances: strays(),
+            price_per_hour: usd(0, 246_666_667),
+            price_text: String::new(),
+            unpriced_count: 1,
+        }))
+    }
+
+    async fn list_foreign_instances(
+        &self,
+        _: Request<pb::ListForeignInstancesRequest>,
+    ) -> Result<Response<pb::ListForeignInstancesResponse>, Status> {
+        Ok(Response::new(pb::ListForeignInstancesResponse {
+            instances: foreign(),
+            price_per_hour: usd(1, 0),
+            price_text: String::new(),
+            unpriced_count: 0,
+        }))
+    }
+
+    async fn adopt_instance(&self, request: Request<pb::AdoptInstanceRequest>) -> Result<Response<pb::AdoptInstanceResponse>, Status> {
+        let asked = request.into_inner();
+        let length = asked.reservation.map(|d| d.seconds);
+        self.with(|m| m.orders.push(format!("adopt {} {} {:?} {length:?}", asked.provider, asked.native_id, asked.consumer_id)));
+        Ok(Response::new(pb::AdoptInstanceResponse { session: Some(pb::Session { expire_time: at("2026-11-24 00:00:00"), ..running() }) }))
+    }
+
+    async fn destroy_instance(&self, request: Request<pb::DestroyInstanceRequest>) -> Result<Response<pb::DestroyInstanceResponse>, Status> {
+        let asked = request.into_inner();
+        if asked.native_id == "404" {
+            return Err(missing("STRAY_NOT_FOUND", "no stray 404".to_owned()));
+        }
+        self.with(|m| m.orders.push(format!("destroy {} {}", asked.provider, asked.native_id)));
+        let doomed = pb::Session { end_reason: pb::EndReason::Orphan.into(), ..session(State::Stopping) };
+        Ok(Response::new(pb::DestroyInstanceResponse { session: Some(doomed) }))
+    }
+
+    async fn sweep_now(&self, _: Request<pb::SweepNowRequest>) -> Result<Response<pb::SweepNowResponse>, Status> {
+        let failure = pb::SweepFailure { provider: "tensordock".into(), error: "timed out".into() };
+        Ok(Response::new(pb::SweepNowResponse {
+            complete_providers: vec!["vastai".into()],
+            failures: if self.with(|m| m.unlisted) { vec![failure] } else { Vec::new() },
+            strays: strays(),
+            foreign: foreign(),
+        }))
+    }
+
+    async fn set_hold(&self, request: Request<pb::SetHoldRequest>) -> Result<Response<pb::SetHoldResponse>, Status> {
+        let asked = request.into_inner();
+        let holds = if asked.lift { Vec::new() } else { vec![a_hold()] };
+        self.with(|m| m.holds_asked.push(asked));
+        Ok(Response::new(pb::SetHoldResponse { holds }))
+    }
+
+    async fn get_hold(&self, _: Request<pb::GetHoldRequest>) -> Result<Response<pb::GetHoldResponse>, Status> {
+        let database_frozen = self.with(|m| m.frozen);
+        let frozen_reason = if database_frozen { "it is older than its epoch".to_owned() } else { String::new() };
+        Ok(Response::new(pb::GetHoldResponse { holds: vec![a_hold()], database_frozen, frozen_reason }))
+    }
+
+    async fn accept_database(&self, _: Request<pb::AcceptDatabaseRequest>) -> Result<Response<pb::AcceptDatabaseResponse>, Status> {
+        self.with(|m| m.orders.push("accept".to_owned()));
+        Ok(Response::new(pb::AcceptDatabaseResponse {}))
+    }
+
+    async fn list_audit_entries(&self, request: Request<pb::ListAuditEntriesRequest>) -> Result<Response<pb::ListAuditEntriesResponse>, Status> {
+        let asked = request.into_inner();
+        let first = asked.page_token.is_empty();
+        self.with(|m| m.audit_asked.push(asked));
+        let entry = pb::AuditEntry {
+            number: if first { 12 } else { 3 },
+            time: at("2026-11-23 21:30:00"),
+            actor: "operator".into(),
+            action: if first { "set_hold" } else { "lift_hold" }.into(),
+            target: "vastai sweeper".into(),
+            detail: if first { "we look ourselves" } else { "" }.into(),
+        };
+        Ok(Response::new(pb::ListAuditEntriesResponse { entries: vec![entry], next_page_token: if first { "p2".into() } else { String::new() } }))
+    }
+}
+
+fn strays() -> Vec<pb::StrayInstance> {
+    let stray = pb::StrayInstance {
+        provider: "vastai".into(),
+        native_id: "17294410".into(),
+        label: "gs-5abn2v1n-x-1".into(),
+        kind: pb::stray_instance::Kind::Stray.into(),
+        status: pb::instance::Status::Running.into(),
+        price_per_hour: usd(0, 246_666_667),
+        first_seen_time: at("2026-11-23 21:30:00"),
+        list_count: 12,
+        alarmed: true,
+        vendor_call: "curl -X DELETE https://vendor/17294410".into(),
+        adopt_command: "gpu-shopper ops adopt vastai 17294410".into(),
+        destroy_command: "gpu-shopper ops destroy-instance vastai 17294410".into(),
+        ..Default::default()
+    };
+    let orphan = pb::StrayInstance {
+        native_id: "9".into(),
+        kind: pb::stray_instance::Kind::Orphan.into(),
+        price_per_hour: None,
+        list_count: 1,
+        alarmed: false,
+        waits_for: "its turn".into(),
+        vendor_call: String::new(),
+        adopt_command: String::new(),
+        destroy_command: "gpu-shopper ops destroy-instance vastai 9".into(),
+        ..stray.clone()
+    };
+    vec![stray, orphan]
+}
+
+fn foreign() -> Vec<pb::ForeignInstance> {
+    vec![pb::ForeignInstance {
+        provider: "vastai".into(),
+        native_id: "77".into(),
+        label: "gs-6c9bd5at-y-1".into(),
+        other_deployment: "6c9bd5at".into(),
+        status: pb::instance::Status::Running.into(),
+        price_per_hour: usd(1, 0),
+        first_seen_time: at("2026-11-23 21:00:00"),
+        list_count: 30,
+        ..Default::default()
+    }]
+}
+
+fn a_hold() -> pb::Hold {
+    pb::Hold {
+        provider: "vastai".into(),
+        kind: pb::HoldKind::Sweeper.into(),
+        until_time: None,
+        reason: "we look ourselves".into(),
+        set_by: "operator".into(),
+        set_time: at("2026-11-23 21:30:00"),
     }
 }

@@ -211,7 +211,7 @@ impl House {
             },
             private_addresses: Vec::new(),
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
-            vendor_calls: BTreeMap::new(),
+            vendor_calls: providers::REGISTER.iter().map(|e| (ProviderId::new(e.name), (e.base_url.to_owned(), e.destroy_line))).collect(),
         })
         .await
         .unwrap();
