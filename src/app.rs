@@ -141,8 +141,7 @@ impl Core {
         let drain = CancellationToken::new();
         let (attention, attention_seen) = watch::channel(BTreeMap::new());
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
-        let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone() };
-        let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens.clone(), tools.clone(), rules, drain.clone());
+        let rules = Rules { tag, policy: parts.policy.clone(), secret: String::new(), terms: terms.clone() };
         let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
         let (handle, actor) = lifecycle::lifecycle(
             Parts {
@@ -153,13 +152,14 @@ impl Core {
                 policy: parts.policy,
                 standing: Arc::new(Mutex::new(Standing { closed, terms })),
                 tag,
-                tokens,
+                tokens: tokens.clone(),
                 vault: parts.vault,
                 drain: parts.drain,
                 attention,
             },
             drain.clone(),
         );
+        let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens, tools.clone(), rules, handle.clone(), drain.clone());
         let failed = CancellationToken::new();
         let gave_up = failed.clone();
         let actor = tokio::spawn(async move {

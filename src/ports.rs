@@ -269,6 +269,10 @@ pub trait SshProbe: Send + Sync + 'static {
 
     /// Logs in, and asks the GPU when the target says so. Keeps its own deadlines.
     async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure>;
+
+    /// Logs in and changes who may: `add` may, `remove` may not any more (all OpenSSH lines); the verifier key may in any
+    /// case. Whole or not at all, and harmless to repeat. `ask_gpu` plays no part.
+    async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure>;
 }
 
 /// Ids, jitter and choices.

@@ -84,6 +84,7 @@ impl Server {
         let store = Store::open(Options { path: config.database_path.clone(), mode: Mode::Threaded, holder })?;
         let secret = Secret::load_or_create(&beside(&config.database_path, "secret"))?;
         let deployment_id = deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
+        compare_secret(&store, &secret, &config.database_path).await?;
         let core = Core::start(CoreParts {
             store: store.clone(),
             deployment_id,
@@ -259,7 +260,22 @@ async fn deployment_id(store: &Store, configured: Option<&str>, chance: &dyn Cha
     Ok(id)
 }
 
-fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
+/// Tells when the secret beside the database is another than before: the machines of then can't be logged in to any more.
+async fn compare_secret(store: &Store, secret: &Secret, database: &Path) -> anyhow::Result<()> {
+    const KEY: &str = "secret_fingerprint";
+    let now = secret.fingerprint();
+    if store.meta_get(KEY).await?.is_some_and(|before| before != now) {
+        tracing::warn!(
+            file = %beside(database, "secret").display(),
+            "the secret is another than before: machines rented until now can't be looked into, and what was sealed can't be told;              nothing is destroyed for that. Put the old file back to undo it"
+        );
+    }
+    store.meta_set(KEY, &now).await?;
+    Ok(())
+}
+
+/// Seals and opens with keys derived from the server's secret.
+pub fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
     const PURPOSE: &str = "consumer private key";
     let opening = secret.clone();
     Vault {

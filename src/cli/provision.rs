@@ -5,7 +5,7 @@
 use crate::cli::Desk;
 use crate::cli::client::{asking, insist};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::follow::{Followed, ended_badly, follow};
+use crate::cli::follow::{Followed, ended_badly, follow, is_in};
 use crate::cli::json::Message;
 use crate::cli::output::Cell;
 use crate::cli::sessions::{facts, fetch};
@@ -230,7 +230,7 @@ pub async fn run(args: ProvisionArgs, desk: &mut Desk) -> Result<Exit, Failure> 
     } else {
         desk.console.note(&format!("session {} (request {})", session.session_id, told.request_id));
         let begin = words::time(session.create_time.as_ref());
-        follow(desk, &clients, session.clone(), answer.resume_token, pb::session::State::Running, begin).await
+        follow(desk, &clients, session.clone(), answer.resume_token, is_in(pb::session::State::Running), begin).await
     };
     // What follows RUNNING at once (the expiry is counted anew from it) shall be in what we show.
     let outcome = match outcome {
@@ -360,7 +360,11 @@ pub fn fresh_id() -> Result<String, Failure> {
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
 }
 
-fn public_key(path: &Path) -> Result<String, Failure> {
+/// The one public key in a file.
+///
+/// # Errors
+/// When the file can't be read, is a private key, or holds another number of keys.
+pub(super) fn public_key(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::local("FILE", format!("cannot read {}: {e}", path.display())))?;
     if text.contains("PRIVATE KEY") {
         return Err(Failure::usage(format!("{} is a private key, which is nobody else's business; name the .pub file", path.display())));
@@ -373,14 +377,15 @@ fn public_key(path: &Path) -> Result<String, Failure> {
 }
 
 /// A new, empty file for a private key, readable by its owner alone; removed again unless it is kept.
-struct KeyFile {
-    path: PathBuf,
+pub(super) struct KeyFile {
+    pub(super) path: PathBuf,
     file: File,
     kept: bool,
 }
 
 impl KeyFile {
-    fn create(path: &Path) -> Result<Self, Failure> {
+    /// Makes the file; it must not be there yet.
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -392,12 +397,14 @@ impl KeyFile {
         Ok(Self { path: path.to_owned(), file, kept: false })
     }
 
-    fn fill(&self, key: &str) -> Result<(), Failure> {
+    /// Puts the key in.
+    pub(super) fn fill(&self, key: &str) -> Result<(), Failure> {
         let written = (&self.file).write_all(key.as_bytes()).and_then(|()| self.file.sync_all());
         written.map_err(|e| Failure::local("FILE", format!("cannot write {}: {e}", self.path.display())))
     }
 
-    fn keep(mut self) -> PathBuf {
+    /// Keeps it for good.
+    pub(super) fn keep(mut self) -> PathBuf {
         self.kept = true;
         self.path.clone()
     }

@@ -29,6 +29,8 @@ pub enum EventType {
     ConditionChanged,
     /// Labels or other settings were changed.
     Updated,
+    /// The machine takes another key of its consumer, and the one before no more.
+    KeyRotated,
     /// A machine that appeared after the end is being destroyed.
     LatecomerDestroyed,
     /// The cost changed after the end.
@@ -37,7 +39,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Created,
         Self::StateChanged,
         Self::StageChanged,
@@ -47,6 +49,7 @@ impl EventType {
         Self::PriceChanged,
         Self::ConditionChanged,
         Self::Updated,
+        Self::KeyRotated,
         Self::LatecomerDestroyed,
         Self::CostAmended,
     ];
@@ -64,6 +67,7 @@ impl EventType {
             Self::PriceChanged => "price_changed",
             Self::ConditionChanged => "condition_changed",
             Self::Updated => "updated",
+            Self::KeyRotated => "key_rotated",
             Self::LatecomerDestroyed => "latecomer_destroyed",
             Self::CostAmended => "cost_amended",
         }

@@ -38,6 +38,8 @@ pub struct Policy {
     pub probe_interval: Duration,
     /// Time between looks by id while an attempt is under way.
     pub look_interval: Duration,
+    /// Time between logins to a machine in use, which notice a lost key, another host key and silence.
+    pub check_login: Duration,
     /// Offers that their provider has not told of for longer than this are not rented unseen.
     pub max_offer_age: Duration,
     /// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
@@ -61,6 +63,7 @@ impl Default for Policy {
             offline_limit: Duration::from_secs(600),
             probe_interval: Duration::from_secs(2),
             look_interval: Duration::from_secs(5),
+            check_login: Duration::from_secs(600),
             max_offer_age: Duration::from_secs(5 * 60),
             unseen_after: Duration::from_secs(5 * 60),
         }
@@ -108,6 +111,8 @@ pub struct Rules {
     pub tag: Tag,
     /// Settings.
     pub policy: Policy,
+    /// Which secret the server's verifier keys come from: another one can't log in where this one could.
+    pub secret: String,
     /// By provider.
     pub terms: BTreeMap<ProviderId, Terms>,
 }

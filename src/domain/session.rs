@@ -2,6 +2,7 @@
 //!
 //! The transitions themselves are in `lifecycle.rs`; here are the nouns.
 
+use crate::domain::event::Actor;
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
@@ -357,6 +358,8 @@ words! {
         InstancePresent = "instance_present",
         /// Every machine of this session is proven gone.
         DestroyConfirmed = "destroy_confirmed",
+        /// The consumer's key that was asked for last is on the machine.
+        KeyInstalled = "key_installed",
     }
 }
 
@@ -444,6 +447,27 @@ pub struct Pace {
     pub last_gpu: Option<String>,
     /// Offline since.
     pub offline_since: Option<Time>,
+    /// When a machine that has been offline for long is knocked at next.
+    pub next_offline_probe: Option<Time>,
+    /// Which of the server's secrets the verifier key on the machine comes from; empty = not on record.
+    pub secret: String,
+    /// Logins in a row that did not work since RUNNING.
+    pub failed_checks: u32,
+}
+
+/// Another key that its consumer wants on the machine, while it is not there yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rekey {
+    /// The key wanted, OpenSSH format.
+    pub new: String,
+    /// The keys that must not log in any more.
+    pub old: Vec<String>,
+    /// Who asked.
+    pub by: Actor,
+    /// Tries that failed.
+    pub tries: u32,
+    /// When the next try is due; `None` while one is under way.
+    pub next_at: Option<Time>,
 }
 
 /// A session, whole.
@@ -508,6 +532,9 @@ pub struct Session {
     /// Clocks of the current attempt.
     #[serde(default)]
     pub pace: Pace,
+    /// A change of the consumer's key that is under way.
+    #[serde(default)]
+    pub rekey: Option<Rekey>,
 }
 
 impl Session {
@@ -543,6 +570,7 @@ impl Session {
             sequence: 0,
             version: 0,
             pace: Pace::default(),
+            rekey: None,
             request,
         }
     }
@@ -574,6 +602,12 @@ impl Session {
     /// Machines that were tried.
     pub fn tried_machines(&self) -> impl Iterator<Item = &MachineId> {
         self.attempts.iter().map(|a| &a.offer.machine)
+    }
+
+    /// The consumer's key that was asked for last, on the machine or not yet.
+    #[must_use]
+    pub fn wanted_key(&self) -> &str {
+        self.rekey.as_ref().map_or(&self.request.public_key, |rekey| &rekey.new)
     }
 
     /// A condition's present value.

@@ -160,6 +160,8 @@ pub enum Command {
         /// The labels after the change.
         labels: BTreeMap<String, String>,
     },
+    /// Another key of the consumer in the place of the one before.
+    RotateKey(NewKey),
     /// The work is done: end it.
     Complete {
         /// The user says that the machine was bad.
@@ -167,6 +169,21 @@ pub enum Command {
     },
     /// End it at once, from any state.
     Destroy,
+}
+
+/// A key that its consumer wants on the machine.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its public half, OpenSSH format.
+    pub public: String,
+    /// Its private half, when the server made the pair.
+    pub private: Option<secrecy::SecretString>,
+}
+
+impl PartialEq for NewKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
 }
 
 /// The answer to a command.
@@ -178,6 +195,8 @@ pub struct Commanded {
     pub resume_token: String,
     /// This call repeated an earlier one.
     pub replayed: bool,
+    /// The private key of a pair that the server made for [`Command::RotateKey`].
+    pub private_key: Option<secrecy::SecretString>,
 }
 
 /// Which sessions.

@@ -34,6 +34,7 @@ pub(super) fn count(event: &Event) {
         | EventType::Expiring
         | EventType::PriceChanged
         | EventType::Updated
+        | EventType::KeyRotated
         | EventType::CostAmended => {}
     }
 }

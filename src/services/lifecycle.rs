@@ -14,6 +14,7 @@ mod admission;
 use crate::clock::Clock;
 use crate::domain::ids::{ProviderId, SessionId, Tag};
 use crate::domain::instance::Sighting;
+use crate::domain::lifecycle::Input;
 use crate::domain::policy::{Policy, Terms};
 use crate::domain::time::Look;
 use crate::ports::Account;
@@ -132,6 +133,7 @@ pub(super) enum Message {
     Create { caller: Caller, create: Box<Create>, reply: Reply<Created> },
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
+    Learnt { id: SessionId, input: Box<Input> },
     Proven { provider: ProviderId, account: Account },
     Shut { provider: ProviderId, why: Closed },
 }
@@ -221,6 +223,11 @@ impl Handle {
     /// Takes a complete list of a provider's instances.
     pub async fn listed(&self, listing: Listing) {
         let _ = self.mailbox.send(Message::Listed(listing)).await;
+    }
+
+    /// Takes what somebody else's look at a session's machine has shown. Nobody waits for it: with a full mailbox it is lost.
+    pub fn learnt(&self, id: SessionId, input: Input) {
+        let _ = self.mailbox.try_send(Message::Learnt { id, input: Box::new(input) });
     }
 
     /// The provider's credentials work, and this is the account.

@@ -5,13 +5,14 @@
 
 use crate::clock::Clock;
 use crate::domain::backoff;
-use crate::domain::ids::ProviderId;
-use crate::domain::instance::Instance;
-use crate::domain::lifecycle::{Action, Input, LookBy};
+use crate::domain::ids::{ProviderId, SessionId};
+use crate::domain::instance::{Instance, SshEndpoint};
+use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
 use crate::domain::policy::Policy;
 use crate::domain::session::{AttemptFailure, Session};
-use crate::domain::time::Look;
+use crate::domain::time::{Look, Time};
 use crate::ports::{Certainty, Chance, ErrorKind, LaunchSpec, ProbeFailure, ProbeFailureKind, ProbeTarget, Provider, ProviderError, SshProbe};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -45,6 +46,14 @@ pub(super) struct Job {
 }
 
 impl Tools {
+    /// Which secret the verifier keys come from: a fingerprint of the key for no session at all.
+    pub(super) fn secret_id(&self) -> String {
+        let key = self.probe.verifier_key(SessionId::new(Time::default(), 0));
+        // A comment may follow the key.
+        let plain: String = key.split_whitespace().take(2).collect();
+        Sha256::digest(plain.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Performs one action. The inputs are what was learnt, in the order it was learnt.
     pub(super) async fn perform(&self, job: Job, policy: &Policy) -> Vec<Input> {
         let Some(provider) = self.providers.get(&job.instance.provider).cloned() else {
@@ -64,6 +73,7 @@ impl Tools {
             }
             Action::Look(attempt) => vec![self.look(&*provider, &job.instance, attempt).await],
             Action::Probe { attempt, endpoint, ask_gpu } => vec![self.probe(&job, attempt, endpoint, ask_gpu).await],
+            Action::RotateKey(attempt) => self.rotate_key(&*provider, &job, attempt).await,
             Action::Destroy(attempt) => self.destroy(&*provider, &job, attempt, policy).await,
         }
     }
@@ -102,8 +112,12 @@ impl Tools {
 
     async fn attach(&self, provider: &dyn Provider, job: &Job) -> Result<(), String> {
         let Some(id) = &job.instance.native_id else { return Err("its id is not known".to_owned()) };
-        for key in self.keys(&job.session) {
-            limited(provider.attach_key(id, &key)).await?;
+        self.attach_all(provider, id, &self.keys(&job.session)).await
+    }
+
+    async fn attach_all(&self, provider: &dyn Provider, native_id: &str, keys: &[String]) -> Result<(), String> {
+        for key in keys {
+            limited(provider.attach_key(native_id, key)).await?;
         }
         Ok(())
     }
@@ -142,28 +156,61 @@ impl Tools {
         learnt
     }
 
+    /// Where and how a session's machine is logged in to.
+    pub(super) fn target(&self, session: &Session, provider: &ProviderId, endpoint: SshEndpoint, ask_gpu: bool) -> ProbeTarget {
+        ProbeTarget {
+            endpoint,
+            session: session.id,
+            known_host_key: session.host_key.clone(),
+            ask_gpu,
+            allow_private: self.private_addresses.contains(provider),
+        }
+    }
+
+    /// By the vendor's call where there is one, and in any case on the machine itself: only there the old keys go.
+    async fn rotate_key(&self, provider: &dyn Provider, job: &Job, attempt: u8) -> Vec<Input> {
+        let session = &job.session;
+        let Some(rekey) = &session.rekey else { return Vec::new() };
+        let mut learnt = Vec::new();
+        let result = match (&session.endpoint, &job.instance.native_id) {
+            (Some(endpoint), Some(id)) => {
+                if provider.facts().attaches_keys {
+                    let result = self.attach_all(provider, id, &[rekey.new.clone(), self.probe.verifier_key(session.id)]).await;
+                    learnt.push(Input::KeysAttached { attempt, result });
+                }
+                let target = self.target(session, &job.instance.provider, endpoint.clone(), false);
+                let done = tokio::time::timeout(PROBE_LIMIT, self.probe.install_key(&target, &rekey.new, &rekey.old)).await;
+                let done = done.unwrap_or_else(|_| Err(late()));
+                done.map_err(|failure| KeyFault { reason: failure.kind.condition(), text: failure.text })
+            }
+            _ => Err(KeyFault { reason: "address_unknown", text: "its address is not known".to_owned() }),
+        };
+        if let Err(fault) = &result {
+            tracing::info!(session_id = %session.id, reason = fault.reason, "changing the key failed, it is tried again: {}", fault.text);
+        }
+        learnt.push(Input::KeyRotated { attempt, key: rekey.new.clone(), result });
+        learnt
+    }
+
     async fn probe(&self, job: &Job, attempt: u8, index: usize, ask_gpu: bool) -> Input {
         let session = &job.session;
         let endpoint = session.pace.endpoints.get(index).or(session.endpoint.as_ref()).cloned();
         let Some(endpoint) = endpoint else { return Input::LookFailed { attempt, text: "its address is not known".to_owned() } };
-        let target = ProbeTarget {
-            endpoint: endpoint.clone(),
-            session: session.id,
-            known_host_key: session.host_key.clone(),
-            ask_gpu,
-            allow_private: self.private_addresses.contains(&job.instance.provider),
-        };
+        let target = self.target(session, &job.instance.provider, endpoint.clone(), ask_gpu);
         let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.probe(&target)).await;
-        let late = ProbeFailure { kind: ProbeFailureKind::Timeout, text: "the probe took too long".to_owned() };
-        match answer.unwrap_or(Err(late)) {
+        match answer.unwrap_or_else(|_| Err(late())) {
             Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key, gpu: report.gpu },
             Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text },
         }
     }
 }
 
+fn late() -> ProbeFailure {
+    ProbeFailure { kind: ProbeFailureKind::Timeout, text: "the probe took too long".to_owned() }
+}
+
 /// What to report of an action whose task broke.
-pub(super) fn broken(action: &Action, session: &Session, now: crate::domain::time::Time) -> Vec<Input> {
+pub(super) fn broken(action: &Action, session: &Session, now: Time) -> Vec<Input> {
     let text = "our own task broke".to_owned();
     let call = Look { sent: now, answered: now };
     match action {
@@ -177,6 +224,10 @@ pub(super) fn broken(action: &Action, session: &Session, now: crate::domain::tim
             .iter()
             .map(|endpoint| Input::ProbeFailed { attempt: *attempt, endpoint: endpoint.clone(), kind: ProbeFailureKind::Broken, text: text.clone() })
             .collect(),
+        Action::RotateKey(attempt) => {
+            let key = session.rekey.as_ref().map(|r| r.new.clone()).unwrap_or_default();
+            vec![Input::KeyRotated { attempt: *attempt, key, result: Err(KeyFault { reason: "internal", text }) }]
+        }
         Action::Destroy(attempt) => {
             vec![Input::DestroyAnswered { attempt: *attempt, answer: Err(text), call, retry_at: now + Duration::from_secs(5) }]
         }

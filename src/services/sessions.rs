@@ -1,4 +1,5 @@
-//! The reading side of sessions: get, list, wait, watch, events, diagnostics. Writes nothing.
+//! The reading side of sessions: get, list, wait, watch, events, diagnostics. Writes nothing; what a fresh look at a
+//! machine shows, it tells the lifecycle.
 //!
 //! A watch is a cursor over the event log plus a doorbell. The watcher takes its bell, marks it seen, then reads the
 //! board's ring from its cursor, or the table where the ring no longer reaches back. Flow control holds its cursor and
@@ -7,17 +8,19 @@
 use crate::clock::Clock;
 use crate::domain::event::{Event, Matchable};
 use crate::domain::ids::{ProviderId, SessionId};
-use crate::domain::lifecycle::stage_deadline;
+use crate::domain::instance::SshEndpoint;
+use crate::domain::lifecycle::{Input, stage_deadline};
 use crate::domain::money::Rate;
 use crate::domain::policy::Rules;
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
 use crate::domain::verify::GpuAnswer;
-use crate::ports::ProbeTarget;
+use crate::ports::{ProbeFailure, ProbeReport};
 use crate::services::api::{Caller, Diagnostics, EventPage, SessionFilter, SessionPage, WatchMessage, WatchRequest, WatchStart};
 use crate::services::board::{Ahead, Board, Live};
 use crate::services::error::{Code, Error};
 use crate::services::inventory::{hash_of, page_size};
+use crate::services::lifecycle::Handle;
 use crate::services::provisioner::Tools;
 use crate::services::tokens::{self, Tokens};
 use crate::store::{SessionQuery, Store};
@@ -43,6 +46,7 @@ struct Inner {
     tokens: Tokens,
     tools: Tools,
     rules: Rules,
+    lifecycle: Handle,
     drain: CancellationToken,
 }
 
@@ -53,8 +57,8 @@ pub struct Sessions(Arc<Inner>);
 impl Sessions {
     /// Reads from these.
     #[must_use]
-    pub fn new(store: Store, board: Board, tokens: Tokens, tools: Tools, rules: Rules, drain: CancellationToken) -> Self {
-        Self(Arc::new(Inner { store, board, tokens, tools, rules, drain }))
+    pub fn new(store: Store, board: Board, tokens: Tokens, tools: Tools, rules: Rules, lifecycle: Handle, drain: CancellationToken) -> Self {
+        Self(Arc::new(Inner { store, board, tokens, tools, rules, lifecycle, drain }))
     }
 
     fn clock(&self) -> &Clock {
@@ -178,14 +182,12 @@ impl Sessions {
         let open = !session.state.is_final();
         let fresh_gpu = match (session.state, &session.endpoint, session.provider()) {
             (State::Running, Some(endpoint), Some(provider)) => {
-                let target = ProbeTarget {
-                    endpoint: endpoint.clone(),
-                    session: id,
-                    known_host_key: session.host_key.clone(),
-                    ask_gpu: true,
-                    allow_private: self.0.tools.private_addresses.contains(provider),
-                };
-                Some(match self.0.tools.probe.probe(&target).await {
+                let target = self.0.tools.target(&session, provider, endpoint.clone(), true);
+                let answer = self.0.tools.probe.probe(&target).await;
+                if let Some(attempt) = session.attempt().map(|a| a.number) {
+                    self.0.lifecycle.learnt(id, seen(attempt, endpoint, &answer));
+                }
+                Some(match answer {
                     Ok(report) => match report.gpu {
                         Some(GpuAnswer::Report(report)) => Ok(report),
                         Some(GpuAnswer::Broken(text) | GpuAnswer::Silent(text)) => Err(text),
@@ -520,6 +522,15 @@ fn page_token(error: &Error) -> Error {
         "page_token".clone_into(&mut violation.field);
     }
     error
+}
+
+/// What a login, or none, says to the lifecycle.
+fn seen(attempt: u8, endpoint: &SshEndpoint, answer: &Result<ProbeReport, ProbeFailure>) -> Input {
+    let endpoint = endpoint.clone();
+    match answer {
+        Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key.clone(), gpu: None },
+        Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text.clone() },
+    }
 }
 
 fn draining() -> Error {

@@ -463,6 +463,27 @@ impl Market {
         })
     }
 
+    /// Rewrites who may log in to a machine, as somebody on it does: these keys may, those (their wire bytes) may not.
+    pub fn rewrite_keys(&self, native_id: &str, add: &[String], gone: &[Vec<u8>]) -> bool {
+        self.touch(native_id, |state, serial, now| {
+            state.rentals.entry(serial).and_modify(|rental| rental.rewrite_keys(add, gone, now));
+        })
+    }
+
+    /// Makes a machine forget all its keys, as a rebuilt container does.
+    pub fn lose_keys(&self, native_id: &str) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(Rental::lose_keys);
+        })
+    }
+
+    /// Reinstalls a machine: it shows another host key from now on.
+    pub fn change_host_key(&self, native_id: &str) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(|rental| rental.host_keys += 1);
+        })
+    }
+
     /// Cuts a machine's host off, or connects it again.
     pub fn set_offline(&self, native_id: &str, offline: bool) -> bool {
         self.touch(native_id, |state, serial, now| {
@@ -568,7 +589,8 @@ impl Market {
     /// The seed of a machine's Ed25519 host key.
     #[must_use]
     pub fn host_key_seed(&self, native_id: &str) -> [u8; 32] {
-        self.secret(native_id, "host key")
+        let number = by_native(&self.present().0, native_id).map_or(0, |rental| rental.host_keys);
+        self.secret(native_id, &if number == 0 { "host key".to_owned() } else { format!("host key {number}") })
     }
 
     /// 32 bytes that belong to a machine and a purpose.

@@ -34,7 +34,31 @@ impl SshProbe for SimProbe {
         public_line(&seed.into())
     }
 
+    async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure> {
+        let (native_id, _) = self.log_in(target)?;
+        let gone: Vec<Vec<u8>> = remove.iter().filter_map(|line| key_blob(line)).collect();
+        self.market.rewrite_keys(&native_id, &[add.to_owned(), self.verifier_key(target.session)], &gone);
+        Ok(())
+    }
+
     async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
+        let (native_id, host_key) = self.log_in(target)?;
+        let gpu = target.ask_gpu.then(|| match self.market.gpu_truth(&native_id) {
+            Some(GpuTruth::Present { gpus, driver, cuda }) => {
+                let cuda = cuda.split_once('.').and_then(|(major, minor)| Some(major.parse::<u32>().ok()? * 100 + minor.parse::<u32>().ok()?));
+                GpuAnswer::Report(GpuReport { gpus, driver: Some(driver), cuda })
+            }
+            Some(GpuTruth::NoTool) => GpuAnswer::Broken("nvidia-smi: command not found".to_owned()),
+            Some(GpuTruth::NoDriver) => GpuAnswer::Broken("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver".to_owned()),
+            None => GpuAnswer::Silent("the machine is gone".to_owned()),
+        });
+        Ok(ProbeReport { host_key, gpu })
+    }
+}
+
+impl SimProbe {
+    /// The machine that lets the session's verifier key in, and its host key.
+    fn log_in(&self, target: &ProbeTarget) -> Result<(String, String), ProbeFailure> {
         let failed = |kind, text: &str| Err(ProbeFailure { kind, text: text.to_owned() });
         let Some(native_id) = self.market.endpoint_to_instance(&target.endpoint.host, target.endpoint.port) else {
             return failed(ProbeFailureKind::Refused, "nobody listens there");
@@ -50,16 +74,7 @@ impl SshProbe for SimProbe {
         if !self.market.admits(&native_id, &blob) {
             return failed(ProbeFailureKind::AuthRejected, "no method left to try");
         }
-        let gpu = target.ask_gpu.then(|| match self.market.gpu_truth(&native_id) {
-            Some(GpuTruth::Present { gpus, driver, cuda }) => {
-                let cuda = cuda.split_once('.').and_then(|(major, minor)| Some(major.parse::<u32>().ok()? * 100 + minor.parse::<u32>().ok()?));
-                GpuAnswer::Report(GpuReport { gpus, driver: Some(driver), cuda })
-            }
-            Some(GpuTruth::NoTool) => GpuAnswer::Broken("nvidia-smi: command not found".to_owned()),
-            Some(GpuTruth::NoDriver) => GpuAnswer::Broken("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver".to_owned()),
-            None => GpuAnswer::Silent("the machine is gone".to_owned()),
-        });
-        Ok(ProbeReport { host_key, gpu })
+        Ok((native_id, host_key))
     }
 }
 

@@ -108,6 +108,8 @@ pub(super) struct Rental {
     pub proxy: Option<(String, u16)>,
     pub ports: BTreeMap<u16, u16>,
     pub meter: Meter,
+    /// How often its host key was made anew.
+    pub host_keys: u32,
     keys: Vec<Key>,
 }
 
@@ -189,6 +191,7 @@ impl Rental {
             proxy: None,
             ports: BTreeMap::new(),
             meter: Meter::default(),
+            host_keys: 0,
             keys: Vec::new(),
         };
         rental.read_meter(now);
@@ -239,6 +242,20 @@ impl Rental {
             }
             None => self.keys.push(Key { blob, effective: if never { None } else { effective(1) }, tries: 1 }),
         }
+    }
+
+    /// Its `authorized_keys` is rewritten by somebody who is logged in: effective at once, and only as long as it lasts.
+    pub fn rewrite_keys(&mut self, add: &[String], gone: &[Vec<u8>], now: Time) {
+        self.keys.retain(|key| !gone.contains(&key.blob));
+        for blob in add.iter().filter_map(|line| key_blob(line)) {
+            self.keys.retain(|key| key.blob != blob);
+            self.keys.push(Key { blob, effective: Some(now), tries: 1 });
+        }
+    }
+
+    /// Its `authorized_keys` is lost; what is attached from now on counts again.
+    pub fn lose_keys(&mut self) {
+        self.keys.clear();
     }
 
     /// Whether it lets this key in.

@@ -2,6 +2,7 @@
 //! every machine that has an address. What demo, `sim` and the tests over the network run on.
 
 use crate::clock::Clock;
+use crate::sim::keys::rewrite_in;
 use crate::sim::market::{AccountId, Credentials, Market, MarketConfig, Wanted};
 use crate::sim::ssh_host::{ExecReply, GpuState, Machine, SshHost, believable_machine};
 use crate::sim::{Dialect, Faults, GpuTruth, tensordock_router, vastai_router};
@@ -273,6 +274,11 @@ impl Doors {
     }
 }
 
+/// Whether a command is a script that rewrites `authorized_keys`; if so, it is done.
+fn rewrites(market: &Market, id: &str, command: &str) -> bool {
+    rewrite_in(command).is_some_and(|(add, gone)| market.rewrite_keys(id, &add, &gone))
+}
+
 /// What the market says of a machine, as its SSH server asks it.
 fn machine(market: &Arc<Market>, id: &str) -> Machine {
     let (door, inside) = (Arc::clone(market), Arc::clone(market));
@@ -280,6 +286,7 @@ fn machine(market: &Arc<Market>, id: &str) -> Machine {
     Machine {
         authorized: Box::new(move |blob| door.admits(&door_id, blob)),
         exec: Box::new(move |command| match inside.gpu_truth(&inside_id) {
+            Some(_) if rewrites(&inside, &inside_id, command) => ExecReply::default(),
             Some(GpuTruth::Present { gpus, driver, cuda }) => {
                 believable_machine(command, &GpuState::Healthy { gpus: &gpus, driver: &driver, cuda: &cuda })
             }

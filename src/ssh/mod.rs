@@ -10,6 +10,7 @@ pub mod keys;
 pub mod nvidia_smi;
 
 mod address;
+mod authorized;
 mod connection;
 
 use crate::domain::ids::{SessionId, clip};
@@ -109,6 +110,20 @@ impl SshProbe for ThrusshProbe {
         let gpu = if target.ask_gpu { Some(ask_gpu(&mut connection, self.deadlines.command).await) } else { None };
         connection.end().await;
         Ok(ProbeReport { host_key, gpu })
+    }
+
+    async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure> {
+        let keep = self.verifier_key(target.session);
+        let script = authorized::script(add, &keep, remove).map_err(|e| failure(ProbeFailureKind::Broken, &e.to_string()))?;
+        let result = self.exec(target, &script).await?;
+        match result.exit {
+            Some(0) => Ok(()),
+            exit => {
+                let said = clip(&format!("{}{}", result.stderr, result.stdout), 200);
+                let exit = exit.map_or_else(|| "none".to_owned(), |code| code.to_string());
+                Err(failure(ProbeFailureKind::CommandFailed, &format!("authorized_keys could not be changed (exit status {exit}): {said}")))
+            }
+        }
     }
 }
 

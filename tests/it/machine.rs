@@ -7,7 +7,7 @@ use gpu_shopper::domain::attempt::Choice;
 use gpu_shopper::domain::event::Actor;
 use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, PriceSeen, Sighting, SshEndpoint};
-use gpu_shopper::domain::lifecycle::{Action, Ask, Input, LookBy, Refusal, next_deadline, step};
+use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refusal, next_deadline, step};
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::Offer;
 use gpu_shopper::domain::policy::{Policy, Rules};
@@ -38,7 +38,7 @@ async fn market() -> (Vec<Arc<Offer>>, Rules) {
     let clock = gpu_shopper::clock::Clock::simulated(BEGIN);
     let market = Market::new(MarketConfig { seed: 1, faults: Faults::none(), clock, fabricated_addresses: true });
     let mut offers = Vec::new();
-    let mut rules = Rules { tag: tag_of("machine"), policy: Policy::default(), terms: std::collections::BTreeMap::new() };
+    let mut rules = Rules { tag: tag_of("machine"), policy: Policy::default(), secret: "own".to_owned(), terms: std::collections::BTreeMap::new() };
     for dialect in Dialect::ALL {
         let account = market.add_account(dialect, Credentials::Key(dialect.word().to_owned()), None);
         let provider = SimProvider::new(Arc::clone(&market), account, dialect);
@@ -83,7 +83,9 @@ impl World {
         let result = step(&self.session, &self.rows, input, &self.rules, self.now);
         let step = match result {
             Ok(step) => step,
-            Err(Refusal::Ended { .. } | Refusal::HardMax { .. } | Refusal::NotLater { .. } | Refusal::CostLimit(_)) => return,
+            Err(Refusal::Ended { .. } | Refusal::NotRunning { .. } | Refusal::HardMax { .. } | Refusal::NotLater { .. } | Refusal::CostLimit(_)) => {
+                return;
+            }
         };
         self.check(&step.session, &step.instances, &shown);
         assert_eq!(step.session.sequence - self.session.sequence, i64::try_from(step.events.len()).unwrap(), "{shown}");
@@ -244,6 +246,11 @@ impl World {
                     Input::Probed { attempt: *attempt, endpoint, host_key: "ssh-ed25519 AAAA".to_owned(), gpu }
                 }
             },
+            Action::RotateKey(attempt) => {
+                let fault = KeyFault { reason: "host_silent", text: "no".to_owned() };
+                let key = self.session.rekey.as_ref().map_or_else(|| "gone".to_owned(), |r| r.new.clone());
+                Input::KeyRotated { attempt: *attempt, key, result: if die < 3 { Err(fault) } else { Ok(()) } }
+            }
             Action::Destroy(attempt) => {
                 let answer = match die {
                     0 => Err("502".to_owned()),
@@ -277,9 +284,10 @@ impl World {
                 self.put(input);
             }
             5 if self.below(4) == 0 => {
-                let ask = match self.below(3) {
+                let ask = match self.below(4) {
                     0 => Ask::Extend { by: Some(Duration::from_secs(self.below(50_000))), to: None, override_hard_max: self.below(5) == 0 },
                     1 => Ask::Update([("a".to_owned(), self.below(3).to_string())].into()),
+                    2 => Ask::RotateKey(format!("key {}", self.below(3))),
                     _ => Ask::End(self.one(&[EndReason::Completed, EndReason::DestroyedByUser])),
                 };
                 self.put(Input::Asked { ask, actor: Actor::Service });

@@ -10,6 +10,7 @@ mod faults;
 mod grpc;
 mod house;
 mod inventory;
+mod keys;
 mod machine;
 mod port;
 mod process;

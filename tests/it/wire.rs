@@ -364,6 +364,20 @@ fn commands_are_read_and_their_faults_told() {
     assert_eq!(violated(&requests::update(&update(&[], None)).unwrap_err()), ["labels"], "absent is not empty");
     assert_eq!(violated(&requests::update(&update(&[("a", "b")], Some(&["state"]))).unwrap_err()), ["update_mask"]);
 
+    let rotate = |ssh_public_key: Option<&str>| {
+        let ssh_public_key = ssh_public_key.map(str::to_owned);
+        requests::rotate(&pb::RotateSessionKeyRequest { session_id: SESSION.to_owned(), ssh_public_key, ..Default::default() }, &settings())
+    };
+    let new = |public: &str| api::Command::RotateKey(api::NewKey { public: public.to_owned(), private: None });
+    let own = rotate(Some("ssh-ed25519 AAAA mine ")).unwrap().command;
+    assert_eq!(own, new("ssh-ed25519 AAAA mine"));
+    assert!(matches!(own, api::Command::RotateKey(api::NewKey { private: None, .. })), "the caller's key has no private half here");
+    match rotate(None).unwrap().command {
+        api::Command::RotateKey(made) => assert_eq!(made.private.unwrap().expose_secret(), "made"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(violated(&rotate(Some("nonsense")).unwrap_err()), ["ssh_public_key"]);
+
     let complete = |outcome| requests::complete(&pb::CompleteSessionRequest { session_id: SESSION.to_owned(), outcome, ..Default::default() });
     assert_eq!(complete(0).unwrap().command, api::Command::Complete { bad_machine: false });
     assert_eq!(complete(2).unwrap().command, api::Command::Complete { bad_machine: true });

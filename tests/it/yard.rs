@@ -171,6 +171,10 @@ impl SshProbe for OpenDoor {
         tokio::task::yield_now().await;
         Ok(ProbeReport { host_key: "ssh-ed25519 AAAA host".to_owned(), gpu: None })
     }
+
+    async fn install_key(&self, _: &ProbeTarget, _: &str, _: &[String]) -> Result<(), ProbeFailure> {
+        Ok(())
+    }
 }
 
 /// An offer of a place where any number of machines may be had: one RTX 4090 for $0.36 and a disk for $0.0001 a GB.

@@ -76,6 +76,7 @@ impl Work<'_> {
             | Input::Started { .. }
             | Input::Probed { .. }
             | Input::ProbeFailed { .. }
+            | Input::KeyRotated { .. }
             | Input::Asked { .. }
             | Input::Tick => {}
         }

@@ -7,10 +7,12 @@
 //!
 //! * `provisioning`: from the chosen offer to RUNNING, or to the next attempt.
 //! * `running`: what can happen to a machine in use.
+//! * `keys`: whether it can still be logged in to, and by whom.
 //! * `debts`: destroys, confirmations and verdicts of absence, in whichever state.
 //! * `metering`: segments from looks.
 
 mod debts;
+mod keys;
 mod metering;
 mod provisioning;
 mod running;
@@ -50,6 +52,8 @@ pub enum Ask {
     },
     /// Set the labels.
     Update(BTreeMap<String, String>),
+    /// Put another key of the consumer, in OpenSSH format, in the place of the one before.
+    RotateKey(String),
     /// End it, for this reason.
     End(EndReason),
 }
@@ -168,6 +172,15 @@ pub enum Input {
         /// When the next try is due if this one did not do it (jittered by the caller).
         retry_at: Time,
     },
+    /// Another key of the consumer was put on the machine, or not.
+    KeyRotated {
+        /// Which attempt.
+        attempt: u8,
+        /// The key.
+        key: String,
+        /// Why not.
+        result: Result<(), KeyFault>,
+    },
     /// A caller asks.
     Asked {
         /// What.
@@ -177,6 +190,15 @@ pub enum Input {
     },
     /// Time has passed.
     Tick,
+}
+
+/// Why a key could not be put on a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFault {
+    /// In one word, for the condition KEY_INSTALLED.
+    pub reason: &'static str,
+    /// In words, without secrets.
+    pub text: String,
 }
 
 /// What is to be done outside, each named by its attempt.
@@ -201,6 +223,8 @@ pub enum Action {
         /// Ask for `nvidia-smi`.
         ask_gpu: bool,
     },
+    /// Put the consumer's new key on the machine and take the old ones off.
+    RotateKey(u8),
     /// Destroy.
     Destroy(u8),
 }
@@ -253,6 +277,12 @@ pub enum Refusal {
         wanted: Time,
         /// The latest possible one.
         limit: Time,
+    },
+    /// The session has no machine in use yet.
+    #[error("the session is {state}: only a running one has a machine whose key can be changed")]
+    NotRunning {
+        /// Its state.
+        state: State,
     },
     /// Not in the future.
     #[error("{wanted} is not in the future")]
@@ -307,7 +337,9 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
                 due.push(session.expires_at - rules.policy.expiring_before);
             }
             due.extend(running::cost_limit_at(session, instances));
-            due.extend(session.pace.offline_since.map(|since| since + rules.policy.offline_limit));
+            due.extend(running::offline_probe_at(session, rules));
+            due.extend(session.pace.next_attach);
+            due.extend(session.rekey.as_ref().and_then(|r| r.next_at));
         }
         due.extend(session.pace.next_probe);
         due.extend(session.pace.next_choice);
@@ -364,6 +396,7 @@ impl Work<'_> {
                 | Input::LookFailed { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::KeyRotated { .. }
                 | Input::DestroyAnswered { .. } => {}
             },
             State::Provisioning => match input {
@@ -382,7 +415,7 @@ impl Work<'_> {
                 Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
                 Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::Begin | Input::DestroyAnswered { .. } | Input::Tick => {}
+                Input::Begin | Input::KeyRotated { .. } | Input::DestroyAnswered { .. } | Input::Tick => {}
             },
             State::Running => match input {
                 Input::Resumed => self.resume_running(),
@@ -391,6 +424,8 @@ impl Work<'_> {
                 Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
                 Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
+                Input::KeysAttached { attempt, result } => self.keys_attached_running(attempt, result),
+                Input::KeyRotated { attempt, key, result } => self.key_rotated(attempt, &key, result),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
                 | Input::Chosen(_)
@@ -399,7 +434,6 @@ impl Work<'_> {
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
-                | Input::KeysAttached { .. }
                 | Input::Started { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
@@ -421,6 +455,7 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::KeyRotated { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -441,6 +476,7 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::KeyRotated { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -466,6 +502,7 @@ impl Work<'_> {
                 }
                 Ok(())
             }
+            Ask::RotateKey(key) => self.ask_for_key(key, actor),
             Ask::Extend { by, to, override_hard_max } => {
                 if ended {
                     return Err(Refusal::Ended { state: self.s.state });
@@ -510,6 +547,7 @@ impl Work<'_> {
             self.provisioning_deadlines();
         } else if self.s.state == State::Running {
             self.running_deadlines();
+            self.keys_due();
         }
     }
 
@@ -535,6 +573,7 @@ impl Work<'_> {
         }
         self.s.pace.next_probe = None;
         self.s.pace.next_attach = None;
+        self.s.rekey = None;
         for row in self.rows.iter_mut().filter(|r| r.open()) {
             want_gone(row, now);
         }

@@ -93,7 +93,7 @@ impl Work<'_> {
             cost: crate::domain::money::Nanos::ZERO,
         });
         self.s.price = price;
-        self.s.pace = Pace { progress_at: now, ..Pace::default() };
+        self.s.pace = Pace { progress_at: now, secret: self.rules.secret.clone(), ..Pace::default() };
         self.s.stage = Stage::Requested;
         self.s.stage_at = now;
         self.s.status_message.clone_from(&message);
@@ -329,6 +329,7 @@ impl Work<'_> {
         match result {
             Ok(()) => {
                 self.s.pace.keys_attached = true;
+                self.s.pace.secret.clone_from(&self.rules.secret);
                 if !self.s.pace.endpoints.is_empty() && self.s.pace.next_probe.is_none() && self.s.pace.probes == 0 {
                     self.s.pace.next_probe = Some(now);
                 }
@@ -396,6 +397,10 @@ impl Work<'_> {
             pace.endpoint_index = (pace.endpoint_index + 1) % pace.endpoints.len();
         }
         pace.last_probe_error = Some(format!("{}: {text}", kind.word()));
+        if kind == ProbeFailureKind::AuthRejected && self.verifier_key_lost() && self.hand_over_unseen(number) {
+            return;
+        }
+        let pace = &mut self.s.pace;
         let wait = match kind {
             ProbeFailureKind::AuthRejected => {
                 pace.refused_since.get_or_insert(now);
@@ -417,7 +422,8 @@ impl Work<'_> {
             | ProbeFailureKind::Unreachable
             | ProbeFailureKind::AddressNotAllowed
             | ProbeFailureKind::HostKeyChanged
-            | ProbeFailureKind::Broken => {
+            | ProbeFailureKind::Broken
+            | ProbeFailureKind::CommandFailed => {
                 if endpoint.proxied {
                     Duration::from_secs(5)
                 } else {
@@ -429,13 +435,13 @@ impl Work<'_> {
     }
 
     /// RUNNING: the reservation counts from here.
-    fn run(&mut self, message: &str) {
+    pub(super) fn run(&mut self, message: &str) {
         let (now, from, before) = (self.now, self.s.state, Matchable::of(&self.s));
         self.s.state = State::Running;
         self.s.state_at = now;
         self.s.running_at.get_or_insert(now);
         message.clone_into(&mut self.s.status_message);
-        self.s.pace.next_probe = None;
+        self.s.pace.next_probe = Some(now + self.policy().check_login);
         self.s.pace.next_attach = None;
         self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
         let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);

@@ -3,12 +3,12 @@
 use super::{Action, Work};
 use crate::domain::attempt;
 use crate::domain::event::{Actor, EventType};
-use crate::domain::instance::{Evidence, Instance, InstanceStatus, Sighting, SshEndpoint};
+use crate::domain::instance::{Evidence, Instance, InstanceStatus, Sighting};
 use crate::domain::money::Nanos;
 use crate::domain::offer::RentalKind;
+use crate::domain::policy::Rules;
 use crate::domain::session::{ConditionType, EndReason, Session, Truth};
 use crate::domain::time::{Look, Time};
-use crate::domain::verify::ProbeFailureKind;
 use std::time::Duration;
 
 /// When the session will have cost what it may cost.
@@ -23,11 +23,19 @@ pub(super) fn cost_limit_at(session: &Session, instances: &[Instance]) -> Option
     Some(since + Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX / 4)))
 }
 
+/// When a machine that is said to be offline is knocked at: it is lost only if it does not answer then.
+pub(super) fn offline_probe_at(session: &Session, rules: &Rules) -> Option<Time> {
+    let since = session.pace.offline_since?;
+    Some(session.pace.next_offline_probe.unwrap_or_default().max(since + rules.policy.offline_limit))
+}
+
 impl Work<'_> {
     pub(super) fn resume_running(&mut self) {
         if self.s.pace.offline_since.is_some() {
             self.s.pace.offline_since = Some(self.now);
+            self.s.pace.next_offline_probe = None;
         }
+        self.resume_keys();
     }
 
     pub(super) fn seen_running(&mut self, number: u8, sighting: &Sighting, look: Look) {
@@ -39,6 +47,7 @@ impl Work<'_> {
         self.price_of_running(at);
         if sighting.status != InstanceStatus::Offline {
             self.s.pace.offline_since = None;
+            self.s.pace.next_offline_probe = None;
         }
         match sighting.status {
             InstanceStatus::Running => {
@@ -51,6 +60,7 @@ impl Work<'_> {
                     self.s.pace.endpoints.clone_from(&sighting.endpoints);
                     self.s.endpoint = Some(endpoint.clone());
                     self.s.ports.clone_from(&sighting.ports);
+                    self.s.pace.next_probe = Some(self.now);
                     self.tell(EventType::Updated, Actor::Provider, format!("the machine's address is now {}:{}", endpoint.host, endpoint.port));
                 }
             }
@@ -108,31 +118,6 @@ impl Work<'_> {
         }
     }
 
-    /// A login worked again.
-    pub(super) fn probed_running(&mut self, number: u8, _endpoint: SshEndpoint, host_key: &str) {
-        if !self.is_last(number) {
-            return;
-        }
-        let same = self.s.host_key.as_deref().is_none_or(|known| known == host_key);
-        self.set_condition(
-            ConditionType::SshReachable,
-            if same { Truth::True } else { Truth::False },
-            if same { "login" } else { "host_key_changed" },
-        );
-    }
-
-    /// Silence is a condition. Only a machine that its vendor has called offline for long enough is lost with it.
-    pub(super) fn probe_failed_running(&mut self, number: u8, kind: ProbeFailureKind, text: &str) {
-        if !self.is_last(number) {
-            return;
-        }
-        self.set_condition(ConditionType::SshReachable, Truth::False, kind.word());
-        let silent = matches!(kind, ProbeFailureKind::Timeout | ProbeFailureKind::Refused | ProbeFailureKind::Unreachable | ProbeFailureKind::Broken);
-        if silent && self.s.pace.offline_since.is_some() {
-            self.end(EndReason::HostLost, Actor::Provider, format!("the host is offline and does not answer: {text}"));
-        }
-    }
-
     pub(super) fn running_deadlines(&mut self) {
         let now = self.now;
         if !self.s.expiring_told && now >= self.s.expires_at - self.policy().expiring_before {
@@ -143,8 +128,8 @@ impl Work<'_> {
         if cost_limit_at(&self.s, &self.rows).is_some_and(|at| now >= at) {
             return self.end(EndReason::CostLimit, Actor::Service, "max_total_cost was reached".to_owned());
         }
-        if self.s.pace.offline_since.is_some_and(|since| now >= since + self.policy().offline_limit) {
-            self.s.pace.offline_since = Some(now);
+        if offline_probe_at(&self.s, self.rules).is_some_and(|at| now >= at) {
+            self.s.pace.next_offline_probe = Some(now + self.policy().offline_limit);
             if let Some(number) = self.s.attempt().map(|a| a.number) {
                 let endpoint = self.s.pace.endpoint_index;
                 self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: false });
@@ -152,7 +137,7 @@ impl Work<'_> {
         }
     }
 
-    fn is_last(&self, number: u8) -> bool {
+    pub(super) fn is_last(&self, number: u8) -> bool {
         self.s.attempts.last().is_some_and(|a| a.number == number)
     }
 }

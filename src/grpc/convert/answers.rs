@@ -381,6 +381,17 @@ commanded! {
     destroyed -> DestroySessionResponse,
 }
 
+/// A session whose key is being changed, with the private key when the server made it.
+#[must_use]
+pub fn rotated(c: api::Commanded, settings: &Settings) -> pb::RotateSessionKeyResponse {
+    pb::RotateSessionKeyResponse {
+        session: Some(session(&c.session, settings)),
+        resume_token: c.resume_token,
+        replayed: c.replayed,
+        ssh_private_key: c.private_key.map(|key| key.expose_secret().to_owned()).unwrap_or_default(),
+    }
+}
+
 // === events ===
 
 /// An event.

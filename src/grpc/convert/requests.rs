@@ -143,12 +143,7 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
     }
     let disk_gb = fields.whole("disk_gb", request.disk_gb, 1..=MOST_DISK_GB);
     let (target, disk_gb) = target(&mut fields, request, disk_gb, settings);
-    let given_key = request.ssh_public_key.as_deref().map(|text| {
-        (settings.parse_public_key)(text).unwrap_or_else(|why| {
-            fields.wrong("ssh_public_key", why);
-            String::new()
-        })
-    });
+    let given_key = request.ssh_public_key.as_deref().map(|text| public_key(&mut fields, text, settings));
     let too_long = reservation_beyond(request, settings.hard_max);
     let mut wanted = Request {
         consumer: consumer(&mut fields, request.consumer_id.as_deref()),
@@ -188,6 +183,14 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
         }
     };
     Ok(api::Create { request: wanted, labels: request.labels.clone(), validate_only: request.validate_only, idempotency, private_key })
+}
+
+/// A public key in canonical form.
+fn public_key(fields: &mut Fields, text: &str, settings: &Settings) -> String {
+    (settings.parse_public_key)(text).unwrap_or_else(|why| {
+        fields.wrong("ssh_public_key", why);
+        String::new()
+    })
 }
 
 fn consumer(fields: &mut Fields, text: Option<&str>) -> ConsumerId {
@@ -330,6 +333,24 @@ pub fn update(request: &pb::UpdateSessionRequest) -> Result<Asked, Error> {
     let command = api::Command::Update { labels: request.labels.clone() };
     let hash = hash("UpdateSession", &pb::UpdateSessionRequest { request_id: String::new(), ..request.clone() });
     asked(fields, &request.session_id, command, &request.request_id, hash, request.validate_only)
+}
+
+/// Another key. Makes a pair when the request brings no public key and nothing else is wrong.
+///
+/// # Errors
+/// `INVALID_FIELD` with every violation; what making a key pair says.
+pub fn rotate(request: &pb::RotateSessionKeyRequest, settings: &Settings) -> Result<Asked, Error> {
+    let mut fields = Fields::default();
+    let given = request.ssh_public_key.as_deref().map(|text| public_key(&mut fields, text, settings));
+    let key = match given {
+        Some(public) => api::NewKey { public, private: None },
+        None => {
+            let pair = (settings.make_key_pair)("gpu-shopper")?;
+            api::NewKey { public: pair.public_key, private: Some(pair.private_key) }
+        }
+    };
+    let hash = hash("RotateSessionKey", &pb::RotateSessionKeyRequest { request_id: String::new(), ..request.clone() });
+    asked(fields, &request.session_id, api::Command::RotateKey(key), &request.request_id, hash, request.validate_only)
 }
 
 /// Done.

@@ -127,14 +127,14 @@ same! { RentalKind = WireRental, "rental kind" { OnDemand, Interruptible } }
 
 same! { Component = WireComponent, "component" { Gpu, Cpu, Memory, Disk } }
 
-same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
+same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed, KeyInstalled } }
 
 same! { Truth = WireTruth, "status" { True, False, Unknown } }
 
 same! {
     EventType = WireEvent, "event type" {
-        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, PriceChanged, ConditionChanged, Updated, LatecomerDestroyed,
-        CostAmended,
+        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, PriceChanged, ConditionChanged, Updated, KeyRotated,
+        LatecomerDestroyed, CostAmended,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
 use crate::services::tokens;
 use crate::store::{Batch, Error as StoreError, RequestRecord};
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Actor {
             live.insert(session.id, Entry { session, instances, due: None });
         }
         let standing = parts.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: standing.terms };
+        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), secret: parts.tools.secret_id(), terms: standing.terms };
         let shown = live.iter().map(|(id, e)| (*id, shown(e))).collect();
         parts.board.reset(shown, revision);
         Ok(Self {
@@ -217,6 +218,12 @@ impl Actor {
                 self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
             }
             Message::Listed(listing) => self.listed(listing, staged).await,
+            Message::Learnt { id, input } => {
+                if self.live.contains_key(&id) {
+                    self.apply(id, *input, staged);
+                }
+                Ok(())
+            }
             Message::Proven { provider, account } => {
                 self.closed.remove(&provider);
                 if let Some(terms) = self.rules.terms.get_mut(&provider) {
@@ -288,7 +295,7 @@ impl Actor {
         staged.durable.insert(id);
         let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
         if let Some(idempotency) = create.idempotency {
-            let sealed = create.private_key.as_ref().and_then(|key| (self.parts.vault.seal)(id, key));
+            let sealed = create.private_key.as_ref().and_then(|key| self.sealed(id, key));
             self.remember(caller, "CreateSession", idempotency, id, before, sealed, now, staged);
         }
         self.after_commit.push_back((id, Input::Begin));
@@ -301,12 +308,34 @@ impl Actor {
 
     async fn replayed_create(&mut self, record: &RequestRecord, now: Time) -> Result<Result<Created, Error>, StoreError> {
         let Some(session) = self.read(record.session).await? else { return Ok(Err(Error::session_not_found(record.session))) };
-        let told = session.running_at.is_some() && now > session.created_at + KEY_WINDOW;
-        let private_key = record.sealed.as_ref().filter(|_| !told).and_then(|sealed| (self.parts.vault.open)(record.session, sealed));
+        let private_key = self.private_key(record, &session, now);
         let subject = tokens::subject(Some(record.session), &crate::services::api::SessionFilter::default());
         let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-        let warnings = self.warnings(&session, now);
+        let mut warnings = self.warnings(&session, now);
+        if record.sealed.is_some() && private_key.is_none() {
+            warnings.push("KEY_NO_LONGER_AVAILABLE: the private key is not told any more; get another one by RotateSessionKey".to_owned());
+        }
         Ok(Ok(Created { session: Arc::new(session), private_key, resume_token, replayed: true, warnings }))
+    }
+
+    /// A private key as it is kept, with the public one that it belongs to: the one wanted now.
+    fn sealed(&self, id: SessionId, private: &SecretString) -> Option<Vec<u8>> {
+        let public = self.live.get(&id)?.session.wanted_key();
+        (self.parts.vault.seal)(id, &format!("{public}\n{}", private.expose_secret()).into())
+    }
+
+    /// The private key that came with an accepted call, while it may be told again: until the first RUNNING (or the end)
+    /// and at least for [`KEY_WINDOW`]; for a change of key for the window alone. Never once another one was asked for, and
+    /// not when it was sealed with a secret that the server no longer has.
+    fn private_key(&self, record: &RequestRecord, session: &Session, now: Time) -> Option<SecretString> {
+        let sealed = record.sealed.as_ref()?;
+        let waits = record.method == "CreateSession" && session.running_at.is_none() && !session.state.is_final();
+        if !waits && now > record.created_at + KEY_WINDOW {
+            return None;
+        }
+        let pair = (self.parts.vault.open)(record.session, sealed)?;
+        let (public, private) = pair.expose_secret().split_once('\n')?;
+        (public == session.wanted_key()).then(|| private.into())
     }
 
     #[allow(clippy::too_many_arguments, reason = "one message, taken apart")]
@@ -335,9 +364,14 @@ impl Actor {
             match self.earlier(caller, method, idempotency).await? {
                 Some(Ok(record)) => {
                     let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-                    let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
-                    if let Some(session) = session {
-                        staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: true })))));
+                    if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
+                        let private_key = self.private_key(&record, &session, now);
+                        let answer = if record.sealed.is_some() && private_key.is_none() {
+                            Err(key_gone(id))
+                        } else {
+                            Ok(Commanded { session, resume_token, replayed: true, private_key })
+                        };
+                        staged.replies.push(Box::new(move || drop(reply.send(answer))));
                     }
                     staged.touched.insert(id);
                     return Ok(());
@@ -359,7 +393,7 @@ impl Actor {
         if validate_only {
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
             let answer = match answer {
-                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false }),
+                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false, private_key: None }),
                 Some(Err(refusal)) => Err(refused(&refusal, id)),
                 None => Err(Error::session_not_found(id)),
             };
@@ -375,12 +409,17 @@ impl Actor {
         {
             self.parts.inventory.shun(&offer.machine, BAD_MACHINE);
         }
+        let private_key = match command {
+            Command::RotateKey(key) => key.private,
+            _ => None,
+        };
         if let Some(idempotency) = idempotency {
-            self.remember(caller, method, idempotency, id, before, None, now, staged);
+            let sealed = private_key.as_ref().and_then(|key| self.sealed(id, key));
+            self.remember(caller, method, idempotency, id, before, sealed, now, staged);
         }
         if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
             let resume_token = self.parts.tokens.at(before, subject);
-            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false })))));
+            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false, private_key })))));
         }
         Ok(())
     }
@@ -672,7 +711,7 @@ impl Actor {
     fn begin(&mut self, id: SessionId, action: Action) {
         let attempt = match action {
             Action::Choose => return,
-            Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::Destroy(n) => n,
+            Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::RotateKey(n) | Action::Destroy(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
         let Some(entry) = self.live.get(&id) else { return };
@@ -718,6 +757,7 @@ fn method_of(command: &Command) -> &'static str {
     match command {
         Command::Extend { .. } => "ExtendSession",
         Command::Update { .. } => "UpdateSession",
+        Command::RotateKey(_) => "RotateSessionKey",
         Command::Complete { .. } => "CompleteSession",
         Command::Destroy => "DestroySession",
     }
@@ -727,6 +767,7 @@ fn ask_of(command: &Command) -> Ask {
     match command {
         Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max },
         Command::Update { labels } => Ask::Update(labels.clone()),
+        Command::RotateKey(key) => Ask::RotateKey(key.public.clone()),
         Command::Complete { .. } => Ask::End(EndReason::Completed),
         Command::Destroy => Ask::End(EndReason::DestroyedByUser),
     }
@@ -737,6 +778,9 @@ fn refused(refusal: &Refusal, id: SessionId) -> Error {
         Refusal::Ended { state } => {
             Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state)
         }
+        Refusal::NotRunning { state } => {
+            Error::new(Code::FailedPrecondition, "SESSION_NOT_RUNNING", format!("{refusal}: wait until it runs")).with("state", state)
+        }
         Refusal::HardMax { wanted, limit } => Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
             .with("expire_time", wanted)
             .with("max_expire_time", limit),
@@ -744,6 +788,11 @@ fn refused(refusal: &Refusal, id: SessionId) -> Error {
         Refusal::CostLimit(why) => Error::new(Code::FailedPrecondition, "COST_LIMIT", format!("{why}: extend by less")),
     };
     error.with("session_id", id)
+}
+
+fn key_gone(id: SessionId) -> Error {
+    let text = "the private key of this change is not told any more: ask for another one with a new request_id";
+    Error::new(Code::FailedPrecondition, "KEY_NO_LONGER_AVAILABLE", text).with("session_id", id)
 }
 
 fn log_event(event: &Event) {

@@ -34,6 +34,7 @@ pub struct Canned {
     /// The resume token of each watch; empty without one.
     pub tokens: Vec<String>,
     pub extends_asked: Vec<pb::ExtendSessionRequest>,
+    pub rotates_asked: Vec<pb::RotateSessionKeyRequest>,
     pub outcomes: Vec<i32>,
     pub reports_asked: Vec<pb::GetCostReportRequest>,
 }
@@ -100,6 +101,14 @@ pub fn session(state: State) -> pb::Session {
         create_time: at("2026-11-23 21:30:00"),
         ..Default::default()
     }
+}
+
+/// A running session whose key is being changed, or was.
+pub fn rekeyed(done: bool) -> pb::Session {
+    use pb::condition::{Status, Type};
+    let status = if done { Status::True } else { Status::False };
+    let condition = pb::Condition { r#type: Type::KeyInstalled.into(), status: status.into(), ..Default::default() };
+    pb::Session { conditions: vec![condition], ..running() }
 }
 
 pub fn running() -> pb::Session {
@@ -297,6 +306,19 @@ impl SessionService for Face {
         assert_eq!(request.update_mask.unwrap().paths, ["labels"]);
         let session = pb::Session { labels: request.labels, ..running() };
         Ok(Response::new(pb::UpdateSessionResponse { session: Some(session), resume_token: String::new(), replayed: false }))
+    }
+
+    async fn rotate_session_key(&self, request: Request<pb::RotateSessionKeyRequest>) -> Result<Response<pb::RotateSessionKeyResponse>, Status> {
+        let request = request.into_inner();
+        let made = request.ssh_public_key.is_none();
+        self.with(|m| m.rotates_asked.push(request));
+        let ssh_private_key = if made { "-----BEGIN OPENSSH PRIVATE KEY-----\nnew\n".to_owned() } else { String::new() };
+        Ok(Response::new(pb::RotateSessionKeyResponse {
+            session: Some(rekeyed(false)),
+            resume_token: "rekey".into(),
+            replayed: false,
+            ssh_private_key,
+        }))
     }
 
     async fn complete_session(&self, request: Request<pb::CompleteSessionRequest>) -> Result<Response<pb::CompleteSessionResponse>, Status> {

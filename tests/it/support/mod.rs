@@ -44,6 +44,8 @@ pub struct House {
     pub wrap: Option<Wrap>,
     /// How often offers are fetched; `None` = as each provider says.
     pub refresh: Option<Duration>,
+    /// What the server's own keys come from, in the next life.
+    pub secret: [u8; 32],
     life: Arc<Life>,
     store: Store,
     file: Option<(tempfile::TempDir, PathBuf)>,
@@ -137,6 +139,7 @@ impl Plan {
             launches,
             wrap: self.wrap,
             refresh: self.refresh,
+            secret: [7; 32],
             store,
             file,
             starts: 0,
@@ -188,7 +191,7 @@ impl House {
             store: self.store.clone(),
             deployment_id: self.deployment.clone(),
             providers: map,
-            probe: Arc::new(SimProbe::new(Arc::clone(&self.market), [7; 32])),
+            probe: Arc::new(SimProbe::new(Arc::clone(&self.market), self.secret)),
             chance,
             clock: self.clock.clone(),
             policy: self.policy.clone(),
