@@ -15,6 +15,7 @@ use crate::services::lookout::{Lookout, Outlook, Rhythm};
 use crate::services::operator::{Operator, VendorCall};
 use crate::services::provisioner::Tools;
 use crate::services::sessions::Sessions;
+use crate::services::templates::Templates;
 use crate::services::tokens::Tokens;
 use crate::store::{self, Store};
 use sha2::{Digest, Sha256};
@@ -61,6 +62,8 @@ pub struct CoreParts {
 pub struct Core {
     /// Offers.
     pub inventory: Inventory,
+    /// Templates.
+    pub templates: Templates,
     /// Changes to sessions.
     pub lifecycle: Handle,
     /// Reading sessions.
@@ -138,6 +141,7 @@ impl Core {
             private_addresses: parts.private_addresses,
         };
         let inventory = Inventory::new(parts.providers.clone(), parts.offer_ids, parts.clock.clone());
+        let templates = Templates::new(parts.providers.clone(), inventory.clone(), parts.clock.clone());
         let drain = CancellationToken::new();
         let (attention, attention_seen) = watch::channel(BTreeMap::new());
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
@@ -148,6 +152,7 @@ impl Core {
                 store: parts.store.clone(),
                 board: board.clone(),
                 inventory: inventory.clone(),
+                templates: templates.clone(),
                 tools: tools.clone(),
                 policy: parts.policy,
                 standing: Arc::new(Mutex::new(Standing { closed, terms })),
@@ -188,6 +193,7 @@ impl Core {
         let operator = Operator::new(tools, board.clone(), inventory.clone(), outlook_seen.clone(), parts.vendor_calls);
         Ok(Self {
             inventory,
+            templates,
             lifecycle: handle,
             sessions,
             costs,

@@ -10,6 +10,7 @@ use crate::domain::instance::{Billed, Sighting, SshEndpoint};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Component, Offer};
 pub use crate::domain::policy::StageBudgets;
+use crate::domain::template::Template;
 use crate::domain::time::{Look, Time};
 pub use crate::domain::verify::{GpuAnswer, ProbeFailureKind};
 use async_trait::async_trait;
@@ -82,6 +83,10 @@ pub struct LaunchSpec {
     pub env: BTreeMap<String, String>,
     /// Shell commands to run at start.
     pub on_start: Option<String>,
+    /// Ports inside the machine to be mapped, beside SSH, where the vendor maps any.
+    pub ports: Vec<u16>,
+    /// The template that image, environment and commands were taken from, by its hash.
+    pub template: Option<String>,
 }
 
 /// A successful launch.
@@ -109,6 +114,17 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Everything that can be rented now.
     async fn offers(&self) -> Result<OfferBatch, ProviderError>;
+
+    /// The templates that its vendor recommends; none where there are none.
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    /// One template by its hash, recommended or not; `None` when there is none.
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        let _ = hash_id;
+        Ok(None)
+    }
 
     /// Creates one instance, once; never retried inside.
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError>;

@@ -303,6 +303,7 @@ fn router(
 ) -> anyhow::Result<axum::Router> {
     let services = grpc::Services {
         inventory: core.inventory.clone(),
+        templates: core.templates.clone(),
         lifecycle: core.lifecycle.clone(),
         sessions: core.sessions.clone(),
         costs: core.costs.clone(),

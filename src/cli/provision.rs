@@ -27,6 +27,7 @@ use std::time::Duration;
   gpu-shopper provision -i vastai-12345678 -c alice --ssh-key ~/.ssh/id_ed25519.pub
   gpu-shopper provision -g h100 --gpus 2 -w training -t 8h --max-total-cost 40 --failover same-gpu --label team=vision
   gpu-shopper provision --min-vram 24 --order-by price --detach -o json
+  gpu-shopper provision --template 1b2c3d4e5f60718293a4b5c6d7e8f90a --max-price 0.60
   gpu-shopper provision -g a100 --dry-run
 
 Without --ssh-key the server makes a key pair and tells the private key once: to the file of --save-key, or to
@@ -300,8 +301,8 @@ fn show(desk: &mut Desk, session: &pb::Session, key: Option<&Path>) -> Result<()
 fn request(args: &ProvisionArgs) -> Result<pb::CreateSessionRequest, Failure> {
     let target = match &args.offer {
         Some(id) => {
-            // The most to pay goes with an offer, too; all else would be a second choice.
-            if !(FilterArgs { max_price: None, ..args.filter.clone() }).is_empty() {
+            // The most to pay and a template go with an offer, too; all else would be a second choice.
+            if !(FilterArgs { max_price: None, template: None, ..args.filter.clone() }).is_empty() {
                 return Err(Failure::usage("--offer names what to rent; --gpu and the other filters don't go with it"));
             }
             Target::OfferId(id.clone())
@@ -346,6 +347,7 @@ fn request(args: &ProvisionArgs) -> Result<pb::CreateSessionRequest, Failure> {
             None => fresh_id()?,
         },
         validate_only: args.dry_run,
+        template_hash_id: args.filter.template.clone(),
     })
 }
 

@@ -65,8 +65,10 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
         (Target::Requirements { filter, order }, None) => ((**filter).clone(), *order),
         (Target::Requirements { filter, order }, Some(first)) => (widened(session, first, (**filter).clone()), *order),
     };
-    let disk = session.request.disk_gb.or(filter.disk_gb);
-    let filter = OfferFilter { disk_gb: disk, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
+    let disk = session.request.disk().or(filter.disk_gb);
+    let needs = session.request.template.as_ref().map(|t| t.needs.clone()).or(filter.needs);
+    let filter =
+        OfferFilter { disk_gb: disk, needs, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
     let fits = |offer: &&Arc<Offer>| {
         filter.check(offer).is_ok()
             && offer.seen_at >= market.not_before
@@ -103,7 +105,10 @@ fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> 
     if offer.seen_at < market.not_before {
         return Err(format!("{} last told of offer {id} at {}, too long ago to rent it unseen", offer.provider, offer.seen_at));
     }
-    let disk = session.request.disk_gb;
+    if let Some(template) = &session.request.template {
+        template.needs.met_by(offer).map_err(|why| format!("template {} does not run on offer {id}: {why}", template.hash_id))?;
+    }
+    let disk = session.request.disk();
     affordable(session, offer.price(disk).total(), now)?;
     Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) })
 }

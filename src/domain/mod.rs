@@ -13,5 +13,6 @@ pub mod money;
 pub mod offer;
 pub mod policy;
 pub mod session;
+pub mod template;
 pub mod time;
 pub mod verify;

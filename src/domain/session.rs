@@ -9,6 +9,7 @@ use crate::domain::instance::SshEndpoint;
 use crate::domain::meter::Amount;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, RentalKind};
+use crate::domain::template::Template;
 use crate::domain::time::Time;
 use crate::domain::verify::{GpuReport, Verify};
 use serde::{Deserialize, Serialize};
@@ -305,7 +306,10 @@ pub struct Request {
     pub reservation: Duration,
     /// The disk's fate.
     pub storage: StoragePolicy,
-    /// Image; `None` = the provider's default.
+    /// The template to take over what the request does not say, as it was when the session was created.
+    #[serde(default)]
+    pub template: Option<Template>,
+    /// Image; `None` = the template's or the provider's default.
     pub image: Option<String>,
     /// Disk in GB; `None` = the provider's default.
     pub disk_gb: Option<u32>,
@@ -329,6 +333,26 @@ pub struct Request {
     pub max_total_cost: Option<Nanos>,
     /// Allow a second session on the same single-slot offer.
     pub allow_same_offer: bool,
+}
+
+impl Request {
+    /// The disk to rent, GB: as asked, else as the template recommends; `None` = the provider's default.
+    #[must_use]
+    pub fn disk(&self) -> Option<u32> {
+        self.disk_gb.or(self.template.as_ref().and_then(|t| t.disk_gb))
+    }
+
+    /// The image to run; `None` = the provider's default.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        self.image.as_deref().or(self.template.as_ref().map(|t| t.image.as_str()))
+    }
+
+    /// The login stage's budget, where the provider's does not hold.
+    #[must_use]
+    pub fn login_budget(&self) -> Option<Duration> {
+        self.ssh_timeout.or(self.template.as_ref().and_then(Template::ssh_timeout))
+    }
 }
 
 /// A tri-state answer.

@@ -34,7 +34,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Redirects followed on the same host.
 const MOST_REDIRECTS: usize = 3;
 /// Every operation, as in metrics and errors.
-pub const OPERATIONS: [&str; 8] = ["account", "offers", "launch", "attach_key", "instance", "instances", "start", "destroy"];
+pub const OPERATIONS: [&str; 9] = ["account", "offers", "templates", "launch", "attach_key", "instance", "instances", "start", "destroy"];
 
 /// What all providers share.
 #[derive(Clone)]

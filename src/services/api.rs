@@ -111,6 +111,8 @@ pub struct Create {
     pub request: Request,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// The template to take over what the request does not say, by its hash.
+    pub template: Option<String>,
     /// Only check.
     pub validate_only: bool,
     /// Idempotency, when the caller gave an id.

@@ -16,6 +16,7 @@ use crate::domain::ids::{ProviderId, SessionId, Tag};
 use crate::domain::instance::Sighting;
 use crate::domain::lifecycle::Input;
 use crate::domain::policy::{Policy, Terms};
+use crate::domain::session::Target;
 use crate::domain::time::Look;
 use crate::ports::Account;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
@@ -23,6 +24,7 @@ use crate::services::board::Board;
 use crate::services::error::{Code, Error};
 use crate::services::inventory::Inventory;
 use crate::services::provisioner::Tools;
+use crate::services::templates::Templates;
 use crate::services::tokens::Tokens;
 use crate::store::Store;
 use futures::FutureExt;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub board: Board,
     /// Offers.
     pub inventory: Inventory,
+    /// Templates.
+    pub templates: Templates,
     /// Hands.
     pub tools: Tools,
     /// Settings.
@@ -130,7 +134,7 @@ pub enum Closed {
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 pub(super) enum Message {
-    Create { caller: Caller, create: Box<Create>, reply: Reply<Created> },
+    Create { caller: Caller, create: Box<Create>, template: Result<(), Error>, reply: Reply<Created> },
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
     Learnt { id: SessionId, input: Box<Input> },
@@ -144,6 +148,7 @@ pub struct Handle {
     mailbox: mpsc::Sender<Message>,
     drain: CancellationToken,
     inventory: Inventory,
+    templates: Templates,
     clock: Clock,
     max_offer_age: Duration,
 }
@@ -166,6 +171,7 @@ pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future
         mailbox,
         drain: drain.clone(),
         inventory: parts.inventory.clone(),
+        templates: parts.templates.clone(),
         clock: parts.tools.clock.clone(),
         max_offer_age: parts.policy.max_offer_age,
     };
@@ -199,10 +205,26 @@ impl Handle {
     /// # Errors
     /// Bad fields, nothing to rent, limits, a provider that refuses our credentials.
     pub async fn create(&self, caller: Caller, create: Create) -> Result<Created, Error> {
+        let mut create = create;
+        let mut template = Ok(());
         if !self.drain.is_cancelled() {
             self.inventory.freshen(&create.request.target, self.clock.now() - self.max_offer_age, OFFERS_PATIENCE).await;
+            template = self.resolve(&mut create).await;
         }
-        self.ask(|reply| Message::Create { caller, create: Box::new(create), reply }).await
+        self.ask(|reply| Message::Create { caller, create: Box::new(create), template, reply }).await
+    }
+
+    /// Puts the template that a create names into its request. A failure is told only by a create that is none of a call
+    /// before: who asks again gets what was made then.
+    async fn resolve(&self, create: &mut Create) -> Result<(), Error> {
+        if let Some(hash) = &create.template {
+            let template = self.templates.get(hash).await?;
+            if let Target::Requirements { filter, .. } = &mut create.request.target {
+                filter.needs = Some(template.needs.clone());
+            }
+            create.request.template = Some((*template).clone());
+        }
+        Ok(())
     }
 
     /// Changes or ends a session.

@@ -83,15 +83,18 @@ impl Tools {
         let Some(tried) = session.attempts.iter().find(|a| a.number == attempt) else {
             return Input::LaunchRefused { attempt, failure: AttemptFailure::Invalid, text: "the attempt is not on record".to_owned() };
         };
+        let template = session.request.template.as_ref();
         let spec = LaunchSpec {
             label: job.instance.label,
             offer: tried.offer.clone(),
-            image: session.request.image.clone(),
+            image: session.request.image().map(str::to_owned),
             disk_gb: tried.disk_gb,
             bid: session.request.bid.or(tried.offer.min_bid),
             public_keys: self.keys(session),
-            env: session.request.env.clone(),
-            on_start: session.request.on_start.clone(),
+            env: template.iter().flat_map(|t| t.env.clone()).chain(session.request.env.clone()).collect(),
+            on_start: session.request.on_start.clone().or(template.and_then(|t| t.on_start.clone())),
+            ports: template.map(|t| t.ports.clone()).unwrap_or_default(),
+            template: template.map(|t| t.hash_id.clone()),
         };
         let answer = tokio::time::timeout(CALL_LIMIT, provider.launch(&spec)).await;
         let call = Look { sent, answered: self.clock.now() };

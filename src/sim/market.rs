@@ -11,6 +11,7 @@ use crate::sim::catalogue::{Dice, Kind, Listing, catalogue};
 use crate::sim::faults::{BadFault, Delay, Fault, Faults};
 use crate::sim::rental::{GpuTruth, Phase, Rental, Shown};
 use crate::sim::state::{Account, Event, Order, Pick, Refusal, State};
+use crate::sim::templates::{Made, TEMPLATES};
 use crate::sim::{Bill, Dialect};
 use rand::SeedableRng;
 use sha2::{Digest, Sha256};
@@ -259,6 +260,15 @@ impl Market {
             return Err(Refusal::ServerError);
         }
         Ok((state, now))
+    }
+
+    /// The vendor's templates, and how long the answer takes.
+    ///
+    /// # Errors
+    /// When the credentials are worthless or the call is too early.
+    pub fn templates(&self, account: AccountId) -> Result<(&'static [Made], Duration), Refusal> {
+        let (mut state, _, dialect) = self.called(account, "templates")?;
+        Ok((&TEMPLATES, state.wait(dialect, Delay::Latency)))
     }
 
     /// Whether rows with NaN are the fashion of the hour.

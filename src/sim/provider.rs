@@ -7,6 +7,7 @@ use crate::domain::ids::{MachineId, OfferId, ProviderId};
 use crate::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
+use crate::domain::template::Template;
 use crate::domain::time::{Look, Time};
 use crate::ports::{
     Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts, StageBudgets,
@@ -102,7 +103,7 @@ impl SimProvider {
             ram_gb: PER_GPU.1 * gpus,
             dedicated_ip: false,
             keys: if self.facts.attaches_keys { Vec::new() } else { spec.public_keys.clone() },
-            ports: Vec::new(),
+            ports: spec.ports.iter().copied().filter(|port| *port != 22).collect(),
             runtype: "ssh_direc ssh_proxy".to_owned(),
             env: spec.env.clone(),
         };
@@ -174,6 +175,20 @@ impl Provider for SimProvider {
         };
         self.within("offers", DEADLINE, wait).await?;
         Ok(OfferBatch { offers, truncated: false, skipped: 0 })
+    }
+
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        let answer = self.market.templates(self.account).map_err(|refusal| self.error("templates", &refusal))?;
+        self.within("templates", DEADLINE, answer.1).await?;
+        let recommended = answer.0.iter().filter(|made| made.recommended);
+        Ok(recommended.filter(|_| self.dialect == Dialect::Vastai).map(|made| made.template(&self.facts.id)).collect())
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        let answer = self.market.templates(self.account).map_err(|refusal| self.error("templates", &refusal))?;
+        self.within("templates", DEADLINE, answer.1).await?;
+        let found = answer.0.iter().find(|made| made.hash_id == hash_id && self.dialect == Dialect::Vastai);
+        Ok(found.map(|made| made.template(&self.facts.id)))
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {

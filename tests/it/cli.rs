@@ -518,6 +518,17 @@ async fn sessions_are_listed_shown_extended_and_labelled() {
 }
 
 #[tokio::test]
+async fn templates_are_listed() {
+    let mock = Mock::start().await;
+    let ran = gs(&mock, &["inventory", "templates", "--name", "vllm"]).await;
+    let want = "TEMPLATE  PROVIDER  NAME  IMAGE                  DISK  CUDA  PORTS\n\
+                1b2c      vastai    vLLM  vllm/vllm-openai:v1  120 GB  12.4  8000\n";
+    assert_eq!(ran.out, want);
+    let json = gs(&mock, &["inventory", "templates", "--name", "vllm", "-o", "json"]).await.json();
+    assert_eq!(json["templates"][0]["template_hash_id"], "1b2c");
+}
+
+#[tokio::test]
 async fn a_key_is_changed_and_kept_from_others() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();

@@ -44,6 +44,7 @@ async fn create(house: &House, provider: &str) -> Created {
         idempotency: Some(Idempotency { request_id: "r-1".to_owned(), hash: "h".to_owned() }),
         request,
         labels: BTreeMap::new(),
+        template: None,
         validate_only: false,
         private_key: Some("the first private key".to_owned().into()),
     };
@@ -402,7 +403,14 @@ async fn on_a_real_ssh_server_the_old_key_fails_and_the_new_one_and_ours_work() 
     let mut request = request(any(Some("tensordock")));
     request.public_key = line(1);
     let idempotency = |id: &str| Some(Idempotency { request_id: id.to_owned(), hash: "h".to_owned() });
-    let create = Create { request, labels: BTreeMap::new(), validate_only: false, idempotency: idempotency("c"), private_key: Some(old.clone()) };
+    let create = Create {
+        request,
+        labels: BTreeMap::new(),
+        template: None,
+        validate_only: false,
+        idempotency: idempotency("c"),
+        private_key: Some(old.clone()),
+    };
     let id = core.lifecycle.create(caller(), create).await.unwrap().session.id;
     let wait = async |state| core.sessions.wait(&caller(), id, &[state], Duration::from_secs(60)).await.unwrap();
     let (session, running) = wait(State::Running).await;

@@ -23,6 +23,7 @@ mod sim_http;
 mod ssh;
 mod store;
 mod support;
+mod templates;
 mod watch;
 mod wire;
 mod yard;

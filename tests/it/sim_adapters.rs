@@ -59,6 +59,8 @@ impl Street {
             public_keys: vec![self.probe.verifier_key(session)],
             env: BTreeMap::new(),
             on_start: None,
+            ports: Vec::new(),
+            template: None,
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn stage_deadline(s: &Session, rows: &[Instance], rules: &Rules) -> O
         Stage::Requested => whole,
         Stage::Accepted | Stage::Scheduled => s.pace.progress_at + budgets.first_sign,
         Stage::ImagePulling | Stage::Booting => match s.pace.address_at {
-            Some(known) => known + s.request.ssh_timeout.unwrap_or(budgets.login),
+            Some(known) => known + s.request.login_budget().unwrap_or(budgets.login),
             None => s.pace.progress_at + budgets.boot,
         },
         Stage::SshReachable | Stage::GpuVerified => s.stage_at.max(s.pace.progress_at) + budgets.gpu,
@@ -374,7 +374,7 @@ impl Work<'_> {
                 }
             }
             Some(GpuAnswer::Broken(text)) => {
-                self.s.pace.gpu_silent = self.s.request.image.is_some();
+                self.s.pace.gpu_silent = self.s.request.image().is_some();
                 self.s.pace.last_gpu = Some(text);
                 self.s.pace.next_probe = Some(now + Duration::from_secs(5));
             }

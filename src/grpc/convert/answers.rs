@@ -7,6 +7,7 @@ use crate::domain::meter::Amount;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, Region};
 use crate::domain::session::{Attempt, Condition, Failover, Request, Session, Target};
+use crate::domain::template::Template;
 use crate::domain::time::Time;
 use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
@@ -177,6 +178,29 @@ pub fn freshness(f: api::ProviderFreshness) -> pb::ProviderFreshness {
     }
 }
 
+/// A template.
+#[must_use]
+pub fn template(t: &Template) -> pb::Template {
+    pb::Template {
+        template_hash_id: t.hash_id.clone(),
+        provider: t.provider().to_string(),
+        name: t.name.clone(),
+        description: t.description.clone(),
+        image: t.image.clone(),
+        env_names: t.env.keys().cloned().collect(),
+        ports: t.ports.iter().map(|port| i32::from(*port)).collect(),
+        has_on_start_cmd: t.on_start.is_some(),
+        disk_gb: t.disk_gb.map(int),
+        ssh: t.ssh,
+        recommended: t.recommended,
+        min_cuda_version: t.needs.min_cuda.map(cuda).unwrap_or_default(),
+        min_gpu_memory_mib: t.needs.min_gpu_memory_mib.map(int),
+        min_total_gpu_memory_mib: t.needs.min_total_gpu_memory_mib.map(int),
+        min_gpu_count: t.needs.min_gpu_count.map(int),
+        min_disk_gb: t.needs.min_disk_gb.map(int),
+    }
+}
+
 /// One GPU model's row.
 #[must_use]
 pub fn gpu_model(row: api::GpuModelRow) -> pb::GpuModel {
@@ -296,7 +320,7 @@ fn spec(r: &Request) -> pb::SessionSpec {
         workload_type: r.workload.number(),
         reservation: Some(duration(r.reservation)),
         storage_policy: r.storage.number(),
-        docker_image: r.image.clone().unwrap_or_default(),
+        docker_image: r.image().unwrap_or_default().to_owned(),
         disk_gb: r.disk_gb.map(int),
         on_start_cmd_sha256: r.on_start.as_ref().map(|script| hex(&Sha256::digest(script.as_bytes()))).unwrap_or_default(),
         env_names: r.env.keys().cloned().collect(),
@@ -308,6 +332,7 @@ fn spec(r: &Request) -> pb::SessionSpec {
         max_price_per_hour: r.max_price.map(rate),
         max_total_cost: r.max_total_cost.map(money),
         allow_same_offer: r.allow_same_offer,
+        template_hash_id: r.template.as_ref().map(|t| t.hash_id.clone()).unwrap_or_default(),
     }
 }
 
@@ -338,6 +363,7 @@ fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
         min_confidence: f.min_confidence,
         excluded_machines: f.excluded_machines.iter().map(ToString::to_string).collect(),
         min_host_end_time: f.host_end_after.map(time),
+        template_hash_id: f.template.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::domain::ids::{ConsumerId, MachineId, OfferId, SessionId, clip};
 use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
 use crate::domain::session::{Failover, FailoverScope, Request, State, StoragePolicy, Target, Workload};
 use crate::grpc::{Settings, pb};
+use crate::services::templates::TemplateQuery;
 use crate::services::{Code, Error, Violation, api};
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -64,6 +65,26 @@ fn offer_id(fields: &mut Fields, text: &str) -> OfferId {
     OfferId::new(text)
 }
 
+/// Templates to list.
+///
+/// # Errors
+/// `INVALID_FIELD` with every violation.
+pub fn templates(request: &pb::ListTemplatesRequest) -> Result<TemplateQuery, Error> {
+    let mut fields = Fields::default();
+    for (field, text) in [("name", &request.name), ("image", &request.image)] {
+        if let Some(text) = text {
+            fields.text(field, text, 1..=200);
+        }
+    }
+    let query = TemplateQuery {
+        name: request.name.clone(),
+        image: request.image.clone(),
+        ssh_only: request.ssh_only,
+        offer: request.offer_id.as_deref().map(|id| offer_id(&mut fields, id)),
+    };
+    fields.done(query)
+}
+
 fn order(fields: &mut Fields, field: &str, word: &str, default: OfferOrder) -> OfferOrder {
     if word.is_empty() {
         return default;
@@ -101,6 +122,8 @@ fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, settings: &Setting
         min_confidence: fields.share(&name("min_confidence"), f.min_confidence),
         excluded_machines: f.excluded_machines.iter().map(|m| MachineId::new(m)).collect(),
         host_end_after: fields.time(&name("min_host_end_time"), f.min_host_end_time.as_ref()),
+        template: f.template_hash_id.clone(),
+        needs: None,
     };
     // A model whose words are all noise ("NVIDIA GPU") has no name left and would match nothing.
     if let Some((asked, _)) = f.gpu_models.iter().zip(&made.gpu_models).find(|(asked, model)| !asked.is_empty() && model.as_str().is_empty()) {
@@ -143,6 +166,7 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
     }
     let disk_gb = fields.whole("disk_gb", request.disk_gb, 1..=MOST_DISK_GB);
     let (target, disk_gb) = target(&mut fields, request, disk_gb, settings);
+    let template = template(&mut fields, request.template_hash_id.as_ref(), &target);
     let given_key = request.ssh_public_key.as_deref().map(|text| public_key(&mut fields, text, settings));
     let too_long = reservation_beyond(request, settings.hard_max);
     let mut wanted = Request {
@@ -151,6 +175,7 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
         failover: failover(&mut fields, request.failover.as_ref(), &target, settings),
         reservation: reservation(&mut fields, request, settings.hard_max, too_long.is_some()),
         storage: fields.word("storage_policy", request.storage_policy).unwrap_or(StoragePolicy::Destroy),
+        template: None,
         image: request.docker_image.clone(),
         disk_gb,
         on_start: request.on_start_cmd.clone(),
@@ -182,7 +207,7 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
             Some(pair.private_key)
         }
     };
-    Ok(api::Create { request: wanted, labels: request.labels.clone(), validate_only: request.validate_only, idempotency, private_key })
+    Ok(api::Create { request: wanted, labels: request.labels.clone(), template, validate_only: request.validate_only, idempotency, private_key })
 }
 
 /// A public key in canonical form.
@@ -224,6 +249,20 @@ fn target(fields: &mut Fields, request: &pb::CreateSessionRequest, disk_gb: Opti
             (Target::Requirements { filter: Box::new(chosen), order }, disk)
         }
     }
+}
+
+/// The template, which may be said in two places, but not differently.
+fn template(fields: &mut Fields, here: Option<&String>, target: &Target) -> Option<String> {
+    let in_filter = match target {
+        Target::Requirements { filter, .. } => filter.template.as_ref(),
+        Target::Offer(_) => None,
+    };
+    if let (Some(a), Some(b)) = (here, in_filter)
+        && a != b
+    {
+        fields.wrong("template_hash_id", "differs from `requirements.filter.template_hash_id`; say it once, or the same");
+    }
+    here.or(in_filter).cloned()
 }
 
 /// One of two places where the same thing can be said; both may say it, but not differently.

@@ -37,7 +37,10 @@ struct LaunchBody<'a> {
     disk: u32,
     label: String,
     runtype: &'a str,
-    env: &'a BTreeMap<String, String>,
+    /// Variables, and ports as the vendor wants them: `"-p 8000:8000": "1"`.
+    env: BTreeMap<String, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template_hash_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     onstart: Option<&'a str>,
     /// A bid per hour, written from the integer. Its mere presence makes a rental interruptible.
@@ -65,13 +68,16 @@ pub fn launch_body(spec: &LaunchSpec, default_image: &str) -> Result<Vec<u8>, Fa
         Some(bid) => Some(RawValue::from_string(bid.decimal()).map_err(|fault| Fault::refused(ErrorKind::Invalid, format!("the bid: {fault}")))?),
         None => None,
     };
+    let mut env: BTreeMap<String, &str> = spec.env.iter().map(|(name, value)| (name.clone(), value.as_str())).collect();
+    env.extend(spec.ports.iter().map(|port| (format!("-p {port}:{port}"), "1")));
     let body = LaunchBody {
         client_id: "me",
         image: spec.image.as_deref().unwrap_or(default_image),
         disk: spec.disk_gb,
         label: spec.label.to_string(),
         runtype: RUNTYPE,
-        env: &spec.env,
+        env,
+        template_hash_id: spec.template.as_deref(),
         onstart: spec.on_start.as_deref(),
         price,
         cancel_unavail: true,

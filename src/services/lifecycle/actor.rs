@@ -213,7 +213,7 @@ impl Actor {
 
     async fn take(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
         match message {
-            Message::Create { caller, create, reply } => self.create(&caller, *create, reply, staged).await,
+            Message::Create { caller, create, template, reply } => self.create(&caller, *create, template, reply, staged).await,
             Message::Command { caller, id, command, idempotency, validate_only, reply } => {
                 self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
             }
@@ -246,7 +246,14 @@ impl Actor {
 
     // === requests of callers ===
 
-    async fn create(&mut self, caller: &Caller, create: Create, reply: Reply<Created>, staged: &mut Staged) -> Result<(), StoreError> {
+    async fn create(
+        &mut self,
+        caller: &Caller,
+        create: Create,
+        template: Result<(), Error>,
+        reply: Reply<Created>,
+        staged: &mut Staged,
+    ) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
         let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
@@ -265,7 +272,7 @@ impl Actor {
         }
         let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
         let id = SessionId::new(now, random);
-        let session = match self.admit(caller, &create, id, now) {
+        let session = match template.and_then(|()| self.admit(caller, &create, id, now)) {
             Ok(session) => session,
             Err(error) => {
                 let _ = reply.send(Err(error));

@@ -86,7 +86,13 @@ impl Actor {
             .with("state", state)
             .with("offer_id", id));
         }
-        attempt::affordable(session, offer.price(session.request.disk_gb).total(), session.created_at).map_err(|why| {
+        if let Some(template) = &session.request.template
+            && let Err(why) = template.needs.met_by(&offer)
+        {
+            let text = format!("template {} does not run on offer {id}: {why}", template.hash_id);
+            return Err(Error::field("template_hash_id", text + "; ListTemplates with this `offer_id` shows what does"));
+        }
+        attempt::affordable(session, offer.price(session.request.disk()).total(), session.created_at).map_err(|why| {
             Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer"))
                 .with("offer_id", id)
         })

@@ -206,6 +206,25 @@ impl InventoryService for Face {
         Ok(Response::new(pb::GetOfferResponse { offer: Some(offer) }))
     }
 
+    async fn list_templates(&self, request: Request<pb::ListTemplatesRequest>) -> Result<Response<pb::ListTemplatesResponse>, Status> {
+        assert_eq!(request.into_inner().name.as_deref(), Some("vllm"));
+        let template = pb::Template {
+            template_hash_id: "1b2c".into(),
+            provider: "vastai".into(),
+            name: "vLLM".into(),
+            image: "vllm/vllm-openai:v1".into(),
+            ports: vec![8000],
+            disk_gb: Some(120),
+            min_cuda_version: "12.4".into(),
+            ..Default::default()
+        };
+        Ok(Response::new(pb::ListTemplatesResponse { templates: vec![template] }))
+    }
+
+    async fn get_template(&self, _: Request<pb::GetTemplateRequest>) -> Result<Response<pb::GetTemplateResponse>, Status> {
+        Err(Status::unimplemented("not asked for by the command line"))
+    }
+
     async fn list_gpu_models(&self, _: Request<pb::ListGpuModelsRequest>) -> Result<Response<pb::ListGpuModelsResponse>, Status> {
         let model = pb::GpuModel {
             model: "RTX 4090".into(),

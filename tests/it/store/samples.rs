@@ -62,6 +62,7 @@ fn request(consumer: &str) -> Request {
         target: Target::Offer(OfferId::new("vastai-81234567")),
         reservation: HOUR,
         storage: StoragePolicy::Destroy,
+        template: None,
         image: None,
         disk_gb: None,
         on_start: None,

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures::poll;
 use gpu_shopper::domain::ids::{OfferId, ProviderId};
 use gpu_shopper::domain::instance::Sighting;
+use gpu_shopper::domain::template::Template;
 use gpu_shopper::ports::{
     Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts,
 };
@@ -184,6 +185,14 @@ impl Provider for Watched {
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
         self.life.aside(self.inner.offers()).await
+    }
+
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        self.life.aside(self.inner.templates()).await
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        self.life.aside(self.inner.template(hash_id)).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {

@@ -319,6 +319,7 @@ impl House {
             idempotency: request_id.map(|id| Idempotency { request_id: id.to_owned(), hash: format!("{request:?}") }),
             request,
             labels: BTreeMap::new(),
+            template: None,
             validate_only: false,
             private_key: None,
         };
@@ -418,6 +419,7 @@ pub fn request(target: Target) -> Request {
         target,
         reservation: Duration::from_secs(3600),
         storage: StoragePolicy::Destroy,
+        template: None,
         image: None,
         disk_gb: None,
         on_start: None,

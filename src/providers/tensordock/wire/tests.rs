@@ -25,6 +25,8 @@ fn spec(dedicated: &str) -> LaunchSpec {
         public_keys: vec!["ssh-ed25519 AAAAone one\n".to_owned(), "ssh-ed25519 AAAAtwo it's $(two)".to_owned()],
         env: BTreeMap::from([("TOKEN_1".to_owned(), "it's $HOME".to_owned())]),
         on_start: Some("echo 'hi'".to_owned()),
+        ports: Vec::new(),
+        template: None,
     }
 }
 

@@ -28,6 +28,8 @@ fn spec(rental: RentalKind) -> LaunchSpec {
         public_keys: Vec::new(),
         env: BTreeMap::from([("A".to_owned(), "b \"c\"".to_owned())]),
         on_start: Some("echo hi".to_owned()),
+        ports: Vec::new(),
+        template: None,
     }
 }
 
