@@ -48,7 +48,7 @@ pub struct CoreParts {
     pub refresh: Option<Duration>,
     /// How long launches and destroys under way are waited for when draining.
     pub drain: Duration,
-    /// Keeps private keys for a while.
+    /// Seals what is secret and has to be kept.
     pub vault: Vault,
     /// Providers whose machines may have private addresses.
     pub private_addresses: Vec<ProviderId>,
@@ -139,6 +139,7 @@ impl Core {
             chance: Arc::clone(&parts.chance),
             clock: parts.clock.clone(),
             private_addresses: parts.private_addresses,
+            vault: parts.vault,
         };
         let inventory = Inventory::new(parts.providers.clone(), parts.offer_ids, parts.clock.clone());
         let templates = Templates::new(parts.providers.clone(), inventory.clone(), parts.clock.clone());
@@ -158,7 +159,6 @@ impl Core {
                 standing: Arc::new(Mutex::new(Standing { closed, terms })),
                 tag,
                 tokens: tokens.clone(),
-                vault: parts.vault,
                 drain: parts.drain,
                 attention,
             },

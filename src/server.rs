@@ -17,7 +17,7 @@ use crate::providers::{self, Context, Tuning};
 use crate::services::api::{Caller, CostQuery, GroupBy};
 use crate::services::counters;
 use crate::services::error::Error as ServiceError;
-use crate::services::lifecycle::Vault;
+use crate::services::lifecycle::{Content, Vault};
 use crate::services::lookout::Rhythm;
 use crate::services::operator::VendorCall;
 use crate::ssh::keys::{self, NONCE_BYTES, Secret};
@@ -276,18 +276,23 @@ async fn compare_secret(store: &Store, secret: &Secret, database: &Path) -> anyh
 
 /// Seals and opens with keys derived from the server's secret.
 pub fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
-    const PURPOSE: &str = "consumer private key";
+    fn purpose(content: Content) -> &'static str {
+        match content {
+            Content::ConsumerKey => "consumer private key",
+            Content::Start => "start of a machine",
+        }
+    }
     let opening = secret.clone();
     Vault {
-        seal: Arc::new(move |id, key: &SecretString| {
+        seal: Arc::new(move |content, id, key: &SecretString| {
             let mut nonce = [0; NONCE_BYTES];
             for chunk in nonce.chunks_mut(8) {
                 chunk.copy_from_slice(&chance.bits().to_be_bytes()[..chunk.len()]);
             }
-            keys::seal(&secret, PURPOSE, &id.bits().to_be_bytes(), nonce, key.expose_secret().as_bytes()).ok()
+            keys::seal(&secret, purpose(content), &id.bits().to_be_bytes(), nonce, key.expose_secret().as_bytes()).ok()
         }),
-        open: Arc::new(move |id, sealed| {
-            let plain = keys::open(&opening, PURPOSE, &id.bits().to_be_bytes(), sealed).ok()?;
+        open: Arc::new(move |content, id, sealed| {
+            let plain = keys::open(&opening, purpose(content), &id.bits().to_be_bytes(), sealed).ok()?;
             String::from_utf8(plain.expose_secret().to_vec()).ok().map(SecretString::from)
         }),
     }

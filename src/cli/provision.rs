@@ -27,6 +27,7 @@ use std::time::Duration;
   gpu-shopper provision -i vastai-12345678 -c alice --ssh-key ~/.ssh/id_ed25519.pub
   gpu-shopper provision -g h100 --gpus 2 -w training -t 8h --max-total-cost 40 --failover same-gpu --label team=vision
   gpu-shopper provision --min-vram 24 --order-by price --detach -o json
+  gpu-shopper provision -w llm-vllm --launch-mode entrypoint --model Qwen/Qwen2.5-7B-Instruct --min-vram 24 --secret-env HF_TOKEN
   gpu-shopper provision --template 1b2c3d4e5f60718293a4b5c6d7e8f90a --max-price 0.60
   gpu-shopper provision -g a100 --dry-run
 
@@ -63,6 +64,27 @@ pub struct ProvisionArgs {
     /// A variable of the machine's environment (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,
+    /// A variable whose value is read from this program's own environment, so that no command line shows it (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub secret_env: Vec<String>,
+    /// What the machine does when it is up
+    #[arg(long, value_enum, default_value_t = Mode::Ssh)]
+    pub launch_mode: Mode,
+    /// The model that runs on it: Qwen/Qwen2.5-7B-Instruct
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// How the model's weights are stored; default: as its name tells, else 16 bits
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub quantization: Option<Weights>,
+    /// A port inside the machine to be reachable from outside; the API's first (repeatable)
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+    /// Who may fetch the image; the password is read from REGISTRY_PASSWORD
+    #[arg(long, value_name = "USER", requires = "image")]
+    pub registry_user: Option<String>,
+    /// The registry's host; default: the usual one
+    #[arg(long, value_name = "HOST", requires = "registry_user")]
+    pub registry_server: Option<String>,
     /// Your public key, the file that ends with .pub
     #[arg(long, value_name = "FILE")]
     pub ssh_key: Option<PathBuf>,
@@ -130,6 +152,39 @@ pub enum Workload {
     Inference,
     /// A benchmark
     Benchmark,
+}
+
+/// What a machine does when it is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// It waits for logins
+    Ssh,
+    /// It starts a server program by itself, and takes logins as well
+    Entrypoint,
+}
+
+/// How a model's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// 32 bits a parameter
+    Fp32,
+    /// 16 bits
+    Fp16,
+    /// 16 bits, with the exponent of 32
+    Bf16,
+    /// 8 bits, floating
+    Fp8,
+    /// 8 bits
+    Int8,
+    /// 4 bits and scales, by AWQ
+    Awq,
+    /// 4 bits and scales, by GPTQ
+    Gptq,
+    /// 4 bits
+    Int4,
+    /// 4 bits, in a GGUF file
+    #[value(alias = "gguf_q4")]
+    GgufQ4,
 }
 
 /// What is proven before a session counts as ready.
@@ -348,7 +403,29 @@ fn request(args: &ProvisionArgs) -> Result<pb::CreateSessionRequest, Failure> {
         },
         validate_only: args.dry_run,
         template_hash_id: args.filter.template.clone(),
+        launch_mode: match args.launch_mode {
+            Mode::Ssh => pb::LaunchMode::Ssh,
+            Mode::Entrypoint => pb::LaunchMode::Entrypoint,
+        }
+        .into(),
+        model_id: args.model.clone(),
+        quantization: args.quantization.map_or(pb::Quantization::Unspecified, Weights::wire).into(),
+        exposed_ports: args.ports.iter().map(|port| i32::from(*port)).collect(),
+        secret_env: args.secret_env.iter().map(|name| Ok((name.clone(), from_environment(name)?))).collect::<Result<_, Failure>>()?,
+        registry_login: match &args.registry_user {
+            None => None,
+            Some(username) => Some(pb::RegistryLogin {
+                server: args.registry_server.clone().unwrap_or_default(),
+                username: username.clone(),
+                password: from_environment("REGISTRY_PASSWORD")?,
+            }),
+        },
     })
+}
+
+/// A secret, from this program's own environment.
+fn from_environment(name: &str) -> Result<String, Failure> {
+    std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not set in the environment (or is no text)")))
 }
 
 /// A random UUID (version 4).
@@ -432,6 +509,22 @@ impl Workload {
             Self::Interactive => pb::WorkloadType::Interactive,
             Self::Inference => pb::WorkloadType::Inference,
             Self::Benchmark => pb::WorkloadType::Benchmark,
+        }
+    }
+}
+
+impl Weights {
+    const fn wire(self) -> pb::Quantization {
+        match self {
+            Self::Fp32 => pb::Quantization::Fp32,
+            Self::Fp16 => pb::Quantization::Fp16,
+            Self::Bf16 => pb::Quantization::Bf16,
+            Self::Fp8 => pb::Quantization::Fp8,
+            Self::Int8 => pb::Quantization::Int8,
+            Self::Awq => pb::Quantization::Awq,
+            Self::Gptq => pb::Quantization::Gptq,
+            Self::Int4 => pb::Quantization::Int4,
+            Self::GgufQ4 => pb::Quantization::GgufQ4,
         }
     }
 }

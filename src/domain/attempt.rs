@@ -4,6 +4,7 @@ use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder};
 use crate::domain::policy::Policy;
+use crate::domain::service;
 use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
 use crate::domain::time::Time;
 use std::cmp::Ordering;
@@ -42,6 +43,9 @@ pub fn may_retry(session: &Session, failure: AttemptFailure, policy: &Policy) ->
     if failure == AttemptFailure::Invalid && matches!(session.request.target, Target::Offer(_)) {
         return Err("the provider finds the request wrong".to_owned());
     }
+    if failure == AttemptFailure::SecretLost {
+        return Err("every attempt would miss it".to_owned());
+    }
     let came = session.attempts.iter().filter(|a| a.came_to_be).count();
     let refused = session.attempts.len() - came;
     if came >= usize::from(failover.max_attempts) {
@@ -73,6 +77,7 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
         filter.check(offer).is_ok()
             && offer.seen_at >= market.not_before
             && !(market.closed)(&offer.provider)
+            && maps(session, offer)
             && (offer.slots != Some(1) || !(market.claimed)(&offer.id))
             && session.tried_machines().all(|m| *m != offer.machine)
             && affordable(session, offer.price(disk).total(), now).is_ok()
@@ -82,6 +87,12 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
         Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
         None => Err(none_fits(market, &filter)),
     }
+}
+
+/// Whether an offer's machine can be reached at the ports that a session wants.
+#[must_use]
+pub fn maps(session: &Session, offer: &Offer) -> bool {
+    offer.direct_ports != Some(false) || service::ports(&session.request).is_empty()
 }
 
 /// Why nothing fits, with the offers that would if their provider had told of them lately.
@@ -107,6 +118,9 @@ fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> 
     }
     if let Some(template) = &session.request.template {
         template.needs.met_by(offer).map_err(|why| format!("template {} does not run on offer {id}: {why}", template.hash_id))?;
+    }
+    if !maps(session, offer) {
+        return Err(format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only"));
     }
     let disk = session.request.disk();
     affordable(session, offer.price(disk).total(), now)?;

@@ -7,6 +7,7 @@ use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
 use crate::domain::meter::Amount;
+use crate::domain::model::{self, Estimate};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, RentalKind};
 use crate::domain::template::Template;
@@ -14,6 +15,7 @@ use crate::domain::time::Time;
 use crate::domain::verify::{GpuReport, Verify};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 macro_rules! words {
@@ -187,6 +189,8 @@ words! {
         PriceChanged = "price_changed",
         /// The session was ended meanwhile.
         SessionEnded = "session_ended",
+        /// What the machine was to be started with was sealed with a secret that the server no longer has.
+        SecretLost = "secret_lost",
     }
 }
 
@@ -208,7 +212,8 @@ impl AttemptFailure {
             | Self::InstanceStopped
             | Self::InstanceFailed
             | Self::InstanceVanished
-            | Self::SessionEnded => {
+            | Self::SessionEnded
+            | Self::SecretLost => {
                 if came_to_be || !matches!(self, Self::NeverAppeared) {
                     EndReason::ProvisionFailed
                 } else {
@@ -267,6 +272,103 @@ words! {
     }
 }
 
+words! {
+    /// What a machine does when it is up.
+    LaunchMode {
+        /// It waits for logins.
+        Ssh = "ssh",
+        /// It starts a server program by itself, and takes logins as well.
+        Entrypoint = "entrypoint",
+    }
+}
+
+words! {
+    /// How a model's weights are stored.
+    Quantization {
+        /// 32 bits a parameter.
+        Fp32 = "fp32",
+        /// 16 bits.
+        Fp16 = "fp16",
+        /// 16 bits, of Google's form.
+        Bf16 = "bf16",
+        /// 8 bits, floating.
+        Fp8 = "fp8",
+        /// 8 bits.
+        Int8 = "int8",
+        /// 4 bits and scales, by AWQ.
+        Awq = "awq",
+        /// 4 bits and scales, by GPTQ.
+        Gptq = "gptq",
+        /// 4 bits.
+        Int4 = "int4",
+        /// 4 bits, in a GGUF file.
+        GgufQ4 = "gguf_q4",
+    }
+}
+
+/// What a machine is started with that may hold secrets. Shows nothing of it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartSecrets {
+    /// Environment of the machine.
+    pub env: BTreeMap<String, String>,
+    /// More of it.
+    pub secret_env: BTreeMap<String, String>,
+    /// Commands to run at start.
+    pub on_start: Option<String>,
+    /// Who may fetch the image.
+    pub registry: Option<RegistryLogin>,
+}
+
+impl fmt::Debug for StartSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl StartSecrets {
+    /// A text with every secret in it hidden: for what vendors say about a launch.
+    #[must_use]
+    pub fn hide_in(&self, text: &str) -> String {
+        let password = self.registry.iter().map(|r| r.password.as_str());
+        let all = self.env.values().chain(self.secret_env.values()).map(String::as_str).chain(self.on_start.as_deref()).chain(password);
+        // Very short values are no secrets, and would tear words apart.
+        all.filter(|value| value.len() >= 4).fold(text.to_owned(), |text, value| text.replace(value, "***"))
+    }
+}
+
+/// A login at an image registry. Shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The registry's host; empty = the usual one.
+    pub server: String,
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// [`StartSecrets`] as they are kept: sealed, with what may be told of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SealedStart {
+    /// The sealed whole, base64; `None` when there is nothing.
+    pub sealed: Option<String>,
+    /// Names of the variables.
+    pub env_names: Vec<String>,
+    /// Names of the secret ones.
+    pub secret_env_names: Vec<String>,
+    /// SHA-256 of the commands, in hex.
+    pub on_start_sha256: Option<String>,
+    /// The registry's host.
+    pub registry: Option<String>,
+}
+
 /// When and how to try another offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failover {
@@ -313,10 +415,21 @@ pub struct Request {
     pub image: Option<String>,
     /// Disk in GB; `None` = the provider's default.
     pub disk_gb: Option<u32>,
-    /// Commands to run at start.
-    pub on_start: Option<String>,
-    /// Environment of the machine.
-    pub env: BTreeMap<String, String>,
+    /// What the machine is started with.
+    #[serde(default)]
+    pub start: SealedStart,
+    /// What the machine does when it is up.
+    #[serde(default = "ssh_mode")]
+    pub launch_mode: LaunchMode,
+    /// The model that runs on it: `Qwen/Qwen2.5-7B-Instruct`.
+    #[serde(default)]
+    pub model_id: Option<String>,
+    /// How the model's weights are stored.
+    #[serde(default)]
+    pub quantization: Option<Quantization>,
+    /// Ports inside the machine to be mapped, beside SSH; the API's first.
+    #[serde(default)]
+    pub exposed_ports: Vec<u16>,
     /// The consumer's public key (given, or of the pair made for it), OpenSSH format.
     pub public_key: String,
     /// Budget of the login stage.
@@ -336,10 +449,17 @@ pub struct Request {
 }
 
 impl Request {
-    /// The disk to rent, GB: as asked, else as the template recommends; `None` = the provider's default.
+    /// What the model needs, where its name tells.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Estimate> {
+        model::estimate(self.model_id.as_deref()?, self.quantization, self.template.as_ref().map(|t| t.disk_gb))
+    }
+
+    /// The disk to rent, GB: as asked, else what the model needs, else as the template recommends; `None` = the provider's
+    /// default.
     #[must_use]
     pub fn disk(&self) -> Option<u32> {
-        self.disk_gb.or(self.template.as_ref().and_then(|t| t.disk_gb))
+        self.disk_gb.or_else(|| self.estimate().map(|e| e.recommended_gb)).or(self.template.as_ref().and_then(|t| t.disk_gb))
     }
 
     /// The image to run; `None` = the provider's default.
@@ -353,6 +473,10 @@ impl Request {
     pub fn login_budget(&self) -> Option<Duration> {
         self.ssh_timeout.or(self.template.as_ref().and_then(Template::ssh_timeout))
     }
+}
+
+fn ssh_mode() -> LaunchMode {
+    LaunchMode::Ssh
 }
 
 /// A tri-state answer.
@@ -384,6 +508,8 @@ words! {
         DestroyConfirmed = "destroy_confirmed",
         /// The consumer's key that was asked for last is on the machine.
         KeyInstalled = "key_installed",
+        /// The API of the server that the machine starts by itself answers.
+        ApiReady = "api_ready",
     }
 }
 
@@ -477,6 +603,8 @@ pub struct Pace {
     pub secret: String,
     /// Logins in a row that did not work since RUNNING.
     pub failed_checks: u32,
+    /// When the API is asked next.
+    pub next_api: Option<Time>,
 }
 
 /// Another key that its consumer wants on the machine, while it is not there yet.
@@ -527,6 +655,9 @@ pub struct Session {
     pub endpoint: Option<SshEndpoint>,
     /// Mapped ports, inside → outside.
     pub ports: Vec<(u16, u16)>,
+    /// Where mapped ports are reached.
+    #[serde(default)]
+    pub public_host: Option<String>,
     /// The machine's host key, OpenSSH format, from the first login.
     pub host_key: Option<String>,
     /// What its GPU showed.
@@ -580,6 +711,7 @@ impl Session {
             price: Price::default(),
             endpoint: None,
             ports: Vec::new(),
+            public_host: None,
             host_key: None,
             gpu_report: None,
             created_at: now,

@@ -31,6 +31,13 @@ impl fmt::Debug for CreateSessionRequest {
     }
 }
 
+impl fmt::Debug for RegistryLogin {
+    /// Nothing of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 impl fmt::Debug for RotateSessionKeyResponse {
     /// Without the private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

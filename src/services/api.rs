@@ -6,7 +6,7 @@ use crate::domain::instance::Instance;
 use crate::domain::meter::Amount;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder};
-use crate::domain::session::{Request, Session, State};
+use crate::domain::session::{Request, Session, StartSecrets, State};
 use crate::domain::time::Time;
 use crate::ports::{Account, LinkState};
 use std::collections::BTreeMap;
@@ -111,6 +111,8 @@ pub struct Create {
     pub request: Request,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What its machines are started with; sealed with the session.
+    pub secrets: StartSecrets,
     /// The template to take over what the request does not say, by its hash.
     pub template: Option<String>,
     /// Only check.

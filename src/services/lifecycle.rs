@@ -44,17 +44,26 @@ const OFFERS_PATIENCE: Duration = Duration::from_secs(10);
 const RESTARTS: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
-/// Seals a private key for a session.
-pub type Seal = dyn Fn(SessionId, &SecretString) -> Option<Vec<u8>> + Send + Sync;
-/// Opens a sealed private key again.
-pub type Unseal = dyn Fn(SessionId, &[u8]) -> Option<SecretString> + Send + Sync;
+/// What is sealed. One kind is never opened as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A consumer's private key.
+    ConsumerKey,
+    /// What a machine is started with.
+    Start,
+}
 
-/// How a private key is kept until its owner surely has it.
+/// Seals something secret of a session.
+pub type Seal = dyn Fn(Content, SessionId, &SecretString) -> Option<Vec<u8>> + Send + Sync;
+/// Opens it again; `None` when it was sealed with another secret, as something else, or is damaged.
+pub type Unseal = dyn Fn(Content, SessionId, &[u8]) -> Option<SecretString> + Send + Sync;
+
+/// How secrets are kept on disk.
 #[derive(Clone)]
 pub struct Vault {
-    /// Seals a key.
+    /// Seals.
     pub seal: Arc<Seal>,
-    /// Opens it again.
+    /// Opens again.
     pub open: Arc<Unseal>,
 }
 
@@ -77,8 +86,6 @@ pub struct Parts {
     pub tag: Tag,
     /// Makes watch tokens.
     pub tokens: Tokens,
-    /// Keeps private keys for a while.
-    pub vault: Vault,
     /// How long in-flight launches and destroys are waited for when draining.
     pub drain: Duration,
     /// What is known of the providers' willingness; outlives the actor.

@@ -9,9 +9,16 @@ use crate::domain::ids::{ProviderId, SessionId};
 use crate::domain::instance::{Instance, SshEndpoint};
 use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
 use crate::domain::policy::Policy;
-use crate::domain::session::{AttemptFailure, Session};
+use crate::domain::service;
+use crate::domain::session::{AttemptFailure, Session, StartSecrets};
 use crate::domain::time::{Look, Time};
-use crate::ports::{Certainty, Chance, ErrorKind, LaunchSpec, ProbeFailure, ProbeFailureKind, ProbeTarget, Provider, ProviderError, SshProbe};
+use crate::ports::{
+    ApiTarget, Certainty, Chance, ErrorKind, LaunchSpec, ProbeFailure, ProbeFailureKind, ProbeTarget, Provider, ProviderError, SshProbe,
+};
+use crate::services::lifecycle::{Content, Vault};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -36,6 +43,8 @@ pub struct Tools {
     pub clock: Clock,
     /// Providers whose machines may have private addresses.
     pub private_addresses: Vec<ProviderId>,
+    /// Opens what is sealed.
+    pub vault: Vault,
 }
 
 /// One action with everything it needs, taken out of the session when it was decided.
@@ -74,6 +83,7 @@ impl Tools {
             Action::Look(attempt) => vec![self.look(&*provider, &job.instance, attempt).await],
             Action::Probe { attempt, endpoint, ask_gpu } => vec![self.probe(&job, attempt, endpoint, ask_gpu).await],
             Action::RotateKey(attempt) => self.rotate_key(&*provider, &job, attempt).await,
+            Action::ProbeApi(attempt) => vec![self.probe_api(&job, attempt).await],
             Action::Destroy(attempt) => self.destroy(&*provider, &job, attempt, policy).await,
         }
     }
@@ -83,29 +93,64 @@ impl Tools {
         let Some(tried) = session.attempts.iter().find(|a| a.number == attempt) else {
             return Input::LaunchRefused { attempt, failure: AttemptFailure::Invalid, text: "the attempt is not on record".to_owned() };
         };
+        let Some(secrets) = self.secrets(session) else {
+            let text = "what the machine was to be started with was sealed with a secret that the server no longer has: create the session anew";
+            return Input::LaunchRefused { attempt, failure: AttemptFailure::SecretLost, text: text.to_owned() };
+        };
         let template = session.request.template.as_ref();
+        let service = service::service(&session.request);
         let spec = LaunchSpec {
             label: job.instance.label,
             offer: tried.offer.clone(),
-            image: session.request.image().map(str::to_owned),
+            image: service.as_ref().map(|s| s.image.clone()).or_else(|| session.request.image().map(str::to_owned)),
             disk_gb: tried.disk_gb,
             bid: session.request.bid.or(tried.offer.min_bid),
             public_keys: self.keys(session),
-            env: template.iter().flat_map(|t| t.env.clone()).chain(session.request.env.clone()).collect(),
-            on_start: session.request.on_start.clone().or(template.and_then(|t| t.on_start.clone())),
-            ports: template.map(|t| t.ports.clone()).unwrap_or_default(),
+            env: template.iter().flat_map(|t| t.env.clone()).chain(secrets.env.clone()).chain(secrets.secret_env.clone()).collect(),
+            on_start: secrets.on_start.clone().or(template.and_then(|t| t.on_start.clone())),
+            ports: service::ports(&session.request),
+            service,
+            registry: secrets.registry.clone(),
             template: template.map(|t| t.hash_id.clone()),
         };
         let answer = tokio::time::timeout(CALL_LIMIT, provider.launch(&spec)).await;
         let call = Look { sent, answered: self.clock.now() };
         match answer {
-            Ok(Ok(launched)) => Input::Launched { attempt, native_id: launched.native_id, call: launched.call, failed: launched.failed },
-            Ok(Err(error)) if error.certainty == Certainty::DidNotHappen => {
-                Input::LaunchRefused { attempt, failure: failure_of(&error), text: error.text }
+            Ok(Ok(launched)) => {
+                let failed = launched.failed.map(|text| secrets.hide_in(&text));
+                Input::Launched { attempt, native_id: launched.native_id, call: launched.call, failed }
             }
-            Ok(Err(error)) => Input::LaunchUnknown { attempt, text: error.text, call },
+            Ok(Err(error)) if error.certainty == Certainty::DidNotHappen => {
+                Input::LaunchRefused { attempt, failure: failure_of(&error), text: secrets.hide_in(&error.text) }
+            }
+            Ok(Err(error)) => Input::LaunchUnknown { attempt, text: secrets.hide_in(&error.text), call },
             Err(_) => Input::LaunchUnknown { attempt, text: "no answer in time".to_owned(), call },
         }
+    }
+
+    /// What a session's machines are started with; `None` when it can't be opened any more.
+    fn secrets(&self, session: &Session) -> Option<StartSecrets> {
+        let Some(sealed) = &session.request.start.sealed else { return Some(StartSecrets::default()) };
+        let plain = (self.vault.open)(Content::Start, session.id, &STANDARD.decode(sealed).ok()?)?;
+        serde_json::from_str(plain.expose_secret()).ok()
+    }
+
+    /// Asks the API where it can be reached from outside.
+    async fn probe_api(&self, job: &Job, attempt: u8) -> Input {
+        let session = &job.session;
+        let Some((host, port)) = service::api_address(session) else {
+            return Input::ApiProbed { attempt, result: Err("not_mapped".to_owned()) };
+        };
+        let path = service::health_path(session.request.workload);
+        let target = ApiTarget { host, port, path, allow_private: self.private_addresses.contains(&job.instance.provider) };
+        let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.api(&target)).await.unwrap_or_else(|_| Err(late()));
+        let result = match answer {
+            // Whatever answers at a path of which nothing is known shows that the program is up.
+            Ok(status) if (200..300).contains(&status) || (path == "/" && status < 500) => Ok(()),
+            Ok(status) => Err(format!("http_{status}")),
+            Err(failure) => Err(failure.kind.word().to_owned()),
+        };
+        Input::ApiProbed { attempt, result }
     }
 
     /// The consumer's key and the session's verifier key.
@@ -227,6 +272,7 @@ pub(super) fn broken(action: &Action, session: &Session, now: Time) -> Vec<Input
             .iter()
             .map(|endpoint| Input::ProbeFailed { attempt: *attempt, endpoint: endpoint.clone(), kind: ProbeFailureKind::Broken, text: text.clone() })
             .collect(),
+        Action::ProbeApi(attempt) => vec![Input::ApiProbed { attempt: *attempt, result: Err("internal".to_owned()) }],
         Action::RotateKey(attempt) => {
             let key = session.rekey.as_ref().map(|r| r.new.clone()).unwrap_or_default();
             vec![Input::KeyRotated { attempt: *attempt, key, result: Err(KeyFault { reason: "internal", text }) }]

@@ -75,6 +75,8 @@ pub struct Wanted {
     pub proxied: bool,
     /// Whether its SSH server answers already.
     pub answers: bool,
+    /// Ports inside that are mapped, beside SSH.
+    pub ports: Vec<u16>,
 }
 
 /// All there is to know about a machine.
@@ -555,6 +557,31 @@ impl Market {
         state.rentals.values().find(|r| r.addressed(now) && (here(&r.direct) || here(&r.proxy))).map(|r| r.native_id.clone())
     }
 
+    /// What a machine's API answers at this address: nothing where nobody listens, 503 while it loads, then 200.
+    #[must_use]
+    pub fn api_status(&self, host: &str, port: u16) -> Option<u16> {
+        let (state, now) = self.present();
+        let here = |r: &&Rental| r.direct.as_ref().is_some_and(|(name, _)| name == host) && r.ports.values().any(|outside| *outside == port);
+        let rental = state.rentals.values().filter(|r| r.answers(now)).find(here)?;
+        Some(rental.api_status(now))
+    }
+
+    /// The same by machine.
+    #[must_use]
+    pub fn api_status_of(&self, native_id: &str) -> Option<u16> {
+        let (state, now) = self.present();
+        by_native(&state, native_id).filter(|r| r.answers(now)).map(|r| r.api_status(now))
+    }
+
+    /// Says where a machine's port inside is reached.
+    pub fn set_port(&self, native_id: &str, inside: u16, outside: u16) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(|rental| {
+                rental.ports.insert(inside, outside);
+            });
+        })
+    }
+
     /// Machines that have, or should have, an address now.
     #[must_use]
     pub fn wanted(&self) -> Vec<Wanted> {
@@ -564,6 +591,7 @@ impl Market {
             direct: !r.proxy_only(),
             proxied: r.listing.dialect() == Dialect::Vastai,
             answers: r.answers(now),
+            ports: r.order.ports.clone(),
         };
         state.rentals.values().filter(|r| r.addressed(now)).map(wanted).collect()
     }

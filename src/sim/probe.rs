@@ -3,7 +3,7 @@
 
 use crate::domain::ids::SessionId;
 use crate::domain::verify::GpuReport;
-use crate::ports::{GpuAnswer, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
+use crate::ports::{ApiTarget, GpuAnswer, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
 use crate::sim::keys::key_blob;
 use crate::sim::market::Market;
 use crate::sim::rental::GpuTruth;
@@ -32,6 +32,12 @@ impl SshProbe for SimProbe {
     fn verifier_key(&self, session: SessionId) -> String {
         let seed = Sha256::new().chain_update(self.secret).chain_update(session.bits().to_be_bytes()).finalize();
         public_line(&seed.into())
+    }
+
+    async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure> {
+        self.market
+            .api_status(&target.host, target.port)
+            .ok_or_else(|| ProbeFailure { kind: ProbeFailureKind::Refused, text: "connection refused".to_owned() })
     }
 
     async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure> {

@@ -130,6 +130,7 @@ impl SimProvider {
             raw_status: format!("{:?}", shown.phase).to_lowercase(),
             progress: Some(shown.status_text.clone()).filter(|text| !text.is_empty()),
             endpoints: direct.into_iter().chain(shown.proxy.as_ref().map(|at| end(at, true))).collect(),
+            public_host: shown.direct.as_ref().map(|(host, _)| host.clone()),
             ports: shown.ports.iter().map(|(inside, outside)| (*inside, *outside)).collect(),
             price: Some(PriceSeen::Parts(shown.price)),
             interruptible: Some(shown.order.bid.is_some()),

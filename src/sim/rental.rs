@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a server program loads before its API is ready.
+const LOADS: Duration = Duration::from_secs(2);
+
 /// What a machine does, in no vendor's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -220,6 +223,12 @@ impl Rental {
     /// Whether its SSH server answers.
     pub fn answers(&self, now: Time) -> bool {
         self.addressed(now) && self.ssh_at.is_some_and(|at| at <= now)
+    }
+
+    /// What its API answers: a server takes some seconds to load its model.
+    pub fn api_status(&self, now: Time) -> u16 {
+        let loaded = self.ssh_at.is_some_and(|at| at + LOADS <= now);
+        if loaded { 200 } else { 503 }
     }
 
     /// Whether only the vendor's proxy reaches it.

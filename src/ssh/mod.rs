@@ -12,10 +12,11 @@ pub mod nvidia_smi;
 mod address;
 mod authorized;
 mod connection;
+mod http_get;
 
 use crate::domain::ids::{SessionId, clip};
 use crate::domain::instance::SshEndpoint;
-use crate::ports::{GpuAnswer, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
+use crate::ports::{ApiTarget, GpuAnswer, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
 use async_trait::async_trait;
 use connection::Connection;
 use keys::{LoginKey, Secret};
@@ -110,6 +111,10 @@ impl SshProbe for ThrusshProbe {
         let gpu = if target.ask_gpu { Some(ask_gpu(&mut connection, self.deadlines.command).await) } else { None };
         connection.end().await;
         Ok(ProbeReport { host_key, gpu })
+    }
+
+    async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure> {
+        http_get::status(target, self.deadlines.tcp, self.deadlines.login).await
     }
 
     async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure> {

@@ -1,25 +1,18 @@
 //! Keys: told again to those who ask again, changed on running machines, missed when they are lost, and never a reason
 //! to destroy.
 
+use crate::support::real::Real;
 use crate::support::{House, Plan, any, caller, request};
-use gpu_shopper::app::{Core, CoreParts};
-use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::event::EventType;
-use gpu_shopper::domain::ids::{ProviderId, SessionId};
+use gpu_shopper::domain::ids::SessionId;
 use gpu_shopper::domain::instance::SshEndpoint;
-use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::session::{ConditionType, Session, State, Truth};
-use gpu_shopper::ports::{Provider, SshProbe, SystemChance};
-use gpu_shopper::providers::http::{Context, Tuning, install_crypto};
-use gpu_shopper::providers::{self, Settings, entry};
-use gpu_shopper::server::vault;
+use gpu_shopper::ports::SshProbe;
 use gpu_shopper::services::api::{Command, Commanded, Create, Created, Idempotency, NewKey};
 use gpu_shopper::services::error::Error;
-use gpu_shopper::services::lookout::Rhythm;
-use gpu_shopper::sim::{Faults, SimProbe, World, WorldConfig, key_blob};
-use gpu_shopper::ssh::keys::{LoginKey, Secret, generate_consumer_key};
-use gpu_shopper::ssh::{ThrusshProbe, login_and_exec};
-use gpu_shopper::store::{Mode, Options, Store};
+use gpu_shopper::sim::{Faults, SimProbe, key_blob};
+use gpu_shopper::ssh::keys::{LoginKey, generate_consumer_key};
+use gpu_shopper::ssh::login_and_exec;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +37,7 @@ async fn create(house: &House, provider: &str) -> Created {
         idempotency: Some(Idempotency { request_id: "r-1".to_owned(), hash: "h".to_owned() }),
         request,
         labels: BTreeMap::new(),
+        secrets: Default::default(),
         template: None,
         validate_only: false,
         private_key: Some("the first private key".to_owned().into()),
@@ -362,43 +356,7 @@ async fn a_machine_that_comes_up_after_the_secret_was_lost_is_handed_over_unseen
 
 #[tokio::test]
 async fn on_a_real_ssh_server_the_old_key_fails_and_the_new_one_and_ours_work() {
-    install_crypto();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("keys.db");
-    let world = World::start(WorldConfig::local(31, Faults::none())).await.unwrap();
-    let settings = Settings::new()
-        .with("auth_id", &world.keys.tensordock_auth_id)
-        .with("api_token", &world.keys.tensordock_token)
-        .with("base_url", &world.tensordock_url);
-    let tuning = Tuning { pace_percent: 0, ..Tuning::default() };
-    let context = Context { tuning, ..Context::new(Clock::System, Arc::new(SystemChance)) };
-    let provider: Arc<dyn Provider> = (entry("tensordock").unwrap().build)(&settings, &context).unwrap();
-    let name = ProviderId::new("tensordock");
-    let secret = Secret::from_bytes([5; 32]);
-    let probe = ThrusshProbe::new(secret.clone());
-    let store = Store::open(Options { path: path.clone(), mode: Mode::Threaded, holder: "keys".to_owned() }).unwrap();
-    let core = Core::start(CoreParts {
-        store: store.clone(),
-        deployment_id: "keys".to_owned(),
-        providers: [(name.clone(), provider)].into(),
-        probe: Arc::new(probe.clone()),
-        chance: Arc::new(SystemChance),
-        clock: Clock::System,
-        policy: Policy::default(),
-        rhythm: Rhythm { close: Duration::from_millis(200), steady: Duration::from_secs(1), idle: Duration::from_secs(1) },
-        refresh: None,
-        drain: Duration::from_secs(5),
-        vault: vault(secret, Arc::new(SystemChance)),
-        private_addresses: vec![name],
-        offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
-        vendor_calls: BTreeMap::new(),
-    })
-    .await
-    .unwrap();
-    core.wait_swept().await;
-    while core.inventory.snapshot().offers.is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let real = Real::start(31).await;
     let (old, new) = (pair(1).private_pem().unwrap(), pair(2).private_pem().unwrap());
     let mut request = request(any(Some("tensordock")));
     request.public_key = line(1);
@@ -406,43 +364,34 @@ async fn on_a_real_ssh_server_the_old_key_fails_and_the_new_one_and_ours_work() 
     let create = Create {
         request,
         labels: BTreeMap::new(),
+        secrets: Default::default(),
         template: None,
         validate_only: false,
         idempotency: idempotency("c"),
         private_key: Some(old.clone()),
     };
-    let id = core.lifecycle.create(caller(), create).await.unwrap().session.id;
-    let wait = async |state| core.sessions.wait(&caller(), id, &[state], Duration::from_secs(60)).await.unwrap();
-    let (session, running) = wait(State::Running).await;
-    assert!(running, "{}", session.status_message);
+    let session = real.run(create).await;
+    let id = session.id;
     let endpoint: SshEndpoint = session.endpoint.clone().unwrap();
     let log_in = async |key| login_and_exec(&endpoint, key, "nvidia-smi -L", true).await;
     assert!(log_in(&old).await.unwrap().stdout.starts_with("GPU 0"));
     assert!(log_in(&new).await.is_err());
 
     let key = NewKey { public: line(2), private: Some(new.clone()) };
-    let asked = core.lifecycle.command(caller(), id, Command::RotateKey(key), idempotency("k"), false).await.unwrap();
+    let asked = real.core.lifecycle.command(caller(), id, Command::RotateKey(key), idempotency("k"), false).await.unwrap();
     assert_eq!(asked.private_key.unwrap().expose_secret(), new.expose_secret());
     for _ in 0..500 {
-        if core.sessions.get(&caller(), id).await.unwrap().rekey.is_none() {
+        if real.get(id).await.rekey.is_none() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(log_in(&old).await.is_err(), "the old key still logs in");
     assert!(log_in(&new).await.unwrap().stdout.starts_with("GPU 0"));
-    let known = core.sessions.diagnostics(&caller(), id).await.unwrap();
+    let known = real.core.sessions.diagnostics(&caller(), id).await.unwrap();
     assert!(known.fresh_gpu.unwrap().is_ok(), "the server's own key still works");
 
-    core.lifecycle.command(caller(), id, Command::Destroy, None, false).await.unwrap();
-    assert!(wait(State::Stopped).await.1);
-    core.stop().await.unwrap();
-    world.stop().await;
-    drop(store);
     // What lies on disk: not a line of either private key.
     let bodies = [&old, &new].map(|pem| pem.expose_secret().lines().nth(1).unwrap().to_owned());
-    for file in std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().path()) {
-        let bytes = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
-        assert!(bodies.iter().all(|body| !bytes.contains(body)), "{} holds a private key", file.display());
-    }
+    assert_eq!(real.end(id, &[&bodies[0], &bodies[1]]).await, Vec::<String>::new());
 }

@@ -11,7 +11,7 @@ use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refus
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::Offer;
 use gpu_shopper::domain::policy::{Policy, Rules};
-use gpu_shopper::domain::session::{AttemptFailure, EndReason, Session, State};
+use gpu_shopper::domain::session::{AttemptFailure, EndReason, LaunchMode, Session, State};
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::domain::verify::{GpuAnswer, GpuReport, ProbeFailureKind};
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
@@ -53,6 +53,10 @@ impl World {
         let id = SessionId::new(BEGIN, u128::from(seed));
         let mut request = request(any(None));
         request.failover.max_attempts = 3;
+        if seed % 2 == 0 {
+            request.launch_mode = LaunchMode::Entrypoint;
+            request.exposed_ports = vec![8000];
+        }
         let session = Session::new(id, request, std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
         let mut world = Self {
             chance: SeededChance::new(seed),
@@ -189,6 +193,7 @@ impl World {
             progress: Some(self.below(3).to_string()),
             endpoints: if self.below(3) == 0 { Vec::new() } else { vec![endpoint] },
             ports: Vec::new(),
+            public_host: None,
             price: self.one(&[
                 None,
                 None,
@@ -246,6 +251,7 @@ impl World {
                     Input::Probed { attempt: *attempt, endpoint, host_key: "ssh-ed25519 AAAA".to_owned(), gpu }
                 }
             },
+            Action::ProbeApi(attempt) => Input::ApiProbed { attempt: *attempt, result: if die < 3 { Err("http_503".to_owned()) } else { Ok(()) } },
             Action::RotateKey(attempt) => {
                 let fault = KeyFault { reason: "host_silent", text: "no".to_owned() };
                 let key = self.session.rekey.as_ref().map_or_else(|| "gone".to_owned(), |r| r.new.clone());

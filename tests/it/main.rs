@@ -6,6 +6,7 @@ mod config;
 mod costs;
 mod crash;
 mod demo;
+mod entrypoint;
 mod faults;
 mod grpc;
 mod house;

@@ -224,6 +224,8 @@ async fn spec(dialect: &Dialect) -> LaunchSpec {
         on_start: None,
         ports: Vec::new(),
         template: None,
+        service: None,
+        registry: None,
     }
 }
 

@@ -68,6 +68,8 @@ impl Town {
             on_start: None,
             ports: Vec::new(),
             template: None,
+            service: None,
+            registry: None,
         }
     }
 

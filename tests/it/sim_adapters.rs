@@ -61,6 +61,8 @@ impl Street {
             on_start: None,
             ports: Vec::new(),
             template: None,
+            service: None,
+            registry: None,
         }
     }
 }

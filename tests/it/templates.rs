@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::ids::{OfferId, ProviderId};
 use gpu_shopper::domain::instance::Sighting;
-use gpu_shopper::domain::session::{Session, State, Target};
+use gpu_shopper::domain::session::{Session, StartSecrets, State, Target};
 use gpu_shopper::domain::template::Template;
 use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts, SystemChance};
 use gpu_shopper::providers::http::{Context, Tuning, install_crypto};
@@ -32,6 +32,7 @@ async fn create(house: &House, target: Target, hash: &str, change: impl FnOnce(&
         idempotency: None,
         request: request(target),
         labels: BTreeMap::new(),
+        secrets: StartSecrets::default(),
         template: Some(hash.to_owned()),
         validate_only: false,
         private_key: None,
@@ -135,8 +136,9 @@ async fn a_template_fills_in_what_the_request_does_not_say() {
         let own = &mut create.request;
         own.image = Some("my/ollama:1".to_owned());
         own.disk_gb = Some(200);
-        own.env = [("OLLAMA_HOST", "127.0.0.1"), ("MINE", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        own.on_start = Some("true".to_owned());
+        create.secrets.env = [("OLLAMA_HOST", "127.0.0.1"), ("MINE", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        create.secrets.on_start = Some("true".to_owned());
+        let own = &mut create.request;
         own.ssh_timeout = Some(3 * MINUTE);
     });
     let session = house.until(created.await.unwrap().session.id, State::Running, 5 * MINUTE).await;
@@ -272,6 +274,8 @@ async fn the_wire_tells_the_templates_that_the_market_means() {
         on_start: None,
         ports: template.ports.clone(),
         template: Some(template.hash_id.clone()),
+        service: None,
+        registry: None,
     };
     spec.bid = offer.min_bid;
     let id = wire.launch(&spec).await.unwrap().native_id;

@@ -77,6 +77,7 @@ impl Work<'_> {
             | Input::Probed { .. }
             | Input::ProbeFailed { .. }
             | Input::KeyRotated { .. }
+            | Input::ApiProbed { .. }
             | Input::Asked { .. }
             | Input::Tick => {}
         }

@@ -7,10 +7,12 @@
 //!
 //! * `provisioning`: from the chosen offer to RUNNING, or to the next attempt.
 //! * `running`: what can happen to a machine in use.
+//! * `api`: whether the server that it starts by itself answers.
 //! * `keys`: whether it can still be logged in to, and by whom.
 //! * `debts`: destroys, confirmations and verdicts of absence, in whichever state.
 //! * `metering`: segments from looks.
 
+mod api;
 mod debts;
 mod keys;
 mod metering;
@@ -181,6 +183,13 @@ pub enum Input {
         /// Why not.
         result: Result<(), KeyFault>,
     },
+    /// The API was asked.
+    ApiProbed {
+        /// Which attempt.
+        attempt: u8,
+        /// Why it did not answer well, in one word.
+        result: Result<(), String>,
+    },
     /// A caller asks.
     Asked {
         /// What.
@@ -225,6 +234,8 @@ pub enum Action {
     },
     /// Put the consumer's new key on the machine and take the old ones off.
     RotateKey(u8),
+    /// Ask the API whether it answers.
+    ProbeApi(u8),
     /// Destroy.
     Destroy(u8),
 }
@@ -339,6 +350,7 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
             due.extend(running::cost_limit_at(session, instances));
             due.extend(running::offline_probe_at(session, rules));
             due.extend(session.pace.next_attach);
+            due.extend(session.pace.next_api);
             due.extend(session.rekey.as_ref().and_then(|r| r.next_at));
         }
         due.extend(session.pace.next_probe);
@@ -397,6 +409,7 @@ impl Work<'_> {
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
                 | Input::KeyRotated { .. }
+                | Input::ApiProbed { .. }
                 | Input::DestroyAnswered { .. } => {}
             },
             State::Provisioning => match input {
@@ -415,7 +428,7 @@ impl Work<'_> {
                 Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
                 Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::Begin | Input::KeyRotated { .. } | Input::DestroyAnswered { .. } | Input::Tick => {}
+                Input::Begin | Input::KeyRotated { .. } | Input::ApiProbed { .. } | Input::DestroyAnswered { .. } | Input::Tick => {}
             },
             State::Running => match input {
                 Input::Resumed => self.resume_running(),
@@ -426,6 +439,7 @@ impl Work<'_> {
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
                 Input::KeysAttached { attempt, result } => self.keys_attached_running(attempt, result),
                 Input::KeyRotated { attempt, key, result } => self.key_rotated(attempt, &key, result),
+                Input::ApiProbed { attempt, result } => self.api_probed(attempt, result),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
                 | Input::Chosen(_)
@@ -456,6 +470,7 @@ impl Work<'_> {
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
                 | Input::KeyRotated { .. }
+                | Input::ApiProbed { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -477,6 +492,7 @@ impl Work<'_> {
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
                 | Input::KeyRotated { .. }
+                | Input::ApiProbed { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -548,6 +564,7 @@ impl Work<'_> {
         } else if self.s.state == State::Running {
             self.running_deadlines();
             self.keys_due();
+            self.api_due();
         }
     }
 

@@ -196,6 +196,7 @@ impl Work<'_> {
         self.s.pace = Pace { progress_at: now, ..Pace::default() };
         self.s.endpoint = None;
         self.s.ports.clear();
+        self.s.public_host = None;
         self.s.host_key = None;
         self.s.gpu_report = None;
         self.s.conditions.retain(|c| !matches!(c.kind, ConditionType::SshReachable | ConditionType::GpuVerified | ConditionType::InstancePresent));
@@ -273,6 +274,7 @@ impl Work<'_> {
             return;
         }
         self.s.ports.clone_from(&sighting.ports);
+        self.s.public_host.clone_from(&sighting.public_host);
         if self.s.pace.endpoints != sighting.endpoints {
             self.s.pace.endpoints.clone_from(&sighting.endpoints);
             self.s.pace.endpoint_index = 0;
@@ -443,6 +445,7 @@ impl Work<'_> {
         message.clone_into(&mut self.s.status_message);
         self.s.pace.next_probe = Some(now + self.policy().check_login);
         self.s.pace.next_attach = None;
+        self.begin_api();
         self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
         let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);
         if expires != self.s.expires_at {

@@ -36,6 +36,7 @@ impl Work<'_> {
             self.s.pace.next_offline_probe = None;
         }
         self.resume_keys();
+        self.begin_api();
     }
 
     pub(super) fn seen_running(&mut self, number: u8, sighting: &Sighting, look: Look) {
@@ -52,6 +53,12 @@ impl Work<'_> {
         match sighting.status {
             InstanceStatus::Running => {
                 self.set_condition(ConditionType::InstancePresent, Truth::True, "running");
+                if !sighting.ports.is_empty() && (self.s.ports != sighting.ports || self.s.public_host != sighting.public_host) {
+                    self.s.ports.clone_from(&sighting.ports);
+                    self.s.public_host.clone_from(&sighting.public_host);
+                    self.begin_api();
+                    self.tell(EventType::Updated, Actor::Provider, "its ports are mapped anew".to_owned());
+                }
                 if let Some(endpoint) = sighting.endpoints.first()
                     && !self.s.pace.endpoints.is_empty()
                     && self.s.pace.endpoints != sighting.endpoints

@@ -6,6 +6,7 @@ use crate::domain::instance::{Instance, SshEndpoint};
 use crate::domain::meter::Amount;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, Region};
+use crate::domain::service;
 use crate::domain::session::{Attempt, Condition, Failover, Request, Session, Target};
 use crate::domain::template::Template;
 use crate::domain::time::Time;
@@ -13,7 +14,6 @@ use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
 use secrecy::ExposeSecret;
-use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -263,6 +263,8 @@ pub fn session(s: &Session, settings: &Settings) -> pb::Session {
         sequence: s.sequence,
         labels: s.labels.clone(),
         spec: Some(spec(&s.request)),
+        public_host: s.public_host.clone().unwrap_or_default(),
+        api_endpoint: service::api_address(s).map(|(host, port)| service::url(&host, port)).unwrap_or_default(),
     }
 }
 
@@ -320,10 +322,16 @@ fn spec(r: &Request) -> pb::SessionSpec {
         workload_type: r.workload.number(),
         reservation: Some(duration(r.reservation)),
         storage_policy: r.storage.number(),
-        docker_image: r.image().unwrap_or_default().to_owned(),
+        docker_image: service::service(r).map_or_else(|| r.image().unwrap_or_default().to_owned(), |s| s.image),
         disk_gb: r.disk_gb.map(int),
-        on_start_cmd_sha256: r.on_start.as_ref().map(|script| hex(&Sha256::digest(script.as_bytes()))).unwrap_or_default(),
-        env_names: r.env.keys().cloned().collect(),
+        on_start_cmd_sha256: r.start.on_start_sha256.clone().unwrap_or_default(),
+        env_names: r.start.env_names.clone(),
+        secret_env_names: r.start.secret_env_names.clone(),
+        registry_server: r.start.registry.clone().unwrap_or_default(),
+        launch_mode: r.launch_mode.number(),
+        model_id: r.model_id.clone().unwrap_or_default(),
+        quantization: r.quantization.map_or(0, Word::number),
+        exposed_ports: r.exposed_ports.iter().map(|port| i32::from(*port)).collect(),
         ssh_public_key: r.public_key.clone(),
         ssh_timeout: r.ssh_timeout.map(duration),
         verify: r.verify.number(),

@@ -10,4 +10,5 @@
 pub mod answers;
 pub mod fields;
 pub mod requests;
+mod start;
 pub mod words;

@@ -1,6 +1,7 @@
 //! Whole requests, from the wire. Each function finds everything that is wrong at once.
 
 use super::fields::{Fields, is_label_key, required, seconds};
+use super::start;
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, SessionId, clip};
 use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
@@ -21,7 +22,6 @@ const MOST_ATTEMPTS: u32 = 20;
 /// Beyond this nobody rents disks; what an offer can rent is checked against the offer.
 const MOST_DISK_GB: u32 = 100_000;
 const LONGEST_IMAGE: usize = 255;
-const LONGEST_ON_START: usize = 16_384;
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const BOOKMARK_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60);
@@ -153,17 +153,13 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
     let hash = hash("CreateSession", &pb::CreateSessionRequest { request_id: String::new(), ..request.clone() });
     let idempotency = fields.idempotency(&request.request_id, hash);
     fields.labels("labels", &request.labels);
-    fields.env("env", &request.env);
     if let Some(image) = &request.docker_image
         && (image.is_empty() || image.len() > LONGEST_IMAGE || !image.bytes().all(|b| b.is_ascii_graphic()))
     {
         fields.wrong("docker_image", format!("`{}`; allowed: 1 to {LONGEST_IMAGE} visible ASCII characters", clip(image, 64)));
     }
-    if let Some(script) = &request.on_start_cmd
-        && (script.is_empty() || script.len() > LONGEST_ON_START || script.contains('\0'))
-    {
-        fields.wrong("on_start_cmd", format!("{} bytes; allowed: 1 to {LONGEST_ON_START} bytes without NUL", script.len()));
-    }
+    let workload = fields.word("workload_type", request.workload_type).unwrap_or(Workload::Ssh);
+    let start = start::start(&mut fields, request, workload);
     let disk_gb = fields.whole("disk_gb", request.disk_gb, 1..=MOST_DISK_GB);
     let (target, disk_gb) = target(&mut fields, request, disk_gb, settings);
     let template = template(&mut fields, request.template_hash_id.as_ref(), &target);
@@ -171,15 +167,18 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
     let too_long = reservation_beyond(request, settings.hard_max);
     let mut wanted = Request {
         consumer: consumer(&mut fields, request.consumer_id.as_deref()),
-        workload: fields.word("workload_type", request.workload_type).unwrap_or(Workload::Ssh),
+        workload,
         failover: failover(&mut fields, request.failover.as_ref(), &target, settings),
         reservation: reservation(&mut fields, request, settings.hard_max, too_long.is_some()),
         storage: fields.word("storage_policy", request.storage_policy).unwrap_or(StoragePolicy::Destroy),
         template: None,
         image: request.docker_image.clone(),
         disk_gb,
-        on_start: request.on_start_cmd.clone(),
-        env: request.env.clone(),
+        start: start.told,
+        launch_mode: start.launch_mode,
+        model_id: start.model_id,
+        quantization: start.quantization,
+        exposed_ports: start.exposed_ports,
         public_key: String::new(),
         ssh_timeout: fields.duration("ssh_timeout", request.ssh_timeout.as_ref(), SSH_TIMEOUT_RANGE),
         verify: fields.word("verify", request.verify).unwrap_or_default(),
@@ -207,7 +206,15 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
             Some(pair.private_key)
         }
     };
-    Ok(api::Create { request: wanted, labels: request.labels.clone(), template, validate_only: request.validate_only, idempotency, private_key })
+    Ok(api::Create {
+        request: wanted,
+        labels: request.labels.clone(),
+        secrets: start.secrets,
+        template,
+        validate_only: request.validate_only,
+        idempotency,
+        private_key,
+    })
 }
 
 /// A public key in canonical form.

@@ -1,13 +1,13 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
-use super::{Attention, Closed, Listing, Message, Parts, Reply, Standing};
+use super::{Attention, Closed, Content, Listing, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, InstanceStatus, Launch, Sighting};
 use crate::domain::lifecycle::{Action, Ask, Draft, Input, LookBy, Refusal, next_deadline, step};
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, State, Target};
+use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State, Target};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
@@ -16,6 +16,8 @@ use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
 use crate::services::tokens;
 use crate::store::{Batch, Error as StoreError, RequestRecord};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -272,7 +274,8 @@ impl Actor {
         }
         let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
         let id = SessionId::new(now, random);
-        let session = match template.and_then(|()| self.admit(caller, &create, id, now)) {
+        let admitted = template.and_then(|()| self.admit(caller, &create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
+        let session = match admitted {
             Ok(session) => session,
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -313,6 +316,17 @@ impl Actor {
         Ok(())
     }
 
+    /// The session with what its machines are started with, sealed.
+    fn seal_start(&self, mut session: Session, secrets: &StartSecrets) -> Result<Session, Error> {
+        if *secrets != StartSecrets::default() {
+            let text = serde_json::to_string(secrets).map_err(|_| Error::internal("writing the start secrets"))?;
+            let sealed = (self.parts.tools.vault.seal)(Content::Start, session.id, &text.into());
+            let sealed = sealed.ok_or_else(|| Error::internal("sealing the start secrets"))?;
+            session.request.start.sealed = Some(STANDARD.encode(sealed));
+        }
+        Ok(session)
+    }
+
     async fn replayed_create(&mut self, record: &RequestRecord, now: Time) -> Result<Result<Created, Error>, StoreError> {
         let Some(session) = self.read(record.session).await? else { return Ok(Err(Error::session_not_found(record.session))) };
         let private_key = self.private_key(record, &session, now);
@@ -328,7 +342,7 @@ impl Actor {
     /// A private key as it is kept, with the public one that it belongs to: the one wanted now.
     fn sealed(&self, id: SessionId, private: &SecretString) -> Option<Vec<u8>> {
         let public = self.live.get(&id)?.session.wanted_key();
-        (self.parts.vault.seal)(id, &format!("{public}\n{}", private.expose_secret()).into())
+        (self.parts.tools.vault.seal)(Content::ConsumerKey, id, &format!("{public}\n{}", private.expose_secret()).into())
     }
 
     /// The private key that came with an accepted call, while it may be told again: until the first RUNNING (or the end)
@@ -340,7 +354,7 @@ impl Actor {
         if !waits && now > record.created_at + KEY_WINDOW {
             return None;
         }
-        let pair = (self.parts.vault.open)(record.session, sealed)?;
+        let pair = (self.parts.tools.vault.open)(Content::ConsumerKey, record.session, sealed)?;
         let (public, private) = pair.expose_secret().split_once('\n')?;
         (public == session.wanted_key()).then(|| private.into())
     }
@@ -718,7 +732,8 @@ impl Actor {
     fn begin(&mut self, id: SessionId, action: Action) {
         let attempt = match action {
             Action::Choose => return,
-            Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::RotateKey(n) | Action::Destroy(n) => n,
+            Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) => n,
+            Action::RotateKey(n) | Action::ProbeApi(n) | Action::Destroy(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
         let Some(entry) = self.live.get(&id) else { return };

@@ -54,9 +54,9 @@ prop_compose! {
         let mut session = rich();
         let time = |n: usize| Time::from_millis(times[n]);
         session.labels = labels;
-        session.request.env = env;
+        session.request.start.env_names = env.into_keys().collect();
         session.request.image = options[0].then_some(a);
-        session.request.on_start = options[1].then_some(b);
+        session.request.start.sealed = options[1].then_some(b);
         session.request.workload = Workload::ALL[words.3];
         session.request.reservation = Duration::new(numbers[0].unsigned_abs(), small.2 % 1_000_000_000);
         session.request.max_price = options[2].then_some(Rate(numbers[1]));

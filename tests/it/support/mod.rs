@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod life;
+pub mod real;
 
 use gpu_shopper::app::{Core, CoreParts};
 use gpu_shopper::clock::Clock;
@@ -9,18 +10,21 @@ use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::offer::{OfferFilter, OfferOrder};
 use gpu_shopper::domain::policy::Policy;
-use gpu_shopper::domain::session::{Failover, FailoverScope, Request, Session, State, StoragePolicy, Target, Workload};
+use gpu_shopper::domain::session::{
+    Failover, FailoverScope, LaunchMode, Request, SealedStart, Session, StartSecrets, State, StoragePolicy, Target, Workload,
+};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::domain::verify::Verify;
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
 use gpu_shopper::providers;
+use gpu_shopper::server::vault;
 use gpu_shopper::services::api::{Caller, Command, Create, Created, Idempotency};
 use gpu_shopper::services::error::Error;
-use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
 use gpu_shopper::sim::{AccountId, Credentials, Dialect, Faults, Market, MarketConfig, SimProbe, SimProvider};
+use gpu_shopper::ssh::keys::Secret;
 use gpu_shopper::store::{Error as StoreError, Mode, Options, Store};
-pub use life::{Doom, silence};
+pub use life::{Doom, Echo, silence};
 use life::{Life, Watched};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -198,10 +202,7 @@ impl House {
             rhythm: Rhythm { close: Duration::from_secs(5), steady: Duration::from_secs(30), idle: Duration::from_secs(120) },
             refresh: self.refresh,
             drain: Duration::from_secs(20),
-            vault: Vault {
-                seal: Arc::new(|_, key| Some(secrecy::ExposeSecret::expose_secret(key).as_bytes().to_vec())),
-                open: Arc::new(|_, sealed| Some(String::from_utf8_lossy(sealed).into_owned().into())),
-            },
+            vault: vault(Secret::from_bytes(self.secret), Arc::new(SeededChance::new(self.starts))),
             private_addresses: Vec::new(),
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
             vendor_calls: BTreeMap::new(),
@@ -319,6 +320,7 @@ impl House {
             idempotency: request_id.map(|id| Idempotency { request_id: id.to_owned(), hash: format!("{request:?}") }),
             request,
             labels: BTreeMap::new(),
+            secrets: StartSecrets::default(),
             template: None,
             validate_only: false,
             private_key: None,
@@ -422,8 +424,11 @@ pub fn request(target: Target) -> Request {
         template: None,
         image: None,
         disk_gb: None,
-        on_start: None,
-        env: BTreeMap::new(),
+        start: SealedStart::default(),
+        launch_mode: LaunchMode::Ssh,
+        model_id: None,
+        quantization: None,
+        exposed_ports: Vec::new(),
         public_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFv1PqLqPAQ8j2WUbVVlXDqIHKLZQsa2kEVmoxh0vDOm".to_owned(),
         ssh_timeout: None,
         verify: Verify::Gpu,
