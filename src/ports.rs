@@ -35,8 +35,6 @@ pub struct ProviderFacts {
     pub list_interval: Duration,
     /// Whether keys must be attached by a call of their own after the launch.
     pub attaches_keys: bool,
-    /// How long a freshly attached key may be refused.
-    pub key_grace: Duration,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The stages' budgets.
@@ -94,6 +92,15 @@ pub struct LaunchSpec {
     pub service: Option<Service>,
     /// Who may fetch the image.
     pub registry: Option<RegistryLogin>,
+}
+
+impl LaunchSpec {
+    /// Every text in it that may be secret: vendors repeat what they were sent.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let password = self.registry.iter().map(|login| login.password.clone());
+        self.env.values().cloned().chain(self.on_start.clone()).chain(password).collect()
+    }
 }
 
 impl fmt::Debug for LaunchSpec {

@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod backoff;
 pub mod event;
 pub mod gpu;
+pub mod hiding;
 pub mod ids;
 pub mod instance;
 pub mod lifecycle;

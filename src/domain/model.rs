@@ -114,7 +114,8 @@ fn parameters(name: &str) -> Option<u64> {
     let known = || KNOWN.iter().filter(|(word, _)| name.contains(word)).max_by_key(|(word, _)| word.len()).map(|(_, millions)| *millions);
     // A size in the name counts before the family's: a distilled model is named after its teacher.
     let misleading = ["mixtral-8x", "llama-4-"].iter().any(|word| name.contains(word));
-    let told = || name.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).find_map(size);
+    let words = || name.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
+    let told = || words().find_map(|word| size(word).or_else(|| word.split('.').find_map(size)));
     let found = if misleading { known().or_else(told) } else { told().or_else(known) };
     found.filter(|millions| (1..=LARGEST).contains(millions))
 }

@@ -40,6 +40,8 @@ pub struct Policy {
     pub look_interval: Duration,
     /// Time between logins to a machine in use, which notice a lost key, another host key and silence.
     pub check_login: Duration,
+    /// A running machine whose price the lists don't tell is asked for it by id this often.
+    pub price_interval: Duration,
     /// Offers that their provider has not told of for longer than this are not rented unseen.
     pub max_offer_age: Duration,
     /// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
@@ -64,6 +66,7 @@ impl Default for Policy {
             probe_interval: Duration::from_secs(2),
             look_interval: Duration::from_secs(5),
             check_login: Duration::from_secs(600),
+            price_interval: Duration::from_secs(30 * 60),
             max_offer_age: Duration::from_secs(5 * 60),
             unseen_after: Duration::from_secs(5 * 60),
         }
@@ -92,8 +95,6 @@ pub struct Terms {
     pub visibility_window: Duration,
     /// Whether keys must be attached by a call of their own after the launch.
     pub attaches_keys: bool,
-    /// How long a freshly attached key may be refused.
-    pub key_grace: Duration,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The stages' budgets.

@@ -4,6 +4,7 @@
 
 use crate::domain::event::Actor;
 use crate::domain::gpu::GpuModel;
+use crate::domain::hiding::hide;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
 use crate::domain::meter::Amount;
@@ -329,10 +330,9 @@ impl StartSecrets {
     /// A text with every secret in it hidden: for what vendors say about a launch.
     #[must_use]
     pub fn hide_in(&self, text: &str) -> String {
-        let password = self.registry.iter().map(|r| r.password.as_str());
-        let all = self.env.values().chain(self.secret_env.values()).map(String::as_str).chain(self.on_start.as_deref()).chain(password);
-        // Very short values are no secrets, and would tear words apart.
-        all.filter(|value| value.len() >= 4).fold(text.to_owned(), |text, value| text.replace(value, "***"))
+        let password = self.registry.iter().map(|r| r.password.clone());
+        let all: Vec<String> = self.env.values().chain(self.secret_env.values()).cloned().chain(self.on_start.clone()).chain(password).collect();
+        hide(text, &all)
     }
 }
 

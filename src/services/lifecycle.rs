@@ -145,6 +145,7 @@ pub(super) enum Message {
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
     Learnt { id: SessionId, input: Box<Input> },
+    Unlisted(ProviderId),
     Proven { provider: ProviderId, account: Account },
     Shut { provider: ProviderId, why: Closed },
 }
@@ -257,6 +258,11 @@ impl Handle {
     /// Takes what somebody else's look at a session's machine has shown. Nobody waits for it: with a full mailbox it is lost.
     pub fn learnt(&self, id: SessionId, input: Input) {
         let _ = self.mailbox.try_send(Message::Learnt { id, input: Box::new(input) });
+    }
+
+    /// The provider's list has failed again and again.
+    pub async fn unlisted(&self, provider: ProviderId) {
+        let _ = self.mailbox.send(Message::Unlisted(provider)).await;
     }
 
     /// The provider's credentials work, and this is the account.

@@ -293,7 +293,7 @@ async fn templates(State(market): Shared, headers: HeaderMap, Query(params): Par
         .map_err(|_| invalid("Invalid json in select_filters".to_owned()))?;
     let mut filters = Vec::new();
     for (field, value) in &query {
-        filters.extend(conditions(field, value).map_err(invalid)?.into_iter());
+        filters.extend(conditions(field, value).map_err(invalid)?);
     }
     let fits = |row: &Value| filters.iter().all(|(field, op, wanted)| holds(row.get(field).unwrap_or(&Value::Null), op, wanted, field));
     let rows: Vec<Value> = all.iter().enumerate().map(|(at, made)| made.row(at)).filter(fits).collect();

@@ -53,7 +53,7 @@ impl World {
         let id = SessionId::new(BEGIN, u128::from(seed));
         let mut request = request(any(None));
         request.failover.max_attempts = 3;
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             request.launch_mode = LaunchMode::Entrypoint;
             request.exposed_ports = vec![8000];
         }

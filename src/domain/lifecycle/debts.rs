@@ -51,16 +51,17 @@ impl Work<'_> {
             }
             Input::Missing { attempt, look, by } => {
                 if let Some(at) = self.row(*attempt) {
-                    self.row_missing(at, *look, *by);
+                    if self.elsewhere(at) {
+                        self.look_again_later(at);
+                    } else {
+                        self.row_missing(at, *look, *by);
+                    }
                     self.keep_looking(at);
                 }
             }
             Input::LookFailed { attempt, .. } => {
-                let wait = self.policy().look_interval * 2;
-                if let Some(at) = self.row(*attempt)
-                    && self.rows[at].open()
-                {
-                    self.rows[at].next_look = Some(self.now + wait);
+                if let Some(at) = self.row(*attempt) {
+                    self.look_again_later(at);
                 }
             }
             Input::DestroyAnswered { attempt, answer, call, retry_at } => {
@@ -72,6 +73,7 @@ impl Work<'_> {
             | Input::Chosen(_)
             | Input::NoOffer(_)
             | Input::OffersAwaited(_)
+            | Input::Unlisted
             | Input::KeysAttached { .. }
             | Input::Started { .. }
             | Input::Probed { .. }
@@ -80,6 +82,21 @@ impl Work<'_> {
             | Input::ApiProbed { .. }
             | Input::Asked { .. }
             | Input::Tick => {}
+        }
+    }
+
+    /// Whether the credentials of now open another account than the one that the machine was rented on. What is not found
+    /// there may well be here.
+    pub(super) fn elsewhere(&self, at: usize) -> bool {
+        let row = &self.rows[at];
+        let now = self.terms(&row.provider).map_or("", |t| t.account.as_str());
+        !row.account.is_empty() && row.account != now
+    }
+
+    fn look_again_later(&mut self, at: usize) {
+        let wait = self.policy().look_interval * 2;
+        if self.rows[at].open() {
+            self.rows[at].next_look = Some(self.now + wait);
         }
     }
 
@@ -147,6 +164,12 @@ impl Work<'_> {
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
+        if self.elsewhere(at) && sighting.label.as_deref() == Some(self.rows[at].label.to_string().as_str()) {
+            // Our own label, found with these credentials: it is the same account under another name.
+            let account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
+            self.rows[at].account = account;
+            self.durable = true;
+        }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
@@ -177,11 +200,10 @@ impl Work<'_> {
         row.destroy.not_found = 0;
         row.destroy.not_found_at = None;
         if let Some(price) = sighting.price {
-            let first = !row.price_known;
-            row.price_known = true;
-            if metering::priced(row, price, first, look) {
+            if metering::priced(row, price, look) {
                 self.durable = true;
             }
+            row.priced_at = Some(look.sent);
         }
         metering::observed(row, sighting.status, look, unseen_after);
         let changed = row.seen.as_ref().is_none_or(|s| s.status != sighting.status);
@@ -258,6 +280,7 @@ impl Work<'_> {
 
     fn row_destroy_answered(&mut self, at: usize, answer: &Result<DestroyAnswer, String>, call: Look, retry_at: Time) {
         let now = self.now;
+        let elsewhere = self.elsewhere(at);
         let row = &mut self.rows[at];
         row.destroy.tries = row.destroy.tries.saturating_add(1);
         row.destroy.next_at = None;
@@ -265,6 +288,10 @@ impl Work<'_> {
             return;
         }
         match answer {
+            Ok(DestroyAnswer::NotThere) if elsewhere => {
+                row.destroy.last_error = Some(format!("the machine is on account {}, which these credentials do not open", row.account));
+                row.destroy.next_at = Some(retry_at);
+            }
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
                 if *taken == DestroyAnswer::Accepted {
                     metering::existed(row, call.sent);
@@ -353,11 +380,6 @@ impl Work<'_> {
             self.s.cost_final = false;
             self.tell(EventType::LatecomerDestroyed, Actor::Service, "a machine appeared after the end; it is being destroyed".to_owned());
         }
-    }
-
-    /// A look by id failed: the provider, not the machine, is in doubt.
-    pub(super) fn look_failed(&mut self, _attempt: u8, text: &str) {
-        text.clone_into(&mut self.s.status_message);
     }
 
     fn window(&self, provider: &ProviderId) -> Duration {

@@ -116,7 +116,8 @@ impl Work<'_> {
         }
         let now = self.now;
         // What an unfinished change before wanted may be on the machine or not.
-        let mut old = self.s.rekey.take().map(|before| before.old.into_iter().chain([before.new]).collect()).unwrap_or_else(Vec::new);
+        let before = self.s.rekey.take().map(|before| before.old.into_iter().chain([before.new]));
+        let mut old: Vec<String> = before.into_iter().flatten().collect();
         old.push(self.s.request.public_key.clone());
         old.sort_unstable();
         old.dedup();

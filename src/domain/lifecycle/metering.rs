@@ -24,8 +24,13 @@ pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look, u
             (Some(true), Some(at)) => {
                 let segment = &mut row.segments[at];
                 if billed != Billed::WhileExisting && look.sent.since(segment.to) > unseen_after {
-                    segment.to_high = Some(look.sent);
-                    open(row, component, look.sent, look.answered);
+                    let (from, rate) = (segment.to, segment.rate);
+                    segment.to_high = Some(from);
+                    push(row, component, rate, from, from);
+                    if let Some(unseen) = row.segments.last_mut() {
+                        (unseen.to, unseen.to_high, unseen.presumed) = (look.sent, Some(look.sent), true);
+                    }
+                    open(row, component, look.sent, look.sent);
                 } else {
                     segment.to = segment.to.max(look.sent);
                 }
@@ -74,7 +79,7 @@ fn doubt(row: &mut Instance, component: Component, from: Time, to: Time) {
 }
 
 fn is_doubt(segment: &Segment) -> bool {
-    segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
+    !segment.presumed && segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
 }
 
 /// The vendor took a destroy: the machine existed when it was asked.
@@ -113,8 +118,9 @@ pub(super) fn reopened(row: &mut Instance) {
 
 /// Takes over the price that the provider states; true when it differs from the one known so far.
 ///
-/// The first stated price counts from the beginning; a later change begins a new segment.
-pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: Look) -> bool {
+/// The first stated price counts from the beginning; a later change begins a new segment, and since the last look that
+/// stated the old one nobody knows which held.
+pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool {
     let price = match stated {
         PriceSeen::Parts(price) => price,
         PriceSeen::Total(total) if row.price.total() == total => row.price,
@@ -128,12 +134,15 @@ pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: L
         if old.of(component) == price.of(component) {
             continue;
         }
-        if first {
+        let Some(last) = row.priced_at else {
             row.segments.iter_mut().filter(|s| s.component == component).for_each(|s| s.rate = price.of(component));
-        } else if let Some(at) = running(row, component) {
+            continue;
+        };
+        if let Some(at) = running(row, component) {
             let segment = &mut row.segments[at];
-            let since = segment.to;
-            segment.to_high = Some(look.answered.max(segment.to));
+            let since = segment.to.min(last).max(segment.from);
+            segment.to = since;
+            segment.to_high = Some(look.answered.max(since));
             open(row, component, since, look.answered);
         }
     }
@@ -150,6 +159,10 @@ fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
     if priced(&row.price) && priced(&row.offered) {
         return;
     }
+    push(row, component, rate, from_low, from);
+}
+
+fn push(row: &mut Instance, component: Component, rate: Rate, from_low: Time, from: Time) {
     row.segments.push(Segment {
         session: row.label.session,
         attempt: row.label.attempt,
@@ -160,5 +173,6 @@ fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
         from,
         to: from,
         to_high: None,
+        presumed: false,
     });
 }

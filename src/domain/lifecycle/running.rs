@@ -46,6 +46,11 @@ impl Work<'_> {
         }
         self.set_condition(ConditionType::ProviderReachable, Truth::True, "listed");
         self.price_of_running(at);
+        let unpriced = sighting.price.is_none() && self.rows[at].priced_at.is_none_or(|last| self.now.since(last) >= self.policy().price_interval);
+        if unpriced && self.rows[at].next_look.is_none() {
+            // A list that tells no price: ask for the machine by itself.
+            self.rows[at].next_look = Some(self.now);
+        }
         if sighting.status != InstanceStatus::Offline {
             self.s.pace.offline_since = None;
             self.s.pace.next_offline_probe = None;
@@ -83,6 +88,11 @@ impl Work<'_> {
         }
     }
 
+    /// Nothing can be learnt from the provider: it, not the machine, is in doubt.
+    pub(super) fn unreachable(&mut self, reason: &'static str) {
+        self.set_condition(ConditionType::ProviderReachable, Truth::Unknown, reason);
+    }
+
     /// The provider stopped it while it ran.
     fn taken_away(&mut self, at: usize, sighting: &Sighting) {
         let bid = sighting.interruptible.unwrap_or(self.s.rental() == RentalKind::Interruptible);
@@ -115,6 +125,9 @@ impl Work<'_> {
 
     pub(super) fn missing_running(&mut self, number: u8) {
         let Some(at) = self.row(number).filter(|_| self.is_last(number)) else { return };
+        if self.elsewhere(at) {
+            return self.unreachable("other_account");
+        }
         let row = &self.rows[at];
         if row.open() && row.off_by.is_some() {
             self.set_condition(ConditionType::InstancePresent, Truth::False, "not_listed");

@@ -121,7 +121,6 @@ fn facts() -> ProviderFacts {
         visibility_window: Duration::from_secs(60),
         list_interval: Duration::from_secs(2),
         attaches_keys: true,
-        key_grace: Duration::from_secs(60),
         billing: vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileOnline)],
         budgets: StageBudgets { first_sign: minutes(5), boot: minutes(30), login: minutes(5), gpu: minutes(5), attempt: minutes(45) },
         preserves_storage: false,
@@ -171,7 +170,7 @@ impl Provider for Vastai {
             return Err(self.link.unsent("launch", ErrorKind::Invalid, "the offer is none of Vast.ai"));
         };
         let body = wire::launch_body(spec, &self.facts.default_image).map_err(|fault| self.unsent("launch", fault))?;
-        let call = Call::launch("launch", Method::PUT, format!("/api/v0/asks/{ask}/")).with_json(body);
+        let call = Call::launch("launch", Method::PUT, format!("/api/v0/asks/{ask}/")).with_json(body).hiding(spec.secrets());
         let mut launched = self.link.ask(call, wire::read_launch).await?;
         launched.failed = launched.failed.map(|text| self.link.clean(&text));
         Ok(launched)

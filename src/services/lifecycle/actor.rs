@@ -7,7 +7,7 @@ use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, InstanceStatus, Launch, Sighting};
 use crate::domain::lifecycle::{Action, Ask, Draft, Input, LookBy, Refusal, next_deadline, step};
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State, Target};
+use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
@@ -223,6 +223,14 @@ impl Actor {
             Message::Learnt { id, input } => {
                 if self.live.contains_key(&id) {
                     self.apply(id, *input, staged);
+                }
+                Ok(())
+            }
+            Message::Unlisted(provider) => {
+                let there = |e: &Entry| e.instances.iter().any(|r| r.open() && r.provider == provider);
+                let ids: Vec<SessionId> = self.live.iter().filter(|(_, e)| there(e)).map(|(id, _)| *id).collect();
+                for id in ids {
+                    self.apply(id, Input::Unlisted, staged);
                 }
                 Ok(())
             }
@@ -520,8 +528,7 @@ impl Actor {
                 };
                 match found {
                     Some(sighting) => inputs.push((*id, Input::Seen { attempt, sighting: Box::new(sighting.clone()), look: listing.look })),
-                    // Absence on another account proves nothing.
-                    None if row.open() && (row.account.is_empty() || row.account == listing.account) => {
+                    None if row.open() => {
                         inputs.push((*id, Input::Missing { attempt, look: listing.look, by: LookBy::List }));
                     }
                     None => {}
@@ -612,7 +619,7 @@ impl Actor {
     fn choose(&self, id: SessionId, now: Time) -> Input {
         let Some(entry) = self.live.get(&id) else { return Input::Tick };
         let claims = self.claims();
-        let claimed = |offer: &OfferId| claims.get(offer).is_some_and(|holder| *holder != id);
+        let claimed = |offer: &OfferId| self.claimed_from(&entry.session, offer, &claims);
         let closed = |provider: &ProviderId| self.closed.contains_key(provider);
         let snapshot = self.parts.inventory.snapshot();
         let not_before = now - self.parts.policy.max_offer_age;
@@ -628,11 +635,7 @@ impl Actor {
 
     /// Whether a provider's offers could be of use to a session.
     fn concerns(&self, provider: &ProviderId, session: &Session) -> bool {
-        let asked = match &session.request.target {
-            Target::Requirements { filter, .. } => filter.providers.is_empty() || filter.providers.contains(provider),
-            Target::Offer(_) => true,
-        };
-        asked && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
+        self.asks(provider, session) && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
     }
 
     /// Whether a provider has not told its offers for too long, or was not looked at since the server started.
