@@ -4,6 +4,7 @@
 //! A provider's error always says whether the thing it was asked for *certainly did not happen* or *may have
 //! happened*; everything that guards against double launches and forgotten machines rests on that.
 
+use crate::domain::idle::Activity;
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 pub use crate::domain::instance::DestroyAnswer;
 use crate::domain::instance::{Billed, Sighting, SshEndpoint};
@@ -301,6 +302,15 @@ pub struct ProbeReport {
     pub gpu: Option<GpuAnswer>,
 }
 
+/// A look at whether anybody uses a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The server's host key as an OpenSSH public key line without comment.
+    pub host_key: String,
+    /// What was measured.
+    pub activity: Activity,
+}
+
 /// Why a login did not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeFailure {
@@ -325,6 +335,9 @@ pub trait SshProbe: Send + Sync + 'static {
 
     /// Asks an API by plain HTTP and gives the status of its answer. Keeps its own deadlines, follows no redirects.
     async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure>;
+    /// Logs in and looks whether anybody uses the machine; its own logins are no use. What can't be told after the login
+    /// is unknown, not an error. Keeps its own deadlines; the target's `ask_gpu` plays no part.
+    async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure>;
 }
 
 /// Ids, jitter and choices.

@@ -4,7 +4,7 @@ use crate::domain::ids::{ProviderId, Tag};
 use crate::domain::instance::Billed;
 use crate::domain::money::Rate;
 use crate::domain::offer::Component;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Settings of the lifecycle. See the README's table for what each means to an operator.
@@ -116,4 +116,6 @@ pub struct Rules {
     pub secret: String,
     /// By provider.
     pub terms: BTreeMap<ProviderId, Terms>,
+    /// Providers where nothing ends by the clock for now: an operator's hold.
+    pub expiry_held: BTreeSet<ProviderId>,
 }

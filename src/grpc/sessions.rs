@@ -91,6 +91,11 @@ impl pb::session_service_server::SessionService for SessionService {
         Ok(Response::new(answers::updated(done, &self.settings)))
     }
 
+    async fn keep_alive(&self, request: Request<pb::KeepAliveRequest>) -> Result<Response<pb::KeepAliveResponse>, Status> {
+        let done = self.command(request.metadata(), requests::keep_alive(request.get_ref())?).await?;
+        Ok(Response::new(answers::kept_alive(done, &self.settings)))
+    }
+
     async fn rotate_session_key(&self, request: Request<pb::RotateSessionKeyRequest>) -> Result<Response<pb::RotateSessionKeyResponse>, Status> {
         let done = self.command(request.metadata(), requests::rotate(request.get_ref(), &self.settings)?).await?;
         Ok(Response::new(answers::rotated(done, &self.settings)))

@@ -5,9 +5,11 @@
 
 use crate::clock::Clock;
 use crate::domain::backoff;
+use crate::domain::idle;
 use crate::domain::ids::{ProviderId, SessionId};
 use crate::domain::instance::{Instance, SshEndpoint};
 use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
+use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
 use crate::domain::service;
 use crate::domain::session::{AttemptFailure, Session, StartSecrets};
@@ -86,6 +88,8 @@ impl Tools {
             Action::Probe { attempt, endpoint, ask_gpu } => vec![self.probe(&job, attempt, endpoint, ask_gpu).await],
             Action::RotateKey(attempt) => self.rotate_key(&*provider, &job, attempt).await,
             Action::ProbeApi(attempt) => vec![self.probe_api(&job, attempt).await],
+            Action::Measure(attempt) => vec![self.measure(&job, attempt).await],
+            Action::AskCredit(attempt) => vec![Input::CreditTold { attempt, out_of_credit: out_of_credit(&*provider).await }],
             Action::Destroy(attempt) => self.destroy(&*provider, &job, attempt, policy).await,
         }
     }
@@ -145,7 +149,7 @@ impl Tools {
         };
         let path = service::health_path(session.request.workload);
         let target = ApiTarget { host, port, path, allow_private: self.private_addresses.contains(&job.instance.provider) };
-        let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.api(&target)).await.unwrap_or_else(|_| Err(late()));
+        let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.api(&target)).await.unwrap_or_else(|_| Err(too_late()));
         let result = match answer {
             // Whatever answers at a path of which nothing is known shows that the program is up.
             Ok(status) if (200..300).contains(&status) || (path == "/" && status < 500) => Ok(()),
@@ -206,17 +210,6 @@ impl Tools {
         learnt
     }
 
-    /// Where and how a session's machine is logged in to.
-    pub(super) fn target(&self, session: &Session, provider: &ProviderId, endpoint: SshEndpoint, ask_gpu: bool) -> ProbeTarget {
-        ProbeTarget {
-            endpoint,
-            session: session.id,
-            known_host_key: session.host_key.clone(),
-            ask_gpu,
-            allow_private: self.private_addresses.contains(provider),
-        }
-    }
-
     /// By the vendor's call where there is one, and in any case on the machine itself: only there the old keys go.
     async fn rotate_key(&self, provider: &dyn Provider, job: &Job, attempt: u8) -> Vec<Input> {
         let session = &job.session;
@@ -228,9 +221,9 @@ impl Tools {
                     let result = self.attach_all(provider, id, &[rekey.new.clone(), self.probe.verifier_key(session.id)]).await;
                     learnt.push(Input::KeysAttached { attempt, result });
                 }
-                let target = self.target(session, &job.instance.provider, endpoint.clone(), false);
+                let target = self.target(session, endpoint, &job.instance.provider, false);
                 let done = tokio::time::timeout(PROBE_LIMIT, self.probe.install_key(&target, &rekey.new, &rekey.old)).await;
-                let done = done.unwrap_or_else(|_| Err(late()));
+                let done = done.unwrap_or_else(|_| Err(too_late()));
                 done.map_err(|failure| KeyFault { reason: failure.kind.condition(), text: failure.text })
             }
             _ => Err(KeyFault { reason: "address_unknown", text: "its address is not known".to_owned() }),
@@ -246,17 +239,48 @@ impl Tools {
         let session = &job.session;
         let endpoint = session.pace.endpoints.get(index).or(session.endpoint.as_ref()).cloned();
         let Some(endpoint) = endpoint else { return Input::LookFailed { attempt, text: "its address is not known".to_owned() } };
-        let target = self.target(session, &job.instance.provider, endpoint.clone(), ask_gpu);
+        let target = self.target(session, &endpoint, &job.instance.provider, ask_gpu);
         let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.probe(&target)).await;
-        match answer.unwrap_or_else(|_| Err(late())) {
+        match answer.unwrap_or(Err(too_late())) {
             Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key, gpu: report.gpu },
             Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text },
         }
     }
+
+    async fn measure(&self, job: &Job, attempt: u8) -> Input {
+        let session = &job.session;
+        let result = match &session.endpoint {
+            Some(endpoint) => {
+                let target = self.target(session, endpoint, &job.instance.provider, false);
+                tokio::time::timeout(PROBE_LIMIT, self.probe.measure(&target)).await.unwrap_or(Err(too_late()))
+            }
+            None => Err(ProbeFailure { kind: ProbeFailureKind::Unreachable, text: "its address is not known".to_owned() }),
+        };
+        let next_at = self.clock.now() + self.chance.jitter(idle::interval(session.request.idle_threshold), 0.1);
+        let result = result.map(|measured| (measured.host_key, measured.activity)).map_err(|failure| (failure.kind, failure.text));
+        Input::Measured { attempt, result, next_at }
+    }
+
+    /// How the service itself logs in to a session's machine.
+    pub(super) fn target(&self, session: &Session, endpoint: &SshEndpoint, provider: &ProviderId, ask_gpu: bool) -> ProbeTarget {
+        ProbeTarget {
+            endpoint: endpoint.clone(),
+            session: session.id,
+            known_host_key: session.host_key.clone(),
+            ask_gpu,
+            allow_private: self.private_addresses.contains(provider),
+        }
+    }
 }
 
-fn late() -> ProbeFailure {
+fn too_late() -> ProbeFailure {
     ProbeFailure { kind: ProbeFailureKind::Timeout, text: "the probe took too long".to_owned() }
+}
+
+/// Whether the account is out of credit; `None` when it does not tell.
+async fn out_of_credit(provider: &dyn Provider) -> Option<bool> {
+    let balance = limited(provider.account()).await.ok()?.balance?;
+    Some(balance <= Nanos::ZERO)
 }
 
 /// What to report of an action whose task broke.
@@ -279,6 +303,11 @@ pub(super) fn broken(action: &Action, session: &Session, now: Time) -> Vec<Input
             let key = session.rekey.as_ref().map(|r| r.new.clone()).unwrap_or_default();
             vec![Input::KeyRotated { attempt: *attempt, key, result: Err(KeyFault { reason: "internal", text }) }]
         }
+        Action::Measure(attempt) => {
+            let next_at = now + idle::interval(session.request.idle_threshold);
+            vec![Input::Measured { attempt: *attempt, result: Err((ProbeFailureKind::Broken, text)), next_at }]
+        }
+        Action::AskCredit(attempt) => vec![Input::CreditTold { attempt: *attempt, out_of_credit: None }],
         Action::Destroy(attempt) => {
             vec![Input::DestroyAnswered { attempt: *attempt, answer: Err(text), call, retry_at: now + Duration::from_secs(5) }]
         }

@@ -7,6 +7,7 @@
 
 use crate::clock::Clock;
 use crate::domain::event::{Event, Matchable};
+use crate::domain::idle::{self, Reading};
 use crate::domain::ids::{ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
 use crate::domain::lifecycle::{Input, stage_deadline};
@@ -14,8 +15,8 @@ use crate::domain::money::Rate;
 use crate::domain::policy::Rules;
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
-use crate::domain::verify::GpuAnswer;
-use crate::ports::{ProbeFailure, ProbeReport};
+use crate::domain::verify::{GpuAnswer, GpuReport};
+use crate::ports::{ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget};
 use crate::services::api::{Caller, Diagnostics, EventPage, SessionFilter, SessionPage, WatchMessage, WatchRequest, WatchStart};
 use crate::services::board::{Ahead, Board, Live};
 use crate::services::error::{Code, Error};
@@ -180,23 +181,18 @@ impl Sessions {
         };
         let now = self.clock().now();
         let open = !session.state.is_final();
-        let fresh_gpu = match (session.state, &session.endpoint, session.provider()) {
+        let (fresh_gpu, fresh_use) = match (session.state, &session.endpoint, session.provider()) {
             (State::Running, Some(endpoint), Some(provider)) => {
-                let target = self.0.tools.target(&session, provider, endpoint.clone(), true);
-                let answer = self.0.tools.probe.probe(&target).await;
-                if let Some(attempt) = session.attempt().map(|a| a.number) {
-                    self.0.lifecycle.learnt(id, seen(attempt, endpoint, &answer));
-                }
-                Some(match answer {
-                    Ok(report) => match report.gpu {
-                        Some(GpuAnswer::Report(report)) => Ok(report),
-                        Some(GpuAnswer::Broken(text) | GpuAnswer::Silent(text)) => Err(text),
-                        None => Err("the GPU was not asked".to_owned()),
-                    },
-                    Err(failure) => Err(format!("{}: {}", failure.kind.word(), failure.text)),
-                })
+                let target = self.0.tools.target(&session, endpoint, provider, true);
+                let gpu = self.fresh_gpu(&target, &session).await;
+                // A machine that takes no login takes no second one either.
+                let used = match &gpu {
+                    Err((Some(_), text)) => Err(text.clone()),
+                    Ok(_) | Err((None, _)) => self.fresh_use(&target, &session).await,
+                };
+                (Some(gpu.map_err(|(_, text)| text)), Some(used))
             }
-            _ => None,
+            _ => (None, None),
         };
         Ok(Diagnostics {
             stage_since: session.stage_at,
@@ -206,8 +202,30 @@ impl Sessions {
             session,
             instances,
             fresh_gpu,
+            fresh_use,
             at: now,
         })
+    }
+
+    /// What the GPU says now; an error names the failure of the login, when it was that.
+    async fn fresh_gpu(&self, target: &ProbeTarget, session: &Session) -> Result<GpuReport, (Option<ProbeFailureKind>, String)> {
+        let answer = self.0.tools.probe.probe(target).await;
+        if let Some(attempt) = session.attempt().map(|a| a.number) {
+            self.0.lifecycle.learnt(session.id, seen(attempt, &target.endpoint, &answer));
+        }
+        match answer {
+            Ok(report) => match report.gpu {
+                Some(GpuAnswer::Report(report)) => Ok(report),
+                Some(GpuAnswer::Broken(text) | GpuAnswer::Silent(text)) => Err((None, text)),
+                None => Err((None, "the GPU was not asked".to_owned())),
+            },
+            Err(failure) => Err((Some(failure.kind), worded(&failure))),
+        }
+    }
+
+    async fn fresh_use(&self, target: &ProbeTarget, session: &Session) -> Result<Vec<Reading>, String> {
+        let measured = self.0.tools.probe.measure(target).await.map_err(|failure| worded(&failure))?;
+        Ok(idle::readings(&measured.activity, session.idle.provider_percent()))
     }
 
     /// A watch of one session or of all that match a filter. See `WatchSession` in the proto for the protocol.
@@ -531,6 +549,10 @@ fn seen(attempt: u8, endpoint: &SshEndpoint, answer: &Result<ProbeReport, ProbeF
         Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key.clone(), gpu: None },
         Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text.clone() },
     }
+}
+
+fn worded(failure: &ProbeFailure) -> String {
+    format!("{}: {}", failure.kind.word(), failure.text)
 }
 
 fn draining() -> Error {

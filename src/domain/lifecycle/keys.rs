@@ -53,9 +53,13 @@ impl Work<'_> {
 
     /// A login worked again.
     pub(super) fn probed_running(&mut self, number: u8, _endpoint: SshEndpoint, host_key: &str) {
-        if !self.is_last(number) {
-            return;
+        if self.is_last(number) {
+            self.login_worked(host_key);
         }
+    }
+
+    /// Whoever logged in, and for what: the machine takes our key, and shows a host key.
+    pub(super) fn login_worked(&mut self, host_key: &str) {
         self.s.pace.failed_checks = 0;
         self.s.pace.next_attach = None;
         self.s.pace.next_probe = Some(self.now + self.policy().check_login);
@@ -72,6 +76,15 @@ impl Work<'_> {
         if !self.is_last(number) {
             return;
         }
+        self.login_failed(number, kind, text);
+        if kind.silent() && self.s.pace.offline_since.is_some_and(|since| self.now >= since + self.policy().offline_limit) {
+            self.end(EndReason::HostLost, Actor::Provider, format!("the host is offline and does not answer: {text}"));
+        }
+    }
+
+    /// Whoever tried to log in, and for what. A machine that takes none of our keys any more may serve its user well; they
+    /// are put back where its vendor can.
+    pub(super) fn login_failed(&mut self, number: u8, kind: ProbeFailureKind, text: &str) {
         let now = self.now;
         let failed = self.s.pace.failed_checks.saturating_add(1);
         self.s.pace.failed_checks = failed;
@@ -84,9 +97,6 @@ impl Work<'_> {
         }
         if kind == ProbeFailureKind::AuthRejected && self.attachable(number) {
             self.s.pace.next_attach = Some(now);
-        }
-        if kind.silent() && self.s.pace.offline_since.is_some_and(|since| now >= since + self.policy().offline_limit) {
-            self.end(EndReason::HostLost, Actor::Provider, format!("the host is offline and does not answer: {text}"));
         }
     }
 

@@ -91,8 +91,8 @@ same! { Stage = WireStage, "stage" { Requested, Accepted, Scheduled, ImagePullin
 
 same! {
     EndReason = WireEndReason, "end reason" {
-        Completed, DestroyedByUser, Expired, HardMax, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
-        ProviderCredit, Preempted, HostLost, ProviderTerminated,
+        Completed, DestroyedByUser, Expired, HardMax, Idle, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
+        ProviderCredit, Preempted, HostLost, ProviderTerminated, Orphan,
     }
 }
 
@@ -136,13 +136,18 @@ same! { RentalKind = WireRental, "rental kind" { OnDemand, Interruptible } }
 
 same! { Component = WireComponent, "component" { Gpu, Cpu, Memory, Disk } }
 
-same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed, KeyInstalled, ApiReady } }
+same! {
+    ConditionType = WireCondition, "condition" {
+        SshReachable, GpuVerified, Idle, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed, KeyInstalled, ApiReady,
+    }
+}
 
 same! { Truth = WireTruth, "status" { True, False, Unknown } }
 
 same! {
     EventType = WireEvent, "event type" {
-        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, PriceChanged, ConditionChanged, Updated, KeyRotated,
+        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, IdleWarning, CostWarning, PriceChanged, ConditionChanged, Updated,
+        KeyRotated,
         LatecomerDestroyed, CostAmended,
     }
 }
@@ -153,6 +158,6 @@ same! { Desired = WireDesired, "desired" { Present, Gone } }
 
 same! { InstanceStatus = WireStatus, "instance status" { Scheduled, Starting, Running, Stopped, Failed, Offline, Deleting, Gone, Unknown } }
 
-same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished } }
+same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished, Operator } }
 
 same! { Breaker = WireBreaker, "breaker" { Closed, Open, HalfOpen } }

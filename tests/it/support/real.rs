@@ -11,6 +11,7 @@ use gpu_shopper::providers::{self, Settings, entry};
 use gpu_shopper::server::vault;
 use gpu_shopper::services::api::{Command, Create};
 use gpu_shopper::services::lookout::Rhythm;
+use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{Faults, World, WorldConfig};
 use gpu_shopper::ssh::ThrusshProbe;
 use gpu_shopper::ssh::keys::Secret;
@@ -62,6 +63,9 @@ impl Real {
             vault: vault(secret, Arc::new(SystemChance)),
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
             vendor_calls: BTreeMap::new(),
+            sweep: SweepPolicy::default(),
+            frozen: None,
+            accept: Arc::new(|| ()),
         })
         .await
         .unwrap();
