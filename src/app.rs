@@ -9,6 +9,7 @@ use crate::domain::policy::{Policy, Rules, Terms};
 use crate::ports::{Chance, Provider, SshProbe};
 use crate::services::board::Board;
 use crate::services::costs::Costs;
+use crate::services::drain::Drain;
 use crate::services::inventory::{Inventory, OfferIdCheck};
 use crate::services::lifecycle::{self, Closed, Handle, Parts, Standing, Vault};
 use crate::services::lookout::{Lookout, Outlook, Rhythm};
@@ -60,8 +61,6 @@ pub struct CoreParts {
     pub sweep: SweepPolicy,
     /// Why nothing automatic may happen until an operator accepts the database; `None` = all is well.
     pub frozen: Option<String>,
-    /// Called when an operator has accepted the database.
-    pub accept: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A running core.
@@ -76,6 +75,8 @@ pub struct Core {
     pub costs: Costs,
     /// For operators.
     pub operator: Operator,
+    /// Ends everything.
+    pub winding_up: Drain,
     /// What has been committed.
     pub board: Board,
     /// What the lookouts know.
@@ -167,7 +168,6 @@ impl Core {
                 attention,
                 sweep: parts.sweep,
                 frozen: parts.frozen,
-                accept: parts.accept,
                 findings: Arc::new(findings),
             },
             drain.clone(),
@@ -197,6 +197,7 @@ impl Core {
             let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
             tasks.spawn(until(drain.clone(), inventory.clone().keep_fresh(id.clone(), every, drain.clone())));
         }
+        let winding_up = Drain::new(handle.clone(), board.clone(), parts.clock.clone());
         let costs = Costs::new(parts.store.clone(), board.clone(), sessions.clone(), parts.clock);
         let operator = Operator::new(operator::Parts {
             tools,
@@ -215,6 +216,7 @@ impl Core {
             sessions,
             costs,
             operator,
+            winding_up,
             board,
             outlook: outlook_seen,
             drain,
