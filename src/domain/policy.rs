@@ -40,6 +40,8 @@ pub struct Policy {
     pub look_interval: Duration,
     /// Offers that their provider has not told of for longer than this are not rented unseen.
     pub max_offer_age: Duration,
+    /// Whether the failure memory changes what is shown and chosen; otherwise it only observes.
+    pub memory_acts: bool,
 }
 
 impl Default for Policy {
@@ -60,6 +62,7 @@ impl Default for Policy {
             probe_interval: Duration::from_secs(2),
             look_interval: Duration::from_secs(5),
             max_offer_age: Duration::from_secs(5 * 60),
+            memory_acts: true,
         }
     }
 }

@@ -7,6 +7,7 @@ mod costs;
 mod crash;
 mod demo;
 mod faults;
+mod field;
 mod grpc;
 mod house;
 mod inventory;

@@ -510,6 +510,7 @@ fn sample_offer() -> Offer {
         id: OfferId::new("vastai-77"),
         provider: ProviderId::new("vastai"),
         machine: MachineId::new("vastai-m-5"),
+        host: None,
         gpu: GpuModel::canonical("RTX 4090"),
         gpu_raw: "RTX_4090".to_owned(),
         gpu_count: 2,

@@ -6,6 +6,7 @@ use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, InstanceStatus, Launch, Sighting};
 use crate::domain::lifecycle::{Action, Ask, Draft, Input, LookBy, Refusal, next_deadline, step};
+use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
 use crate::domain::session::{AttemptFailure, EndReason, Session, State, Target};
 use crate::domain::time::Time;
@@ -25,8 +26,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
-/// A machine that its user called bad is not offered for so long.
-const BAD_MACHINE: Duration = Duration::from_secs(24 * 3600);
 /// A private key may be told again this long after its creation, and until the first RUNNING.
 const KEY_WINDOW: Duration = Duration::from_secs(600);
 
@@ -49,6 +48,7 @@ struct Staged {
     durable: BTreeSet<SessionId>,
     events: Vec<Arc<Event>>,
     requests: Vec<RequestRecord>,
+    lessons: Vec<Lesson>,
     actions: Vec<(SessionId, Action)>,
     replies: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -369,9 +369,9 @@ impl Actor {
             return Ok(());
         }
         if let Command::Complete { bad_machine: true } = command
-            && let Some(offer) = self.live.get(&id).and_then(|e| e.session.offer())
+            && let Some(lesson) = self.live.get(&id).and_then(|e| Lesson::complaint(&e.session, now))
         {
-            self.parts.inventory.shun(&offer.machine, BAD_MACHINE);
+            staged.lessons.push(lesson);
         }
         if let Some(idempotency) = idempotency {
             self.remember(caller, method, idempotency, id, before, None, now, staged);
@@ -550,12 +550,12 @@ impl Actor {
     fn choose(&self, id: SessionId, now: Time) -> Input {
         let Some(entry) = self.live.get(&id) else { return Input::Tick };
         let claims = self.claims();
-        let claimed = |offer: &OfferId| claims.get(offer).is_some_and(|holder| *holder != id);
+        let claimed = |offer: &OfferId| claims.get(&offer.slice()).is_some_and(|holder| *holder != id);
         let closed = |provider: &ProviderId| self.closed.contains_key(provider);
         let snapshot = self.parts.inventory.snapshot();
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
-        match attempt::choose(&entry.session, &market, now) {
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
+        match attempt::choose(&entry.session, &market, now).map_err(|unmet| unmet.why) {
             Ok(choice) => Input::Chosen(choice),
             Err(why) if snapshot.freshness.iter().any(|f| self.unheard(f, not_before) && self.concerns(&f.provider, &entry.session)) => {
                 Input::OffersAwaited(why)
@@ -614,17 +614,20 @@ impl Actor {
 
     async fn commit(&mut self, staged: Staged) -> Result<(), StoreError> {
         let rows = |id: &SessionId| self.live.get(id);
+        let lessons: Vec<Lesson> = staged.events.iter().filter_map(|e| Lesson::of(e)).chain(staged.lessons).collect();
         let batch = Batch {
             sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
             instances: staged.durable.iter().filter_map(rows).flat_map(|e| e.instances.clone()).collect(),
             events: staged.events.clone(),
             requests: staged.requests,
+            lessons: lessons.clone(),
         };
-        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty()) {
+        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
         }
         // Memory only bridges the commit; the table has them now.
         self.requests.clear();
+        self.parts.inventory.learn(&lessons);
         for event in &staged.events {
             log_event(event);
             counters::count(event);

@@ -2,7 +2,7 @@
 
 use super::Closed;
 use super::actor::Actor;
-use crate::domain::attempt::{self, Market};
+use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::session::{Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
@@ -37,13 +37,13 @@ impl Actor {
         }
         let claims = self.claims();
         let snapshot = self.parts.inventory.snapshot();
-        let claimed = |offer: &OfferId| claims.contains_key(offer);
+        let claimed = |offer: &OfferId| claims.contains_key(&offer.slice());
         let closed = |provider: &ProviderId| self.closed.contains_key(provider);
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&session, &market, now) {
             Ok(_) => Ok(session),
-            Err(why) => Err(self.no_capacity(&why, snapshot.offers.len())),
+            Err(unmet) => Err(self.no_capacity(&unmet, snapshot.offers.len())),
         }
     }
 
@@ -69,7 +69,7 @@ impl Actor {
                 Target::Requirements { .. } => None,
             });
             offer.slots == Some(1)
-                && theirs == Some(id)
+                && theirs.is_some_and(|theirs| theirs.slice() == id.slice())
                 && other.request.consumer == session.request.consumer
                 && matches!(other.state, State::Pending | State::Provisioning | State::Running)
         });
@@ -92,7 +92,7 @@ impl Actor {
         })
     }
 
-    fn no_capacity(&self, why: &str, offers: usize) -> Error {
+    fn no_capacity(&self, unmet: &Unmet, offers: usize) -> Error {
         let unseen: Vec<&str> = self.closed.iter().filter(|(_, c)| **c == Closed::NotSwept).map(|(p, _)| p.as_str()).collect();
         if !unseen.is_empty() {
             let names = unseen.join(", ");
@@ -105,8 +105,15 @@ impl Actor {
             .retry(Duration::from_secs(3));
         }
         let mut error =
-            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {why}. Relax the requirements or try again later"))
+            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {unmet}. Relax the requirements or try again later"))
                 .with("offers", offers);
+        if let Some(explanation) = &unmet.explanation {
+            let removed: Vec<String> = explanation.effects.iter().filter(|e| e.removed > 0).map(|e| format!("{}={}", e.field, e.removed)).collect();
+            error = error.with("removed_by", removed.join(","));
+            if let Some(first) = explanation.relaxations.first() {
+                error = error.with("relax_field", first.field).with("relax_to", &first.value).with("relax_offers", first.offers);
+            }
+        }
         for (provider, closed) in &self.closed {
             let text = match closed {
                 Closed::Auth(text) => format!("Provider authentication failed: {text}"),
@@ -118,17 +125,17 @@ impl Actor {
         error
     }
 
-    /// Single-slot offers that open sessions hold.
+    /// Slices that open sessions hold: whoever has an offer has its twin by a bid, too.
     pub(super) fn claims(&self) -> BTreeMap<OfferId, SessionId> {
         let mut claims = BTreeMap::new();
         for (id, entry) in &self.live {
             for row in entry.instances.iter().filter(|r| r.open()) {
-                claims.insert(row.offer.clone(), *id);
+                claims.insert(row.offer.slice(), *id);
             }
             if let (State::Pending, Target::Offer(offer)) = (entry.session.state, &entry.session.request.target)
                 && !entry.session.request.allow_same_offer
             {
-                claims.insert(offer.clone(), *id);
+                claims.insert(offer.slice(), *id);
             }
         }
         claims
