@@ -13,6 +13,7 @@ pub mod follow;
 pub mod inventory;
 pub mod json;
 pub mod operator;
+pub mod ops;
 pub mod output;
 pub mod provision;
 pub mod serve;
@@ -105,6 +106,8 @@ pub enum Ask {
     /// Machines that should be gone and are not proven so
     #[command(after_help = "Examples:\n  gpu-shopper debts\n  gpu-shopper debts -o json")]
     Debts,
+    /// For operators: what the failure memory holds
+    Ops(ops::OpsArgs),
     /// Write completions for a shell
     #[command(after_help = "Examples:
   gpu-shopper completions bash > ~/.local/share/bash-completion/completions/gpu-shopper
@@ -207,6 +210,7 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Costs(args) => costs::run(args, desk).await.map(Exit::code),
         Ask::Providers => operator::providers(desk).await.map(Exit::code),
         Ask::Debts => operator::debts(desk).await.map(Exit::code),
+        Ask::Ops(args) => ops::run(args, desk).await.map(Exit::code),
         Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };
     done.unwrap_or_else(|failure| {

@@ -118,7 +118,7 @@ pub fn explain(offers: &[Arc<Offer>], filter: &OfferFilter) -> Explanation {
     for (effect, (_, only)) in out.effects.iter_mut().zip(&kept_out) {
         effect.left_without = out.passing + only.len();
     }
-    out.relaxations = kept_out.iter().filter_map(|(field, near)| relaxed(offers, filter, field, near)).filter(|r| r.offers > out.passing).collect();
+    out.relaxations = kept_out.iter().filter_map(|(field, near)| relaxed(offers, filter, field, near, out.passing)).filter(|r| r.offers > out.passing).collect();
     out.relaxations.sort_by_key(|r| r.change);
     out.effects.retain(|e| e.removed_alone > 0);
     if out.passing == 0 && out.relaxations.is_empty() {
@@ -131,8 +131,8 @@ pub fn explain(offers: &[Arc<Offer>], filter: &OfferFilter) -> Explanation {
 }
 
 /// The smallest change of one field, given the offers that this field alone keeps out.
-fn relaxed(offers: &[Arc<Offer>], filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>]) -> Option<Relaxation> {
-    let (value, changed, change) = if field == "disk_gb" { smaller_disk(offers, filter)? } else { changed(filter, field, near)? };
+fn relaxed(offers: &[Arc<Offer>], filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>], already: usize) -> Option<Relaxation> {
+    let (value, changed, change) = if field == "disk_gb" { smaller_disk(offers, filter)? } else { changed(filter, field, near, already > 0)? };
     let passing: Vec<Rate> = offers.iter().filter(|o| changed.check(o).is_ok()).map(|o| o.price(changed.disk_gb).total()).collect();
     let from = passing.iter().copied().min()?;
     Some(Relaxation { field, value, filter: changed, offers: passing.len(), from, change })
@@ -165,7 +165,8 @@ fn cuda_text(cuda: u32) -> String {
 
 type Changed = (String, OfferFilter, u64);
 
-fn changed(filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>]) -> Option<Changed> {
+/// `keep`: some offers pass already and must go on passing, so that an exact value can only be dropped.
+fn changed(filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>], keep: bool) -> Option<Changed> {
     let cheapest = || near.iter().min_by_key(|o| (o.price(filter.disk_gb).total(), &o.id));
     let mut next = filter.clone();
     let whole = |old: Option<u32>, new: u32| thousandths(old.unwrap_or(0).into(), new.into());
@@ -189,6 +190,14 @@ fn changed(filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>]) -> O
             let to = near.iter().map(|o| o.gpu_memory_mib).min()?;
             next.max_gpu_memory_mib = Some(to);
             (to.to_string(), whole(filter.max_gpu_memory_mib, to))
+        }
+        "gpu_count" if keep && !near.is_empty() => {
+            next.gpu_count = None;
+            ("unset".to_owned(), WHOLLY)
+        }
+        "rental_kind" if keep && !near.is_empty() => {
+            next.rental = None;
+            ("unset".to_owned(), WHOLLY)
         }
         "gpu_count" => {
             let asked = filter.gpu_count?;

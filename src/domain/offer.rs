@@ -357,3 +357,34 @@ pub struct Rank<'a> {
     price: Rate,
     id: &'a OfferId,
 }
+
+/// For tests of the domain: one RTX 4090 for $0.36, no disk price, one slot.
+#[cfg(test)]
+pub(super) fn sample(name: &str) -> Offer {
+    Offer {
+        id: OfferId::new(&format!("vastai-{name}")),
+        provider: ProviderId::new("vastai"),
+        machine: MachineId::new(&format!("vastai:{name}")),
+        host: None,
+        gpu: GpuModel::canonical("RTX 4090"),
+        gpu_raw: "RTX 4090".to_owned(),
+        gpu_count: 1,
+        gpu_memory_mib: 24_576,
+        region: Region::default(),
+        rental: RentalKind::OnDemand,
+        min_bid: None,
+        base: Price { gpu: Rate(360_000_000_000), ..Price::default() },
+        disk: DiskTerms { min_gb: 8, step_gb: 1, default_gb: 50, ..DiskTerms::default() },
+        traffic: Traffic::default(),
+        reliability: None,
+        verified: None,
+        cuda: None,
+        cpu_millis: None,
+        memory_mib: None,
+        direct_ports: None,
+        host_end: None,
+        slots: Some(1),
+        confidence: 0.5,
+        seen_at: Time::default(),
+    }
+}

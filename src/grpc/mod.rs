@@ -142,8 +142,8 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
     }
     let inventory = inventory::InventoryService { inventory: services.inventory, settings: Arc::clone(&settings) };
     let sessions = sessions::SessionService { lifecycle: services.lifecycle, sessions: services.sessions, settings: Arc::clone(&settings) };
-    let costs = costs::CostService { costs: services.costs, settings };
-    let operator = operator::OperatorService { operator: services.operator };
+    let costs = costs::CostService { costs: services.costs, settings: Arc::clone(&settings) };
+    let operator = operator::OperatorService { operator: services.operator, settings };
     let router = Routes::new(tuned!(inventory_service_server::InventoryServiceServer, inventory))
         .add_service(tuned!(session_service_server::SessionServiceServer, sessions))
         .add_service(tuned!(cost_service_server::CostServiceServer, costs))

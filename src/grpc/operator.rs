@@ -1,14 +1,17 @@
 //! OperatorService: what an operator looks at.
 
-use super::convert::answers;
+use super::Settings;
+use super::convert::{answers, market};
 use super::pb;
 use crate::services::operator::Operator;
+use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// The service.
 #[derive(Clone)]
 pub struct OperatorService {
     pub(super) operator: Operator,
+    pub(super) settings: Arc<Settings>,
 }
 
 #[tonic::async_trait]
@@ -23,5 +26,10 @@ impl pb::operator_service_server::OperatorService for OperatorService {
         _: Request<pb::ListUnconfirmedDestroysRequest>,
     ) -> Result<Response<pb::ListUnconfirmedDestroysResponse>, Status> {
         Ok(Response::new(answers::unconfirmed(self.operator.unconfirmed_destroys().await?)))
+    }
+
+    async fn list_offer_health(&self, request: Request<pb::ListOfferHealthRequest>) -> Result<Response<pb::ListOfferHealthResponse>, Status> {
+        let query = market::health_query(request.get_ref(), &self.settings)?;
+        Ok(Response::new(market::health(self.operator.offer_health(&query).await?)))
     }
 }
