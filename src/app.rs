@@ -102,7 +102,6 @@ pub fn terms_of(provider: &dyn Provider) -> Terms {
     Terms {
         visibility_window: facts.visibility_window,
         attaches_keys: facts.attaches_keys,
-        key_grace: facts.key_grace,
         billing: facts.billing.clone(),
         budgets: facts.budgets,
         out_of_credit: false,

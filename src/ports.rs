@@ -31,8 +31,6 @@ pub struct ProviderFacts {
     pub list_interval: Duration,
     /// Whether keys must be attached by a call of their own after the launch.
     pub attaches_keys: bool,
-    /// How long a freshly attached key may be refused.
-    pub key_grace: Duration,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The stages' budgets.

@@ -181,53 +181,22 @@ struct Enabled {
     destroy_lines: BTreeMap<ProviderId, (String, VendorCall)>,
 }
 
-struct ProviderSettings {
-    values: providers::Settings,
-    base_url: String,
-    private: bool,
-}
-
-/// A provider's settings, when it is configured.
-fn provider_settings(config: &Config, name: &str) -> Option<ProviderSettings> {
-    let values = providers::Settings::new();
-    match name {
-        providers::vastai::NAME => config.providers.vastai.as_ref().map(|v| ProviderSettings {
-            values: values.with("api_key", v.api_key.expose_secret()).with("base_url", &v.base_url),
-            base_url: v.base_url.clone(),
-            private: v.allow_private_addresses,
-        }),
-        providers::tensordock::NAME => config.providers.tensordock.as_ref().map(|t| ProviderSettings {
-            values: values
-                .with("auth_id", t.auth_id.expose_secret())
-                .with("api_token", t.api_token.expose_secret())
-                .with("base_url", &t.base_url)
-                .with("default_image", &t.default_image),
-            base_url: t.base_url.clone(),
-            private: t.allow_private_addresses,
-        }),
-        _ => None,
-    }
-}
-
 fn enabled(config: &Config, clock: &Clock, chance: &Arc<dyn Chance>, pace: u32) -> anyhow::Result<Enabled> {
     let mut all = Enabled { providers: BTreeMap::new(), private: Vec::new(), destroy_lines: BTreeMap::new() };
     for entry in providers::REGISTER {
-        let Some(settings) = provider_settings(config, entry.name) else {
+        let Some(settings) = config.providers.get(entry.name) else {
             tracing::info!(provider = entry.name, "not enabled");
             continue;
         };
-        for warning in (entry.warn)(&settings.values) {
-            tracing::warn!(provider = entry.name, "{warning}");
-        }
         let mut context = Context::new(clock.clone(), Arc::clone(chance));
         context.tuning = Tuning { pace_percent: pace, ..context.tuning };
         let provider = (entry.build)(&settings.values, &context)?;
         let id = ProviderId::new(entry.name);
         tracing::info!(provider = entry.name, base_url = %settings.base_url, "enabled");
-        if settings.private {
+        if settings.allow_private_addresses {
             all.private.push(id.clone());
         }
-        all.destroy_lines.insert(id.clone(), (settings.base_url, entry.destroy_line));
+        all.destroy_lines.insert(id.clone(), (settings.base_url.clone(), entry.destroy_line));
         all.providers.insert(id, provider);
     }
     Ok(all)

@@ -240,8 +240,8 @@ pub struct Instance {
     pub offered: Price,
     /// What it costs, per hour, as far as known.
     pub price: Price,
-    /// Whether the provider has stated the price.
-    pub price_known: bool,
+    /// The last look at which the provider stated the price (not every list does); `None` = it never has.
+    pub priced_at: Option<Time>,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The last look that showed it: what it did.

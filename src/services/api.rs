@@ -131,12 +131,22 @@ pub struct HealthPage {
 /// Who calls, as far as it matters to the services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Name for events and idempotency: a token's name, or the consumer without authentication.
+    /// Name for events and idempotency: a token's name. Empty without authentication: the consumer of the session stands
+    /// for it.
     pub principal: String,
     /// May only see and touch this consumer's sessions; `None` = all.
     pub scope: Option<ConsumerId>,
     /// May do what only operators may.
     pub admin: bool,
+}
+
+impl Caller {
+    /// The caller by name: without authentication, that of the consumer whose session it is.
+    #[must_use]
+    pub fn speaking_for(&self, consumer: &ConsumerId) -> Self {
+        let principal = if self.principal.is_empty() { consumer.to_string() } else { self.principal.clone() };
+        Self { principal, ..self.clone() }
+    }
 }
 
 /// A session to create; validated.

@@ -132,6 +132,7 @@ pub(super) enum Message {
     Create { caller: Caller, create: Box<Create>, reply: Reply<Created> },
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
+    Unlisted(ProviderId),
     Proven { provider: ProviderId, account: Account },
     Shut { provider: ProviderId, why: Closed },
 }
@@ -221,6 +222,11 @@ impl Handle {
     /// Takes a complete list of a provider's instances.
     pub async fn listed(&self, listing: Listing) {
         let _ = self.mailbox.send(Message::Listed(listing)).await;
+    }
+
+    /// The provider's list has failed again and again.
+    pub async fn unlisted(&self, provider: ProviderId) {
+        let _ = self.mailbox.send(Message::Unlisted(provider)).await;
     }
 
     /// The provider's credentials work, and this is the account.

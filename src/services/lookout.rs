@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const ACCOUNT_EVERY: Duration = Duration::from_secs(300);
 /// And this often while they don't work.
 const ACCOUNT_RETRY: Duration = Duration::from_secs(30);
+/// So many lists failed one after the other say that the provider can't be reached.
+const UNREACHABLE_AFTER: u32 = 3;
 /// No look at the start takes longer than this.
 const FIRST_LOOK: Duration = Duration::from_secs(60);
 
@@ -73,6 +75,7 @@ impl Lookout {
         let mut seen = Outlook::default();
         let mut account_due = self.clock.now();
         let mut listed = false;
+        let mut failed = 0_u32;
         loop {
             if self.clock.now() >= account_due {
                 account_due = self.clock.now() + self.prove(&mut seen).await;
@@ -80,6 +83,10 @@ impl Lookout {
             let looked = tokio::time::timeout(FIRST_LOOK, self.look(&mut seen)).await;
             if looked.is_err() {
                 seen.list_error = Some("no answer in time".to_owned());
+            }
+            failed = if seen.list_error.is_some() { failed.saturating_add(1) } else { 0 };
+            if failed >= UNREACHABLE_AFTER {
+                self.lifecycle.unlisted(self.id()).await;
             }
             self.judge(&mut seen, &mut listed).await;
             seen.swept = true;

@@ -17,7 +17,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// No call to a provider is waited for longer than this; the adapters' own deadlines are shorter.
+/// No launch is waited for longer than this: its turn in the lane and its own deadline are shorter together.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(330);
+/// No other call to a provider is waited for longer than this; the adapters' own deadlines are shorter.
 const CALL_LIMIT: Duration = Duration::from_secs(150);
 /// No probe is waited for longer than this.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
@@ -83,7 +85,7 @@ impl Tools {
             env: session.request.env.clone(),
             on_start: session.request.on_start.clone(),
         };
-        let answer = tokio::time::timeout(CALL_LIMIT, provider.launch(&spec)).await;
+        let answer = tokio::time::timeout(LAUNCH_LIMIT, provider.launch(&spec)).await;
         let call = Look { sent, answered: self.clock.now() };
         match answer {
             Ok(Ok(launched)) => Input::Launched { attempt, native_id: launched.native_id, call: launched.call, failed: launched.failed },

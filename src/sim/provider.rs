@@ -214,7 +214,12 @@ impl Provider for SimProvider {
             let text = format!("{} of {} instances", answer.rows.len(), answer.total);
             return Err(ProviderError { kind: ErrorKind::Garbled, text, ..self.error("instances", &Refusal::ServerError) });
         }
-        Ok(answer.rows.iter().map(|shown| self.sighting(shown)).collect())
+        // TensorDock's lists tell no prices.
+        let listed = |sighting: Sighting| match self.dialect {
+            Dialect::Vastai => sighting,
+            Dialect::Tensordock => Sighting { price: None, ..sighting },
+        };
+        Ok(answer.rows.iter().map(|shown| listed(self.sighting(shown))).collect())
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
@@ -248,7 +253,6 @@ fn facts(dialect: Dialect) -> ProviderFacts {
             visibility_window: Duration::from_secs(60),
             list_interval: Duration::from_secs(2),
             attaches_keys: true,
-            key_grace: Duration::from_secs(60),
             billing: vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileOnline)],
             budgets: StageBudgets { first_sign: minutes(5), boot: minutes(30), login: minutes(5), gpu: minutes(5), attempt: minutes(45) },
             preserves_storage: false,
@@ -261,7 +265,6 @@ fn facts(dialect: Dialect) -> ProviderFacts {
             visibility_window: Duration::from_secs(180),
             list_interval: Duration::from_secs(3),
             attaches_keys: false,
-            key_grace: Duration::from_secs(60),
             billing: Component::ALL.map(|component| (component, Billed::WhileExisting)).to_vec(),
             budgets: StageBudgets { first_sign: minutes(10), boot: minutes(15), login: minutes(10), gpu: minutes(15), attempt: minutes(45) },
             preserves_storage: false,

@@ -92,8 +92,7 @@ async fn a_failed_step_is_told_and_is_no_success() {
 /// Runs a line as if it had been pasted into a shell after these exports.
 async fn paste(exports: &str, line: &str, folder: &Path) -> Result<String, String> {
     let home = std::env::var("HOME").unwrap_or_default();
-    let own = Path::new(env!("CARGO_BIN_EXE_gpu-shopper")).parent().unwrap().display().to_string();
-    let path = format!("{own}:{}:{home}/go/bin", std::env::var("PATH").unwrap_or_default());
+    let path = format!("{}:{home}/go/bin", std::env::var("PATH").unwrap_or_default());
     let mut command = tokio::process::Command::new("sh");
     command.args(["-c", &format!("{exports}\n{line}")]).current_dir(folder).env("PATH", path).env("no_proxy", "*").stdin(Stdio::null());
     let output = command.kill_on_drop(true).output().await.map_err(|e| e.to_string())?;
@@ -117,7 +116,7 @@ async fn the_lines_to_paste_work() {
             exports.push('\n');
             continue;
         }
-        if paste("", &format!("command -v {tool}"), home.path()).await.is_err() {
+        if paste(&exports, &format!("command -v {tool}"), home.path()).await.is_err() {
             println!("{tool} is not installed: {line} was not tried");
             continue;
         }

@@ -401,7 +401,14 @@ async fn a_request_id_is_one_session_and_its_key_is_told_while_it_may_be() {
     let twice = face.sessions().extend_session(extend()).await.unwrap().into_inner();
     assert!(!once.replayed && twice.replayed && once.resume_token == twice.resume_token);
     assert_eq!(once.session.unwrap().expire_time, twice.session.unwrap().expire_time);
-    for id in ids.iter().chain([&id, &third.session.unwrap().session_id]) {
+    // Ids are each consumer's own: another one's `more` is another call; on another session of the same it is reused.
+    let theirs = pb::CreateSessionRequest { consumer_id: Some("other".to_owned()), ..by_requirements(pb::OfferFilter::default()) };
+    let theirs = face.create(theirs).await.unwrap().session.unwrap().session_id;
+    let on = |id: &str| pb::ExtendSessionRequest { session_id: id.to_owned(), ..extend() };
+    assert!(!face.sessions().extend_session(on(&theirs)).await.unwrap().into_inner().replayed);
+    let third = third.session.unwrap().session_id;
+    assert_eq!(reason(&face.sessions().extend_session(on(&third)).await.unwrap_err()), "REQUEST_ID_REUSED");
+    for id in ids.iter().chain([&id, &third, &theirs]) {
         face.destroy(id).await;
     }
     face.house.close().await;

@@ -435,9 +435,10 @@ fn reading_requests_are_read_and_their_faults_told() {
 #[test]
 fn without_authentication_a_caller_is_its_consumer() {
     let metadata = tonic::metadata::MetadataMap::new();
-    let caller = auth::caller(&metadata, Some("alice"));
-    assert_eq!((caller.principal.as_str(), caller.scope, caller.admin), ("alice", None, true));
-    assert_eq!(auth::caller(&metadata, None).principal, "default");
+    let caller: api::Caller = auth::caller(&metadata);
+    assert_eq!((caller.principal.as_str(), caller.scope.clone(), caller.admin), ("", None, true));
+    assert_eq!(caller.speaking_for(&ConsumerId::new("alice")).principal, "alice");
+    assert_eq!(api::Caller { principal: "token".to_owned(), ..caller }.speaking_for(&ConsumerId::new("alice")).principal, "token");
 }
 
 // === errors ===

@@ -55,7 +55,6 @@ impl Warehouse {
             visibility_window: Duration::ZERO,
             list_interval: Duration::ZERO,
             attaches_keys: false,
-            key_grace: Duration::ZERO,
             billing: vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileExisting)],
             budgets: StageBudgets { first_sign: minutes(5), boot: minutes(5), login: minutes(5), gpu: minutes(5), attempt: minutes(30) },
             preserves_storage: false,

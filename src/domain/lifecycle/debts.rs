@@ -72,6 +72,7 @@ impl Work<'_> {
             | Input::Chosen(_)
             | Input::NoOffer(_)
             | Input::OffersAwaited(_)
+            | Input::Unlisted
             | Input::KeysAttached { .. }
             | Input::Started { .. }
             | Input::Probed { .. }
@@ -146,7 +147,7 @@ impl Work<'_> {
             self.came_to_be(self.rows[at].label.attempt);
         }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
-        let look_wait = self.policy().gone_spacing;
+        let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
         if row.settled.take().is_some() {
             // A latecomer: it was proven gone or never to have been, and here it is.
@@ -175,13 +176,12 @@ impl Work<'_> {
         row.destroy.not_found = 0;
         row.destroy.not_found_at = None;
         if let Some(price) = sighting.price {
-            let first = !row.price_known;
-            row.price_known = true;
-            if metering::priced(row, price, first, look) {
+            if metering::priced(row, price, look) {
                 self.durable = true;
             }
+            row.priced_at = Some(look.sent);
         }
-        metering::observed(row, sighting.status, look);
+        metering::observed(row, sighting.status, look, unseen_after);
         let changed = row.seen.as_ref().is_none_or(|s| s.status != sighting.status);
         if changed || look.answered.since(row.noted_at) >= NOTE_EVERY {
             row.noted_at = look.answered;
@@ -351,11 +351,6 @@ impl Work<'_> {
             self.s.cost_final = false;
             self.tell(EventType::LatecomerDestroyed, Actor::Service, "a machine appeared after the end; it is being destroyed".to_owned());
         }
-    }
-
-    /// A look by id failed: the provider, not the machine, is in doubt.
-    pub(super) fn look_failed(&mut self, _attempt: u8, text: &str) {
-        text.clone_into(&mut self.s.status_message);
     }
 
     fn window(&self, provider: &ProviderId) -> Duration {

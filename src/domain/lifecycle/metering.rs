@@ -7,9 +7,6 @@ use crate::domain::offer::{Component, Price};
 use crate::domain::time::{Look, Time};
 use std::time::Duration;
 
-/// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
-const UNSEEN: Duration = Duration::from_secs(300);
-
 /// The accepted create: what bills from then on begins.
 pub(super) fn begun(row: &mut Instance, call: Look) {
     for (component, billed) in row.billing.clone() {
@@ -19,14 +16,14 @@ pub(super) fn begun(row: &mut Instance, call: Look) {
     }
 }
 
-/// It was seen doing something.
-pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look) {
+/// It was seen doing something. Between two looks further apart than `unseen_after` nobody knows what it did.
+pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look, unseen_after: Duration) {
     let before = last_look(row);
     for (component, billed) in row.billing.clone() {
         match (billed.runs(status), running(row, component)) {
             (Some(true), Some(at)) => {
                 let segment = &mut row.segments[at];
-                if billed != Billed::WhileExisting && look.sent.since(segment.to) > UNSEEN {
+                if billed != Billed::WhileExisting && look.sent.since(segment.to) > unseen_after {
                     segment.to_high = Some(look.sent);
                     open(row, component, look.sent, look.answered);
                 } else {
@@ -116,8 +113,9 @@ pub(super) fn reopened(row: &mut Instance) {
 
 /// Takes over the price that the provider states; true when it differs from the one known so far.
 ///
-/// The first stated price counts from the beginning; a later change begins a new segment.
-pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: Look) -> bool {
+/// The first stated price counts from the beginning; a later change begins a new segment, and since the last look that
+/// stated the old one nobody knows which held.
+pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool {
     let price = match stated {
         PriceSeen::Parts(price) => price,
         PriceSeen::Total(total) if row.price.total() == total => row.price,
@@ -131,12 +129,15 @@ pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: L
         if old.of(component) == price.of(component) {
             continue;
         }
-        if first {
+        let Some(last) = row.priced_at else {
             row.segments.iter_mut().filter(|s| s.component == component).for_each(|s| s.rate = price.of(component));
-        } else if let Some(at) = running(row, component) {
+            continue;
+        };
+        if let Some(at) = running(row, component) {
             let segment = &mut row.segments[at];
-            let since = segment.to;
-            segment.to_high = Some(look.answered.max(segment.to));
+            let since = segment.to.min(last).max(segment.from);
+            segment.to = since;
+            segment.to_high = Some(look.answered.max(since));
             open(row, component, since, look.answered);
         }
     }

@@ -67,6 +67,8 @@ pub enum Input {
     NoOffer(String),
     /// None is known yet: some provider has not told its offers since the server started.
     OffersAwaited(String),
+    /// The provider's list has failed again and again: nothing is known of what runs there.
+    Unlisted,
     /// The vendor created something.
     Launched {
         /// Which attempt.
@@ -362,6 +364,7 @@ impl Work<'_> {
                 | Input::Seen { .. }
                 | Input::Missing { .. }
                 | Input::LookFailed { .. }
+                | Input::Unlisted
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
                 | Input::DestroyAnswered { .. } => {}
@@ -378,17 +381,18 @@ impl Work<'_> {
                 Input::Started { attempt, result } => self.started(attempt, result),
                 Input::Seen { attempt, sighting, look } => self.seen_provisioning(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_provisioning(attempt),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::LookFailed { text, .. } => self.s.status_message = text,
                 Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
                 Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::Begin | Input::DestroyAnswered { .. } | Input::Tick => {}
+                Input::Begin | Input::Unlisted | Input::DestroyAnswered { .. } | Input::Tick => {}
             },
             State::Running => match input {
                 Input::Resumed => self.resume_running(),
                 Input::Seen { attempt, sighting, look } => self.seen_running(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_running(attempt),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::LookFailed { .. } => self.unreachable("look_failed"),
+                Input::Unlisted => self.unreachable("list_failed"),
                 Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
@@ -406,12 +410,13 @@ impl Work<'_> {
             },
             State::Stopping => match input {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
                 Input::Resumed
+                | Input::LookFailed { .. }
                 | Input::Begin
                 | Input::Chosen(_)
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
+                | Input::Unlisted
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -427,12 +432,13 @@ impl Work<'_> {
             State::Stopped | State::Failed => match input {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Seen { attempt, .. } => self.latecomer(attempt),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
                 Input::Resumed
+                | Input::LookFailed { .. }
                 | Input::Begin
                 | Input::Chosen(_)
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
+                | Input::Unlisted
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }

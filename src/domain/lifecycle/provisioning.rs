@@ -68,7 +68,7 @@ impl Work<'_> {
             uncertain_since: None,
             offered: price,
             price,
-            price_known: false,
+            priced_at: None,
             billing: terms.billing,
             seen: None,
             absence: Absence::default(),
@@ -338,6 +338,7 @@ impl Work<'_> {
                 }
             }
             Err(text) => {
+                self.s.pace.last_probe_error = Some(format!("attaching the SSH keys failed: {text}"));
                 self.s.status_message = format!("attaching the SSH keys failed, trying again: {text}");
                 self.s.pace.next_attach = Some(now + Duration::from_secs(5));
             }
@@ -367,8 +368,14 @@ impl Work<'_> {
             }
             Some(GpuAnswer::Report(report)) => {
                 let wrong = contradictions(&report, &offer, min_cuda);
+                let untold = min_cuda.is_some() && report.cuda.is_none();
                 self.s.gpu_report = Some(report);
-                if wrong.is_empty() {
+                if wrong.is_empty() && untold && self.s.request.verify == Verify::Strict {
+                    self.fail_attempt(number, AttemptFailure::GpuMismatch, "nvidia-smi does not tell which CUDA version the driver has".to_owned());
+                } else if wrong.is_empty() && untold {
+                    self.set_condition(ConditionType::GpuVerified, Truth::Unknown, "cuda_untold");
+                    self.run("handed over; the GPU is right, its CUDA version is not told");
+                } else if wrong.is_empty() {
                     self.set_stage(Stage::GpuVerified, "the GPU is what was asked for");
                     self.set_condition(ConditionType::GpuVerified, Truth::True, "nvidia_smi");
                     self.run("verified and handed over");

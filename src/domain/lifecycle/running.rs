@@ -37,6 +37,11 @@ impl Work<'_> {
         }
         self.set_condition(ConditionType::ProviderReachable, Truth::True, "listed");
         self.price_of_running(at);
+        let unpriced = sighting.price.is_none() && self.rows[at].priced_at.is_none_or(|last| self.now.since(last) >= self.policy().price_interval);
+        if unpriced && self.rows[at].next_look.is_none() {
+            // A list that tells no price: ask for the machine by itself.
+            self.rows[at].next_look = Some(self.now);
+        }
         if sighting.status != InstanceStatus::Offline {
             self.s.pace.offline_since = None;
         }
@@ -64,6 +69,11 @@ impl Work<'_> {
             InstanceStatus::Gone => self.missing_running(number),
             InstanceStatus::Unknown => self.set_condition(ConditionType::InstancePresent, Truth::Unknown, "unknown_status"),
         }
+    }
+
+    /// Nothing can be learnt from the provider: it, not the machine, is in doubt.
+    pub(super) fn unreachable(&mut self, reason: &'static str) {
+        self.set_condition(ConditionType::ProviderReachable, Truth::Unknown, reason);
     }
 
     /// The provider stopped it while it ran.

@@ -140,7 +140,7 @@ fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: T
         None => format!("vastai:ask-{ask}"),
     };
     let reliability = row.float("reliability2").or_else(|| row.float("reliability")).map(|r| r.clamp(0.0, 1.0));
-    let verified = row.text("verification").map(|word| word == "verified");
+    let verified = row.text("verification").map(|word| word == "verified").or_else(|| row.boolean("verified"));
     Some(Offer {
         id: offer_id(ask, rental),
         provider: provider.clone(),

@@ -8,7 +8,7 @@ use crate::domain::instance::{Desired, Instance, InstanceStatus, Launch, Sightin
 use crate::domain::lifecycle::{Action, Ask, Draft, Input, LookBy, Refusal, next_deadline, step};
 use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, State, Target};
+use crate::domain::session::{AttemptFailure, EndReason, Session, State};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
@@ -217,6 +217,14 @@ impl Actor {
                 self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
             }
             Message::Listed(listing) => self.listed(listing, staged).await,
+            Message::Unlisted(provider) => {
+                let there = |e: &Entry| e.instances.iter().any(|r| r.open() && r.provider == provider);
+                let ids: Vec<SessionId> = self.live.iter().filter(|(_, e)| there(e)).map(|(id, _)| *id).collect();
+                for id in ids {
+                    self.apply(id, Input::Unlisted, staged);
+                }
+                Ok(())
+            }
             Message::Proven { provider, account } => {
                 self.closed.remove(&provider);
                 if let Some(terms) = self.rules.terms.get_mut(&provider) {
@@ -241,6 +249,7 @@ impl Actor {
 
     async fn create(&mut self, caller: &Caller, create: Create, reply: Reply<Created>, staged: &mut Staged) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
+        let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
             match self.earlier(caller, "CreateSession", idempotency).await? {
                 Some(Ok(record)) => {
@@ -324,11 +333,12 @@ impl Actor {
         let found = self.awaken(id).await?;
         // Touched, so that an ended session that was only looked at is put away again.
         staged.touched.insert(id);
-        let theirs = |e: &Entry| caller.scope.as_ref().is_some_and(|s| *s != e.session.request.consumer);
-        if !found || self.live.get(&id).is_none_or(theirs) {
+        let entry = self.live.get(&id).filter(|e| found && caller.scope.as_ref().is_none_or(|s| *s == e.session.request.consumer));
+        let Some(entry) = entry else {
             let _ = reply.send(Err(Error::session_not_found(id)));
             return Ok(());
-        }
+        };
+        let caller = &caller.speaking_for(&entry.session.request.consumer);
         if let Some(idempotency) = &idempotency {
             match self.earlier(caller, method, idempotency).await? {
                 Some(Ok(record)) => {
@@ -550,7 +560,7 @@ impl Actor {
     fn choose(&self, id: SessionId, now: Time) -> Input {
         let Some(entry) = self.live.get(&id) else { return Input::Tick };
         let claims = self.claims();
-        let claimed = |offer: &OfferId| claims.get(&offer.slice()).is_some_and(|holder| *holder != id);
+        let claimed = |offer: &OfferId| self.claimed_from(&entry.session, offer, &claims);
         let closed = |provider: &ProviderId| self.closed.contains_key(provider);
         let snapshot = self.parts.inventory.snapshot();
         let not_before = now - self.parts.policy.max_offer_age;
@@ -566,11 +576,7 @@ impl Actor {
 
     /// Whether a provider's offers could be of use to a session.
     fn concerns(&self, provider: &ProviderId, session: &Session) -> bool {
-        let asked = match &session.request.target {
-            Target::Requirements { filter, .. } => filter.providers.is_empty() || filter.providers.contains(provider),
-            Target::Offer(_) => true,
-        };
-        asked && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
+        self.asks(provider, session) && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
     }
 
     /// Whether a provider has not told its offers for too long, or was not looked at since the server started.

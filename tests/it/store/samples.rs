@@ -198,7 +198,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         uncertain_since: None,
         offered: price,
         price,
-        price_known: true,
+        priced_at: Some(from),
         billing: vec![(Component::Gpu, Billed::WhileRunning)],
         seen: None,
         absence: Absence::default(),
