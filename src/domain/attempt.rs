@@ -42,7 +42,7 @@ pub struct Unmet {
     /// For people.
     pub why: String,
     /// What the request's filter does, where there is one.
-    pub explanation: Option<Explanation>,
+    pub explanation: Option<Box<Explanation>>,
 }
 
 impl From<String> for Unmet {
@@ -151,7 +151,7 @@ fn none_fits(session: &Session, market: &Market<'_>, filter: &OfferFilter, now: 
     if aside > 0 {
         why.push_str(&format!("; {aside} more would, but are set aside for what happened there lately (ListOfferHealth)"));
     }
-    Unmet { why, explanation: Some(explanation) }
+    Unmet { why, explanation: Some(Box::new(explanation)) }
 }
 
 fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> Result<Choice, String> {

@@ -118,7 +118,8 @@ pub fn explain(offers: &[Arc<Offer>], filter: &OfferFilter) -> Explanation {
     for (effect, (_, only)) in out.effects.iter_mut().zip(&kept_out) {
         effect.left_without = out.passing + only.len();
     }
-    out.relaxations = kept_out.iter().filter_map(|(field, near)| relaxed(offers, filter, field, near, out.passing)).filter(|r| r.offers > out.passing).collect();
+    out.relaxations =
+        kept_out.iter().filter_map(|(field, near)| relaxed(offers, filter, field, near, out.passing)).filter(|r| r.offers > out.passing).collect();
     out.relaxations.sort_by_key(|r| r.change);
     out.effects.retain(|e| e.removed_alone > 0);
     if out.passing == 0 && out.relaxations.is_empty() {

@@ -456,7 +456,7 @@ impl Memory {
     }
 
     /// Takes note of what an adapter expects of its offers: the mean of their priors.
-    pub fn expect(&mut self, provider: &ProviderId, mean: f64) {
+    pub fn note_mean(&mut self, provider: &ProviderId, mean: f64) {
         self.means.insert(provider.clone(), mean);
     }
 

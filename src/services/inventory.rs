@@ -277,7 +277,7 @@ impl Inventory {
                 take(part, batch, asked, now);
                 if !batch.offers.is_empty() {
                     let sum: f64 = batch.offers.iter().map(|o| o.confidence).sum();
-                    parts.memory.expect(&provider, sum / batch.offers.len() as f64);
+                    parts.memory.note_mean(&provider, sum / batch.offers.len() as f64);
                 }
                 parts.weigh(&provider, &|_| true, now);
                 self.rebuild(&mut parts);

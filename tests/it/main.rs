@@ -12,6 +12,7 @@ mod grpc;
 mod house;
 mod inventory;
 mod machine;
+mod market;
 mod port;
 mod process;
 mod proto;

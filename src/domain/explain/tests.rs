@@ -1,3 +1,5 @@
+//! What explanations say, and that what they propose helps.
+
 use super::*;
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{MachineId, ProviderId};
@@ -42,12 +44,8 @@ fn each_field_is_counted_in_order_alone_and_by_what_it_alone_keeps_out() {
 #[test]
 fn where_no_single_change_helps_the_closest_is_named() {
     let offers = shelf(vec![Offer { gpu_count: 1, ..priced("near", 40) }, Offer { gpu: GpuModel::canonical("L4"), ..priced("far", 30) }]);
-    let filter = OfferFilter {
-        gpu_models: vec![GpuModel::canonical("RTX 4090")],
-        gpu_count: Some(2),
-        max_price: Some(rate(10)),
-        ..OfferFilter::default()
-    };
+    let filter =
+        OfferFilter { gpu_models: vec![GpuModel::canonical("RTX 4090")], gpu_count: Some(2), max_price: Some(rate(10)), ..OfferFilter::default() };
     let told = explain(&offers, &filter);
     assert!(told.relaxations.is_empty());
     assert_eq!(told.closest, Some((OfferId::new("vastai-near"), vec!["gpu_count", "max_price_per_hour"])));
@@ -73,8 +71,11 @@ fn any_offer() -> impl Strategy<Value = Offer> {
         gpu_count: count,
         gpu_memory_mib: [24_576, 81_920, 23_034][model],
         provider: ProviderId::new(["vastai", "tensordock"][place % 2]),
-        region: [("NO", "Norway"), ("", "Narnia"), ("", ""), ("US", "Texas, US")]
-            .map(|(code, raw)| Region { country: Some(code.to_owned()).filter(|c| !c.is_empty()), area: None, raw: raw.to_owned() })[place]
+        region: [("NO", "Norway"), ("", "Narnia"), ("", ""), ("US", "Texas, US")].map(|(code, raw)| Region {
+            country: Some(code.to_owned()).filter(|c| !c.is_empty()),
+            area: None,
+            raw: raw.to_owned(),
+        })[place]
             .clone(),
         rental: if chance % 2 == 0 { RentalKind::OnDemand } else { RentalKind::Interruptible },
         base: Price { gpu: Rate(cents * 3_333_333_333), ..Price::default() },
@@ -89,7 +90,8 @@ fn any_offer() -> impl Strategy<Value = Offer> {
 }
 
 fn any_filter() -> impl Strategy<Value = OfferFilter> {
-    let lists = (proptest::option::of(0..2_usize), proptest::option::of(0..3_usize), proptest::option::of(0..2_usize), proptest::option::of(0..6_u32));
+    let lists =
+        (proptest::option::of(0..2_usize), proptest::option::of(0..3_usize), proptest::option::of(0..2_usize), proptest::option::of(0..6_u32));
     let numbers = (
         proptest::option::of(20_000..90_000_u32),
         proptest::option::of(20_000..90_000_u32),

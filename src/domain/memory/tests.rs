@@ -1,3 +1,5 @@
+//! What the memory makes of lessons.
+
 use super::*;
 use crate::domain::offer::sample;
 
@@ -90,11 +92,11 @@ fn a_provider_is_known_by_launches_on_machines_not_known_before() {
     let machines: Vec<Offer> = (0..40).map(|n| sample(&format!("m{n}"))).collect();
     let stranger = sample("stranger");
     let mut worse = memory(&machines.iter().map(|m| (m, STUCK)).collect::<Vec<_>>());
-    worse.expect(&stranger.provider, 0.5);
+    worse.note_mean(&stranger.provider, 0.5);
     let told = worse.confidence(&stranger, NOW);
     assert!(told > 0.1 && told < 0.25, "{told}");
     let mut one = memory(&[(&machines[0], Outcome::Usable); 40]);
-    one.expect(&stranger.provider, 0.5);
+    one.note_mean(&stranger.provider, 0.5);
     let told = one.confidence(&stranger, NOW);
     assert!(told > 0.5 && told < 0.58, "{told}");
     // Whatever is told stays a chance.

@@ -189,6 +189,13 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
+        if let Input::Launched { attempt, .. } = input {
+            // A rented slice is on nobody's list any more, and comes back under another id.
+            let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
+            if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
+                self.parts.inventory.evict(&tried.offer.id, None);
+            }
+        }
         let Input::LaunchRefused { attempt, failure, text } = input else { return };
         let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
         match failure {
