@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Lessons older than this are forgotten: hosts are rebuilt, places restocked.
 pub const HORIZON: Duration = Duration::from_secs(30 * 24 * 3600);
 /// So many lessons at most; the oldest are forgotten first. Some 20 MiB.
-const MOST_LESSONS: usize = 50_000;
+pub const MOST_LESSONS: u32 = 50_000;
 
 /// What a machine did in the past counts for half after this long.
 const HALF_LIFE: Duration = Duration::from_secs(72 * 3600);
@@ -436,7 +436,8 @@ impl Memory {
     /// Forgets what is older than [`HORIZON`], or more than is kept.
     pub fn forget(&mut self, now: Time) {
         self.asides.retain(|_, aside| aside.until > now);
-        while self.log.front().is_some_and(|first| self.log.len() > MOST_LESSONS || now.since(first.at) > HORIZON) {
+        let most = usize::try_from(MOST_LESSONS).unwrap_or(usize::MAX);
+        while self.log.front().is_some_and(|first| self.log.len() > most || now.since(first.at) > HORIZON) {
             let Some(old) = self.log.pop_front() else { return };
             self.known.remove(&(old.session, old.attempt, old.outcome));
             for subject in Subject::all(&old) {

@@ -6,7 +6,7 @@
 
 use crate::clock::Clock;
 use crate::domain::explain::{Explanation, explain};
-use crate::domain::ids::{MachineId, OfferId, ProviderId};
+use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::memory::{self, Aside, Health, Lesson, Memory};
 use crate::domain::offer::{Offer, OfferFilter, Rank};
 use crate::domain::session::Target;
@@ -368,18 +368,14 @@ impl Inventory {
 
     /// Drops an offer that turned out to be gone from every view, with its twin by a bid, until its provider has been asked
     /// again.
-    pub fn evict(&self, offer: &OfferId, machine: Option<&MachineId>) {
+    pub fn evict(&self, offer: &OfferId) {
         let mut parts = self.parts();
-        let now = self.0.clock.now();
+        let (now, dead) = (self.0.clock.now(), offer.slice());
         for part in parts.by_provider.values_mut() {
-            for dead in part.told.iter().filter(|o| machine.is_some_and(|m| o.machine == *m)) {
-                part.evicted.insert(dead.id.slice(), now);
-            }
             // It may be in an answer that is under way.
-            part.evicted.insert(offer.slice(), now);
-            let Part { told, offers, evicted, .. } = part;
-            told.retain(|o| !evicted.contains_key(&o.id.slice()));
-            offers.retain(|o| !evicted.contains_key(&o.id.slice()));
+            part.evicted.insert(dead.clone(), now);
+            part.told.retain(|o| o.id.slice() != dead);
+            part.offers.retain(|o| o.id.slice() != dead);
             part.freshness.offers = part.offers.len();
         }
         self.rebuild(&mut parts);

@@ -1,7 +1,7 @@
 //! What launches taught, one row per launch and outcome, successes included: the table `offer_failures`.
 
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
-use crate::domain::memory::{Lesson, Outcome};
+use crate::domain::memory::{Lesson, MOST_LESSONS, Outcome};
 use crate::domain::time::Time;
 use crate::store::Store;
 use crate::store::error::Error;
@@ -9,18 +9,18 @@ use crate::store::schema::offer_failures;
 use diesel::prelude::*;
 
 impl Store {
-    /// Everything learnt since then, oldest first.
+    /// What was learnt since then, at most the newest [`MOST_LESSONS`], oldest first.
     ///
     /// # Errors
     /// When the database fails or a row is unreadable. An outcome that this version does not know is left out: a newer
     /// version may have learnt it.
     pub async fn lesson_list(&self, since: Time) -> Result<Vec<Lesson>, Error> {
         self.read(move |conn| {
-            let rows: Vec<Row> = offer_failures::table
-                .filter(offer_failures::at.ge(since.millis()))
-                .order((offer_failures::at, offer_failures::session_id, offer_failures::attempt, offer_failures::outcome))
-                .load(conn)?;
-            rows.into_iter().filter_map(|row| row.restore().transpose()).collect()
+            let newest =
+                (offer_failures::at.desc(), offer_failures::session_id.desc(), offer_failures::attempt.desc(), offer_failures::outcome.desc());
+            let rows: Vec<Row> =
+                offer_failures::table.filter(offer_failures::at.ge(since.millis())).order(newest).limit(MOST_LESSONS.into()).load(conn)?;
+            rows.into_iter().rev().filter_map(|row| row.restore().transpose()).collect()
         })
         .await
     }

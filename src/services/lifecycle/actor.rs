@@ -193,13 +193,13 @@ impl Actor {
             // A rented slice is on nobody's list any more, and comes back under another id.
             let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
             if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
-                self.parts.inventory.evict(&tried.offer.id, None);
+                self.parts.inventory.evict(&tried.offer.id);
             }
         }
         let Input::LaunchRefused { attempt, failure, text } = input else { return };
         let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
         match failure {
-            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer, None),
+            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer),
             AttemptFailure::ProviderAuth => {
                 self.closed.insert(row.provider.clone(), Closed::Auth(text.clone()));
             }
