@@ -82,6 +82,7 @@ table! {
         from_at -> BigInt,
         to_at -> BigInt,
         to_high -> Nullable<BigInt>,
+        presumed -> Bool,
     }
 }
 

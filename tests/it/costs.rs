@@ -474,6 +474,7 @@ fn any_segment() -> impl Strategy<Value = (Segment, Time)> {
             from: at(from),
             to: at(to),
             to_high: over.then(|| at(to + after)),
+            presumed: false,
         };
         (segment, at(to + after + later))
     })

@@ -11,7 +11,7 @@ use gpu_shopper::domain::session::{ConditionType, EndReason, Session, State, Tar
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::error::Code;
-use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
+use gpu_shopper::sim::{ALWAYS, Credentials, Delay, Dialect, Fault, Faults};
 use gpu_shopper::store::SessionQuery;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -230,6 +230,38 @@ async fn a_host_that_stays_offline_and_silent_is_lost() {
     clean(&house).await;
 }
 
+/// The credentials are exchanged for those of another account: what isn't found there is not gone, a destroy that
+/// doesn't find it has destroyed nothing. Back on its account everything goes on.
+#[tokio::test(start_paused = true)]
+async fn another_account_proves_nothing() {
+    for dialect in Dialect::ALL {
+        let mut house = Plan::new(5, Faults::gentle()).on_disk().at(dialect).build().await;
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        house.pass(5 * MINUTE).await;
+        house.die().await;
+        let own = house.accounts[&dialect];
+        let other = house.market.add_account(dialect, Credentials::Key("f".repeat(64)), None);
+        house.accounts.insert(dialect, other);
+        house.start(None).await;
+        house.pass(20 * MINUTE).await;
+        let away = house.get(id).await;
+        assert_eq!((away.state, house.alive().len()), (State::Running, 1));
+        let reachable = away.condition(ConditionType::ProviderReachable).unwrap();
+        assert_eq!((reachable.status, reachable.reason.as_str()), (Truth::Unknown, "other_account"));
+        house.command(id, Command::Destroy).await.unwrap();
+        house.pass(20 * MINUTE).await;
+        assert_eq!((house.get(id).await.state, house.alive().len()), (State::Stopping, 1));
+        let owed = house.core().operator.unconfirmed_destroys().await.unwrap();
+        assert!(owed[0].instance.destroy.last_error.as_ref().is_some_and(|e| e.contains("which these credentials do not open")));
+        house.die().await;
+        house.accounts.insert(dialect, own);
+        house.start(None).await;
+        house.until(id, State::Stopped, 10 * MINUTE).await;
+        clean(&house).await;
+    }
+}
+
 /// Lists that fail say nothing about machines, and that is said; nothing ends over it.
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_can_not_be_asked_is_a_condition() {
@@ -306,6 +338,10 @@ async fn what_happened_while_we_were_away_is_within_the_bounds() {
         house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
         house.until(id, State::Stopped, 10 * MINUTE).await;
         clean(&house).await;
+        // On before and on after: it is charged as if it had run, and said to be unsure.
+        let whole = house.core().costs.session(&caller(), id).await.unwrap().total;
+        let (bill, online_only) = (house.bill(id), dialect == Dialect::Vastai);
+        assert!(bill <= whole.cost && whole.cost <= whole.high && (whole.low < bill) == online_only, "{whole:?} {bill}");
 
         // It comes up and vanishes.
         for wait in [300, 800, 2_000] {

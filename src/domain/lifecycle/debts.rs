@@ -51,16 +51,17 @@ impl Work<'_> {
             }
             Input::Missing { attempt, look, by } => {
                 if let Some(at) = self.row(*attempt) {
-                    self.row_missing(at, *look, *by);
+                    if self.elsewhere(at) {
+                        self.look_again_later(at);
+                    } else {
+                        self.row_missing(at, *look, *by);
+                    }
                     self.keep_looking(at);
                 }
             }
             Input::LookFailed { attempt, .. } => {
-                let wait = self.policy().look_interval * 2;
-                if let Some(at) = self.row(*attempt)
-                    && self.rows[at].open()
-                {
-                    self.rows[at].next_look = Some(self.now + wait);
+                if let Some(at) = self.row(*attempt) {
+                    self.look_again_later(at);
                 }
             }
             Input::DestroyAnswered { attempt, answer, call, retry_at } => {
@@ -79,6 +80,21 @@ impl Work<'_> {
             | Input::ProbeFailed { .. }
             | Input::Asked { .. }
             | Input::Tick => {}
+        }
+    }
+
+    /// Whether the credentials of now open another account than the one that the machine was rented on. What is not found
+    /// there may well be here.
+    pub(super) fn elsewhere(&self, at: usize) -> bool {
+        let row = &self.rows[at];
+        let now = self.terms(&row.provider).map_or("", |t| t.account.as_str());
+        !row.account.is_empty() && row.account != now
+    }
+
+    fn look_again_later(&mut self, at: usize) {
+        let wait = self.policy().look_interval * 2;
+        if self.rows[at].open() {
+            self.rows[at].next_look = Some(self.now + wait);
         }
     }
 
@@ -145,6 +161,12 @@ impl Work<'_> {
         }
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
+        }
+        if self.elsewhere(at) && sighting.label.as_deref() == Some(self.rows[at].label.to_string().as_str()) {
+            // Our own label, found with these credentials: it is the same account under another name.
+            let account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
+            self.rows[at].account = account;
+            self.durable = true;
         }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
@@ -256,6 +278,7 @@ impl Work<'_> {
 
     fn row_destroy_answered(&mut self, at: usize, answer: &Result<DestroyAnswer, String>, call: Look, retry_at: Time) {
         let now = self.now;
+        let elsewhere = self.elsewhere(at);
         let row = &mut self.rows[at];
         row.destroy.tries = row.destroy.tries.saturating_add(1);
         row.destroy.next_at = None;
@@ -263,6 +286,10 @@ impl Work<'_> {
             return;
         }
         match answer {
+            Ok(DestroyAnswer::NotThere) if elsewhere => {
+                row.destroy.last_error = Some(format!("the machine is on account {}, which these credentials do not open", row.account));
+                row.destroy.next_at = Some(retry_at);
+            }
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
                 if *taken == DestroyAnswer::Accepted {
                     metering::existed(row, call.sent);

@@ -24,8 +24,13 @@ pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look, u
             (Some(true), Some(at)) => {
                 let segment = &mut row.segments[at];
                 if billed != Billed::WhileExisting && look.sent.since(segment.to) > unseen_after {
-                    segment.to_high = Some(look.sent);
-                    open(row, component, look.sent, look.answered);
+                    let (from, rate) = (segment.to, segment.rate);
+                    segment.to_high = Some(from);
+                    push(row, component, rate, from, from);
+                    if let Some(unseen) = row.segments.last_mut() {
+                        (unseen.to, unseen.to_high, unseen.presumed) = (look.sent, Some(look.sent), true);
+                    }
+                    open(row, component, look.sent, look.sent);
                 } else {
                     segment.to = segment.to.max(look.sent);
                 }
@@ -74,7 +79,7 @@ fn doubt(row: &mut Instance, component: Component, from: Time, to: Time) {
 }
 
 fn is_doubt(segment: &Segment) -> bool {
-    segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
+    !segment.presumed && segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
 }
 
 /// The vendor took a destroy: the machine existed when it was asked.
@@ -154,6 +159,10 @@ fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
     if priced(&row.price) && priced(&row.offered) {
         return;
     }
+    push(row, component, rate, from_low, from);
+}
+
+fn push(row: &mut Instance, component: Component, rate: Rate, from_low: Time, from: Time) {
     row.segments.push(Segment {
         session: row.label.session,
         attempt: row.label.attempt,
@@ -164,5 +173,6 @@ fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
         from,
         to: from,
         to_high: None,
+        presumed: false,
     });
 }

@@ -108,6 +108,9 @@ impl Work<'_> {
 
     pub(super) fn missing_running(&mut self, number: u8) {
         let Some(at) = self.row(number).filter(|_| self.is_last(number)) else { return };
+        if self.elsewhere(at) {
+            return self.unreachable("other_account");
+        }
         let row = &self.rows[at];
         if row.open() && row.off_by.is_some() {
             self.set_condition(ConditionType::InstancePresent, Truth::False, "not_listed");

@@ -586,6 +586,7 @@ pub fn ledger(page: api::LedgerPage) -> pb::ListLedgerEntriesResponse {
         end_high_time: e.segment.to_high.map(time),
         amount: Some(amount(&e.amount)),
         running: e.running,
+        presumed: e.segment.presumed,
         consumer_id: e.consumer.to_string(),
         provider: e.provider.to_string(),
         gpu_model: e.gpu,

@@ -108,7 +108,8 @@ impl Provider for Tensordock {
     async fn account(&self) -> Result<Account, ProviderError> {
         let call = Call::get("account", "any", "/api/v2/instances");
         self.link.ask(call, wire::read_instances).await?;
-        Ok(Account { identity: self.auth_id.clone(), balance: None })
+        // Half of the credentials: it tells accounts apart without being told.
+        Ok(Account { identity: format!("auth-{}", super::fingerprint(self.auth_id.trim())), balance: None })
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {

@@ -475,8 +475,7 @@ impl Actor {
                 };
                 match found {
                     Some(sighting) => inputs.push((*id, Input::Seen { attempt, sighting: Box::new(sighting.clone()), look: listing.look })),
-                    // Absence on another account proves nothing.
-                    None if row.open() && (row.account.is_empty() || row.account == listing.account) => {
+                    None if row.open() => {
                         inputs.push((*id, Input::Missing { attempt, look: listing.look, by: LookBy::List }));
                     }
                     None => {}

@@ -217,6 +217,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
             from,
             to: from + Duration::from_secs(60),
             to_high: None,
+            presumed: false,
         }],
     }
 }
