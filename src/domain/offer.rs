@@ -140,9 +140,9 @@ pub struct Region {
     pub raw: String,
 }
 
-/// Minutes of its price that a launch which fails is paid for, on average: refusals cost nothing, the others are given up
-/// after some minutes of metered time.
-const WASTED_MINUTES: i64 = 5;
+/// Minutes of its price that a launch which fails is paid for, on average: refusals cost nothing, a container is not billed
+/// for its GPU before it is up, and a virtual machine is given up after some minutes.
+const WASTED_MINUTES: i64 = 1;
 
 /// One thing that can be rented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

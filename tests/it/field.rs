@@ -178,7 +178,7 @@ async fn the_field_is_overcome_and_what_is_told_is_true() {
     assert!(learning.verified * 100 >= learning.sessions * 95, "{}", learning.line());
     assert!(learning.mean_attempts() < cheapest.mean_attempts(), "{}\n{}", cheapest.line(), learning.line());
     let (score, base) = learning.brier();
-    assert!(learning.told.len() > 100 && score < base, "{}", learning.line());
+    assert!(learning.told.len() > 60 && score < base, "{}", learning.line());
 }
 
 /// Prints the figures of the README.
@@ -186,7 +186,7 @@ async fn the_field_is_overcome_and_what_is_told_is_true() {
 #[ignore = "long: run it in release"]
 async fn report() {
     for way in [Way::CheapestFirst, Way::Learning] {
-        let all = campaigns(101..121, 100, MINUTE, way).await;
+        let all = campaigns(301..313, 100, 5 * MINUTE, way).await;
         println!("{way:?}: {}", all.line());
         let mut bins: BTreeMap<u32, (u32, u32, f64)> = BTreeMap::new();
         for (p, usable) in &all.told {

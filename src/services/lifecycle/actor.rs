@@ -189,8 +189,8 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
-        if let Input::Launched { attempt, .. } = input {
-            // A rented slice is on nobody's list any more, and comes back under another id.
+        if let Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
+            // While it was rented it was on nobody's list; whether and how it comes back, its provider must tell.
             let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
             if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
                 self.parts.inventory.evict(&tried.offer.id);
