@@ -13,13 +13,14 @@ use crate::services::costs::Costs;
 use crate::services::inventory::{Inventory, OfferIdCheck};
 use crate::services::lifecycle::{self, Closed, Handle, Parts, Standing, Vault};
 use crate::services::lookout::{Lookout, Outlook, Rhythm};
-use crate::services::operator::{Operator, VendorCall};
+use crate::services::operator::{self, Operator, VendorCall};
 use crate::services::provisioner::Tools;
 use crate::services::sessions::Sessions;
+use crate::services::sweeper::{Findings, SweepPolicy};
 use crate::services::tokens::Tokens;
 use crate::store::{self, Store};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -56,6 +57,12 @@ pub struct CoreParts {
     pub offer_ids: Vec<OfferIdCheck>,
     /// How each vendor is told to destroy an instance, for the last way out.
     pub vendor_calls: BTreeMap<ProviderId, (String, VendorCall)>,
+    /// What may be destroyed without anybody asking.
+    pub sweep: SweepPolicy,
+    /// Why nothing automatic may happen until an operator accepts the database; `None` = all is well.
+    pub frozen: Option<String>,
+    /// Called when an operator has accepted the database.
+    pub accept: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A running core.
@@ -142,7 +149,9 @@ impl Core {
         let drain = CancellationToken::new();
         let (attention, attention_seen) = watch::channel(BTreeMap::new());
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
-        let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone() };
+        let (findings, findings_seen) = watch::channel(Findings::default());
+        let (sweep_now, sweep_asked) = watch::channel(0_u64);
+        let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone(), expiry_held: BTreeSet::new() };
         let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens.clone(), tools.clone(), rules, drain.clone());
         let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
         let (handle, actor) = lifecycle::lifecycle(
@@ -152,12 +161,16 @@ impl Core {
                 inventory: inventory.clone(),
                 tools: tools.clone(),
                 policy: parts.policy,
-                standing: Arc::new(Mutex::new(Standing { closed, terms })),
+                standing: Arc::new(Mutex::new(Standing { closed, terms, accepted: parts.frozen.is_none() })),
                 tag,
                 tokens,
                 vault: parts.vault,
                 drain: parts.drain,
                 attention,
+                sweep: parts.sweep,
+                frozen: parts.frozen,
+                accept: parts.accept,
+                findings: Arc::new(findings),
             },
             drain.clone(),
         );
@@ -179,14 +192,25 @@ impl Core {
                 clock: parts.clock.clone(),
                 chance: Arc::clone(&parts.chance),
                 attention: attention_seen.clone(),
+                asked: sweep_asked.clone(),
                 outlook: outlook.clone(),
             };
             tasks.spawn(until(drain.clone(), lookout.run(drain.clone())));
             let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
             tasks.spawn(until(drain.clone(), inventory.clone().keep_fresh(id.clone(), every, drain.clone())));
         }
-        let costs = Costs::new(parts.store, board.clone(), sessions.clone(), parts.clock);
-        let operator = Operator::new(tools, board.clone(), inventory.clone(), outlook_seen.clone(), parts.vendor_calls);
+        let costs = Costs::new(parts.store.clone(), board.clone(), sessions.clone(), parts.clock);
+        let operator = Operator::new(operator::Parts {
+            tools,
+            board: board.clone(),
+            inventory: inventory.clone(),
+            lifecycle: handle.clone(),
+            outlook: outlook_seen.clone(),
+            findings: findings_seen,
+            sweep_now: Arc::new(sweep_now),
+            store: parts.store.clone(),
+            vendor_calls: parts.vendor_calls,
+        });
         Ok(Self {
             inventory,
             lifecycle: handle,

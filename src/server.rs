@@ -20,6 +20,7 @@ use crate::services::error::Error as ServiceError;
 use crate::services::lifecycle::Vault;
 use crate::services::lookout::Rhythm;
 use crate::services::operator::VendorCall;
+use crate::services::sweeper::SweepPolicy;
 use crate::ssh::keys::{self, NONCE_BYTES, Secret};
 use crate::ssh::{ThrusshProbe, keys as ssh_keys};
 use crate::store::{Keep, Mode, Options, Store};
@@ -83,8 +84,12 @@ impl Server {
         let holder = addr.to_string();
         let store = Store::open(Options { path: config.database_path.clone(), mode: Mode::Threaded, holder })?;
         let secret = Secret::load_or_create(&beside(&config.database_path, "secret"))?;
+        keep_apart(&store, config.simulated).await?;
         let deployment_id = deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
         let core = Core::start(CoreParts {
+            sweep: SweepPolicy::default(),
+            frozen: None,
+            accept: Arc::new(|| ()),
             store: store.clone(),
             deployment_id,
             providers: enabled.providers,
@@ -200,6 +205,22 @@ fn enabled(config: &Config, clock: &Clock, chance: &Arc<dyn Chance>, pace: u32) 
         all.providers.insert(id, provider);
     }
     Ok(all)
+}
+
+/// Real machines and simulated ones never share a database: to either side the other's machines would be gone.
+async fn keep_apart(store: &Store, simulated: bool) -> anyhow::Result<()> {
+    const KEY: &str = "simulated";
+    let marked = store.meta_get(KEY).await?.is_some();
+    if !simulated && marked {
+        bail!("the database belongs to a demo with simulated marketplaces: take another one (DATABASE_PATH)");
+    }
+    if simulated && !marked {
+        if store.session_count_by_state().await?.iter().any(|count| count.count > 0) {
+            bail!("the database has sessions of a real server, and a demo would take their machines for gone: take another one (DATABASE_PATH)");
+        }
+        store.meta_set(KEY, "true").await?;
+    }
+    Ok(())
 }
 
 /// The id of this deployment: the stored one, the configured one, or a new one.

@@ -53,6 +53,8 @@ pub struct Config {
     pub shutdown_drain: Duration,
     /// Where traces go by OTLP over gRPC.
     pub otlp_endpoint: Option<String>,
+    /// The providers are simulated ones: the database must not be a real server's, nor become one.
+    pub simulated: bool,
     /// What looks wrong and yet is no fault; to be logged at start.
     pub warnings: Vec<String>,
     rows: Vec<Row>,
@@ -216,6 +218,7 @@ impl Config {
             config.database_path = database.to_owned();
         }
         config.warnings.clear();
+        config.simulated = true;
         Ok(config)
     }
 
@@ -294,6 +297,7 @@ impl Reader {
             watch_bookmark: self.duration("watch.bookmark"),
             shutdown_drain: self.duration("shutdown.drain"),
             otlp_endpoint: self.http_url("otel.exporter_otlp_endpoint"),
+            simulated: false,
             warnings: std::mem::take(&mut self.layered.warnings),
             rows: self.rows(),
         };

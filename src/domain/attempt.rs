@@ -215,8 +215,9 @@ pub fn affordable(session: &Session, rate: Rate, now: Time) -> Result<(), String
     Ok(())
 }
 
-/// What a session may still spend before `max_total_cost`.
+/// What a session may still spend before it has cost `percent` of `max_total_cost`; below zero when it has cost more.
 #[must_use]
-pub fn budget_left(session: &Session) -> Option<Nanos> {
-    session.request.max_total_cost.map(|most| most - session.cost.cost)
+pub fn budget_left(session: &Session, percent: i64) -> Option<Nanos> {
+    let share = |most: Nanos| Nanos(i64::try_from(i128::from(most.0) * i128::from(percent) / 100).unwrap_or(i64::MAX));
+    session.request.max_total_cost.map(|most| share(most) - session.cost.cost)
 }

@@ -27,6 +27,12 @@ impl SessionId {
         Self(ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b)
     }
 
+    /// The time in it: when the session was created, to the millisecond.
+    #[must_use]
+    pub fn time(self) -> Time {
+        Time::from_millis(i64::try_from(self.0 >> 80).unwrap_or(0))
+    }
+
     /// The 128 bits.
     #[must_use]
     pub const fn bits(self) -> u128 {
@@ -110,7 +116,9 @@ impl Tag {
         Self(text)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses a tag; `None` for anything that is not exactly one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; 8] = text.as_bytes().try_into().ok()?;
         bytes.iter().all(|b| ALPHABET.contains(b)).then_some(Self(bytes))
     }

@@ -183,7 +183,7 @@ impl Lesson {
         let attempt = session.attempts.last()?;
         let outcome = match event.kind {
             EventType::AttemptEnded => Outcome::Failed(attempt.failure?),
-            EventType::StateChanged if event.to_state == State::Running && event.from_state != State::Running => Outcome::Usable,
+            EventType::StateChanged if event.to_state == State::Running && event.from_state == State::Provisioning => Outcome::Usable,
             EventType::StateChanged if event.to_state == State::Stopping && session.running_at.is_some() => {
                 matches!(session.end_reason, Some(EndReason::HostLost | EndReason::ProviderTerminated)).then_some(Outcome::Lost)?
             }

@@ -4,7 +4,7 @@ use crate::domain::ids::{ProviderId, Tag};
 use crate::domain::instance::Billed;
 use crate::domain::money::Rate;
 use crate::domain::offer::Component;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Settings of the lifecycle. See the README's table for what each means to an operator.
@@ -114,4 +114,6 @@ pub struct Rules {
     pub policy: Policy,
     /// By provider.
     pub terms: BTreeMap<ProviderId, Terms>,
+    /// Providers where nothing ends by the clock for now: an operator's hold.
+    pub expiry_held: BTreeSet<ProviderId>,
 }

@@ -3,6 +3,7 @@
 //! The transitions themselves are in `lifecycle.rs`; here are the nouns.
 
 use crate::domain::gpu::GpuModel;
+use crate::domain::idle::IdleClock;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
 use crate::domain::meter::Amount;
@@ -44,6 +45,7 @@ macro_rules! words {
         }
     };
 }
+pub(super) use words;
 
 words! {
     /// Where a session stands. STOPPED and FAILED are entered only when every instance is proven gone.
@@ -102,6 +104,8 @@ words! {
         Expired = "expired",
         /// The hard limit was reached.
         HardMax = "hard_max",
+        /// Nobody used the machine for as long as `idle_threshold`.
+        Idle = "idle",
         /// `max_total_cost` was reached.
         CostLimit = "cost_limit",
         /// An operator ended it.
@@ -124,6 +128,8 @@ words! {
         HostLost = "host_lost",
         /// The provider stopped the machine.
         ProviderTerminated = "provider_terminated",
+        /// It was a machine that no record knew, and an operator had it destroyed.
+        Orphan = "orphan",
     }
 }
 
@@ -132,7 +138,7 @@ impl EndReason {
     #[must_use]
     pub const fn final_state(self) -> State {
         match self {
-            Self::Completed | Self::DestroyedByUser | Self::Expired | Self::HardMax | Self::CostLimit | Self::Admin => State::Stopped,
+            Self::Completed | Self::DestroyedByUser | Self::Expired | Self::HardMax | Self::Idle | Self::CostLimit | Self::Admin => State::Stopped,
             Self::NoCapacity
             | Self::ProvisionFailed
             | Self::VerifyFailed
@@ -141,7 +147,8 @@ impl EndReason {
             | Self::ProviderCredit
             | Self::Preempted
             | Self::HostLost
-            | Self::ProviderTerminated => State::Failed,
+            | Self::ProviderTerminated
+            | Self::Orphan => State::Failed,
         }
     }
 }
@@ -309,6 +316,9 @@ pub struct Request {
     pub target: Target,
     /// How long, from the first RUNNING.
     pub reservation: Duration,
+    /// Ends it when nobody used the machine for so long; zero = never.
+    #[serde(default)]
+    pub idle_threshold: Duration,
     /// The disk's fate.
     pub storage: StoragePolicy,
     /// Image; `None` = the provider's default.
@@ -337,6 +347,34 @@ pub struct Request {
     pub allow_same_offer: bool,
 }
 
+impl Request {
+    /// What `consumer` gets when only the target is said: an hour of SSH on the provider's default image, the GPU verified.
+    #[must_use]
+    pub fn plain(consumer: ConsumerId, target: Target) -> Self {
+        let scope = if matches!(target, Target::Offer(_)) { FailoverScope::None } else { FailoverScope::Any };
+        Self {
+            consumer,
+            workload: Workload::Ssh,
+            target,
+            reservation: Duration::from_secs(3600),
+            idle_threshold: Duration::ZERO,
+            storage: StoragePolicy::Destroy,
+            image: None,
+            disk_gb: None,
+            on_start: None,
+            env: BTreeMap::new(),
+            public_key: String::new(),
+            ssh_timeout: None,
+            verify: Verify::Gpu,
+            bid: None,
+            failover: Failover { scope, max_attempts: 8, max_price: None },
+            max_price: None,
+            max_total_cost: None,
+            allow_same_offer: false,
+        }
+    }
+}
+
 /// A tri-state answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -356,6 +394,8 @@ words! {
         SshReachable = "ssh_reachable",
         /// The GPUs are what was asked for.
         GpuVerified = "gpu_verified",
+        /// Nobody uses the machine.
+        Idle = "idle",
         /// The price is the offered one, within tolerance.
         PriceOk = "price_ok",
         /// The provider answers and shows the machine.
@@ -451,6 +491,10 @@ pub struct Pace {
     pub last_gpu: Option<String>,
     /// Offline since.
     pub offline_since: Option<Time>,
+    /// Since when a machine in use has been seen stopped.
+    pub stopped_at: Option<Time>,
+    /// Whether the account was out of credit when that was asked because of it.
+    pub out_of_credit: Option<bool>,
 }
 
 /// A session, whole.
@@ -502,6 +546,12 @@ pub struct Session {
     pub stopped_at: Option<Time>,
     /// Whether the EXPIRING event was told for the present expiry.
     pub expiring_told: bool,
+    /// Whether the COST_WARNING event was told.
+    #[serde(default)]
+    pub cost_warned: bool,
+    /// Whether anybody uses the machine.
+    #[serde(default)]
+    pub idle: IdleClock,
     /// Cost so far.
     pub cost: Amount,
     /// Whether the cost can still change.
@@ -544,6 +594,8 @@ impl Session {
             running_at: None,
             stopped_at: None,
             expiring_told: false,
+            cost_warned: false,
+            idle: IdleClock::default(),
             cost: Amount::default(),
             cost_final: false,
             revision: 0,

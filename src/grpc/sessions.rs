@@ -91,6 +91,11 @@ impl pb::session_service_server::SessionService for SessionService {
         Ok(Response::new(answers::updated(done, &self.settings)))
     }
 
+    async fn keep_alive(&self, request: Request<pb::KeepAliveRequest>) -> Result<Response<pb::KeepAliveResponse>, Status> {
+        let done = self.command(request.metadata(), requests::keep_alive(request.get_ref())?).await?;
+        Ok(Response::new(answers::kept_alive(done, &self.settings)))
+    }
+
     async fn complete_session(&self, request: Request<pb::CompleteSessionRequest>) -> Result<Response<pb::CompleteSessionResponse>, Status> {
         let done = self.command(request.metadata(), requests::complete(request.get_ref())?).await?;
         Ok(Response::new(answers::completed(done, &self.settings)))

@@ -200,11 +200,15 @@ pub enum Command {
         /// An operator's override of the hard limit.
         override_hard_max: bool,
     },
-    /// Replace, set or remove labels.
+    /// Change labels or the idle threshold.
     Update {
-        /// The labels after the change.
-        labels: BTreeMap<String, String>,
+        /// The labels after the change; `None` = as they are.
+        labels: Option<BTreeMap<String, String>>,
+        /// The idle threshold after the change, zero = off; `None` = as it is.
+        idle_threshold: Option<Duration>,
     },
+    /// It is in use: count idleness anew.
+    KeepAlive,
     /// The work is done: end it.
     Complete {
         /// The user says that the machine was bad.
@@ -323,6 +327,8 @@ pub struct Diagnostics {
     pub time_to_expiry: Option<Duration>,
     /// A fresh `nvidia-smi`, when RUNNING: its report or why there is none.
     pub fresh_gpu: Option<Result<crate::domain::verify::GpuReport, String>>,
+    /// A fresh look at whether anybody uses it, when RUNNING: a reading for each signal, or why there is none.
+    pub fresh_use: Option<Result<Vec<crate::domain::idle::Reading>, String>>,
     /// When this was put together.
     pub at: Time,
 }

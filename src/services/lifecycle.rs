@@ -7,21 +7,26 @@
 //!
 //! * `actor`: the task.
 //! * `admission`: what may be created.
+//! * `orders`: what operators order.
 
 mod actor;
 mod admission;
+mod orders;
 
 use crate::clock::Clock;
-use crate::domain::ids::{ProviderId, SessionId, Tag};
+use crate::domain::ids::{Label, ProviderId, SessionId, Tag};
 use crate::domain::instance::Sighting;
+use crate::domain::lifecycle::Fate;
 use crate::domain::policy::{Policy, Terms};
-use crate::domain::time::Look;
+use crate::domain::session::Session;
+use crate::domain::time::{Look, Time};
 use crate::ports::Account;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
 use crate::services::board::Board;
 use crate::services::error::{Code, Error};
 use crate::services::inventory::Inventory;
 use crate::services::provisioner::Tools;
+use crate::services::sweeper::{Findings, Hold, HoldKind, SweepPolicy};
 use crate::services::tokens::Tokens;
 use crate::store::Store;
 use futures::FutureExt;
@@ -80,6 +85,14 @@ pub struct Parts {
     pub standing: Arc<Mutex<Standing>>,
     /// Told after each batch how closely each provider must be looked at.
     pub attention: watch::Sender<BTreeMap<ProviderId, Attention>>,
+    /// What may be destroyed without anybody asking.
+    pub sweep: SweepPolicy,
+    /// Why nothing automatic may happen until an operator accepts the database.
+    pub frozen: Option<String>,
+    /// Called when an operator has accepted the database.
+    pub accept: Arc<dyn Fn() + Send + Sync>,
+    /// Where operators see what was found.
+    pub findings: Arc<watch::Sender<Findings>>,
 }
 
 /// What the lookouts have told of the providers, kept beside the actor so that its restart need not wait for them.
@@ -89,6 +102,8 @@ pub struct Standing {
     pub closed: BTreeMap<ProviderId, Closed>,
     /// What decisions need to know of each provider, with its account.
     pub terms: BTreeMap<ProviderId, Terms>,
+    /// An operator has accepted the database since the start.
+    pub accepted: bool,
 }
 
 /// How closely a provider must be looked at.
@@ -126,13 +141,73 @@ pub enum Closed {
     NotSwept,
 }
 
+/// In the words that people know, once: some vendors' texts begin with them.
+#[must_use]
+pub fn refused_credentials(text: &str) -> String {
+    const WORDS: &str = "Provider authentication failed";
+    if text.starts_with(WORDS) { text.to_owned() } else { format!("{WORDS}: {text}") }
+}
+
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What an operator orders.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Decide about a stray.
+    Stray {
+        /// Where.
+        provider: ProviderId,
+        /// The vendor's id.
+        native_id: String,
+        /// What shall become of it.
+        fate: Fate,
+    },
+    /// Try a debt's destroy at once.
+    Retry(Label),
+    /// A debt is over, by the operator's word.
+    Settle {
+        /// Which.
+        label: Label,
+        /// Why the operator is sure.
+        reason: String,
+    },
+    /// Set a hold.
+    Hold {
+        /// Where.
+        provider: ProviderId,
+        /// What.
+        kind: HoldKind,
+        /// Until when; `None` = until it is lifted.
+        until: Option<Time>,
+        /// Why.
+        reason: String,
+    },
+    /// Lift a hold.
+    Lift {
+        /// Where.
+        provider: ProviderId,
+        /// What.
+        kind: HoldKind,
+    },
+    /// The database is what it should be: go on.
+    Accept,
+}
+
+/// What became of an order.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// The session concerned, after it.
+    pub session: Option<Arc<Session>>,
+    /// The holds in force after it.
+    pub holds: Vec<Hold>,
+}
 
 pub(super) enum Message {
     Create { caller: Caller, create: Box<Create>, reply: Reply<Created> },
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
     Unlisted(ProviderId),
+    Operator { caller: Caller, order: Order, reply: Reply<Done> },
     Proven { provider: ProviderId, account: Account },
     Shut { provider: ProviderId, why: Closed },
 }
@@ -169,7 +244,7 @@ pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future
         max_offer_age: parts.policy.max_offer_age,
     };
     let task = async move {
-        let mut restarts: Vec<crate::domain::time::Time> = Vec::new();
+        let mut restarts: Vec<Time> = Vec::new();
         loop {
             let run = async { actor::Actor::load(parts.clone()).await?.run(&mut letters, &drain).await };
             // A panic is as good as an unknown outcome: what is true is on disk.
@@ -222,6 +297,14 @@ impl Handle {
     /// Takes a complete list of a provider's instances.
     pub async fn listed(&self, listing: Listing) {
         let _ = self.mailbox.send(Message::Listed(listing)).await;
+    }
+
+    /// Does what an operator orders; it is written down who ordered it before it is done.
+    ///
+    /// # Errors
+    /// The caller is no operator; nothing like it is there; it makes no sense now.
+    pub async fn order(&self, caller: Caller, order: Order) -> Result<Done, Error> {
+        self.ask(|reply| Message::Operator { caller, order, reply }).await
     }
 
     /// The provider's list has failed again and again.

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Look, Time};
 use crate::ports::{Account, Chance, ErrorKind, Provider};
-use crate::services::lifecycle::{Attention, Closed, Handle, Listing};
+use crate::services::lifecycle::{Attention, Closed, Handle, Listing, refused_credentials};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub struct Outlook {
     pub listed_at: Option<Time>,
     /// Why the last list failed.
     pub list_error: Option<String>,
+    /// When a list last failed.
+    pub failed_at: Option<Time>,
     /// The look at the start is over, well or not.
     pub swept: bool,
 }
@@ -65,6 +67,8 @@ pub struct Lookout {
     pub chance: Arc<dyn Chance>,
     /// How closely to look.
     pub attention: watch::Receiver<BTreeMap<ProviderId, Attention>>,
+    /// Rises when an operator wants a look now.
+    pub asked: watch::Receiver<u64>,
     /// Where its knowledge is shown.
     pub outlook: watch::Sender<BTreeMap<ProviderId, Outlook>>,
 }
@@ -80,9 +84,13 @@ impl Lookout {
             if self.clock.now() >= account_due {
                 account_due = self.clock.now() + self.prove(&mut seen).await;
             }
+            self.asked.mark_unchanged();
             let looked = tokio::time::timeout(FIRST_LOOK, self.look(&mut seen)).await;
             if looked.is_err() {
                 seen.list_error = Some("no answer in time".to_owned());
+            }
+            if seen.list_error.is_some() {
+                seen.failed_at = Some(self.clock.now());
             }
             failed = if seen.list_error.is_some() { failed.saturating_add(1) } else { 0 };
             if failed >= UNREACHABLE_AFTER {
@@ -93,9 +101,11 @@ impl Lookout {
             self.show(&seen);
             let wait = self.wait(&seen);
             let more = self.more_attention();
+            let mut asked = self.asked.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                Ok(()) = asked.changed() => {}
                 () = more => {}
                 () = self.clock.sleep(wait) => {}
             }
@@ -136,7 +146,7 @@ impl Lookout {
             Ok(Err(error)) => {
                 let why = match error.kind {
                     ErrorKind::Auth => {
-                        tracing::error!(provider = %self.id(), "Provider authentication failed: {}", error.text);
+                        tracing::error!(provider = %self.id(), "{}", refused_credentials(&error.text));
                         Some(Closed::Auth(error.text.clone()))
                     }
                     ErrorKind::Credit => Some(Closed::Credit(error.text.clone())),

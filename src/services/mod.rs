@@ -23,6 +23,7 @@ pub mod lookout;
 pub mod operator;
 pub mod provisioner;
 pub mod sessions;
+pub mod sweeper;
 pub mod tokens;
 
 pub use error::{Code, Error, Violation};

@@ -6,6 +6,7 @@
 //! No word of SQL leaves this folder, and nothing above may assume one file or one process: another database follows.
 //! What is not here: deciding anything (`domain/`), and telling watchers (`services/`).
 
+mod audit;
 mod engine;
 mod error;
 mod events;
@@ -20,6 +21,7 @@ mod sessions;
 mod timelines;
 mod upkeep;
 
+pub use audit::AuditRecord;
 pub use error::{Certainty, Error};
 pub use events::EventBounds;
 pub use requests::RequestRecord;

@@ -87,6 +87,17 @@ table! {
 }
 
 table! {
+    audit (id) {
+        id -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        action -> Text,
+        target -> Text,
+        detail -> Text,
+    }
+}
+
+table! {
     events (revision) {
         revision -> BigInt,
         session_id -> Text,

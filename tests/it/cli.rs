@@ -515,6 +515,15 @@ async fn sessions_are_listed_shown_extended_and_labelled() {
     assert_eq!(asked[1].extension, at("2026-11-24 00:00:00").map(Extension::ExpireTime));
     let ran = gs(&mock, &["sessions", "label", ID, "team=vision"]).await;
     assert_eq!(ran.out, format!("session {ID} has labels: team=vision\n"));
+    for (asked, said) in [("30m", "ends when nobody used it for 30m00s"), ("off", "does not end for idleness")] {
+        let ran = gs(&mock, &["sessions", "idle", ID, asked]).await;
+        assert_eq!((ran.code, ran.out), (0, format!("session {ID} {said}\n")), "{}", ran.err);
+    }
+    let wrong = Cli::try_parse_from(["gpu-shopper", "sessions", "idle", ID, "never"]).unwrap_err().to_string();
+    assert!(wrong.contains("or off"), "{wrong}");
+    let ran = gs(&mock, &["sessions", "keep-alive", ID]).await;
+    assert_eq!((ran.code, ran.out), (0, format!("session {ID} is taken to be in use\n")));
+    assert!(ran.err.contains("it has no idle threshold"), "{}", ran.err);
 }
 
 #[tokio::test]

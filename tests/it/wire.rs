@@ -178,7 +178,7 @@ fn the_least_create_gets_the_documented_defaults() {
     assert_eq!(r.consumer, ConsumerId::new("default"));
     assert_eq!(r.target, Target::Offer(OfferId::new("vastai-1")));
     assert_eq!((r.workload, r.storage, r.verify), (Workload::Ssh, StoragePolicy::Destroy, Verify::Gpu));
-    assert_eq!(r.reservation, Duration::from_secs(3600));
+    assert_eq!((r.reservation, r.idle_threshold), (Duration::from_secs(3600), Duration::ZERO));
     assert_eq!((r.failover.scope, r.failover.max_attempts, r.failover.max_price), (FailoverScope::None, 8, None));
     assert_eq!((r.disk_gb, r.bid, r.max_price, r.max_total_cost, r.ssh_timeout), (None, None, None, None, None));
     assert_eq!((&r.image, &r.on_start, r.allow_same_offer), (&None, &None, false));
@@ -356,13 +356,31 @@ fn commands_are_read_and_their_faults_told() {
         ..Default::default()
     };
     let labels = |asked: requests::Asked| match asked.command {
-        api::Command::Update { labels } => labels.len(),
+        api::Command::Update { labels: Some(labels), idle_threshold: None } => labels.len(),
         other => panic!("{other:?}"),
     };
     assert_eq!(labels(requests::update(&update(&[("a", "b")], None)).unwrap()), 1);
     assert_eq!(labels(requests::update(&update(&[], Some(&["labels"]))).unwrap()), 0, "all are removed when that is said");
     assert_eq!(violated(&requests::update(&update(&[], None)).unwrap_err()), ["labels"], "absent is not empty");
     assert_eq!(violated(&requests::update(&update(&[("a", "b")], Some(&["state"]))).unwrap_err()), ["update_mask"]);
+    let idle = |seconds: i64, mask: Option<&[&str]>| {
+        let threshold = Some(prost_types::Duration { seconds, nanos: 0 });
+        requests::update(&pb::UpdateSessionRequest { idle_threshold: threshold, ..update(&[("a", "b")], mask) }).map(|asked| asked.command)
+    };
+    let changes = |labels: bool, idle_threshold: Option<u64>| api::Command::Update {
+        labels: labels.then(|| BTreeMap::from([("a".to_owned(), "b".to_owned())])),
+        idle_threshold: idle_threshold.map(Duration::from_secs),
+    };
+    assert_eq!(idle(1800, None).unwrap(), changes(true, Some(1800)), "both were given");
+    assert_eq!(idle(0, Some(&["idle_threshold"])).unwrap(), changes(false, Some(0)), "zero switches it off");
+    assert_eq!(idle(1800, Some(&["labels"])).unwrap(), changes(true, None), "only what the mask names");
+    assert_eq!(requests::update(&update(&[], Some(&["idle_threshold"]))).unwrap().command, changes(false, Some(0)), "named and not given is none");
+    for wrong in [1, 59, 86_401, -1] {
+        assert_eq!(violated(&idle(wrong, None).unwrap_err()), ["idle_threshold"], "{wrong}");
+    }
+    let alive = requests::keep_alive(&pb::KeepAliveRequest { session_id: SESSION.to_owned(), ..Default::default() }).unwrap();
+    assert_eq!((alive.command, alive.idempotency), (api::Command::KeepAlive, None));
+    assert_eq!(violated(&requests::keep_alive(&pb::KeepAliveRequest::default()).unwrap_err()), ["session_id"]);
 
     let complete = |outcome| requests::complete(&pb::CompleteSessionRequest { session_id: SESSION.to_owned(), outcome, ..Default::default() });
     assert_eq!(complete(0).unwrap().command, api::Command::Complete { bad_machine: false });

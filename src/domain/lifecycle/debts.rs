@@ -64,6 +64,17 @@ impl Work<'_> {
                     self.look_again_later(at);
                 }
             }
+            Input::Duplicate { attempt, sighting, look } => self.duplicate(*attempt, sighting, *look),
+            Input::Retry { attempt } => {
+                if let Some(at) = self.row(*attempt) {
+                    self.retry(at);
+                }
+            }
+            Input::Settle { attempt, actor, text } => {
+                if let Some(at) = self.row(*attempt) {
+                    self.believe(at, actor.clone(), text);
+                }
+            }
             Input::DestroyAnswered { attempt, answer, call, retry_at } => {
                 if let Some(at) = self.row(*attempt) {
                     self.row_destroy_answered(at, answer, *call, *retry_at);
@@ -78,6 +89,8 @@ impl Work<'_> {
             | Input::Started { .. }
             | Input::Probed { .. }
             | Input::ProbeFailed { .. }
+            | Input::Measured { .. }
+            | Input::CreditTold { .. }
             | Input::Asked { .. }
             | Input::Tick => {}
         }

@@ -155,8 +155,10 @@ fn running(row: &Instance, component: Component) -> Option<usize> {
 
 fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
     let rate: Rate = row.price.of(component);
-    let priced = |p: &Price| p.of(component) == Rate::ZERO;
-    if priced(&row.price) && priced(&row.offered) {
+    let free = |p: &Price| p.of(component) == Rate::ZERO;
+    // A machine whose price nobody has told yet is metered at no rate, until somebody tells.
+    let untold = row.priced_at.is_none() && row.offered.total() == Rate::ZERO;
+    if free(&row.price) && free(&row.offered) && !untold {
         return;
     }
     push(row, component, rate, from_low, from);

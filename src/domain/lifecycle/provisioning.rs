@@ -3,8 +3,9 @@
 use super::{Action, Work};
 use crate::domain::attempt::{self, Choice};
 use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::idle::IdleClock;
 use crate::domain::ids::Label;
-use crate::domain::instance::{Absence, Desired, Destroying, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
+use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
 use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Truth};
 use crate::domain::time::{Look, Time};
@@ -54,31 +55,8 @@ impl Work<'_> {
             return self.end(EndReason::NoCapacity, Actor::Service, format!("{} is not enabled", offer.provider));
         };
         let price = offer.price(Some(disk_gb));
-        self.rows.push(Instance {
-            label: Label { tag: self.rules.tag, session: self.s.id, attempt: number },
-            provider: offer.provider.clone(),
-            account: terms.account,
-            offer: offer.id.clone(),
-            machine: offer.machine.clone(),
-            native_id: None,
-            launch: Launch::Intended,
-            desired: Desired::Present,
-            intended_at: now,
-            launched: None,
-            uncertain_since: None,
-            offered: price,
-            price,
-            priced_at: None,
-            billing: terms.billing,
-            seen: None,
-            absence: Absence::default(),
-            destroy: Destroying::default(),
-            off_by: None,
-            next_look: None,
-            noted_at: now,
-            settled: None,
-            segments: Vec::new(),
-        });
+        let label = Label { tag: self.rules.tag, session: self.s.id, attempt: number };
+        self.rows.push(Instance::intended(label, terms.account, &offer, price, terms.billing, now));
         let message = format!("attempt {number}: renting {} ({}× {}) at {}", offer.id, offer.gpu_count, offer.gpu, price.total());
         self.s.attempts.push(Attempt {
             number,
@@ -448,6 +426,7 @@ impl Work<'_> {
         message.clone_into(&mut self.s.status_message);
         self.s.pace.next_probe = None;
         self.s.pace.next_attach = None;
+        self.s.idle = IdleClock::begin(self.s.request.idle_threshold, now);
         self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
         let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);
         if expires != self.s.expires_at {

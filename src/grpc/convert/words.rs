@@ -91,8 +91,8 @@ same! { Stage = WireStage, "stage" { Requested, Accepted, Scheduled, ImagePullin
 
 same! {
     EndReason = WireEndReason, "end reason" {
-        Completed, DestroyedByUser, Expired, HardMax, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
-        ProviderCredit, Preempted, HostLost, ProviderTerminated,
+        Completed, DestroyedByUser, Expired, HardMax, Idle, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
+        ProviderCredit, Preempted, HostLost, ProviderTerminated, Orphan,
     }
 }
 
@@ -131,14 +131,14 @@ same! { RentalKind = WireRental, "rental kind" { OnDemand, Interruptible } }
 
 same! { Component = WireComponent, "component" { Gpu, Cpu, Memory, Disk } }
 
-same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
+same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, Idle, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
 
 same! { Truth = WireTruth, "status" { True, False, Unknown } }
 
 same! {
     EventType = WireEvent, "event type" {
-        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, PriceChanged, ConditionChanged, Updated, LatecomerDestroyed,
-        CostAmended,
+        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, IdleWarning, CostWarning, PriceChanged, ConditionChanged, Updated,
+        LatecomerDestroyed, CostAmended,
     }
 }
 
@@ -148,6 +148,6 @@ same! { Desired = WireDesired, "desired" { Present, Gone } }
 
 same! { InstanceStatus = WireStatus, "instance status" { Scheduled, Starting, Running, Stopped, Failed, Offline, Deleting, Gone, Unknown } }
 
-same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished } }
+same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished, Operator } }
 
 same! { Breaker = WireBreaker, "breaker" { Closed, Open, HalfOpen } }

@@ -1,7 +1,7 @@
 //! What may be created: everything that is known at once, checked before anything is written.
 
-use super::Closed;
 use super::actor::Actor;
+use super::{Closed, refused_credentials};
 use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::offer::Offer;
@@ -9,6 +9,7 @@ use crate::domain::session::{Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Create};
 use crate::services::error::{Code, Error};
+use crate::services::sweeper::HoldKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ impl Actor {
         let claims = self.claims();
         let snapshot = self.parts.inventory.snapshot();
         let claimed = |offer: &OfferId| self.claimed_from(&session, offer, &claims);
-        let closed = |provider: &ProviderId| self.closed.contains_key(provider);
+        let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let not_before = now - self.parts.policy.max_offer_age;
         let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&session, &market, now) {
@@ -67,9 +68,7 @@ impl Actor {
             .with("offer_id", id));
         }
         // Why its provider takes nothing comes before whether it is on offer: without credentials nothing is.
-        if let Some((name, closed)) = self.owner(id).and_then(|name| self.closed.get_key_value(name))
-            && let Some(error) = shut(name, closed)
-        {
+        if let Some(error) = self.owner(id).and_then(|name| self.shut_error(name, session.created_at)) {
             return Err(error);
         }
         let offer = self.parts.inventory.get(id)?;
@@ -120,7 +119,7 @@ impl Actor {
             .with("providers", names)
             .retry(Duration::from_secs(3));
         }
-        let shut: Vec<Option<Error>> = asked.iter().map(|p| self.closed.get(*p).and_then(|closed| shut(p, closed))).collect();
+        let shut: Vec<Option<Error>> = asked.iter().map(|p| self.shut_error(p, session.created_at)).collect();
         if !shut.is_empty() && shut.iter().all(Option::is_some) {
             // Nobody who could help lets us in: that, and not a lack of offers, is what must be mended.
             let mut all: Vec<Error> = shut.into_iter().flatten().collect();
@@ -137,15 +136,38 @@ impl Actor {
                 error = error.with("relax_field", first.field).with("relax_to", &first.value).with("relax_offers", first.offers);
             }
         }
-        for (provider, closed) in &self.closed {
-            let text = match closed {
-                Closed::Auth(text) => format!("Provider authentication failed: {text}"),
-                Closed::Credit(text) => format!("out of credit: {text}"),
-                Closed::NotSwept => "not looked at since the start".to_owned(),
-            };
-            error = error.with(provider.as_str(), text);
+        for provider in self.parts.tools.providers.keys() {
+            if let Some(text) = self.shut_why(provider, session.created_at) {
+                error = error.with(provider.as_str(), text);
+            }
         }
         error
+    }
+
+    /// Why nothing is launched at a provider now, in a few words; `None` = it is open.
+    pub(super) fn shut_why(&self, provider: &ProviderId, now: Time) -> Option<String> {
+        let closed = self.closed.get(provider).map(|closed| match closed {
+            Closed::Auth(text) => refused_credentials(text),
+            Closed::Credit(text) => format!("out of credit: {text}"),
+            Closed::NotSwept => "not looked at since the start".to_owned(),
+        });
+        closed.or_else(|| self.sweeper.why_held(provider, HoldKind::Launches, now).map(|hold| format!("launches are held: {}", hold.reason)))
+    }
+
+    /// What to tell who wants to rent where nothing is launched; `None` where it is open, or not known yet.
+    fn shut_error(&self, provider: &ProviderId, now: Time) -> Option<Error> {
+        let error = match self.closed.get(provider) {
+            Some(Closed::Auth(text)) => Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", refused_credentials(text)),
+            Some(Closed::Credit(text)) => {
+                Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {provider} is out of credit: {text}"))
+            }
+            Some(Closed::NotSwept) => return None,
+            None => {
+                let hold = self.sweeper.why_held(provider, HoldKind::Launches, now)?;
+                Error::new(Code::FailedPrecondition, "LAUNCHES_HELD", format!("an operator holds launches at {provider}: {}", hold.reason))
+            }
+        };
+        Some(error.with("provider", provider))
     }
 
     /// Whether a session's next attempt may be at this provider, as far as its request goes.
@@ -187,16 +209,4 @@ impl Actor {
         }
         warnings
     }
-}
-
-/// What to tell who wants to rent where we are not let in; `None` while that is not known.
-fn shut(provider: &ProviderId, closed: &Closed) -> Option<Error> {
-    let error = match closed {
-        Closed::Auth(text) => Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", format!("Provider authentication failed: {text}")),
-        Closed::Credit(text) => {
-            Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {provider} is out of credit: {text}"))
-        }
-        Closed::NotSwept => return None,
-    };
-    Some(error.with("provider", provider))
 }

@@ -317,9 +317,19 @@ impl SessionService for Face {
 
     async fn update_session(&self, request: Request<pb::UpdateSessionRequest>) -> Result<Response<pb::UpdateSessionResponse>, Status> {
         let request = request.into_inner();
-        assert_eq!(request.update_mask.unwrap().paths, ["labels"]);
-        let session = pb::Session { labels: request.labels, ..running() };
+        let spec = pb::SessionSpec { idle_threshold: request.idle_threshold, ..Default::default() };
+        match request.update_mask.unwrap().paths.as_slice() {
+            [one] if one == "labels" => assert_eq!(request.idle_threshold, None),
+            [one] if one == "idle_threshold" => assert!(request.labels.is_empty() && request.idle_threshold.is_some()),
+            other => panic!("{other:?}"),
+        }
+        let session = pb::Session { labels: request.labels, spec: Some(spec), ..running() };
         Ok(Response::new(pb::UpdateSessionResponse { session: Some(session), resume_token: String::new(), replayed: false }))
+    }
+
+    async fn keep_alive(&self, request: Request<pb::KeepAliveRequest>) -> Result<Response<pb::KeepAliveResponse>, Status> {
+        assert!(!request.into_inner().request_id.is_empty());
+        Ok(Response::new(pb::KeepAliveResponse { session: Some(running()), resume_token: String::new(), replayed: false }))
     }
 
     async fn complete_session(&self, request: Request<pb::CompleteSessionRequest>) -> Result<Response<pb::CompleteSessionResponse>, Status> {

@@ -2,6 +2,7 @@
 
 use gpu_shopper::domain::event::{Actor, Event, EventType, Matchable};
 use gpu_shopper::domain::gpu::GpuModel;
+use gpu_shopper::domain::idle::{IdleClock, Signal};
 use gpu_shopper::domain::ids::{ConsumerId, Label, MachineId, OfferId, ProviderId, SessionId, Tag};
 use gpu_shopper::domain::instance::{Absence, Billed, Desired, Destroying, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, SshEndpoint};
 use gpu_shopper::domain::meter::{Amount, Segment};
@@ -62,6 +63,7 @@ fn request(consumer: &str) -> Request {
         workload: Workload::Ssh,
         target: Target::Offer(OfferId::new("vastai-81234567")),
         reservation: HOUR,
+        idle_threshold: Duration::ZERO,
         storage: StoragePolicy::Destroy,
         image: None,
         disk_gb: None,
@@ -120,6 +122,7 @@ pub fn rich() -> Session {
             order: OfferOrder::ExpectedCost,
         },
         reservation: Duration::new(5400, 123_456_789),
+        idle_threshold: Duration::from_secs(1800),
         storage: StoragePolicy::Preserve,
         image: Some("vllm/vllm-openai:v0.6".to_owned()),
         disk_gb: Some(80),
@@ -160,6 +163,8 @@ pub fn rich() -> Session {
     session.running_at = Some(at(100));
     session.stopped_at = Some(at(300));
     session.expiring_told = true;
+    session.cost_warned = true;
+    session.idle = IdleClock { since: Some(at(110)), looks: 3, warned: true, last: Some(Signal::SshConnections), ..IdleClock::begin(HOUR, at(100)) };
     session.cost = Amount { cost: Nanos(246_666_667), low: Nanos(246_666_667), high: Nanos(250_000_000), second: Nanos(68_519) };
     session.cost_final = true;
     session.version = 41;
