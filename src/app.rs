@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::memory;
 use crate::domain::policy::{Policy, Rules, Terms};
 use crate::ports::{Chance, Provider, SshProbe};
 use crate::services::board::Board;
@@ -145,6 +146,7 @@ impl Core {
             private_addresses: parts.private_addresses,
         };
         let inventory = Inventory::new(parts.providers.clone(), parts.offer_ids, parts.clock.clone());
+        inventory.remember(parts.store.lesson_list(now - memory::HORIZON).await?, parts.policy.memory_acts);
         let drain = CancellationToken::new();
         let (attention, attention_seen) = watch::channel(BTreeMap::new());
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());

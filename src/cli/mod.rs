@@ -15,6 +15,7 @@ pub mod follow;
 pub mod inventory;
 pub mod json;
 pub mod operator;
+pub mod ops;
 pub mod output;
 pub mod provision;
 pub mod serve;
@@ -120,6 +121,8 @@ pub enum Ask {
 
 The exit code is 0 when every session is over (or, without --yes, could be shown), 130 when the wait was interrupted.")]
     Drain(drain::DrainArgs),
+    /// For operators: what the failure memory holds
+    Ops(ops::OpsArgs),
     /// Write completions for a shell
     #[command(after_help = "Examples:
   gpu-shopper completions bash > ~/.local/share/bash-completion/completions/gpu-shopper
@@ -224,6 +227,7 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Providers => operator::providers(desk).await.map(Exit::code),
         Ask::Debts => operator::debts(desk).await.map(Exit::code),
         Ask::Drain(args) => drain::run(args, desk).await.map(Exit::code),
+        Ask::Ops(args) => ops::run(args, desk).await.map(Exit::code),
         Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };
     done.unwrap_or_else(|failure| {

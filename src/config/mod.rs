@@ -133,6 +133,8 @@ pub struct Inventory {
     pub refresh_interval: Option<Duration>,
     /// Older ones are fetched again before one is taken.
     pub max_age: Duration,
+    /// Whether what launches taught changes confidences and sets offers aside.
+    pub memory_acts: bool,
 }
 
 /// The lifecycle and the sweeps.
@@ -258,6 +260,7 @@ impl Config {
             max_refused_offers: self.failover.max_refused_offers,
             price_tolerance_percent: self.price_tolerance_percent,
             max_offer_age: self.inventory.max_age,
+            memory_acts: self.inventory.memory_acts,
             // Looks that come more seldom than usual must not each begin a new segment.
             unseen_after: usual.unseen_after.max(self.lifecycle.check_interval * 3),
             ..usual
@@ -294,6 +297,7 @@ impl Reader {
             inventory: Inventory {
                 refresh_interval: self.given("inventory.refresh_interval").then(|| self.duration("inventory.refresh_interval")),
                 max_age: self.duration("inventory.max_age"),
+                memory_acts: self.word("inventory.failure_memory").is_none_or(|word| word == "act"),
             },
             lifecycle: Lifecycle {
                 hard_max: Duration::from_secs(u64::from(self.whole("lifecycle.hard_max_hours")) * 3600),

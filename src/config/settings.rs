@@ -127,6 +127,13 @@ const AFTER_PROVIDERS: &[Setting] = &[
         Kind::Duration(30, 24 * HOUR),
         "Offers older than this are fetched again before one is taken.",
     ),
+    plain(
+        "inventory.failure_memory",
+        "INVENTORY_FAILURE_MEMORY",
+        "act",
+        Kind::Word(&["act", "observe"]),
+        "Whether what launches taught changes confidences and sets offers aside, or is only shown (`observe`).",
+    ),
     plain("lifecycle.hard_max_hours", "LIFECYCLE_HARD_MAX_HOURS", "12", Kind::Whole(1, 168), "No session lives longer than this after its creation."),
     plain(
         "lifecycle.check_interval",

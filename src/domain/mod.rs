@@ -4,11 +4,13 @@
 pub mod attempt;
 pub mod backoff;
 pub mod event;
+pub mod explain;
 pub mod gpu;
 pub mod idle;
 pub mod ids;
 pub mod instance;
 pub mod lifecycle;
+pub mod memory;
 pub mod meter;
 pub mod money;
 pub mod offer;

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::auth::caller;
-use super::convert::answers;
+use super::convert::{answers, market};
 use super::pb;
 use crate::services::api::Caller;
 use crate::services::drain::Drain;
@@ -38,5 +38,10 @@ impl pb::operator_service_server::OperatorService for OperatorService {
         let principal = if caller.principal.is_empty() { "operator".to_owned() } else { caller.principal };
         let drained = self.drain.end_all(&Caller { principal, ..caller }, request.get_ref().validate_only).await?;
         Ok(Response::new(answers::drained(&drained, &self.settings)))
+    }
+
+    async fn list_offer_health(&self, request: Request<pb::ListOfferHealthRequest>) -> Result<Response<pb::ListOfferHealthResponse>, Status> {
+        let query = market::health_query(request.get_ref(), &self.settings)?;
+        Ok(Response::new(market::health(self.operator.offer_health(&query).await?)))
     }
 }

@@ -13,6 +13,7 @@ mod epoch;
 mod error;
 mod events;
 mod instances;
+mod lessons;
 mod meta;
 mod open;
 mod requests;
@@ -35,6 +36,7 @@ pub use upkeep::{Keep, Trimmed};
 use crate::domain::event::Event;
 use crate::domain::ids::SessionId;
 use crate::domain::instance::Instance;
+use crate::domain::memory::Lesson;
 use crate::domain::session::Session;
 use diesel::SqliteConnection;
 use engine::Engine;
@@ -83,6 +85,8 @@ pub struct Batch {
     pub events: Vec<Arc<Event>>,
     /// Accepted calls.
     pub requests: Vec<RequestRecord>,
+    /// What launches taught. One that is stored already is left as it is.
+    pub lessons: Vec<Lesson>,
 }
 
 /// A point around a commit, with the number of that commit, counted from 1 since the store was opened.
@@ -213,6 +217,7 @@ struct Prepared {
     instances: Vec<instances::Write>,
     events: Vec<events::Row>,
     requests: Vec<requests::Row>,
+    lessons: Vec<lessons::Row>,
 }
 
 impl Prepared {
@@ -239,6 +244,7 @@ impl Prepared {
             instances: instances.values().map(|i| instances::Write::new(i, sessions.get(&i.label.session).copied())).collect::<Result<_, _>>()?,
             events: batch.events.iter().map(|e| events::Row::of(e)).collect::<Result<_, _>>()?,
             requests: batch.requests.into_iter().map(requests::Row::of).collect(),
+            lessons: batch.lessons.iter().map(lessons::Row::of).collect(),
         })
     }
 
@@ -246,6 +252,7 @@ impl Prepared {
         self.sessions.into_iter().try_for_each(|session| session.apply(conn))?;
         self.instances.into_iter().try_for_each(|instance| instance.apply(conn))?;
         events::append(conn, &self.events)?;
-        self.requests.iter().try_for_each(|request| request.insert(conn))
+        self.requests.iter().try_for_each(|request| request.insert(conn))?;
+        self.lessons.iter().try_for_each(|lesson| lesson.insert(conn))
     }
 }

@@ -1,5 +1,6 @@
 //! Keeping the database small.
 
+use crate::domain::memory;
 use crate::domain::session::State;
 use crate::domain::time::Time;
 use crate::store::Store;
@@ -21,12 +22,14 @@ pub struct Keep {
     pub event_age: Duration,
     /// Accepted calls younger than this; and those of open sessions, however old.
     pub request_age: Duration,
+    /// What launches taught, younger than this.
+    pub lesson_age: Duration,
 }
 
 impl Default for Keep {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { events: 100_000, event_age: day, request_age: day }
+        Self { events: 100_000, event_age: day, request_age: day, lesson_age: memory::HORIZON }
     }
 }
 
@@ -37,10 +40,12 @@ pub struct Trimmed {
     pub events: u64,
     /// Accepted calls.
     pub requests: u64,
+    /// What launches taught.
+    pub lessons: u64,
 }
 
 impl Store {
-    /// Removes events and accepted calls that nobody may ask for any more. Sessions, instances and segments stay: they
+    /// Removes events, accepted calls and lessons that nobody may ask for any more. Sessions, instances and segments stay: they
     /// are the account. The log loses its oldest part only, so that what is left has no gap.
     ///
     /// # Errors
@@ -82,6 +87,8 @@ impl Store {
             })
             .await?;
         trimmed.requests = u64::try_from(removed).unwrap_or(0);
+        let removed = self.write(move |conn| super::lessons::trim(conn, now - keep.lesson_age)).await?;
+        trimmed.lessons = u64::try_from(removed).unwrap_or(0);
         Ok(trimmed)
     }
 }

@@ -680,6 +680,36 @@ async fn providers_and_debts() {
 }
 
 #[tokio::test]
+async fn why_so_few_and_what_is_remembered() {
+    let mock = Mock::start().await;
+    let ran = gs(&mock, &["inventory", "--max-price", "0.20", "--explain"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(
+        ran.out,
+        "FILTER              TURNS AWAY  ALONE  LEFT WITHOUT IT\n\
+         max_price_per_hour           7      9                7\n\
+         CHANGE ONE          TO         OFFERS  FROM $/H\n\
+         max_price_per_hour  $0.2467/h       1   $0.2467\n"
+    );
+    assert!(ran.err.contains("none of 9 offers meets the request\n"), "{}", ran.err);
+    assert!(ran.err.contains("2 more would fit, but are set aside"), "{}", ran.err);
+    let json = gs(&mock, &["inventory", "--max-price", "0.20", "--explain", "-o", "json"]).await.json();
+    assert_eq!(json["relaxations"][0]["filter"]["max_price_per_hour"].to_string(), "0.2");
+    let asked = ["ops", "offer-health", "--set-aside", "--kind", "machine"];
+    let ran = gs(&mock, &asked).await;
+    assert_eq!(
+        ran.out,
+        "KIND     NAME      LAUNCHES  USABLE  CONFIDENCE  FAILURES                     SET ASIDE  LAST\n\
+         machine  vastai:1         5       2       25.0%  auth_failed 2, offer_gone 1      5h59m  auth_failed, 1m00s ago\n\
+         machine  vastai:2         5       2       25.0%  auth_failed 2, offer_gone 1      5h59m  auth_failed, 1m00s ago\n"
+    );
+    assert!(ran.err.contains("the memory only observes"), "{}", ran.err);
+    let json = gs(&mock, &[&asked[..], &["-o", "json"]].concat()).await.json();
+    assert_eq!(json["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(json["entries"][0]["failure_counts"]["auth_failed"], 2);
+}
+
+#[tokio::test]
 async fn completions_are_written_for_every_shell() {
     let mock = Mock::start().await;
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -186,6 +186,7 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         id: OfferId::new(&format!("{provider}-{name}")),
         provider: ProviderId::new(provider),
         machine: MachineId::new(&format!("{provider}:{name}")),
+        host: None,
         gpu: GpuModel::canonical("RTX 4090"),
         gpu_raw: "RTX 4090".to_owned(),
         gpu_count: 1,

@@ -21,7 +21,7 @@ use std::time::Duration;
 // === numbers, money, time ===
 
 /// A count for the wire; what does not fit (it never happens) is the largest number.
-fn int(count: impl TryInto<i32>) -> i32 {
+pub(super) fn int(count: impl TryInto<i32>) -> i32 {
     count.try_into().unwrap_or(i32::MAX)
 }
 
@@ -323,7 +323,7 @@ fn order_word(order: OfferOrder) -> &'static str {
     OfferOrder::WORDS.iter().find(|(_, o)| *o == order).map_or("", |(word, _)| word)
 }
 
-fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
+pub(super) fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
     pb::OfferFilter {
         providers: f.providers.iter().map(ToString::to_string).collect(),
         gpu_models: f.gpu_models.iter().map(ToString::to_string).collect(),
