@@ -5,10 +5,12 @@
 
 use crate::clock::Clock;
 use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::memory;
 use crate::domain::policy::{Policy, Rules, Terms};
 use crate::ports::{Chance, Provider, SshProbe};
 use crate::services::board::Board;
 use crate::services::costs::Costs;
+use crate::services::drain::Drain;
 use crate::services::inventory::{Inventory, OfferIdCheck};
 use crate::services::lifecycle::{self, Closed, Handle, Parts, Standing, Vault};
 use crate::services::lookout::{Lookout, Outlook, Rhythm};
@@ -61,8 +63,6 @@ pub struct CoreParts {
     pub sweep: SweepPolicy,
     /// Why nothing automatic may happen until an operator accepts the database; `None` = all is well.
     pub frozen: Option<String>,
-    /// Called when an operator has accepted the database.
-    pub accept: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A running core.
@@ -79,6 +79,8 @@ pub struct Core {
     pub costs: Costs,
     /// For operators.
     pub operator: Operator,
+    /// Ends everything.
+    pub winding_up: Drain,
     /// What has been committed.
     pub board: Board,
     /// What the lookouts know.
@@ -149,6 +151,7 @@ impl Core {
         };
         let inventory = Inventory::new(parts.providers.clone(), parts.offer_ids, parts.clock.clone());
         let templates = Templates::new(parts.providers.clone(), inventory.clone(), parts.clock.clone());
+        inventory.remember(parts.store.lesson_list(now - memory::HORIZON).await?, parts.policy.memory_acts);
         let drain = CancellationToken::new();
         let (attention, attention_seen) = watch::channel(BTreeMap::new());
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
@@ -171,7 +174,6 @@ impl Core {
                 attention,
                 sweep: parts.sweep,
                 frozen: parts.frozen,
-                accept: parts.accept,
                 findings: Arc::new(findings),
             },
             drain.clone(),
@@ -202,6 +204,7 @@ impl Core {
             let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
             tasks.spawn(until(drain.clone(), inventory.clone().keep_fresh(id.clone(), every, drain.clone())));
         }
+        let winding_up = Drain::new(handle.clone(), board.clone(), parts.clock.clone());
         let costs = Costs::new(parts.store.clone(), board.clone(), sessions.clone(), parts.clock);
         let operator = Operator::new(operator::Parts {
             tools,
@@ -221,6 +224,7 @@ impl Core {
             sessions,
             costs,
             operator,
+            winding_up,
             board,
             outlook: outlook_seen,
             drain,

@@ -4,12 +4,14 @@
 pub mod attempt;
 pub mod backoff;
 pub mod event;
+pub mod explain;
 pub mod gpu;
 pub mod hiding;
 pub mod idle;
 pub mod ids;
 pub mod instance;
 pub mod lifecycle;
+pub mod memory;
 pub mod meter;
 pub mod model;
 pub mod money;

@@ -44,6 +44,8 @@ pub struct Policy {
     pub price_interval: Duration,
     /// Offers that their provider has not told of for longer than this are not rented unseen.
     pub max_offer_age: Duration,
+    /// Whether the failure memory changes what is shown and chosen; otherwise it only observes.
+    pub memory_acts: bool,
     /// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
     pub unseen_after: Duration,
 }
@@ -68,6 +70,7 @@ impl Default for Policy {
             check_login: Duration::from_secs(600),
             price_interval: Duration::from_secs(30 * 60),
             max_offer_age: Duration::from_secs(5 * 60),
+            memory_acts: true,
             unseen_after: Duration::from_secs(5 * 60),
         }
     }

@@ -203,6 +203,13 @@ words! {
 }
 
 impl AttemptFailure {
+    /// Whether it has nothing to do with the offer and passes by waiting: the provider limits our calls, or can't be reached.
+    /// The next attempt is spaced and may take the same machine.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::RateLimited | Self::ProviderUnavailable)
+    }
+
     /// The session's end reason when no attempt follows this failure. `came_to_be`: a machine existed.
     #[must_use]
     pub const fn end_reason(self, came_to_be: bool) -> EndReason {
@@ -609,7 +616,7 @@ pub struct Pace {
     pub next_probe: Option<Time>,
     /// When the next look by id is due.
     pub next_look: Option<Time>,
-    /// When choosing an offer is tried again, while providers' offers are awaited after a restart.
+    /// When choosing an offer is tried again, while providers' offers are awaited after a restart, or a provider limits calls.
     pub next_choice: Option<Time>,
     /// Since when offers have been awaited.
     pub choosing_since: Option<Time>,
@@ -809,9 +816,15 @@ impl Session {
         self.offer().map(|o| &o.gpu)
     }
 
-    /// Machines that were tried.
+    /// Machines that were tried. What the provider did not even look at, because it limits our calls, was not.
     pub fn tried_machines(&self) -> impl Iterator<Item = &MachineId> {
-        self.attempts.iter().map(|a| &a.offer.machine)
+        self.attempts.iter().filter(|a| !a.failure.is_some_and(AttemptFailure::passes)).map(|a| &a.offer.machine)
+    }
+
+    /// How many attempts in a row, up to now, failed for what passes by waiting.
+    #[must_use]
+    pub fn throttled_in_a_row(&self) -> usize {
+        self.attempts.iter().rev().take_while(|a| a.failure.is_some_and(AttemptFailure::passes)).count()
     }
 
     /// The consumer's key that was asked for last, on the machine or not yet.

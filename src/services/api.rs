@@ -1,8 +1,10 @@
 //! What callers ask of the services and what they get: plain types, shared by every face of the server.
 
 use crate::domain::event::Event;
+use crate::domain::explain::Explanation;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
+use crate::domain::memory::{Health, SubjectKind};
 use crate::domain::meter::Amount;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder};
@@ -79,6 +81,49 @@ pub struct GpuModelRow {
     pub min_price_per_gpu: Rate,
     /// Providers that have it.
     pub providers: Vec<ProviderId>,
+}
+
+/// Why a filter leaves what it leaves.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// What its fields do.
+    pub explanation: Explanation,
+    /// Offers that would pass and are hidden for a while, because of what happened there.
+    pub set_aside: usize,
+    /// When the first of them is shown again.
+    pub set_aside_until: Option<Time>,
+    /// When the snapshot was put together.
+    pub snapshot_time: Time,
+    /// How each provider's part stands.
+    pub freshness: Vec<ProviderFreshness>,
+}
+
+/// Which part of the failure memory.
+#[derive(Clone, Debug, Default)]
+pub struct HealthQuery {
+    /// Of this provider.
+    pub provider: Option<ProviderId>,
+    /// Of these kinds; empty = all.
+    pub kinds: Vec<SubjectKind>,
+    /// Only what is set aside now.
+    pub set_aside_only: bool,
+    /// At most this many (0 = 50, at most 1000).
+    pub page_size: u32,
+    /// Where to go on; empty = from the start.
+    pub page_token: String,
+}
+
+/// A page of the failure memory: providers, hosts, machines, offers, each by name.
+#[derive(Clone, Debug)]
+pub struct HealthPage {
+    /// The entries.
+    pub entries: Vec<Health>,
+    /// How many match over all pages.
+    pub total: usize,
+    /// Empty at the end.
+    pub next_page_token: String,
+    /// Whether the memory changes what is shown and chosen, or is only shown here.
+    pub acts: bool,
 }
 
 // === sessions ===
@@ -177,6 +222,8 @@ pub enum Command {
     },
     /// End it at once, from any state.
     Destroy,
+    /// The same by an operator, who ends everything.
+    EndByOperator,
 }
 
 /// A key that its consumer wants on the machine.

@@ -99,8 +99,6 @@ pub struct Parts {
     pub sweep: SweepPolicy,
     /// Why nothing automatic may happen until an operator accepts the database.
     pub frozen: Option<String>,
-    /// Called when an operator has accepted the database.
-    pub accept: Arc<dyn Fn() + Send + Sync>,
     /// Where operators see what was found.
     pub findings: Arc<watch::Sender<Findings>>,
 }
@@ -149,6 +147,16 @@ pub enum Closed {
     Credit(String),
     /// It has not been looked at since the start.
     NotSwept,
+    /// It could not be looked at since the start, though that was tried: why. It is tried again and again.
+    Unreachable(String),
+}
+
+impl Closed {
+    /// Whether what may already be on the account is not known yet: that passes by itself once the provider answers.
+    #[must_use]
+    pub fn unseen(&self) -> bool {
+        matches!(self, Self::NotSwept | Self::Unreachable(_))
+    }
 }
 
 /// In the words that people know, once: some vendors' texts begin with them.
@@ -228,6 +236,7 @@ pub(super) enum Message {
 pub struct Handle {
     mailbox: mpsc::Sender<Message>,
     drain: CancellationToken,
+    retired: CancellationToken,
     inventory: Inventory,
     templates: Templates,
     clock: Clock,
@@ -251,6 +260,7 @@ pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future
     let handle = Handle {
         mailbox,
         drain: drain.clone(),
+        retired: CancellationToken::new(),
         inventory: parts.inventory.clone(),
         templates: parts.templates.clone(),
         clock: parts.tools.clock.clone(),
@@ -286,6 +296,9 @@ impl Handle {
     /// # Errors
     /// Bad fields, nothing to rent, limits, a provider that refuses our credentials.
     pub async fn create(&self, caller: Caller, create: Create) -> Result<Created, Error> {
+        if self.retired.is_cancelled() {
+            return Err(draining());
+        }
         let mut create = create;
         let mut template = Ok(());
         if !self.drain.is_cancelled() {
@@ -306,6 +319,17 @@ impl Handle {
             create.request.template = Some((*template).clone());
         }
         Ok(())
+    }
+
+    /// From now on nothing is created; everything else goes on. For the end of a server that ends its sessions first.
+    pub fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Whether nothing is created any more.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
     }
 
     /// Changes or ends a session.
@@ -357,9 +381,6 @@ impl Handle {
     }
 
     async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
-        let draining = || {
-            Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: try again at its successor").retry(Duration::from_secs(5))
-        };
         if self.drain.is_cancelled() {
             return Err(draining());
         }
@@ -374,4 +395,8 @@ impl Handle {
             .retry(Duration::from_secs(1)))
         })
     }
+}
+
+fn draining() -> Error {
+    Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: try again at its successor").retry(Duration::from_secs(5))
 }

@@ -544,6 +544,7 @@ fn sample_offer() -> Offer {
         id: OfferId::new("vastai-77"),
         provider: ProviderId::new("vastai"),
         machine: MachineId::new("vastai-m-5"),
+        host: None,
         gpu: GpuModel::canonical("RTX 4090"),
         gpu_raw: "RTX_4090".to_owned(),
         gpu_count: 2,
@@ -572,7 +573,7 @@ fn an_offer_is_told_with_its_disk_in_the_price() {
     let told = answers::offer(&sample_offer(), Some(95));
     let price = told.price.unwrap();
     assert_eq!((price.total_per_hour, price.total_text.as_str()), (Some(answers::rate(Rate::parse("0.71").unwrap())), "$0.71/h"));
-    assert_eq!((told.rented_disk_gb, told.price_per_gpu_text.as_str(), told.expected_cost_text.as_str()), (100, "$0.355/h", "$1.42/h"));
+    assert_eq!((told.rented_disk_gb, told.price_per_gpu_text.as_str(), told.expected_cost_text.as_str()), (100, "$0.355/h", "$1.4318/h"));
     assert_eq!((told.max_cuda_version.as_str(), told.cpu_cores, told.direct_ports), ("12.4", Some(12.5), None), "untold stays absent");
     assert_eq!((told.disk.unwrap().price_text.as_str(), told.traffic.unwrap().text.as_str()), ("$0.0001", "up $0.01/GB, down $0.005/GB"));
 }

@@ -195,6 +195,7 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         id: OfferId::new(&format!("{provider}-{name}")),
         provider: ProviderId::new(provider),
         machine: MachineId::new(&format!("{provider}:{name}")),
+        host: None,
         gpu: GpuModel::canonical("RTX 4090"),
         gpu_raw: "RTX 4090".to_owned(),
         gpu_count: 1,
@@ -251,7 +252,6 @@ pub fn parts(store: Store, providers: &[Arc<dyn Provider>], clock: &Clock, polic
     CoreParts {
         sweep: SweepPolicy::default(),
         frozen: None,
-        accept: Arc::new(|| ()),
         store,
         deployment_id: "yard".to_owned(),
         providers: providers.iter().map(|p| (p.facts().id.clone(), Arc::clone(p))).collect(),

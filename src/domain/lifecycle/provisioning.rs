@@ -182,7 +182,11 @@ impl Work<'_> {
         self.s.status_message.clone_from(&message);
         self.tell(EventType::AttemptEnded, Actor::Service, message);
         match attempt::may_retry(&self.s, failure, self.policy()) {
-            Ok(()) => self.actions.push(Action::Choose),
+            Ok(()) => match attempt::spacing(&self.s) {
+                // Another call right away would meet the same limit.
+                Some(wait) => self.s.pace.next_choice = Some(now + wait),
+                None => self.actions.push(Action::Choose),
+            },
             Err(why) => {
                 let reason = failure.end_reason(came_to_be);
                 self.end(reason, Actor::Service, format!("{}: {failure}: {text} ({why})", super::ending_words(reason)));

@@ -14,6 +14,7 @@ use crate::domain::time::Time;
 use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
+use crate::services::drain::Drained;
 use secrecy::ExposeSecret;
 use std::fmt::Write;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use std::time::Duration;
 // === numbers, money, time ===
 
 /// A count for the wire; what does not fit (it never happens) is the largest number.
-fn int(count: impl TryInto<i32>) -> i32 {
+pub(super) fn int(count: impl TryInto<i32>) -> i32 {
     count.try_into().unwrap_or(i32::MAX)
 }
 
@@ -355,7 +356,7 @@ fn order_word(order: OfferOrder) -> &'static str {
     OfferOrder::WORDS.iter().find(|(_, o)| *o == order).map_or("", |(word, _)| word)
 }
 
-fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
+pub(super) fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
     pb::OfferFilter {
         providers: f.providers.iter().map(ToString::to_string).collect(),
         gpu_models: f.gpu_models.iter().map(ToString::to_string).collect(),
@@ -602,6 +603,16 @@ pub fn unconfirmed(rows: Vec<api::UnconfirmedDestroy>) -> pb::ListUnconfirmedDes
         destroys: rows.into_iter().map(one).collect(),
         at_risk_per_hour: Some(rate(all)),
         at_risk_text: all.to_string(),
+    }
+}
+
+/// The sessions that a drain ends.
+#[must_use]
+pub fn drained(d: &Drained, settings: &Settings) -> pb::DrainSessionsResponse {
+    pb::DrainSessionsResponse {
+        sessions: d.sessions.iter().map(|s| session(s, settings)).collect(),
+        at_risk_per_hour: Some(rate(d.rate)),
+        at_risk_text: d.rate.to_string(),
     }
 }
 

@@ -98,7 +98,8 @@ fn order(fields: &mut Fields, field: &str, word: &str, default: OfferOrder) -> O
     found.map_or(default, |(_, order)| *order)
 }
 
-fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, settings: &Settings) -> OfferFilter {
+/// A filter, checked.
+pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, settings: &Settings) -> OfferFilter {
     let name = |field: &str| format!("{at}.{field}");
     let memory = 1..=1_000_000;
     for (field, entries) in [("gpu_models", &f.gpu_models), ("excluded_machines", &f.excluded_machines)] {

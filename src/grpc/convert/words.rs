@@ -3,6 +3,7 @@
 
 use crate::domain::event::EventType;
 use crate::domain::instance::{Desired, Evidence, InstanceStatus, Launch};
+use crate::domain::memory::SubjectKind;
 use crate::domain::offer::{Component, RentalKind};
 use crate::domain::session::{
     AttemptFailure, ConditionType, EndReason, FailoverScope, LaunchMode, Quantization, Stage, State, StoragePolicy, Truth, Workload,
@@ -74,6 +75,7 @@ type WireStatus = pb::instance::Status;
 type WireEvidence = pb::instance::Evidence;
 type WireBreaker = pb::provider_status::Breaker;
 type WireStage = pb::Stage;
+type WireSubjectKind = pb::offer_health::Kind;
 type WireEndReason = pb::EndReason;
 type WireFailure = pb::AttemptFailure;
 type WireWorkload = pb::WorkloadType;
@@ -86,6 +88,8 @@ type WireRental = pb::RentalKind;
 type WireComponent = pb::CostComponent;
 
 same! { State = WireState, "state" { Pending, Provisioning, Running, Stopping, Stopped, Failed } }
+
+same! { SubjectKind = WireSubjectKind, "kind" { Provider, Host, Machine, Offer } }
 
 same! { Stage = WireStage, "stage" { Requested, Accepted, Scheduled, ImagePulling, Booting, SshReachable, GpuVerified } }
 

@@ -6,6 +6,7 @@ use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, Launch, Sighting};
 use crate::domain::lifecycle::{Action, Ask, Draft, Fate, Input, LookBy, Refusal, Stray, next_deadline, step};
+use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
 use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State};
 use crate::domain::sweep::{self, Known};
@@ -30,8 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
-/// A machine that its user called bad is not offered for so long.
-const BAD_MACHINE: Duration = Duration::from_secs(24 * 3600);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
 /// A private key may be told again this long after its creation, and until the first RUNNING.
@@ -56,6 +55,7 @@ pub(super) struct Staged {
     pub(super) durable: BTreeSet<SessionId>,
     events: Vec<Arc<Event>>,
     requests: Vec<RequestRecord>,
+    lessons: Vec<Lesson>,
     pub(super) actions: Vec<(SessionId, Action)>,
     pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -95,7 +95,7 @@ impl Actor {
             Some(text) => serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the holds: {e}")))?,
             None => Vec::new(),
         };
-        let frozen = standing.accepted.then_some(None).unwrap_or_else(|| parts.frozen.clone());
+        let frozen = if standing.accepted { None } else { parts.frozen.clone() };
         if frozen.is_some() {
             after_commit.clear();
         }
@@ -215,10 +215,17 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
+        if let Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
+            // While it was rented it was on nobody's list; whether and how it comes back, its provider must tell.
+            let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
+            if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
+                self.parts.inventory.evict(&tried.offer.id);
+            }
+        }
         let Input::LaunchRefused { attempt, failure, text } = input else { return };
         let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
         match failure {
-            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer, None),
+            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer),
             AttemptFailure::ProviderAuth => {
                 self.closed.insert(row.provider.clone(), Closed::Auth(text.clone()));
             }
@@ -446,11 +453,8 @@ impl Actor {
             }
         }
         staged.touched.insert(id);
-        let who = if caller.admin && matches!(command, Command::Extend { override_hard_max: true, .. }) {
-            Who::Operator(caller.principal.clone())
-        } else {
-            Who::User(caller.principal.clone())
-        };
+        let operators = matches!(command, Command::Extend { override_hard_max: true, .. } | Command::EndByOperator);
+        let who = if caller.admin && operators { Who::Operator(caller.principal.clone()) } else { Who::User(caller.principal.clone()) };
         let input = Input::Asked { ask: ask_of(&command, caller.admin), actor: who };
         if validate_only {
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
@@ -462,8 +466,8 @@ impl Actor {
             let _ = reply.send(answer);
             return Ok(());
         }
-        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy) {
-            // Its user has said what is wanted: that is no old fact.
+        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy | Command::EndByOperator) {
+            // Somebody has said what is wanted now: that is no old fact.
             self.thawed.insert(id);
         }
         if let Err(refusal) = self.try_apply(id, input, staged) {
@@ -471,9 +475,9 @@ impl Actor {
             return Ok(());
         }
         if let Command::Complete { bad_machine: true } = command
-            && let Some(offer) = self.live.get(&id).and_then(|e| e.session.offer())
+            && let Some(lesson) = self.live.get(&id).and_then(|e| Lesson::complaint(&e.session, now))
         {
-            self.parts.inventory.shun(&offer.machine, BAD_MACHINE);
+            staged.lessons.push(lesson);
         }
         let private_key = match command {
             Command::RotateKey(key) => key.private,
@@ -687,8 +691,8 @@ impl Actor {
         let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let snapshot = self.parts.inventory.snapshot();
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
-        match attempt::choose(&entry.session, &market, now) {
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
+        match attempt::choose(&entry.session, &market, now).map_err(|unmet| unmet.why) {
             Ok(choice) => Input::Chosen(choice),
             Err(why) if snapshot.freshness.iter().any(|f| self.unheard(f, not_before) && self.concerns(&f.provider, &entry.session)) => {
                 Input::OffersAwaited(why)
@@ -699,12 +703,12 @@ impl Actor {
 
     /// Whether a provider's offers could be of use to a session.
     fn concerns(&self, provider: &ProviderId, session: &Session) -> bool {
-        self.asks(provider, session) && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
+        self.asks(provider, session) && self.closed.get(provider).is_none_or(Closed::unseen)
     }
 
     /// Whether a provider has not told its offers for too long, or was not looked at since the server started.
     fn unheard(&self, freshness: &ProviderFreshness, not_before: Time) -> bool {
-        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider) == Some(&Closed::NotSwept)
+        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider).is_some_and(Closed::unseen)
     }
 
     /// Gives drafts their revisions; the session in memory carries that of its last event.
@@ -740,17 +744,20 @@ impl Actor {
 
     async fn commit(&mut self, staged: Staged) -> Result<(), StoreError> {
         let rows = |id: &SessionId| self.live.get(id);
+        let lessons: Vec<Lesson> = staged.events.iter().filter_map(|e| Lesson::of(e)).chain(staged.lessons).collect();
         let batch = Batch {
             sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
             instances: staged.durable.iter().filter_map(rows).flat_map(|e| e.instances.clone()).collect(),
             events: staged.events.clone(),
             requests: staged.requests,
+            lessons: lessons.clone(),
         };
-        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty()) {
+        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
         }
         // Memory only bridges the commit; the table has them now.
         self.requests.clear();
+        self.parts.inventory.learn(&lessons);
         for event in &staged.events {
             log_event(event);
             counters::count(event);
@@ -854,6 +861,7 @@ fn method_of(command: &Command) -> &'static str {
         Command::KeepAlive => "KeepAlive",
         Command::Complete { .. } => "CompleteSession",
         Command::Destroy => "DestroySession",
+        Command::EndByOperator => "DrainSessions",
     }
 }
 
@@ -865,6 +873,7 @@ fn ask_of(command: &Command, admin: bool) -> Ask {
         Command::RotateKey(key) => Ask::RotateKey(key.public.clone()),
         Command::Complete { .. } => Ask::End(EndReason::Completed),
         Command::Destroy => Ask::End(EndReason::DestroyedByUser),
+        Command::EndByOperator => Ask::End(EndReason::Admin),
     }
 }
 

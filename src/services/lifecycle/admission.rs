@@ -2,7 +2,7 @@
 
 use super::actor::Actor;
 use super::{Closed, refused_credentials};
-use crate::domain::attempt::{self, Market};
+use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::offer::Offer;
 use crate::domain::session::{Request, Session, State, StoragePolicy, Target};
@@ -12,6 +12,9 @@ use crate::services::error::{Code, Error};
 use crate::services::sweeper::HoldKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// When to ask again for a provider that can't be reached: about when it has been tried again.
+const UNREACHABLE_RETRY: Duration = Duration::from_secs(15);
 
 /// Whether the disk asked for can hold the model.
 fn enough_disk(request: &Request) -> Result<(), Error> {
@@ -75,10 +78,10 @@ impl Actor {
         let claimed = |offer: &OfferId| self.claimed_from(&session, offer, &claims);
         let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&session, &market, now) {
             Ok(_) => Ok(session),
-            Err(why) => Err(self.no_capacity(&session, &why, snapshot.offers.len())),
+            Err(unmet) => Err(self.no_capacity(&session, &unmet, snapshot.offers.len())),
         }
     }
 
@@ -128,8 +131,8 @@ impl Actor {
             other.request.consumer == session.request.consumer
                 && matches!(other.state, State::Pending | State::Provisioning | State::Running)
                 && match (other.offer(), &other.request.target) {
-                    (Some(offer), _) => offer.id == *id && single(offer),
-                    (None, Target::Offer(wanted)) => wanted == id && self.parts.inventory.get(id).is_ok_and(|o| single(&o)),
+                    (Some(offer), _) => offer.id.slice() == id.slice() && single(offer),
+                    (None, Target::Offer(wanted)) => wanted.slice() == id.slice() && self.parts.inventory.get(id).is_ok_and(|o| single(&o)),
                     (None, Target::Requirements { .. }) => false,
                 }
         };
@@ -146,10 +149,10 @@ impl Actor {
         let shared = |holder: &SessionId| {
             session.request.allow_same_offer && self.live.get(holder).is_some_and(|e| e.session.request.consumer == session.request.consumer)
         };
-        claims.get(offer).is_some_and(|holder| *holder != session.id && !shared(holder))
+        claims.get(&offer.slice()).is_some_and(|holder| *holder != session.id && !shared(holder))
     }
 
-    fn no_capacity(&self, session: &Session, why: &str, offers: usize) -> Error {
+    fn no_capacity(&self, session: &Session, unmet: &Unmet, offers: usize) -> Error {
         let asked: Vec<&ProviderId> = self.parts.tools.providers.keys().filter(|p| self.asks(p, session)).collect();
         let unseen: Vec<&str> = asked.iter().filter(|p| self.closed.get(**p) == Some(&Closed::NotSwept)).map(|p| p.as_str()).collect();
         if !unseen.is_empty() {
@@ -157,7 +160,7 @@ impl Actor {
             return Error::new(
                 Code::Unavailable,
                 "STARTING",
-                format!("{names} could not be looked at since the start, so nothing is rented there yet: try again"),
+                format!("not looked at yet since the start: {names}; nothing is rented there before that: try again in a moment"),
             )
             .with("providers", names)
             .retry(Duration::from_secs(3));
@@ -170,8 +173,15 @@ impl Actor {
             return all.swap_remove(0);
         }
         let mut error =
-            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {why}. Relax the requirements or try again later"))
+            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {unmet}. Relax the requirements or try again later"))
                 .with("offers", offers);
+        if let Some(explanation) = &unmet.explanation {
+            let removed: Vec<String> = explanation.effects.iter().filter(|e| e.removed > 0).map(|e| format!("{}={}", e.field, e.removed)).collect();
+            error = error.with("removed_by", removed.join(","));
+            if let Some(first) = explanation.relaxations.first() {
+                error = error.with("relax_field", first.field).with("relax_to", &first.value).with("relax_offers", first.offers);
+            }
+        }
         for provider in self.parts.tools.providers.keys() {
             if let Some(text) = self.shut_why(provider, session.created_at) {
                 error = error.with(provider.as_str(), text);
@@ -186,6 +196,7 @@ impl Actor {
             Closed::Auth(text) => refused_credentials(text),
             Closed::Credit(text) => format!("out of credit: {text}"),
             Closed::NotSwept => "not looked at since the start".to_owned(),
+            Closed::Unreachable(text) => format!("could not be looked at since the start: {text}"),
         });
         closed.or_else(|| self.sweeper.why_held(provider, HoldKind::Launches, now).map(|hold| format!("launches are held: {}", hold.reason)))
     }
@@ -197,6 +208,12 @@ impl Actor {
             Some(Closed::Credit(text)) => {
                 Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {provider} is out of credit: {text}"))
             }
+            Some(Closed::Unreachable(text)) => Error::new(
+                Code::Unavailable,
+                "PROVIDER_UNREACHABLE",
+                format!("{provider} could not be looked at since the start ({text}), so nothing is rented there yet; it is tried again and again"),
+            )
+            .retry(UNREACHABLE_RETRY),
             Some(Closed::NotSwept) => return None,
             None => {
                 let hold = self.sweeper.why_held(provider, HoldKind::Launches, now)?;
@@ -214,17 +231,17 @@ impl Actor {
         }
     }
 
-    /// Single-slot offers that open sessions hold.
+    /// Slices that open sessions hold: whoever has an offer has its twin by a bid, too.
     pub(super) fn claims(&self) -> BTreeMap<OfferId, SessionId> {
         let mut claims = BTreeMap::new();
         for (id, entry) in &self.live {
             for row in entry.instances.iter().filter(|r| r.open()) {
-                claims.insert(row.offer.clone(), *id);
+                claims.insert(row.offer.slice(), *id);
             }
             if let (State::Pending, Target::Offer(offer)) = (entry.session.state, &entry.session.request.target)
                 && !entry.session.request.allow_same_offer
             {
-                claims.insert(offer.clone(), *id);
+                claims.insert(offer.slice(), *id);
             }
         }
         claims

@@ -33,6 +33,7 @@ pub fn offer(provider: &str, gpu: &str) -> Offer {
         id: OfferId::new(&format!("{provider}-81234567")),
         provider: ProviderId::new(provider),
         machine: MachineId::new("m-4711"),
+        host: None,
         gpu: GpuModel::canonical(gpu),
         gpu_raw: gpu.to_owned(),
         gpu_count: 2,

@@ -65,7 +65,6 @@ impl Real {
             vendor_calls: BTreeMap::new(),
             sweep: SweepPolicy::default(),
             frozen: None,
-            accept: Arc::new(|| ()),
         })
         .await
         .unwrap();
