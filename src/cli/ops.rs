@@ -1,8 +1,11 @@
 //! `ops`: what an operator looks at and orders. What destroys or settles asks first; where nobody can be asked it needs
 //! `--yes`.
 
+mod health;
 mod looks;
 mod orders;
+
+pub use health::{HealthKind, OfferHealthArgs};
 
 use crate::cli::Desk;
 use crate::cli::failure::{Exit, Failure};
@@ -130,6 +133,8 @@ Look at `sessions list`, `ops strays` and `ops foreign` before: what is overdue 
         #[command(flatten)]
         page: PageArgs,
     },
+    /// How launches went by provider, host, machine and offer, and what is set aside until when
+    OfferHealth(OfferHealthArgs),
     /// What is spent per hour now, by provider
     #[command(after_help = "Examples:\n  gpu-shopper ops spend\n  gpu-shopper ops spend -o json")]
     Spend,
@@ -204,6 +209,7 @@ pub async fn run(args: OpsArgs, desk: &mut Desk) -> Result<Exit, Failure> {
         OpsCommand::Holds(place) => looks::holds(place.provider, desk).await,
         OpsCommand::AcceptDatabase { yes } => orders::accept(yes, desk).await,
         OpsCommand::Audit { page } => looks::audit(&page, desk).await,
+        OpsCommand::OfferHealth(args) => health::offer_health(&args, desk).await,
         OpsCommand::Spend => looks::spend(desk).await,
     }
 }

@@ -55,8 +55,12 @@ pub struct Config {
     pub watch_bookmark: Duration,
     /// How long open calls may take to end at shutdown.
     pub shutdown_drain: Duration,
+    /// How long a shutdown that destroys waits until every machine is proven gone.
+    pub shutdown_destroy_timeout: Duration,
     /// Where traces go by OTLP over gRPC.
     pub otlp_endpoint: Option<String>,
+    /// The providers are simulated ones: the database must not be a real server's, nor become one.
+    pub simulated: bool,
     /// What looks wrong and yet is no fault; to be logged at start.
     pub warnings: Vec<String>,
     rows: Vec<Row>,
@@ -133,6 +137,8 @@ pub struct Inventory {
     pub refresh_interval: Option<Duration>,
     /// Older ones are fetched again before one is taken.
     pub max_age: Duration,
+    /// Whether what launches taught changes confidences and sets offers aside.
+    pub memory_acts: bool,
 }
 
 /// The lifecycle and the sweeps.
@@ -144,6 +150,17 @@ pub struct Lifecycle {
     pub check_interval: Duration,
     /// How often an account's whole list is compared with what should be there.
     pub reconciliation_interval: Duration,
+    /// What becomes of the sessions when the server is told to end.
+    pub on_shutdown: OnShutdown,
+}
+
+/// What becomes of the sessions when the server is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnShutdown {
+    /// They stay as they are, machines and all.
+    Keep,
+    /// They are ended, and waited for until every machine is proven gone.
+    Destroy,
 }
 
 /// When a machine is believed to be gone.
@@ -218,6 +235,7 @@ impl Config {
             config.database_path = database.to_owned();
         }
         config.warnings.clear();
+        config.simulated = true;
         Ok(config)
     }
 
@@ -246,6 +264,7 @@ impl Config {
             max_refused_offers: self.failover.max_refused_offers,
             price_tolerance_percent: self.price_tolerance_percent,
             max_offer_age: self.inventory.max_age,
+            memory_acts: self.inventory.memory_acts,
             // Looks that come more seldom than usual must not each begin a new segment.
             unseen_after: usual.unseen_after.max(self.lifecycle.check_interval * 3),
             ..usual
@@ -282,11 +301,13 @@ impl Reader {
             inventory: Inventory {
                 refresh_interval: self.given("inventory.refresh_interval").then(|| self.duration("inventory.refresh_interval")),
                 max_age: self.duration("inventory.max_age"),
+                memory_acts: self.word("inventory.failure_memory").is_none_or(|word| word == "act"),
             },
             lifecycle: Lifecycle {
                 hard_max: Duration::from_secs(u64::from(self.whole("lifecycle.hard_max_hours")) * 3600),
                 check_interval: self.duration("lifecycle.check_interval"),
                 reconciliation_interval: self.duration("lifecycle.reconciliation_interval"),
+                on_shutdown: if self.word("lifecycle.on_shutdown").as_deref() == Some("destroy") { OnShutdown::Destroy } else { OnShutdown::Keep },
             },
             sweep: self.sweep(),
             absence: Absence { quorum: self.small("absence.quorum"), spacing: self.duration("absence.spacing") },
@@ -294,7 +315,9 @@ impl Reader {
             price_tolerance_percent: i64::from(self.whole("price_tolerance")),
             watch_bookmark: self.duration("watch.bookmark"),
             shutdown_drain: self.duration("shutdown.drain"),
+            shutdown_destroy_timeout: self.duration("shutdown.destroy_timeout"),
             otlp_endpoint: self.http_url("otel.exporter_otlp_endpoint"),
+            simulated: false,
             warnings: std::mem::take(&mut self.layered.warnings),
             rows: self.rows(),
         };

@@ -228,6 +228,23 @@ text_id! {
     /// What identifies the physical machine (or the place) behind an offer: failures are remembered by it.
     MachineId
 }
+text_id! {
+    /// Who runs a machine, or the data centre it stands in, as far as a vendor tells: `vastai:host-123`,
+    /// `tensordock:<location>`. What fails on one of its machines is weak evidence against the others.
+    HostId
+}
+
+/// What the id of an offer by a bid ends with; the rest is that of the same slice of the same machine at a fixed price.
+const BY_BID: &str = "-spot";
+
+impl OfferId {
+    /// What is taken when the offer is: an offer and its twin by a bid (`vastai-1`, `vastai-1-spot`) are one slice of one
+    /// machine, and whoever has one has both. It is the id at a fixed price.
+    #[must_use]
+    pub fn slice(&self) -> Self {
+        self.as_str().strip_suffix(BY_BID).map_or_else(|| self.clone(), Self::new)
+    }
+}
 
 impl ConsumerId {
     /// Checks length and characters.

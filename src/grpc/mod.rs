@@ -18,10 +18,12 @@ pub mod status;
 use crate::domain::ids::ProviderId;
 use crate::services::Error;
 use crate::services::costs::Costs;
+use crate::services::drain::Drain;
 use crate::services::inventory::Inventory;
 use crate::services::lifecycle::Handle;
 use crate::services::operator::Operator;
 use crate::services::sessions::Sessions;
+use crate::services::templates::Templates;
 use axum::Router;
 use http::{HeaderName, HeaderValue};
 use secrecy::SecretString;
@@ -43,6 +45,8 @@ const LARGEST_REQUEST: usize = 1024 * 1024;
 pub struct Services {
     /// Offers.
     pub inventory: Inventory,
+    /// Templates.
+    pub templates: Templates,
     /// The one writer of sessions.
     pub lifecycle: Handle,
     /// The reading side of sessions.
@@ -51,6 +55,8 @@ pub struct Services {
     pub costs: Costs,
     /// What an operator looks at and orders.
     pub operator: Operator,
+    /// Ends everything.
+    pub drain: Drain,
 }
 
 /// A pair of keys that the server makes for a consumer.
@@ -140,10 +146,10 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
                 .send_compressed(CompressionEncoding::Gzip)
         };
     }
-    let inventory = inventory::InventoryService { inventory: services.inventory, settings: Arc::clone(&settings) };
+    let inventory = inventory::InventoryService { inventory: services.inventory, templates: services.templates, settings: Arc::clone(&settings) };
     let sessions = sessions::SessionService { lifecycle: services.lifecycle, sessions: services.sessions, settings: Arc::clone(&settings) };
     let costs = costs::CostService { costs: services.costs, operator: services.operator.clone(), settings: Arc::clone(&settings) };
-    let operator = operator::OperatorService { operator: services.operator, settings };
+    let operator = operator::OperatorService { operator: services.operator, drain: services.drain, settings };
     let router = Routes::new(tuned!(inventory_service_server::InventoryServiceServer, inventory))
         .add_service(tuned!(session_service_server::SessionServiceServer, sessions))
         .add_service(tuned!(cost_service_server::CostServiceServer, costs))

@@ -2,8 +2,10 @@
 
 use super::Settings;
 use super::auth::caller;
-use super::convert::{answers, operations};
+use super::convert::{answers, market, operations};
 use super::pb;
+use crate::services::api::Caller;
+use crate::services::drain::Drain;
 use crate::services::lifecycle::{Done, Order};
 use crate::services::operator::Operator;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use tonic::{Request, Response, Status};
 #[derive(Clone)]
 pub struct OperatorService {
     pub(super) operator: Operator,
+    pub(super) drain: Drain,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -102,5 +105,18 @@ impl pb::operator_service_server::OperatorService for OperatorService {
         let size = operations::audit_size(request.get_ref())?;
         let page = self.operator.audit_page(size, &request.get_ref().page_token).await?;
         Ok(Response::new(operations::audit(page)))
+    }
+
+    async fn drain_sessions(&self, request: Request<pb::DrainSessionsRequest>) -> Result<Response<pb::DrainSessionsResponse>, Status> {
+        let caller = caller(request.metadata());
+        // Without authentication it is an operator all the same who asks this of everybody's sessions.
+        let principal = if caller.principal.is_empty() { "operator".to_owned() } else { caller.principal };
+        let drained = self.drain.end_all(&Caller { principal, ..caller }, request.get_ref().validate_only).await?;
+        Ok(Response::new(answers::drained(&drained, &self.settings)))
+    }
+
+    async fn list_offer_health(&self, request: Request<pb::ListOfferHealthRequest>) -> Result<Response<pb::ListOfferHealthResponse>, Status> {
+        let query = market::health_query(request.get_ref(), &self.settings)?;
+        Ok(Response::new(market::health(self.operator.offer_health(&query).await?)))
     }
 }

@@ -1,12 +1,14 @@
 //! What callers ask of the services and what they get: plain types, shared by every face of the server.
 
 use crate::domain::event::Event;
+use crate::domain::explain::Explanation;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
+use crate::domain::memory::{Health, SubjectKind};
 use crate::domain::meter::Amount;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder};
-use crate::domain::session::{Request, Session, State};
+use crate::domain::session::{Request, Session, StartSecrets, State};
 use crate::domain::time::Time;
 use crate::ports::{Account, LinkState};
 use crate::store::AuditRecord;
@@ -82,6 +84,49 @@ pub struct GpuModelRow {
     pub providers: Vec<ProviderId>,
 }
 
+/// Why a filter leaves what it leaves.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// What its fields do.
+    pub explanation: Explanation,
+    /// Offers that would pass and are hidden for a while, because of what happened there.
+    pub set_aside: usize,
+    /// When the first of them is shown again.
+    pub set_aside_until: Option<Time>,
+    /// When the snapshot was put together.
+    pub snapshot_time: Time,
+    /// How each provider's part stands.
+    pub freshness: Vec<ProviderFreshness>,
+}
+
+/// Which part of the failure memory.
+#[derive(Clone, Debug, Default)]
+pub struct HealthQuery {
+    /// Of this provider.
+    pub provider: Option<ProviderId>,
+    /// Of these kinds; empty = all.
+    pub kinds: Vec<SubjectKind>,
+    /// Only what is set aside now.
+    pub set_aside_only: bool,
+    /// At most this many (0 = 50, at most 1000).
+    pub page_size: u32,
+    /// Where to go on; empty = from the start.
+    pub page_token: String,
+}
+
+/// A page of the failure memory: providers, hosts, machines, offers, each by name.
+#[derive(Clone, Debug)]
+pub struct HealthPage {
+    /// The entries.
+    pub entries: Vec<Health>,
+    /// How many match over all pages.
+    pub total: usize,
+    /// Empty at the end.
+    pub next_page_token: String,
+    /// Whether the memory changes what is shown and chosen, or is only shown here.
+    pub acts: bool,
+}
+
 // === sessions ===
 
 /// Who calls, as far as it matters to the services.
@@ -112,6 +157,10 @@ pub struct Create {
     pub request: Request,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What its machines are started with; sealed with the session.
+    pub secrets: StartSecrets,
+    /// The template to take over what the request does not say, by its hash.
+    pub template: Option<String>,
     /// Only check.
     pub validate_only: bool,
     /// Idempotency, when the caller gave an id.
@@ -163,6 +212,8 @@ pub enum Command {
         /// The idle threshold after the change, zero = off; `None` = as it is.
         idle_threshold: Option<Duration>,
     },
+    /// Another key of the consumer in the place of the one before.
+    RotateKey(NewKey),
     /// It is in use: count idleness anew.
     KeepAlive,
     /// The work is done: end it.
@@ -172,6 +223,23 @@ pub enum Command {
     },
     /// End it at once, from any state.
     Destroy,
+    /// The same by an operator, who ends everything.
+    EndByOperator,
+}
+
+/// A key that its consumer wants on the machine.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its public half, OpenSSH format.
+    pub public: String,
+    /// Its private half, when the server made the pair.
+    pub private: Option<secrecy::SecretString>,
+}
+
+impl PartialEq for NewKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
 }
 
 /// The answer to a command.
@@ -183,6 +251,8 @@ pub struct Commanded {
     pub resume_token: String,
     /// This call repeated an earlier one.
     pub replayed: bool,
+    /// The private key of a pair that the server made for [`Command::RotateKey`].
+    pub private_key: Option<secrecy::SecretString>,
 }
 
 /// Which sessions.

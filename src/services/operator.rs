@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::Desired;
 use crate::domain::money::{Nanos, Rate};
-use crate::services::api::{AuditPage, Caller, ProviderView, UnconfirmedDestroy};
+use crate::services::api::{AuditPage, Caller, HealthPage, HealthQuery, ProviderView, UnconfirmedDestroy};
 use crate::services::board::Board;
 use crate::services::error::Error;
 use crate::services::inventory::{Inventory, page_size};
@@ -329,6 +329,14 @@ impl Operator {
         }
         debts.sort_by(|a, b| b.at_risk.cmp(&a.at_risk).then_with(|| a.instance.label.cmp(&b.instance.label)));
         Ok(debts)
+    }
+
+    /// The failure memory.
+    ///
+    /// # Errors
+    /// A page token that is none of ours, or of another query.
+    pub async fn offer_health(&self, query: &HealthQuery) -> Result<HealthPage, Error> {
+        self.0.inventory.health(query)
     }
 
     /// The clock, for ages.

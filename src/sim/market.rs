@@ -11,6 +11,7 @@ use crate::sim::catalogue::{Dice, Kind, Listing, catalogue};
 use crate::sim::faults::{BadFault, Delay, Fault, Faults};
 use crate::sim::rental::{GpuTruth, Phase, Rental, Shown, Workload};
 use crate::sim::state::{Account, Event, Order, Pick, Refusal, State};
+use crate::sim::templates::{Made, TEMPLATES};
 use crate::sim::{Bill, Dialect};
 use rand::SeedableRng;
 use sha2::{Digest, Sha256};
@@ -74,6 +75,8 @@ pub struct Wanted {
     pub proxied: bool,
     /// Whether its SSH server answers already.
     pub answers: bool,
+    /// Ports inside that are mapped, beside SSH.
+    pub ports: Vec<u16>,
 }
 
 /// All there is to know about a machine.
@@ -259,6 +262,15 @@ impl Market {
             return Err(Refusal::ServerError);
         }
         Ok((state, now))
+    }
+
+    /// The vendor's templates, and how long the answer takes.
+    ///
+    /// # Errors
+    /// When the credentials are worthless or the call is too early.
+    pub fn templates(&self, account: AccountId) -> Result<(&'static [Made], Duration), Refusal> {
+        let (mut state, _, dialect) = self.called(account, "templates")?;
+        Ok((&TEMPLATES, state.wait(dialect, Delay::Latency)))
     }
 
     /// Whether rows with NaN are the fashion of the hour.
@@ -463,6 +475,27 @@ impl Market {
         })
     }
 
+    /// Rewrites who may log in to a machine, as somebody on it does: these keys may, those (their wire bytes) may not.
+    pub fn rewrite_keys(&self, native_id: &str, add: &[String], gone: &[Vec<u8>]) -> bool {
+        self.touch(native_id, |state, serial, now| {
+            state.rentals.entry(serial).and_modify(|rental| rental.rewrite_keys(add, gone, now));
+        })
+    }
+
+    /// Makes a machine forget all its keys, as a rebuilt container does.
+    pub fn lose_keys(&self, native_id: &str) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(Rental::lose_keys);
+        })
+    }
+
+    /// Reinstalls a machine: it shows another host key from now on.
+    pub fn change_host_key(&self, native_id: &str) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(|rental| rental.host_keys += 1);
+        })
+    }
+
     /// Cuts a machine's host off, or connects it again.
     pub fn set_offline(&self, native_id: &str, offline: bool) -> bool {
         self.touch(native_id, |state, serial, now| {
@@ -538,6 +571,31 @@ impl Market {
         state.rentals.values().find(|r| r.addressed(now) && (here(&r.direct) || here(&r.proxy))).map(|r| r.native_id.clone())
     }
 
+    /// What a machine's API answers at this address: nothing where nobody listens, 503 while it loads, then 200.
+    #[must_use]
+    pub fn api_status(&self, host: &str, port: u16) -> Option<u16> {
+        let (state, now) = self.present();
+        let here = |r: &&Rental| r.direct.as_ref().is_some_and(|(name, _)| name == host) && r.ports.values().any(|outside| *outside == port);
+        let rental = state.rentals.values().filter(|r| r.answers(now)).find(here)?;
+        Some(rental.api_status(now))
+    }
+
+    /// The same by machine.
+    #[must_use]
+    pub fn api_status_of(&self, native_id: &str) -> Option<u16> {
+        let (state, now) = self.present();
+        by_native(&state, native_id).filter(|r| r.answers(now)).map(|r| r.api_status(now))
+    }
+
+    /// Says where a machine's port inside is reached.
+    pub fn set_port(&self, native_id: &str, inside: u16, outside: u16) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(|rental| {
+                rental.ports.insert(inside, outside);
+            });
+        })
+    }
+
     /// Machines that have, or should have, an address now.
     #[must_use]
     pub fn wanted(&self) -> Vec<Wanted> {
@@ -547,6 +605,7 @@ impl Market {
             direct: !r.proxy_only(),
             proxied: r.listing.dialect() == Dialect::Vastai,
             answers: r.answers(now),
+            ports: r.order.ports.clone(),
         };
         state.rentals.values().filter(|r| r.addressed(now)).map(wanted).collect()
     }
@@ -582,7 +641,8 @@ impl Market {
     /// The seed of a machine's Ed25519 host key.
     #[must_use]
     pub fn host_key_seed(&self, native_id: &str) -> [u8; 32] {
-        self.secret(native_id, "host key")
+        let number = by_native(&self.present().0, native_id).map_or(0, |rental| rental.host_keys);
+        self.secret(native_id, &if number == 0 { "host key".to_owned() } else { format!("host key {number}") })
     }
 
     /// 32 bytes that belong to a machine and a purpose.

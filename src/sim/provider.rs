@@ -3,10 +3,12 @@
 //! Its errors carry the certainty that an adapter over the wire could have, not what the market really did.
 
 use crate::domain::gpu::{GpuModel, snap_memory_mib};
-use crate::domain::ids::{MachineId, OfferId, ProviderId};
+use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
 use crate::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
+use crate::domain::memory::prior;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
+use crate::domain::template::Template;
 use crate::domain::time::{Look, Time};
 use crate::ports::{
     Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts, StageBudgets,
@@ -102,7 +104,7 @@ impl SimProvider {
             ram_gb: PER_GPU.1 * gpus,
             dedicated_ip: false,
             keys: if self.facts.attaches_keys { Vec::new() } else { spec.public_keys.clone() },
-            ports: Vec::new(),
+            ports: spec.ports.iter().copied().filter(|port| *port != 22).collect(),
             runtype: "ssh_direc ssh_proxy".to_owned(),
             env: spec.env.clone(),
         };
@@ -129,6 +131,7 @@ impl SimProvider {
             raw_status: format!("{:?}", shown.phase).to_lowercase(),
             progress: Some(shown.status_text.clone()).filter(|text| !text.is_empty()),
             endpoints: direct.into_iter().chain(shown.proxy.as_ref().map(|at| end(at, true))).collect(),
+            public_host: shown.direct.as_ref().map(|(host, _)| host.clone()),
             ports: shown.ports.iter().map(|(inside, outside)| (*inside, *outside)).collect(),
             price: Some(PriceSeen::Parts(shown.price)),
             interruptible: Some(shown.order.bid.is_some()),
@@ -175,6 +178,20 @@ impl Provider for SimProvider {
         };
         self.within("offers", DEADLINE, wait).await?;
         Ok(OfferBatch { offers, truncated: false, skipped: 0 })
+    }
+
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        let answer = self.market.templates(self.account).map_err(|refusal| self.error("templates", &refusal))?;
+        self.within("templates", DEADLINE, answer.1).await?;
+        let recommended = answer.0.iter().filter(|made| made.recommended);
+        Ok(recommended.filter(|_| self.dialect == Dialect::Vastai).map(|made| made.template(&self.facts.id)).collect())
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        let answer = self.market.templates(self.account).map_err(|refusal| self.error("templates", &refusal))?;
+        self.within("templates", DEADLINE, answer.1).await?;
+        let found = answer.0.iter().find(|made| made.hash_id == hash_id && self.dialect == Dialect::Vastai);
+        Ok(found.map(|made| made.template(&self.facts.id)))
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
@@ -289,13 +306,17 @@ fn place_of(id: &OfferId) -> Option<(String, String, u32)> {
     canonical.then(|| (location.to_owned(), v0.to_owned(), count))
 }
 
+/// What the adapters expect of an ask and of a place before anything was learnt.
+const USUAL_CHANCE: (f64, f64) = (0.52, 0.42);
+
 fn ask_offer(id: u64, spot: bool, listing: &Listing, begun: Time, now: Time) -> Option<Offer> {
     let Kind::Ask(ask) = &listing.kind else { return None };
     let base = Price { gpu: if spot { ask.min_bid } else { ask.base }, ..Price::default() };
     let disk = DiskTerms { per_gb: ask.disk_per_gb, min_gb: 8, step_gb: 1, max_gb: ask.disk_gb, default_gb: 50 };
+    let rental = if spot { RentalKind::Interruptible } else { RentalKind::OnDemand };
     let share = |whole: u32| u32::try_from(u64::from(whole) * u64::from(ask.gpus.0) / u64::from(ask.gpus.1.max(1))).ok();
     Some(Offer {
-        rental: if spot { RentalKind::Interruptible } else { RentalKind::OnDemand },
+        rental,
         min_bid: spot.then_some(ask.min_bid),
         region: ask_region(ask),
         traffic: Traffic { up_per_gb: ask.traffic.0, down_per_gb: ask.traffic.1 },
@@ -307,7 +328,8 @@ fn ask_offer(id: u64, spot: bool, listing: &Listing, begun: Time, now: Time) -> 
         direct_ports: Some(ask.direct_ports > 0),
         host_end: Some(begun + Duration::from_secs(ask.listed_s)),
         slots: Some(1),
-        confidence: f64::from(ask.reliability_ppm) / 1e6,
+        confidence: prior(USUAL_CHANCE.0, Some(f64::from(ask.reliability_ppm) / 1e6), Some(ask.verification == "verified"), rental),
+        host: Some(HostId::new(&format!("vastai:host-{}", ask.host_id))),
         ..offer(&format!("vastai-{id}{}", if spot { "-spot" } else { "" }), Dialect::Vastai, listing, ask.gpus.0, base, disk, now)
     })
 }
@@ -343,7 +365,8 @@ fn place_offer(count: u32, listing: &Listing, now: Time) -> Option<Offer> {
         cpu_millis: Some(PER_GPU.0 * count * 1000),
         memory_mib: Some(PER_GPU.1 * count * 1024),
         direct_ports: Some(true),
-        confidence: 0.3,
+        confidence: prior(USUAL_CHANCE.1, None, None, RentalKind::OnDemand),
+        host: Some(HostId::new(&format!("tensordock:{}", place.location.id))),
         ..offer(&id, Dialect::Tensordock, listing, count, base, disk, now)
     })
 }
@@ -387,6 +410,7 @@ fn offer(id: &str, dialect: Dialect, listing: &Listing, gpu_count: u32, base: Pr
         direct_ports: None,
         host_end: None,
         slots: None,
+        host: None,
         confidence: 1.0,
         seen_at: now,
     }

@@ -129,6 +129,21 @@ table! {
 }
 
 table! {
+    offer_failures (session_id, attempt, outcome) {
+        session_id -> Text,
+        attempt -> BigInt,
+        outcome -> Text,
+        provider -> Text,
+        offer_id -> Text,
+        machine_id -> Text,
+        host_id -> Nullable<Text>,
+        own_image -> Bool,
+        at -> BigInt,
+        message -> Text,
+    }
+}
+
+table! {
     timelines (id) {
         id -> BigInt,
         first_revision -> BigInt,

@@ -537,6 +537,45 @@ async fn sessions_are_listed_shown_extended_and_labelled() {
 }
 
 #[tokio::test]
+async fn templates_are_listed() {
+    let mock = Mock::start().await;
+    let ran = gs(&mock, &["inventory", "templates", "--name", "vllm"]).await;
+    let want = "TEMPLATE  PROVIDER  NAME  IMAGE                  DISK  CUDA  PORTS\n\
+                1b2c      vastai    vLLM  vllm/vllm-openai:v1  120 GB  12.4  8000\n";
+    assert_eq!(ran.out, want);
+    let json = gs(&mock, &["inventory", "templates", "--name", "vllm", "-o", "json"]).await.json();
+    assert_eq!(json["templates"][0]["template_hash_id"], "1b2c");
+}
+
+#[tokio::test]
+async fn a_key_is_changed_and_kept_from_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new.pem");
+    let mock = Mock::start().await;
+    let mut done = event(4, State::Running, pb::Stage::GpuVerified, "the machine takes the new key");
+    done.session = Some(server::rekeyed(true));
+    mock.with(|m| m.watches = vec![vec![Ok(server::told(done, "t4"))]]);
+    let ran = gs(&mock, &["sessions", "rotate-key", ID, "--save-key", file.to_str().unwrap()]).await;
+    assert_eq!((ran.code, ran.out), (0, format!("session {ID}: its machine takes the new key, and the one before no more\n")));
+    assert!(!ran.err.contains("PRIVATE KEY"), "{}", ran.err);
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let asked = mock.with(|m| std::mem::take(&mut m.rotates_asked));
+    assert_eq!((asked[0].session_id.as_str(), asked[0].ssh_public_key.as_ref(), asked[0].request_id.is_empty()), (ID, None, false));
+    assert_eq!(mock.with(|m| m.tokens.clone()), ["rekey"], "watched from before the change");
+    // A file that is there is never overwritten, and nothing is asked then.
+    let ran = gs(&mock, &["sessions", "rotate-key", ID, "--save-key", file.to_str().unwrap()]).await;
+    assert!(ran.code != 0 && ran.err.contains("exists already"), "{}", ran.err);
+    let own = folder.path().join("own.pub");
+    std::fs::write(&own, "ssh-ed25519 AAAA me\n").unwrap();
+    let ran = gs(&mock, &["sessions", "rotate-key", ID, "--ssh-key", own.to_str().unwrap(), "--no-wait", "-o", "json"]).await.json();
+    assert_eq!((&ran["installed"], &ran["ssh_private_key"]), (&Value::Bool(false), &Value::Null));
+    let asked = mock.with(|m| std::mem::take(&mut m.rotates_asked));
+    assert_eq!((asked.len(), asked[0].ssh_public_key.as_deref()), (1, Some("ssh-ed25519 AAAA me")));
+}
+
+#[tokio::test]
 async fn done_and_destroy_wait_for_the_proven_end() {
     let mock = Mock::start().await;
     let mut end = event(4, State::Stopped, pb::Stage::GpuVerified, "every machine is proven gone");
@@ -690,6 +729,36 @@ async fn providers_and_debts() {
 }
 
 #[tokio::test]
+async fn why_so_few_and_what_is_remembered() {
+    let mock = Mock::start().await;
+    let ran = gs(&mock, &["inventory", "--max-price", "0.20", "--explain"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(
+        ran.out,
+        "FILTER              TURNS AWAY  ALONE  LEFT WITHOUT IT\n\
+         max_price_per_hour           7      9                7\n\
+         CHANGE ONE          TO         OFFERS  FROM $/H\n\
+         max_price_per_hour  $0.2467/h       1   $0.2467\n"
+    );
+    assert!(ran.err.contains("none of 9 offers meets the request\n"), "{}", ran.err);
+    assert!(ran.err.contains("2 more would fit, but are set aside"), "{}", ran.err);
+    let json = gs(&mock, &["inventory", "--max-price", "0.20", "--explain", "-o", "json"]).await.json();
+    assert_eq!(json["relaxations"][0]["filter"]["max_price_per_hour"].to_string(), "0.2");
+    let asked = ["ops", "offer-health", "--set-aside", "--kind", "machine"];
+    let ran = gs(&mock, &asked).await;
+    assert_eq!(
+        ran.out,
+        "KIND     NAME      LAUNCHES  USABLE  CONFIDENCE  FAILURES                     SET ASIDE  LAST\n\
+         machine  vastai:1         5       2       25.0%  auth_failed 2, offer_gone 1      5h59m  auth_failed, 1m00s ago\n\
+         machine  vastai:2         5       2       25.0%  auth_failed 2, offer_gone 1      5h59m  auth_failed, 1m00s ago\n"
+    );
+    assert!(ran.err.contains("the memory only observes"), "{}", ran.err);
+    let json = gs(&mock, &[&asked[..], &["-o", "json"]].concat()).await.json();
+    assert_eq!(json["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(json["entries"][0]["failure_counts"]["auth_failed"], 2);
+}
+
+#[tokio::test]
 async fn completions_are_written_for_every_shell() {
     let mock = Mock::start().await;
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
@@ -725,6 +794,38 @@ async fn a_reader_that_goes_away_is_no_error() {
     let cli = Cli::try_parse_from(["gpu-shopper", "inventory"]).unwrap();
     assert_eq!(perform(ask(cli), &mut desk).await, 0);
     assert_eq!(err.text(), "");
+}
+
+#[tokio::test]
+async fn everything_is_shown_before_it_is_ended_and_waited_for() {
+    let mock = Mock::start().await;
+    let shown = gs(&mock, &["drain"]).await;
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(shown.out.contains(ID) && shown.out.contains("running") && shown.out.contains("alice"), "{}", shown.out);
+    assert!(shown.err.contains("1 session at $0.2467 per hour; nothing was ended") && shown.err.contains("drain --yes"), "{}", shown.err);
+    let shown = gs(&mock, &["drain", "-o", "json"]).await.json();
+    assert_eq!((&shown["drained"], &shown["over"], &shown["sessions"][0]["session_id"]), (&false.into(), &false.into(), &ID.into()));
+
+    // The server is away for a moment; then the wait is over without the end, then with it.
+    let over = pb::Session { end_reason: pb::EndReason::Admin.into(), ..session(State::Stopped) };
+    mock.with(|m| m.waits = vec![Ok(over), Ok(session(State::Stopping)), Err(Status::unavailable("restarting"))]);
+    let done = gs(&mock, &["drain", "--yes", "-o", "json"]).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(
+        (&done.json()["drained"], &done.json()["over"], &done.json()["sessions"][0]["end_reason"]),
+        (&true.into(), &true.into(), &"admin".into())
+    );
+    assert!(done.err.contains("restarting") && done.err.contains("1 of 1"), "{}", done.err);
+
+    let left = gs(&mock, &["drain", "--yes", "--no-wait"]).await;
+    assert_eq!(left.code, 0, "{}", left.err);
+    assert!(left.out.contains("stopping") && left.err.contains("until they are proven gone"), "{}", left.err);
+    let interrupt = CancellationToken::new();
+    interrupt.cancel();
+    let left = gs_until(&mock, &["drain", "--yes"], interrupt, None).await;
+    assert_eq!(left.code, 130, "{}", left.err);
+    assert!(left.err.contains("that goes on without us"), "{}", left.err);
+    assert_eq!(Cli::try_parse_from(["gpu-shopper", "drain", "--no-wait"]).unwrap_err().exit_code(), 2, "nothing to wait for");
 }
 
 #[test]

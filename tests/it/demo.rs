@@ -61,6 +61,11 @@ async fn one_command_plays_the_main_job_and_touches_nothing_real() {
     for (place, text) in [("output", &ended.out), ("log", &ended.err)] {
         assert!(!text.contains("deadbeef"), "a real setting came into its {place}:\n{text}");
     }
+    // Real and simulated machines never share a database.
+    let real = crate::child::env(&[("SERVER_PORT", "0"), ("DATABASE_PATH", "kept/here.db"), ("VASTAI_API_KEY", &"ab".repeat(32))]);
+    let served = Child::start(&["serve"], home.path(), &real).end().await;
+    assert_eq!(served.status.code(), Some(1));
+    holds_all(&served, &["belongs to a demo", "DATABASE_PATH"]);
     let bytes = std::fs::read(home.path().join("kept/here.db")).unwrap();
     assert!(bytes.starts_with(b"SQLite format 3") && !bytes.windows(8).any(|part| part == b"deadbeef"));
 }

@@ -229,7 +229,7 @@ async fn an_orphan_says_what_it_waits_for_and_can_be_destroyed_past_a_hold() {
     }
     assert_eq!(face.metric("gpu_stray_instances{provider=\"vastai\"}"), 2.0);
     let refused = face.adopt(adopt(&twins[0])).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "SESSION_ON_RECORD"));
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "SESSION_EXISTS"));
 
     let ordered = face.destroy_instance(&twins[0]).await.unwrap();
     assert_eq!(ordered.session_id, session.session_id);
@@ -319,7 +319,7 @@ async fn holds_are_set_shown_and_lifted_with_all_faults_told_at_once() {
     use pb::set_hold_request::End;
     let face = Face::over(house(75, Faults::none()).await).await;
     let past = Some(End::UntilTime(prost_types::Timestamp { seconds: 1, nanos: 0 }));
-    let bad = pb::SetHoldRequest { provider: "nobody".to_owned(), kind: 0, end: past.clone(), reason: String::new(), lift: false };
+    let bad = pb::SetHoldRequest { provider: "nobody".to_owned(), kind: 0, end: past, reason: String::new(), lift: false };
     assert_eq!(wrong(&face.set_hold(bad).await.unwrap_err()), ["provider", "kind", "until_time", "reason"]);
     let both = pb::SetHoldRequest {
         end: Some(End::Duration(prost_types::Duration { seconds: 60, nanos: 0 })),

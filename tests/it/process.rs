@@ -91,6 +91,10 @@ async fn survives(moment: Moment, provider: &'static str) {
     let stopped = server.until(&id, State::Stopped).await;
     assert!(stopped.cost_final, "{moment:?}");
     assert_eq!(alive(&world), Vec::<String>::new(), "{moment:?}");
+    let charged = stopped.cost.as_ref().unwrap();
+    let (low, high) = (nanos(charged.low.as_ref()), nanos(charged.high.as_ref()));
+    let bill: i64 = world.market.bills().values().map(|bill| bill.total.0).sum();
+    assert!(low <= bill && bill <= high, "{moment:?} at {provider}: the market bills {bill}, and we say {low} to {high}");
 
     // What the create answered leads through both lives of the server, event by event.
     let told = history(&server, &id, created.resume_token).await;
@@ -100,6 +104,10 @@ async fn survives(moment: Moment, provider: &'static str) {
     let ended = server.stop().await;
     assert!(ended.err.ends_with("stopped; no session is open\n"), "{}", ended.err);
     world.stop().await;
+}
+
+fn nanos(money: Option<&pb::Money>) -> i64 {
+    money.map_or(0, |m| m.units * 1_000_000_000 + i64::from(m.nanos))
 }
 
 /// Sequence and state of every event after a token, until the stream ends.

@@ -381,7 +381,7 @@ async fn a_token_from_before_what_is_kept_says_so() {
     let first = life(&house, None).await;
     life(&house, None).await;
     let told = heard(&mut watch);
-    let keep = Keep { events: 5, event_age: Duration::ZERO, request_age: MINUTE };
+    let keep = Keep { events: 5, event_age: Duration::ZERO, request_age: MINUTE, ..Keep::default() };
     house.store().trim(house.now() + MINUTE, keep).await.unwrap();
     // While it is in memory nobody misses it.
     assert_eq!(revisions(&heard(&mut all(house.core(), SessionFilter::default(), WatchStart::After(old.clone())).await)), revisions(&told));
@@ -526,6 +526,14 @@ fn plain() -> Request {
 }
 
 async fn rent(core: &Core) -> Created {
-    let create = Create { request: plain(), labels: BTreeMap::new(), validate_only: false, idempotency: None, private_key: None };
+    let create = Create {
+        request: plain(),
+        labels: BTreeMap::new(),
+        secrets: Default::default(),
+        template: None,
+        validate_only: false,
+        idempotency: None,
+        private_key: None,
+    };
     core.lifecycle.create(caller(), create).await.unwrap()
 }

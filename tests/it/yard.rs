@@ -14,8 +14,8 @@ use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Region, Ren
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::ports::{
-    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, Measured, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget, Provider,
-    ProviderError, ProviderFacts, SeededChance, SshProbe, StageBudgets,
+    Account, ApiTarget, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, Measured, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget,
+    Provider, ProviderError, ProviderFacts, SeededChance, SshProbe, StageBudgets,
 };
 use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
@@ -127,6 +127,7 @@ impl Provider for Warehouse {
             progress: None,
             endpoints: vec![SshEndpoint { host: "203.0.113.7".to_owned(), port: 22, user: "root".to_owned(), proxied: false }],
             ports: Vec::new(),
+            public_host: None,
             price: Some(PriceSeen::Parts(spec.offer.price(Some(spec.disk_gb)))),
             interruptible: Some(false),
             machine: Some(spec.offer.machine.clone()),
@@ -174,6 +175,14 @@ impl SshProbe for OpenDoor {
         Ok(ProbeReport { host_key: "ssh-ed25519 AAAA host".to_owned(), gpu: None })
     }
 
+    async fn api(&self, _: &ApiTarget) -> Result<u16, ProbeFailure> {
+        Ok(200)
+    }
+
+    async fn install_key(&self, _: &ProbeTarget, _: &str, _: &[String]) -> Result<(), ProbeFailure> {
+        Ok(())
+    }
+
     async fn measure(&self, _: &ProbeTarget) -> Result<Measured, ProbeFailure> {
         tokio::task::yield_now().await;
         Ok(Measured { host_key: "ssh-ed25519 AAAA host".to_owned(), activity: Activity::default() })
@@ -186,6 +195,7 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         id: OfferId::new(&format!("{provider}-{name}")),
         provider: ProviderId::new(provider),
         machine: MachineId::new(&format!("{provider}:{name}")),
+        host: None,
         gpu: GpuModel::canonical("RTX 4090"),
         gpu_raw: "RTX 4090".to_owned(),
         gpu_count: 1,
@@ -242,7 +252,6 @@ pub fn parts(store: Store, providers: &[Arc<dyn Provider>], clock: &Clock, polic
     CoreParts {
         sweep: SweepPolicy::default(),
         frozen: None,
-        accept: Arc::new(|| ()),
         store,
         deployment_id: "yard".to_owned(),
         providers: providers.iter().map(|p| (p.facts().id.clone(), Arc::clone(p))).collect(),
@@ -253,7 +262,7 @@ pub fn parts(store: Store, providers: &[Arc<dyn Provider>], clock: &Clock, polic
         rhythm: Rhythm { close: Duration::from_secs(5), steady: Duration::from_secs(30), idle: Duration::from_secs(120) },
         refresh: None,
         drain: Duration::from_secs(5),
-        vault: Vault { seal: Arc::new(|_, _| None), open: Arc::new(|_, _| None) },
+        vault: Vault { seal: Arc::new(|_, _, _| None), open: Arc::new(|_, _, _| None) },
         private_addresses: Vec::new(),
         offer_ids: vec![|text| text.starts_with("vastai-") || text.starts_with("tensordock-")],
         vendor_calls: BTreeMap::new(),

@@ -96,6 +96,7 @@ fn offer_of(stray: &Stray) -> Offer {
         id: OfferId::new(&format!("{}-stray-{}", stray.provider, sighting.native_id)),
         provider: stray.provider.clone(),
         machine: sighting.machine.clone().unwrap_or_else(|| MachineId::new(&format!("{}:{}", stray.provider, sighting.native_id))),
+        host: None,
         gpu: GpuModel::canonical("unknown"),
         gpu_raw: "unknown".to_owned(),
         gpu_count: 1,

@@ -1,13 +1,14 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
-use super::{Attention, Closed, Listing, Message, Parts, Reply, Standing};
+use super::{Attention, Closed, Content, Listing, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, Launch, Sighting};
 use crate::domain::lifecycle::{Action, Ask, Draft, Fate, Input, LookBy, Refusal, Stray, next_deadline, step};
+use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, State};
+use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State};
 use crate::domain::sweep::{self, Known};
 use crate::domain::time::{Look, Time};
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
@@ -18,6 +19,9 @@ use crate::services::provisioner::{self, Job};
 use crate::services::sweeper::{FindingKind, HoldKind, Suspect, Sweeper};
 use crate::services::tokens;
 use crate::store::{Batch, Error as StoreError, RequestRecord};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -27,8 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
-/// A machine that its user called bad is not offered for so long.
-const BAD_MACHINE: Duration = Duration::from_secs(24 * 3600);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
 /// A private key may be told again this long after its creation, and until the first RUNNING.
@@ -53,6 +55,7 @@ pub(super) struct Staged {
     pub(super) durable: BTreeSet<SessionId>,
     events: Vec<Arc<Event>>,
     requests: Vec<RequestRecord>,
+    lessons: Vec<Lesson>,
     pub(super) actions: Vec<(SessionId, Action)>,
     pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -98,7 +101,13 @@ impl Actor {
         }
         let sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
         let now = parts.tools.clock.now();
-        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: standing.terms, expiry_held: expiry_held(&sweeper, now) };
+        let rules = Rules {
+            tag: parts.tag,
+            policy: parts.policy.clone(),
+            secret: parts.tools.secret_id(),
+            terms: standing.terms,
+            expiry_held: expiry_held(&sweeper, now),
+        };
         let shown = live.iter().map(|(id, e)| (*id, shown(e))).collect();
         parts.board.reset(shown, revision);
         Ok(Self {
@@ -206,10 +215,17 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
+        if let Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
+            // While it was rented it was on nobody's list; whether and how it comes back, its provider must tell.
+            let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
+            if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
+                self.parts.inventory.evict(&tried.offer.id);
+            }
+        }
         let Input::LaunchRefused { attempt, failure, text } = input else { return };
         let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
         match failure {
-            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer, None),
+            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer),
             AttemptFailure::ProviderAuth => {
                 self.closed.insert(row.provider.clone(), Closed::Auth(text.clone()));
             }
@@ -231,11 +247,17 @@ impl Actor {
     async fn take(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
         match message {
             Message::Operator { caller, order, reply } => self.order(&caller, order, reply, staged).await,
-            Message::Create { caller, create, reply } => self.create(&caller, *create, reply, staged).await,
+            Message::Create { caller, create, template, reply } => self.create(&caller, *create, template, reply, staged).await,
             Message::Command { caller, id, command, idempotency, validate_only, reply } => {
                 self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
             }
             Message::Listed(listing) => self.listed(listing, staged).await,
+            Message::Learnt { id, input } => {
+                if self.live.contains_key(&id) {
+                    self.apply(id, *input, staged);
+                }
+                Ok(())
+            }
             Message::Unlisted(provider) => {
                 let there = |e: &Entry| e.instances.iter().any(|r| r.open() && r.provider == provider);
                 let ids: Vec<SessionId> = self.live.iter().filter(|(_, e)| there(e)).map(|(id, _)| *id).collect();
@@ -266,7 +288,14 @@ impl Actor {
 
     // === requests of callers ===
 
-    async fn create(&mut self, caller: &Caller, create: Create, reply: Reply<Created>, staged: &mut Staged) -> Result<(), StoreError> {
+    async fn create(
+        &mut self,
+        caller: &Caller,
+        create: Create,
+        template: Result<(), Error>,
+        reply: Reply<Created>,
+        staged: &mut Staged,
+    ) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
         let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
@@ -293,7 +322,8 @@ impl Actor {
         }
         let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
         let id = SessionId::new(now, random);
-        let session = match self.admit(caller, &create, id, now) {
+        let admitted = template.and_then(|()| self.admit(caller, &create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
+        let session = match admitted {
             Ok(session) => session,
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -323,7 +353,7 @@ impl Actor {
         staged.durable.insert(id);
         let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
         if let Some(idempotency) = create.idempotency {
-            let sealed = create.private_key.as_ref().and_then(|key| (self.parts.vault.seal)(id, key));
+            let sealed = create.private_key.as_ref().and_then(|key| self.sealed(id, key));
             self.remember(caller, "CreateSession", idempotency, id, before, sealed, now, staged);
         }
         self.after_commit.push_back((id, Input::Begin));
@@ -334,14 +364,47 @@ impl Actor {
         Ok(())
     }
 
+    /// The session with what its machines are started with, sealed.
+    fn seal_start(&self, mut session: Session, secrets: &StartSecrets) -> Result<Session, Error> {
+        if *secrets != StartSecrets::default() {
+            let text = serde_json::to_string(secrets).map_err(|_| Error::internal("writing the start secrets"))?;
+            let sealed = (self.parts.tools.vault.seal)(Content::Start, session.id, &text.into());
+            let sealed = sealed.ok_or_else(|| Error::internal("sealing the start secrets"))?;
+            session.request.start.sealed = Some(STANDARD.encode(sealed));
+        }
+        Ok(session)
+    }
+
     async fn replayed_create(&mut self, record: &RequestRecord, now: Time) -> Result<Result<Created, Error>, StoreError> {
         let Some(session) = self.read(record.session).await? else { return Ok(Err(Error::session_not_found(record.session))) };
-        let told = session.running_at.is_some() && now > session.created_at + KEY_WINDOW;
-        let private_key = record.sealed.as_ref().filter(|_| !told).and_then(|sealed| (self.parts.vault.open)(record.session, sealed));
+        let private_key = self.private_key(record, &session, now);
         let subject = tokens::subject(Some(record.session), &crate::services::api::SessionFilter::default());
         let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-        let warnings = self.warnings(&session, now);
+        let mut warnings = self.warnings(&session, now);
+        if record.sealed.is_some() && private_key.is_none() {
+            warnings.push("KEY_NO_LONGER_AVAILABLE: the private key is not told any more; get another one by RotateSessionKey".to_owned());
+        }
         Ok(Ok(Created { session: Arc::new(session), private_key, resume_token, replayed: true, warnings }))
+    }
+
+    /// A private key as it is kept, with the public one that it belongs to: the one wanted now.
+    fn sealed(&self, id: SessionId, private: &SecretString) -> Option<Vec<u8>> {
+        let public = self.live.get(&id)?.session.wanted_key();
+        (self.parts.tools.vault.seal)(Content::ConsumerKey, id, &format!("{public}\n{}", private.expose_secret()).into())
+    }
+
+    /// The private key that came with an accepted call, while it may be told again: until the first RUNNING (or the end)
+    /// and at least for [`KEY_WINDOW`]; for a change of key for the window alone. Never once another one was asked for, and
+    /// not when it was sealed with a secret that the server no longer has.
+    fn private_key(&self, record: &RequestRecord, session: &Session, now: Time) -> Option<SecretString> {
+        let sealed = record.sealed.as_ref()?;
+        let waits = record.method == "CreateSession" && session.running_at.is_none() && !session.state.is_final();
+        if !waits && now > record.created_at + KEY_WINDOW {
+            return None;
+        }
+        let pair = (self.parts.tools.vault.open)(Content::ConsumerKey, record.session, sealed)?;
+        let (public, private) = pair.expose_secret().split_once('\n')?;
+        (public == session.wanted_key()).then(|| private.into())
     }
 
     #[allow(clippy::too_many_arguments, reason = "one message, taken apart")]
@@ -370,9 +433,14 @@ impl Actor {
             match self.earlier(caller, method, idempotency).await? {
                 Some(Ok(record)) => {
                     let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-                    let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
-                    if let Some(session) = session {
-                        staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: true })))));
+                    if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
+                        let private_key = self.private_key(&record, &session, now);
+                        let answer = if record.sealed.is_some() && private_key.is_none() {
+                            Err(key_gone(id))
+                        } else {
+                            Ok(Commanded { session, resume_token, replayed: true, private_key })
+                        };
+                        staged.replies.push(Box::new(move || drop(reply.send(answer))));
                     }
                     staged.touched.insert(id);
                     return Ok(());
@@ -385,24 +453,21 @@ impl Actor {
             }
         }
         staged.touched.insert(id);
-        let who = if caller.admin && matches!(command, Command::Extend { override_hard_max: true, .. }) {
-            Who::Operator(caller.principal.clone())
-        } else {
-            Who::User(caller.principal.clone())
-        };
+        let operators = matches!(command, Command::Extend { override_hard_max: true, .. } | Command::EndByOperator);
+        let who = if caller.admin && operators { Who::Operator(caller.principal.clone()) } else { Who::User(caller.principal.clone()) };
         let input = Input::Asked { ask: ask_of(&command, caller.admin), actor: who };
         if validate_only {
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
             let answer = match answer {
-                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false }),
+                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false, private_key: None }),
                 Some(Err(refusal)) => Err(refused(&refusal, id)),
                 None => Err(Error::session_not_found(id)),
             };
             let _ = reply.send(answer);
             return Ok(());
         }
-        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy) {
-            // Its user has said what is wanted: that is no old fact.
+        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy | Command::EndByOperator) {
+            // Somebody has said what is wanted now: that is no old fact.
             self.thawed.insert(id);
         }
         if let Err(refusal) = self.try_apply(id, input, staged) {
@@ -410,16 +475,21 @@ impl Actor {
             return Ok(());
         }
         if let Command::Complete { bad_machine: true } = command
-            && let Some(offer) = self.live.get(&id).and_then(|e| e.session.offer())
+            && let Some(lesson) = self.live.get(&id).and_then(|e| Lesson::complaint(&e.session, now))
         {
-            self.parts.inventory.shun(&offer.machine, BAD_MACHINE);
+            staged.lessons.push(lesson);
         }
+        let private_key = match command {
+            Command::RotateKey(key) => key.private,
+            _ => None,
+        };
         if let Some(idempotency) = idempotency {
-            self.remember(caller, method, idempotency, id, before, None, now, staged);
+            let sealed = private_key.as_ref().and_then(|key| self.sealed(id, key));
+            self.remember(caller, method, idempotency, id, before, sealed, now, staged);
         }
         if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
             let resume_token = self.parts.tokens.at(before, subject);
-            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false })))));
+            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false, private_key })))));
         }
         Ok(())
     }
@@ -626,8 +696,8 @@ impl Actor {
         let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let snapshot = self.parts.inventory.snapshot();
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
-        match attempt::choose(&entry.session, &market, now) {
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
+        match attempt::choose(&entry.session, &market, now).map_err(|unmet| unmet.why) {
             Ok(choice) => Input::Chosen(choice),
             Err(why) if snapshot.freshness.iter().any(|f| self.unheard(f, not_before) && self.concerns(&f.provider, &entry.session)) => {
                 Input::OffersAwaited(why)
@@ -638,12 +708,12 @@ impl Actor {
 
     /// Whether a provider's offers could be of use to a session.
     fn concerns(&self, provider: &ProviderId, session: &Session) -> bool {
-        self.asks(provider, session) && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
+        self.asks(provider, session) && self.closed.get(provider).is_none_or(Closed::unseen)
     }
 
     /// Whether a provider has not told its offers for too long, or was not looked at since the server started.
     fn unheard(&self, freshness: &ProviderFreshness, not_before: Time) -> bool {
-        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider) == Some(&Closed::NotSwept)
+        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider).is_some_and(Closed::unseen)
     }
 
     /// Gives drafts their revisions; the session in memory carries that of its last event.
@@ -679,17 +749,20 @@ impl Actor {
 
     async fn commit(&mut self, staged: Staged) -> Result<(), StoreError> {
         let rows = |id: &SessionId| self.live.get(id);
+        let lessons: Vec<Lesson> = staged.events.iter().filter_map(|e| Lesson::of(e)).chain(staged.lessons).collect();
         let batch = Batch {
             sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
             instances: staged.durable.iter().filter_map(rows).flat_map(|e| e.instances.clone()).collect(),
             events: staged.events.clone(),
             requests: staged.requests,
+            lessons: lessons.clone(),
         };
-        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty()) {
+        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
         }
         // Memory only bridges the commit; the table has them now.
         self.requests.clear();
+        self.parts.inventory.learn(&lessons);
         for event in &staged.events {
             log_event(event);
             counters::count(event);
@@ -737,7 +810,7 @@ impl Actor {
         let attempt = match action {
             Action::Choose => return,
             Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::Destroy(n) => n,
-            Action::Measure(n) | Action::AskCredit(n) => n,
+            Action::RotateKey(n) | Action::ProbeApi(n) | Action::Measure(n) | Action::AskCredit(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
         let Some(entry) = self.live.get(&id) else { return };
@@ -789,9 +862,11 @@ fn method_of(command: &Command) -> &'static str {
     match command {
         Command::Extend { .. } => "ExtendSession",
         Command::Update { .. } => "UpdateSession",
+        Command::RotateKey(_) => "RotateSessionKey",
         Command::KeepAlive => "KeepAlive",
         Command::Complete { .. } => "CompleteSession",
         Command::Destroy => "DestroySession",
+        Command::EndByOperator => "DrainSessions",
     }
 }
 
@@ -800,8 +875,10 @@ fn ask_of(command: &Command, admin: bool) -> Ask {
         Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max && admin },
         Command::Update { labels, idle_threshold } => Ask::Update { labels: labels.clone(), idle_threshold: *idle_threshold },
         Command::KeepAlive => Ask::KeepAlive,
+        Command::RotateKey(key) => Ask::RotateKey(key.public.clone()),
         Command::Complete { .. } => Ask::End(EndReason::Completed),
         Command::Destroy => Ask::End(EndReason::DestroyedByUser),
+        Command::EndByOperator => Ask::End(EndReason::Admin),
     }
 }
 
@@ -810,6 +887,9 @@ fn refused(refusal: &Refusal, id: SessionId) -> Error {
         Refusal::Ended { state } => {
             Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state)
         }
+        Refusal::NotRunning { state } => {
+            Error::new(Code::FailedPrecondition, "SESSION_NOT_RUNNING", format!("{refusal}: wait until it runs")).with("state", state)
+        }
         Refusal::HardMax { wanted, limit } => Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
             .with("expire_time", wanted)
             .with("max_expire_time", limit),
@@ -817,6 +897,11 @@ fn refused(refusal: &Refusal, id: SessionId) -> Error {
         Refusal::CostLimit(why) => Error::new(Code::FailedPrecondition, "COST_LIMIT", format!("{why}: extend by less")),
     };
     error.with("session_id", id)
+}
+
+fn key_gone(id: SessionId) -> Error {
+    let text = "the private key of this change is not told any more: ask for another one with a new request_id";
+    Error::new(Code::FailedPrecondition, "KEY_NO_LONGER_AVAILABLE", text).with("session_id", id)
 }
 
 fn log_event(event: &Event) {

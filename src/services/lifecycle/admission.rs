@@ -2,16 +2,51 @@
 
 use super::actor::Actor;
 use super::{Closed, refused_credentials};
-use crate::domain::attempt::{self, Market};
+use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::offer::Offer;
-use crate::domain::session::{Session, State, StoragePolicy, Target};
+use crate::domain::session::{Request, Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Create};
 use crate::services::error::{Code, Error};
 use crate::services::sweeper::HoldKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// When to ask again for a provider that can't be reached: about when it has been tried again.
+const UNREACHABLE_RETRY: Duration = Duration::from_secs(15);
+
+/// Whether the disk asked for can hold the model.
+fn enough_disk(request: &Request) -> Result<(), Error> {
+    let (Some(asked), Some(needs)) = (request.disk_gb, request.estimate()) else { return Ok(()) };
+    if asked >= needs.minimum_gb {
+        return Ok(());
+    }
+    let model = request.model_id.as_deref().unwrap_or_default();
+    let text = format!(
+        "disk_gb: {asked} GB is too little for {model}, which needs {} GB: weights {} + download {} + image {} + system {}{}; ask for {} GB or leave it out",
+        needs.minimum_gb,
+        needs.weights_gb,
+        needs.cache_gb,
+        needs.image_gb,
+        needs.slack_gb,
+        if needs.template_gb > 0 { format!(" (the template recommends {})", needs.template_gb) } else { String::new() },
+        needs.recommended_gb
+    );
+    let rest = needs.parameters_millions % 1000;
+    Err(Error::new(Code::InvalidArgument, "INSUFFICIENT_DISK", text)
+        .with("requested_gb", asked)
+        .with("minimum_gb", needs.minimum_gb)
+        .with("recommended_gb", needs.recommended_gb)
+        .with("model_weight_gb", needs.weights_gb)
+        .with("download_buffer_gb", needs.cache_gb)
+        .with("docker_image_gb", needs.image_gb)
+        .with("system_overhead_gb", needs.slack_gb)
+        .with("template_floor_gb", needs.template_gb)
+        .with("model_id", model)
+        .with("quantization", needs.quantization)
+        .with("param_count_b", format!("{}.{rest:03}", needs.parameters_millions / 1000)))
+}
 
 impl Actor {
     /// The session to be, or why not. Writes nothing.
@@ -33,6 +68,7 @@ impl Actor {
             )
             .with("max_expire_time", now + hard_max));
         }
+        enough_disk(request)?;
         let session = Session::new(id, request.clone(), create.labels.clone(), hard_max, now);
         if let Target::Offer(offer) = &request.target {
             self.admit_offer(&session, offer)?;
@@ -42,10 +78,10 @@ impl Actor {
         let claimed = |offer: &OfferId| self.claimed_from(&session, offer, &claims);
         let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&session, &market, now) {
             Ok(_) => Ok(session),
-            Err(why) => Err(self.no_capacity(&session, &why, snapshot.offers.len())),
+            Err(unmet) => Err(self.no_capacity(&session, &unmet, snapshot.offers.len())),
         }
     }
 
@@ -72,7 +108,17 @@ impl Actor {
             return Err(error);
         }
         let offer = self.parts.inventory.get(id)?;
-        attempt::affordable(session, offer.price(session.request.disk_gb).total(), session.created_at).map_err(|why| {
+        if let Some(template) = &session.request.template
+            && let Err(why) = template.needs.met_by(&offer)
+        {
+            let text = format!("template {} does not run on offer {id}: {why}", template.hash_id);
+            return Err(Error::field("template_hash_id", text + "; ListTemplates with this `offer_id` shows what does"));
+        }
+        if !attempt::maps(session, &offer) {
+            let text = format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only; take an offer with direct_ports");
+            return Err(Error::field("exposed_ports", text));
+        }
+        attempt::affordable(session, offer.price(session.request.disk()).total(), session.created_at).map_err(|why| {
             Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer"))
                 .with("offer_id", id)
         })
@@ -85,8 +131,8 @@ impl Actor {
             other.request.consumer == session.request.consumer
                 && matches!(other.state, State::Pending | State::Provisioning | State::Running)
                 && match (other.offer(), &other.request.target) {
-                    (Some(offer), _) => offer.id == *id && single(offer),
-                    (None, Target::Offer(wanted)) => wanted == id && self.parts.inventory.get(id).is_ok_and(|o| single(&o)),
+                    (Some(offer), _) => offer.id.slice() == id.slice() && single(offer),
+                    (None, Target::Offer(wanted)) => wanted.slice() == id.slice() && self.parts.inventory.get(id).is_ok_and(|o| single(&o)),
                     (None, Target::Requirements { .. }) => false,
                 }
         };
@@ -103,10 +149,10 @@ impl Actor {
         let shared = |holder: &SessionId| {
             session.request.allow_same_offer && self.live.get(holder).is_some_and(|e| e.session.request.consumer == session.request.consumer)
         };
-        claims.get(offer).is_some_and(|holder| *holder != session.id && !shared(holder))
+        claims.get(&offer.slice()).is_some_and(|holder| *holder != session.id && !shared(holder))
     }
 
-    fn no_capacity(&self, session: &Session, why: &str, offers: usize) -> Error {
+    fn no_capacity(&self, session: &Session, unmet: &Unmet, offers: usize) -> Error {
         let asked: Vec<&ProviderId> = self.parts.tools.providers.keys().filter(|p| self.asks(p, session)).collect();
         let unseen: Vec<&str> = asked.iter().filter(|p| self.closed.get(**p) == Some(&Closed::NotSwept)).map(|p| p.as_str()).collect();
         if !unseen.is_empty() {
@@ -114,7 +160,7 @@ impl Actor {
             return Error::new(
                 Code::Unavailable,
                 "STARTING",
-                format!("{names} could not be looked at since the start, so nothing is rented there yet: try again"),
+                format!("not looked at yet since the start: {names}; nothing is rented there before that: try again in a moment"),
             )
             .with("providers", names)
             .retry(Duration::from_secs(3));
@@ -127,8 +173,15 @@ impl Actor {
             return all.swap_remove(0);
         }
         let mut error =
-            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {why}. Relax the requirements or try again later"))
+            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {unmet}. Relax the requirements or try again later"))
                 .with("offers", offers);
+        if let Some(explanation) = &unmet.explanation {
+            let removed: Vec<String> = explanation.effects.iter().filter(|e| e.removed > 0).map(|e| format!("{}={}", e.field, e.removed)).collect();
+            error = error.with("removed_by", removed.join(","));
+            if let Some(first) = explanation.relaxations.first() {
+                error = error.with("relax_field", first.field).with("relax_to", &first.value).with("relax_offers", first.offers);
+            }
+        }
         for provider in self.parts.tools.providers.keys() {
             if let Some(text) = self.shut_why(provider, session.created_at) {
                 error = error.with(provider.as_str(), text);
@@ -143,6 +196,7 @@ impl Actor {
             Closed::Auth(text) => refused_credentials(text),
             Closed::Credit(text) => format!("out of credit: {text}"),
             Closed::NotSwept => "not looked at since the start".to_owned(),
+            Closed::Unreachable(text) => format!("could not be looked at since the start: {text}"),
         });
         closed.or_else(|| self.sweeper.why_held(provider, HoldKind::Launches, now).map(|hold| format!("launches are held: {}", hold.reason)))
     }
@@ -154,6 +208,12 @@ impl Actor {
             Some(Closed::Credit(text)) => {
                 Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {provider} is out of credit: {text}"))
             }
+            Some(Closed::Unreachable(text)) => Error::new(
+                Code::Unavailable,
+                "PROVIDER_UNREACHABLE",
+                format!("{provider} could not be looked at since the start ({text}), so nothing is rented there yet; it is tried again and again"),
+            )
+            .retry(UNREACHABLE_RETRY),
             Some(Closed::NotSwept) => return None,
             None => {
                 let hold = self.sweeper.why_held(provider, HoldKind::Launches, now)?;
@@ -171,20 +231,39 @@ impl Actor {
         }
     }
 
-    /// Single-slot offers that open sessions hold.
+    /// Slices that open sessions hold: whoever has an offer has its twin by a bid, too.
     pub(super) fn claims(&self) -> BTreeMap<OfferId, SessionId> {
         let mut claims = BTreeMap::new();
         for (id, entry) in &self.live {
             for row in entry.instances.iter().filter(|r| r.open()) {
-                claims.insert(row.offer.clone(), *id);
+                claims.insert(row.offer.slice(), *id);
             }
             if let (State::Pending, Target::Offer(offer)) = (entry.session.state, &entry.session.request.target)
                 && !entry.session.request.allow_same_offer
             {
-                claims.insert(offer.clone(), *id);
+                claims.insert(offer.slice(), *id);
             }
         }
         claims
+    }
+
+    /// Whether the model's weights may not fit into the GPUs' memory: said, not refused, since they may be spread or swapped.
+    fn too_little_gpu_memory(&self, request: &Request) -> Option<String> {
+        let estimate = request.estimate()?;
+        let (has, what) = match &request.target {
+            Target::Offer(id) => {
+                let offer = self.parts.inventory.get(id).ok()?;
+                (offer.gpu_memory_mib.saturating_mul(offer.gpu_count), "this offer has")
+            }
+            Target::Requirements { filter, .. } => {
+                let count = filter.gpu_count.or(filter.min_gpu_count).unwrap_or(1);
+                (filter.min_gpu_memory_mib.unwrap_or(0).saturating_mul(count), "the filter asks for at least")
+            }
+        };
+        (has < estimate.gpu_memory_mib).then(|| {
+            let model = request.model_id.as_deref().unwrap_or_default();
+            format!("{model} needs about {} MiB of GPU memory in all; {what} {has}", estimate.gpu_memory_mib)
+        })
     }
 
     /// What is accepted and yet can't be done.
@@ -193,6 +272,7 @@ impl Actor {
         if session.request.storage == StoragePolicy::Preserve {
             warnings.push("storage_policy=preserve: no provider keeps anything beyond the machine; the disk goes with it".to_owned());
         }
+        warnings.extend(self.too_little_gpu_memory(&session.request));
         if let Target::Offer(id) = &session.request.target
             && let Ok(offer) = self.parts.inventory.get(id)
             && let Some(end) = offer.host_end

@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod life;
+pub mod real;
 
 use gpu_shopper::app::{Core, CoreParts};
 use gpu_shopper::clock::Clock;
@@ -9,18 +10,19 @@ use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::offer::{OfferFilter, OfferOrder};
 use gpu_shopper::domain::policy::Policy;
-use gpu_shopper::domain::session::{Request, Session, State, Target};
+use gpu_shopper::domain::session::{Request, Session, StartSecrets, State, Target};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
 use gpu_shopper::providers;
+use gpu_shopper::server::vault;
 use gpu_shopper::services::api::{Caller, Command, Create, Created, Idempotency};
 use gpu_shopper::services::error::Error;
-use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
 use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{AccountId, Credentials, Dialect, Faults, Market, MarketConfig, SimProbe, SimProvider};
+use gpu_shopper::ssh::keys::Secret;
 use gpu_shopper::store::{Error as StoreError, Mode, Options, Store};
-pub use life::{Doom, silence};
+pub use life::{Doom, Echo, silence};
 use life::{Life, Watched};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,8 @@ pub struct House {
     pub wrap: Option<Wrap>,
     /// How often offers are fetched; `None` = as each provider says.
     pub refresh: Option<Duration>,
+    /// What the server's own keys come from, in the next life.
+    pub secret: [u8; 32],
     life: Arc<Life>,
     store: Store,
     file: Option<(tempfile::TempDir, PathBuf)>,
@@ -144,6 +148,7 @@ impl Plan {
             launches,
             wrap: self.wrap,
             refresh: self.refresh,
+            secret: [7; 32],
             store,
             file,
             starts: 0,
@@ -194,21 +199,17 @@ impl House {
         let core = Core::start(CoreParts {
             sweep: self.sweep,
             frozen: self.frozen.clone(),
-            accept: Arc::new(|| ()),
             store: self.store.clone(),
             deployment_id: self.deployment.clone(),
             providers: map,
-            probe: Arc::new(SimProbe::new(Arc::clone(&self.market), [7; 32])),
+            probe: Arc::new(SimProbe::new(Arc::clone(&self.market), self.secret)),
             chance,
             clock: self.clock.clone(),
             policy: self.policy.clone(),
             rhythm: Rhythm { close: Duration::from_secs(5), steady: Duration::from_secs(30), idle: Duration::from_secs(120) },
             refresh: self.refresh,
             drain: Duration::from_secs(20),
-            vault: Vault {
-                seal: Arc::new(|_, key| Some(secrecy::ExposeSecret::expose_secret(key).as_bytes().to_vec())),
-                open: Arc::new(|_, sealed| Some(String::from_utf8_lossy(sealed).into_owned().into())),
-            },
+            vault: vault(Secret::from_bytes(self.secret), Arc::new(SeededChance::new(self.starts))),
             private_addresses: Vec::new(),
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
             vendor_calls: providers::REGISTER.iter().map(|e| (ProviderId::new(e.name), (e.base_url.to_owned(), e.destroy_line))).collect(),
@@ -326,6 +327,8 @@ impl House {
             idempotency: request_id.map(|id| Idempotency { request_id: id.to_owned(), hash: format!("{request:?}") }),
             request,
             labels: BTreeMap::new(),
+            secrets: StartSecrets::default(),
+            template: None,
             validate_only: false,
             private_key: None,
         };
