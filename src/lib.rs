@@ -54,6 +54,7 @@
 #![warn(missing_docs)]
 
 pub mod app;
+pub mod chaos;
 pub mod cli;
 pub mod clock;
 pub mod config;

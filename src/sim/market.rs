@@ -451,6 +451,27 @@ impl Market {
         state.rentals.values().filter(|rental| rental.alive()).map(|rental| rental.native_id.clone()).collect()
     }
 
+    /// The machines that exist and whose label begins so: id and label, by age.
+    #[must_use]
+    pub fn living(&self, beginning: &str) -> Vec<(String, String)> {
+        let (state, _) = self.present();
+        let found = state.rentals.values().filter(|rental| rental.alive() && rental.order.label.starts_with(beginning));
+        found.map(|rental| (rental.native_id.clone(), rental.order.label.clone())).collect()
+    }
+
+    /// The label of a machine that exists or did.
+    #[must_use]
+    pub fn label_of(&self, native_id: &str) -> Option<String> {
+        let (state, _) = self.present();
+        by_native(&state, native_id).map(|rental| rental.order.label.clone())
+    }
+
+    /// How often each fault has struck, or was decided to strike a machine later on.
+    #[must_use]
+    pub fn struck(&self) -> BTreeMap<Fault, u64> {
+        self.present().0.struck.clone()
+    }
+
     /// Makes a machine's host disappear.
     pub fn vanish(&self, native_id: &str) -> bool {
         self.touch(native_id, |state, serial, now| state.end(now, serial, Duration::from_secs(3_600)))

@@ -431,7 +431,7 @@ async fn day(seed: u64, sessions: u64, crashes: usize) -> (House, BTreeMap<&'sta
 async fn a_day_of_the_field() {
     let (house, ends) = day(1, 40, 3).await;
     let machines = house.market.truth().len();
-    let launches = house.launches.lock().unwrap().len();
+    let launches = house.witness.launches().len();
     println!("40 sessions, 3 crashes: {launches} launches, {machines} machines, ends {ends:?}");
     clean(&house).await;
     assert!(ends.get("had a machine").is_some_and(|n| *n >= 36), "{ends:?}");
