@@ -159,7 +159,9 @@ impl Life {
             self.die();
             return pending().await;
         }
-        self.witness.called(name);
+        if !self.witness.called(name) {
+            return pending().await;
+        }
         let mut call = pin!(call);
         if self.doom() == Some(Doom::ReplyLost(number)) {
             // The simulated vendor acts as soon as it is asked, and takes its time to answer.
@@ -184,10 +186,9 @@ impl Life {
 
     /// One call of no consequence: it is no point to die at, and a dead process does not make it.
     async fn aside<T>(&self, name: &'static str, call: impl Future<Output = T>) -> T {
-        if self.is_dead() {
+        if self.is_dead() || !self.witness.called(name) {
             return pending().await;
         }
-        self.witness.called(name);
         let answer = call.await;
         if self.is_dead() { pending().await } else { answer }
     }
@@ -255,7 +256,11 @@ impl Provider for Watched {
     }
 
     async fn instance(&self, native_id: &str) -> Result<Option<Sighting>, ProviderError> {
-        self.life.through("instance", self.inner.instance(native_id)).await
+        let answer = self.life.through("instance", self.inner.instance(native_id)).await;
+        if let Ok(sighting) = &answer {
+            self.witness().looked(native_id, sighting.as_ref());
+        }
+        answer
     }
 
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {

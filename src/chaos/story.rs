@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Lines that are kept in words.
-const TAIL: usize = 60;
+/// So many calls to providers at one instant, and time stands still.
+const STANDSTILL: u64 = 20_000;
 /// What is found wrong beyond this many is not kept: the first is what matters.
 const MOST_WRONG: usize = 20;
 
@@ -21,6 +21,8 @@ struct Told {
     tail: VecDeque<String>,
     wrong: Vec<String>,
     calls: BTreeMap<&'static str, u64>,
+    /// Calls at the present instant.
+    at_once: (Time, u64),
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -28,15 +30,17 @@ struct Told {
 pub struct Story {
     clock: Clock,
     begun: Time,
+    /// Lines that are kept in words.
+    keep: usize,
     told: Mutex<Told>,
     alarm: Notify,
 }
 
 impl Story {
-    /// A story that begins now.
+    /// A story that begins now, of which the last lines are kept.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { begun: clock.now(), clock, told: Mutex::default(), alarm: Notify::new() }
+    pub fn new(clock: Clock, keep: usize) -> Self {
+        Self { begun: clock.now(), clock, keep, told: Mutex::default(), alarm: Notify::new() }
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -64,7 +68,7 @@ impl Story {
         told.hash.update(line.as_bytes());
         told.hash.update(b"\n");
         told.lines += 1;
-        if told.tail.len() >= TAIL {
+        if told.tail.len() >= self.keep.max(1) {
             told.tail.pop_front();
         }
         told.tail.push_back(line);
@@ -93,9 +97,19 @@ impl Story {
         }
     }
 
-    /// A call to a provider went out.
-    pub fn called(&self, name: &'static str) {
-        *self.told().calls.entry(name).or_default() += 1;
+    /// A call to a provider goes out. `false` when it must not: so many went out at this instant that nothing else would
+    /// ever happen.
+    pub fn called(&self, name: &'static str) -> bool {
+        let now = self.clock.now();
+        let mut told = self.told();
+        *told.calls.entry(name).or_default() += 1;
+        told.at_once = if told.at_once.0 == now { (now, told.at_once.1 + 1) } else { (now, 1) };
+        let count = told.at_once.1;
+        drop(told);
+        if count == STANDSTILL {
+            self.wrong(format!("time stands still: {STANDSTILL} calls to providers at one instant, the last one {name}"));
+        }
+        count < STANDSTILL
     }
 
     /// Counts something.

@@ -6,7 +6,7 @@
 use crate::chaos::story::Story;
 use crate::domain::event::Event;
 use crate::domain::ids::{Label, ProviderId, SessionId, Tag};
-use crate::domain::instance::{Desired, Instance, Launch};
+use crate::domain::instance::{Desired, Instance, Launch, Sighting};
 use crate::domain::policy::Policy;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::time::Time;
@@ -148,9 +148,9 @@ impl Witness {
         }
     }
 
-    /// A call to a provider goes out.
-    pub fn called(&self, name: &'static str) {
-        self.story.called(name);
+    /// A call to a provider goes out; `false` when it must not, see [`Story::called`].
+    pub fn called(&self, name: &'static str) -> bool {
+        self.story.called(name)
     }
 
     /// A launch call goes out.
@@ -169,6 +169,13 @@ impl Witness {
             None => self.wrong(format!("{label}: launched before its intent was on disk")),
             Some(row) if !row.open || row.desired == Desired::Gone => self.wrong(format!("{label}: launched although it was given up")),
             Some(_) => {}
+        }
+    }
+
+    /// A look at one machine was answered.
+    pub fn looked(&self, native_id: &str, sighting: Option<&Sighting>) {
+        if sighting.is_none() {
+            self.story.tell(&self.name, &format!("does not find {native_id}"));
         }
     }
 
@@ -216,6 +223,10 @@ impl Witness {
             }
         }
         for instance in &batch.instances {
+            if let Some(settled) = instance.settled.filter(|_| seen.rows.get(&instance.label).is_none_or(|row| row.open)) {
+                let off_by = instance.off_by.map(Time::rfc3339).unwrap_or_default();
+                self.story.tell(&self.name, &format!("{} is settled: {:?}, off by {off_by}", instance.label, settled.evidence));
+            }
             if let Some(text) = seen.debt(instance, self.now(), &mut over) {
                 wrong.push(format!("{}: {text}", instance.label));
             }

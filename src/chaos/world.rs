@@ -46,11 +46,13 @@ pub struct Settings {
     pub faults: FaultChoice,
     /// The wrong rule that the service follows, if any.
     pub wrong: Option<Wrong>,
+    /// How many of the last lines of a story are kept in words.
+    pub tail: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { hours: 24, faults: FaultChoice::All, wrong: None }
+        Self { hours: 24, faults: FaultChoice::All, wrong: None, tail: 60 }
     }
 }
 
@@ -135,7 +137,7 @@ impl World {
         let base = weather::faults(choice, &mut plan);
         let clock = Clock::simulated(BEGIN);
         let market = Market::new(MarketConfig { seed, faults: base.clone(), clock: clock.clone(), fabricated_addresses: true });
-        let story = Arc::new(Story::new(clock.clone()));
+        let story = Arc::new(Story::new(clock.clone(), settings.tail));
         let sky = Arc::new(Sky::default());
         let accounts: BTreeMap<Dialect, AccountId> =
             Dialect::ALL.into_iter().map(|d| (d, market.add_account(d, credentials(d, 0), None))).collect();
@@ -235,11 +237,14 @@ impl World {
         }
         self.story.tell("world", "everybody ends what they have");
         self.closing.cancel();
-        while visits.join_next().await.is_some() {}
         let patience = self.clock.now() + PATIENCE;
         let busy = || self.deployments.iter().any(|d| d.witness().owes() || !d.witness().open().is_empty());
-        while busy() && self.clock.now() < patience {
+        while (busy() || !visits.is_empty()) && self.clock.now() < patience {
             self.step(&mut minute).await;
+            while visits.try_join_next().is_some() {}
+        }
+        if !visits.is_empty() {
+            self.story.wrong(format!("{} visitors wait for ever", visits.len()));
         }
         self.last(reached).await;
     }

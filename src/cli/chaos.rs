@@ -34,6 +34,9 @@ pub struct ChaosArgs {
     /// Let the simulated service follow this wrong rule, to see that it is found
     #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(Wrong::ALL.map(Wrong::word)))]
     pub wrong: Option<String>,
+    /// How many of the last lines of a failing seed's story are shown
+    #[arg(long, default_value_t = 60, value_name = "LINES")]
+    pub tail: usize,
 }
 
 /// What came of all seeds.
@@ -68,6 +71,7 @@ impl ChaosArgs {
             hours: self.hours,
             faults: FaultChoice::from_word(&self.faults).unwrap_or_default(),
             wrong: self.wrong.as_deref().and_then(Wrong::from_word),
+            tail: self.tail,
         }
     }
 

@@ -365,6 +365,7 @@ impl Market {
         let (mut state, now, dialect) = self.called(account, "destroy")?;
         let rental = owned(&mut state, account, native_id, now)?;
         let (serial, refused) = (rental.serial, rental.fate.undeletable_until.filter(|until| now < *until));
+        let deleting = rental.phase == Phase::Deleting;
         if let Some(until) = refused {
             return Err(Refusal::NotReady(until));
         }
@@ -372,7 +373,8 @@ impl Market {
         if state.strikes(dialect, Fault::DestroyIgnored) {
             return Ok(wait);
         }
-        if state.strikes(dialect, Fault::DestroyComesBack) {
+        // What is on its way out does not come back.
+        if !deleting && state.strikes(dialect, Fault::DestroyComesBack) {
             let back = now + state.wait(dialect, Delay::Invisible);
             state.rentals.entry(serial).and_modify(|rental| rental.visible_from = back);
             return Ok(wait);

@@ -4,7 +4,7 @@
 use gpu_shopper::chaos::{FaultChoice, Outcome, Settings, Wrong, play};
 
 fn world(seed: u64, hours: u32, faults: FaultChoice) -> Outcome {
-    play(seed, &Settings { hours, faults, wrong: None })
+    play(seed, &Settings { hours, faults, ..Settings::default() })
 }
 
 #[track_caller]
@@ -45,7 +45,7 @@ fn one_seed_is_one_world_to_the_word() {
 fn every_wrong_rule_is_found_out() {
     for rule in Wrong::ALL {
         let found = (1..=8).find_map(|seed| {
-            let outcome = play(seed, &Settings { hours: 8, faults: FaultChoice::All, wrong: Some(rule) });
+            let outcome = play(seed, &Settings { hours: 8, wrong: Some(rule), ..Settings::default() });
             outcome.wrong.first().cloned().map(|what| (seed, what))
         });
         let (seed, what) = found.unwrap_or_else(|| panic!("{rule:?} is not found"));

@@ -145,6 +145,13 @@ impl Work<'_> {
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
+        if self.elsewhere(at)
+            && let Some(account) = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).filter(|a| !a.is_empty())
+        {
+            // Our machine is seen with these credentials: whatever the identity is called now, it is the same account.
+            self.rows[at].account = account;
+            self.durable = true;
+        }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
         let look_wait = self.policy().gone_spacing;
         let row = &mut self.rows[at];
@@ -195,7 +202,17 @@ impl Work<'_> {
         }
     }
 
+    /// Whether the credentials in use are not known to open the account that a machine is on. What is not found there
+    /// then says nothing about it.
+    fn elsewhere(&self, at: usize) -> bool {
+        let row = &self.rows[at];
+        !row.account.is_empty() && self.terms(&row.provider).is_some_and(|terms| terms.account != row.account)
+    }
+
     fn row_missing(&mut self, at: usize, look: Look, by: LookBy) {
+        if by == LookBy::Id && self.elsewhere(at) {
+            return;
+        }
         let (quorum, spacing, gone_spacing) = (self.policy().absence_quorum, self.policy().absence_spacing, self.policy().gone_spacing);
         let window = self.window(&self.rows[at].provider.clone());
         let now = self.now;
@@ -256,6 +273,7 @@ impl Work<'_> {
 
     fn row_destroy_answered(&mut self, at: usize, answer: &Result<DestroyAnswer, String>, call: Look, retry_at: Time) {
         let now = self.now;
+        let elsewhere = self.elsewhere(at);
         let row = &mut self.rows[at];
         row.destroy.tries = row.destroy.tries.saturating_add(1);
         row.destroy.next_at = None;
@@ -263,6 +281,10 @@ impl Work<'_> {
             return;
         }
         match answer {
+            Ok(DestroyAnswer::NotThere) if elsewhere => {
+                row.destroy.last_error = Some("there is no such machine on the account that the credentials open; it was rented on another".to_owned());
+                row.destroy.next_at = Some(retry_at);
+            }
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
                 if *taken == DestroyAnswer::Accepted {
                     metering::existed(row, call.sent);

@@ -124,7 +124,7 @@ impl Plan {
             // Where offers are seldom fetched, to save time, their age must not matter.
             policy.max_offer_age = Duration::from_secs(365 * 24 * 3600);
         }
-        let story = Arc::new(Story::new(clock.clone()));
+        let story = Arc::new(Story::new(clock.clone(), 200));
         let witness = Witness::new(&self.deployment, tag_of(&self.deployment), Arc::clone(&market), story, policy.clone());
         let mut house = House {
             market,
