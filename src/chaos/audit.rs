@@ -4,6 +4,7 @@
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::instance::Instance;
+use crate::domain::meter::Amount;
 use crate::domain::money::Nanos;
 use crate::domain::session::{AttemptFailure, Session};
 use crate::services::api::Caller;
@@ -68,36 +69,45 @@ impl Books<'_> {
             let bill = own().flat_map(|(_, truths)| truths).map(|t| t.bill.total).sum();
             // The market rounds once for each component of a machine, the ledger at every boundary of a segment.
             let segments: usize = rows.values().filter(|r| r.label.session == session.id).map(|r| r.segments.len()).sum();
-            self.billed(session.id, bill, Nanos(2 * i64::try_from(segments).unwrap_or(0)), self.exact, &mut wrong).await;
+            self.billed(session.id, bill, Nanos(2 * i64::try_from(segments).unwrap_or(0)), &mut wrong).await;
         }
         log(&events(self.store).await?, &sessions, &mut wrong);
         Ok(wrong)
     }
 
-    /// What is wrong with the costs so far of sessions that are not over; for any moment.
+    /// What is wrong with the costs so far of sessions that are not over, for any moment: nothing is accounted that is not
+    /// owed. What is owed beyond that is learnt with the next look.
     pub async fn under_way(&self, sessions: &[SessionId]) -> Vec<String> {
         let mut wrong = Vec::new();
         let machines = self.machines();
         for id in sessions {
             let truths = || machines.iter().filter(|(label, _)| label.session == *id).flat_map(|(_, truths)| truths);
+            let bill = truths().map(|t| t.bill.total).sum::<Nanos>();
             // A few segments for each component of each machine.
             let rounding = Nanos(100 * i64::try_from(truths().count()).unwrap_or(0));
-            // What runs is known up to the last look only.
-            self.billed(*id, truths().map(|t| t.bill.total).sum(), rounding, false, &mut wrong).await;
+            match self.cost(*id).await {
+                Ok(cost) if cost.low > bill + rounding => wrong.push(format!("{id}: the market bills {bill} so far, the ledger says at least {}", cost.low)),
+                Ok(_) => {}
+                Err(text) => wrong.push(text),
+            }
         }
         wrong
     }
 
-    async fn billed(&self, id: SessionId, bill: Nanos, rounding: Nanos, exact: bool, wrong: &mut Vec<String>) {
+    async fn cost(&self, id: SessionId) -> Result<Amount, String> {
         let caller = Caller { principal: "audit".to_owned(), scope: None, admin: true };
-        let cost = match self.costs.session(&caller, id).await {
-            Ok(cost) => cost.total,
-            Err(error) => return wrong.push(format!("{id}: its costs can't be read: {error}")),
+        self.costs.session(&caller, id).await.map(|cost| cost.total).map_err(|error| format!("{id}: its costs can't be read: {error}"))
+    }
+
+    async fn billed(&self, id: SessionId, bill: Nanos, rounding: Nanos, wrong: &mut Vec<String>) {
+        let cost = match self.cost(id).await {
+            Ok(cost) => cost,
+            Err(text) => return wrong.push(text),
         };
         if bill < cost.low - rounding || bill > cost.high + rounding {
             wrong.push(format!("{id}: the market bills {bill}, which is not within {} to {}", cost.low, cost.high));
         }
-        if exact && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
+        if self.exact && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
             wrong.push(format!("{id}: the market bills {bill}, the ledger says {} ({} to {})", cost.cost, cost.low, cost.high));
         }
     }

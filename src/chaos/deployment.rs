@@ -177,9 +177,8 @@ impl Deployment {
     pub async fn live(&self, mut dice: ChaCha8Rng, ends: Vec<Time>, stop: CancellationToken) -> Result<(), Error> {
         let mut ends = ends.into_iter();
         loop {
-            let core = self.start(&mut dice).await?;
-            let life = core.1;
             let end = ends.next();
+            let (core, life) = self.start(&mut dice, end.is_none()).await?;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
@@ -189,10 +188,10 @@ impl Deployment {
             }
             if stop.is_cancelled() {
                 self.close();
-                core.0.kill();
+                core.kill();
                 return Ok(());
             }
-            self.end(core.0, &life, &mut dice).await;
+            self.end(core, &life, &mut dice).await;
             let away = match dice.random_range(0..4) {
                 0 => 0,
                 1 => dice.random_range(0..10_000),
@@ -249,7 +248,7 @@ impl Deployment {
         }
     }
 
-    async fn start(&self, dice: &mut ChaCha8Rng) -> Result<(Core, Arc<Life>), Error> {
+    async fn start(&self, dice: &mut ChaCha8Rng, last: bool) -> Result<(Core, Arc<Life>), Error> {
         let life = Life::new(None, Arc::clone(&self.witness));
         let astray = Dialect::ALL.into_iter().filter(|d| dice.random_bool(0.15) && self.plan.other_accounts.contains_key(d));
         let (store, starts, astray) = {
@@ -258,8 +257,8 @@ impl Deployment {
             if let Some(heir) = standing.store.inherited() {
                 standing.store = heir;
             }
-            // The first life has its own accounts.
-            standing.astray = astray.filter(|_| standing.starts > 1).collect();
+            // The first life has its own accounts, and so has the last.
+            standing.astray = astray.filter(|_| standing.starts > 1 && !last).collect();
             (standing.store.clone(), standing.starts, standing.astray.clone())
         };
         store.set_gate(life.gate(self.plan.wrong.and_then(Wrong::disk)));
