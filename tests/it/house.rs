@@ -23,7 +23,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (1, &["ports", "store"]),
     (2, &["services", "providers", "ssh", "sim"]),
     (3, &["grpc", "http"]),
-    (4, &["app", "cli", "config", "server", "telemetry", "main", "lib"]),
+    (4, &["app", "chaos", "cli", "config", "server", "telemetry", "main", "lib"]),
 ];
 
 /// Neighbours on one floor that may use each other. Floor 4 is the place where everything meets.
@@ -73,6 +73,11 @@ const RANDOM: &[(&str, &str)] = &[
     ("src/ssh/keys.rs", "the secret beside the database is drawn once from the system"),
     ("src/http/ops.rs", "names of requests; nothing is decided by them"),
     ("src/cli/provision.rs", "names of requests, in the caller's own process"),
+    ("src/chaos/callers.rs", "seeded: a world's own generator"),
+    ("src/chaos/deployment.rs", "seeded: a world's own generator"),
+    ("src/chaos/watchers.rs", "seeded: a world's own generator"),
+    ("src/chaos/weather.rs", "seeded: a world's own generator"),
+    ("src/chaos/world.rs", "seeded: a world's own generator"),
     ("src/sim/catalogue.rs", "seeded: the market's own generator"),
     ("src/sim/market.rs", "seeded: the market's own generator"),
     ("src/sim/state.rs", "seeded: the market's own generator"),
