@@ -5,20 +5,23 @@
 
 use crate::clock::Clock;
 use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::memory;
 use crate::domain::policy::{Policy, Rules, Terms};
 use crate::ports::{Chance, Provider, SshProbe};
 use crate::services::board::Board;
 use crate::services::costs::Costs;
+use crate::services::drain::Drain;
 use crate::services::inventory::{Inventory, OfferIdCheck};
 use crate::services::lifecycle::{self, Closed, Handle, Parts, Standing, Vault};
 use crate::services::lookout::{Lookout, Outlook, Rhythm};
-use crate::services::operator::{Operator, VendorCall};
+use crate::services::operator::{self, Operator, VendorCall};
 use crate::services::provisioner::Tools;
 use crate::services::sessions::Sessions;
+use crate::services::sweeper::{Findings, SweepPolicy};
 use crate::services::tokens::Tokens;
 use crate::store::{self, Store};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -55,6 +58,10 @@ pub struct CoreParts {
     pub offer_ids: Vec<OfferIdCheck>,
     /// How each vendor is told to destroy an instance, for the last way out.
     pub vendor_calls: BTreeMap<ProviderId, (String, VendorCall)>,
+    /// What may be destroyed without anybody asking.
+    pub sweep: SweepPolicy,
+    /// Why nothing automatic may happen until an operator accepts the database; `None` = all is well.
+    pub frozen: Option<String>,
 }
 
 /// A running core.
@@ -69,6 +76,8 @@ pub struct Core {
     pub costs: Costs,
     /// For operators.
     pub operator: Operator,
+    /// Ends everything.
+    pub winding_up: Drain,
     /// What has been committed.
     pub board: Board,
     /// What the lookouts know.
@@ -101,7 +110,6 @@ pub fn terms_of(provider: &dyn Provider) -> Terms {
     Terms {
         visibility_window: facts.visibility_window,
         attaches_keys: facts.attaches_keys,
-        key_grace: facts.key_grace,
         billing: facts.billing.clone(),
         budgets: facts.budgets,
         out_of_credit: false,
@@ -138,10 +146,13 @@ impl Core {
             private_addresses: parts.private_addresses,
         };
         let inventory = Inventory::new(parts.providers.clone(), parts.offer_ids, parts.clock.clone());
+        inventory.remember(parts.store.lesson_list(now - memory::HORIZON).await?, parts.policy.memory_acts);
         let drain = CancellationToken::new();
         let (attention, attention_seen) = watch::channel(BTreeMap::new());
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
-        let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone() };
+        let (findings, findings_seen) = watch::channel(Findings::default());
+        let (sweep_now, sweep_asked) = watch::channel(0_u64);
+        let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone(), expiry_held: BTreeSet::new() };
         let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens.clone(), tools.clone(), rules, drain.clone());
         let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
         let (handle, actor) = lifecycle::lifecycle(
@@ -151,12 +162,15 @@ impl Core {
                 inventory: inventory.clone(),
                 tools: tools.clone(),
                 policy: parts.policy,
-                standing: Arc::new(Mutex::new(Standing { closed, terms })),
+                standing: Arc::new(Mutex::new(Standing { closed, terms, accepted: parts.frozen.is_none() })),
                 tag,
                 tokens,
                 vault: parts.vault,
                 drain: parts.drain,
                 attention,
+                sweep: parts.sweep,
+                frozen: parts.frozen,
+                findings: Arc::new(findings),
             },
             drain.clone(),
         );
@@ -178,20 +192,33 @@ impl Core {
                 clock: parts.clock.clone(),
                 chance: Arc::clone(&parts.chance),
                 attention: attention_seen.clone(),
+                asked: sweep_asked.clone(),
                 outlook: outlook.clone(),
             };
             tasks.spawn(until(drain.clone(), lookout.run(drain.clone())));
             let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
             tasks.spawn(until(drain.clone(), inventory.clone().keep_fresh(id.clone(), every, drain.clone())));
         }
-        let costs = Costs::new(parts.store, board.clone(), sessions.clone(), parts.clock);
-        let operator = Operator::new(tools, board.clone(), inventory.clone(), outlook_seen.clone(), parts.vendor_calls);
+        let winding_up = Drain::new(handle.clone(), board.clone(), parts.clock.clone());
+        let costs = Costs::new(parts.store.clone(), board.clone(), sessions.clone(), parts.clock);
+        let operator = Operator::new(operator::Parts {
+            tools,
+            board: board.clone(),
+            inventory: inventory.clone(),
+            lifecycle: handle.clone(),
+            outlook: outlook_seen.clone(),
+            findings: findings_seen,
+            sweep_now: Arc::new(sweep_now),
+            store: parts.store.clone(),
+            vendor_calls: parts.vendor_calls,
+        });
         Ok(Self {
             inventory,
             lifecycle: handle,
             sessions,
             costs,
             operator,
+            winding_up,
             board,
             outlook: outlook_seen,
             drain,

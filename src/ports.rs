@@ -4,6 +4,7 @@
 //! A provider's error always says whether the thing it was asked for *certainly did not happen* or *may have
 //! happened*; everything that guards against double launches and forgotten machines rests on that.
 
+use crate::domain::idle::Activity;
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
 pub use crate::domain::instance::DestroyAnswer;
 use crate::domain::instance::{Billed, Sighting, SshEndpoint};
@@ -31,8 +32,6 @@ pub struct ProviderFacts {
     pub list_interval: Duration,
     /// Whether keys must be attached by a call of their own after the launch.
     pub attaches_keys: bool,
-    /// How long a freshly attached key may be refused.
-    pub key_grace: Duration,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The stages' budgets.
@@ -252,6 +251,15 @@ pub struct ProbeReport {
     pub gpu: Option<GpuAnswer>,
 }
 
+/// A look at whether anybody uses a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The server's host key as an OpenSSH public key line without comment.
+    pub host_key: String,
+    /// What was measured.
+    pub activity: Activity,
+}
+
 /// Why a login did not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeFailure {
@@ -269,6 +277,10 @@ pub trait SshProbe: Send + Sync + 'static {
 
     /// Logs in, and asks the GPU when the target says so. Keeps its own deadlines.
     async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure>;
+
+    /// Logs in and looks whether anybody uses the machine; its own logins are no use. What can't be told after the login
+    /// is unknown, not an error. Keeps its own deadlines; the target's `ask_gpu` plays no part.
+    async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure>;
 }
 
 /// Ids, jitter and choices.

@@ -7,9 +7,8 @@ use crate::chaos::watchers;
 use crate::clock::Clock;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
-use crate::domain::session::{EndReason, Failover, FailoverScope, Request, Session, State, StoragePolicy, Target, Workload};
+use crate::domain::session::{EndReason, Request, Session, State, Target};
 use crate::domain::time::Time;
-use crate::domain::verify::Verify;
 use crate::services::api::{Caller, Command, Create, Created, Idempotency};
 use crate::services::error::{Code, Error};
 use rand::Rng;
@@ -162,25 +161,15 @@ impl Visitor {
             Target::Requirements { filter: Box::new(filter), order: OfferOrder::Price }
         };
         let minutes: u64 = if aim == Aim::Forget { dice.random_range(10..60) } else { dice.random_range(30..150) };
-        Request {
-            consumer: ConsumerId::new(["ann", "ben", "cem"][dice.random_range(0..3)]),
-            workload: Workload::Ssh,
-            reservation: Duration::from_secs(60 * minutes),
-            storage: StoragePolicy::Destroy,
-            image: None,
-            disk_gb: None,
-            on_start: None,
-            env: BTreeMap::new(),
-            public_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFv1PqLqPAQ8j2WUbVVlXDqIHKLZQsa2kEVmoxh0vDOm".to_owned(),
-            ssh_timeout: None,
-            verify: Verify::Gpu,
-            bid: None,
-            failover: Failover { scope: if exact { FailoverScope::None } else { FailoverScope::Any }, max_attempts: dice.random_range(1..=8), max_price: None },
-            max_price: None,
-            max_total_cost: None,
-            allow_same_offer: false,
-            target,
+        let consumer = ConsumerId::new(["ann", "ben", "cem"][dice.random_range(0..3)]);
+        let mut request = Request::plain(consumer, target);
+        request.reservation = Duration::from_secs(60 * minutes);
+        request.public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFv1PqLqPAQ8j2WUbVVlXDqIHKLZQsa2kEVmoxh0vDOm".to_owned();
+        request.failover.max_attempts = dice.random_range(1..=8);
+        if dice.random_bool(0.1) {
+            request.idle_threshold = Duration::from_secs(60 * dice.random_range(15..60));
         }
+        request
     }
 
     /// Creates a session; `None` when there is nothing to rent, or when it is too late.

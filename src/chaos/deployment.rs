@@ -19,6 +19,7 @@ use crate::services::inventory::Inventory;
 use crate::services::lifecycle::{Handle, Vault};
 use crate::services::lookout::Rhythm;
 use crate::services::sessions::Sessions;
+use crate::services::sweeper::SweepPolicy;
 use crate::sim::{AccountId, Dialect, Market, SimProbe, SimProvider};
 use crate::store::{Error, Store};
 use rand::Rng;
@@ -293,6 +294,8 @@ impl Deployment {
             private_addresses: Vec::new(),
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
             vendor_calls: BTreeMap::new(),
+            sweep: SweepPolicy::default(),
+            frozen: None,
         })
         .await?;
         self.standing().up_since = Some(self.plan.clock.now());

@@ -122,6 +122,7 @@ fn late(matters: fn(&Batch) -> bool) -> Aside {
         due.instances.append(&mut batch.instances);
         due.events.append(&mut batch.events);
         due.requests.append(&mut batch.requests);
+        due.lessons.append(&mut batch.lessons);
         *batch = due;
     })
 }

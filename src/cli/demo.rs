@@ -4,7 +4,7 @@
 //! real adapters, and one rental played over gRPC as any client would. The demo makes its providers' settings itself:
 //! real credentials and base URLs are never read, even when they are in the environment.
 
-use crate::cli::serve::{Signals, farewell, install, tell};
+use crate::cli::serve::{Signals, install, tell};
 use crate::cli::sim;
 use crate::config::{self, Config, Sources};
 use crate::domain::instance::SshEndpoint;
@@ -13,6 +13,7 @@ use crate::grpc::pb::cost_service_client::CostServiceClient;
 use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
 use crate::grpc::pb::session::State;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
+use crate::providers;
 use crate::server::Server;
 use crate::sim::{World, WorldConfig};
 use crate::ssh;
@@ -99,12 +100,12 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
         lines_to_paste(&server.url(), &config, &world);
         signals.wait().await;
     }
-    let url = server.url();
     let left = server.stop().await;
     telemetry.shutdown().await;
     world.stop().await;
     if !args.once {
-        tell(&farewell(&left, &url));
+        let many = left.sessions.len();
+        tell(&format!("stopped; the simulated marketplaces are gone, and {many} open sessions with their machines\n"));
     }
     played
 }
@@ -124,18 +125,18 @@ pub fn settings(environment: BTreeMap<String, String>, database: &Path) -> anyho
 
 /// Puts the simulated marketplaces in as the providers.
 fn enable(config: &mut Config, world: &World) {
-    config.providers.vastai = Some(config::Vastai {
-        api_key: SecretString::from(world.keys.vastai_key.clone()),
-        base_url: world.vastai_url.clone(),
-        allow_private_addresses: true,
-    });
-    config.providers.tensordock = Some(config::Tensordock {
-        auth_id: SecretString::from(world.keys.tensordock_auth_id.clone()),
-        api_token: SecretString::from(world.keys.tensordock_token.clone()),
-        base_url: world.tensordock_url.clone(),
-        default_image: crate::providers::tensordock::DEFAULT_IMAGE.to_owned(),
-        allow_private_addresses: true,
-    });
+    let credentials = [
+        (providers::vastai::NAME, &world.vastai_url, vec![("api_key", &world.keys.vastai_key)]),
+        (
+            providers::tensordock::NAME,
+            &world.tensordock_url,
+            vec![("auth_id", &world.keys.tensordock_auth_id), ("api_token", &world.keys.tensordock_token)],
+        ),
+    ];
+    for (name, url, keys) in credentials {
+        let values = keys.into_iter().fold(providers::Settings::new().with("base_url", url), |all, (key, value)| all.with(key, value));
+        config.providers.insert(name, config::Provider { values, base_url: url.clone(), allow_private_addresses: true });
+    }
     config.deployment_id = None;
 }
 
@@ -244,7 +245,9 @@ impl Stage {
                 })
                 .await;
             match page {
-                Ok(page) if !page.get_ref().offers.is_empty() => return self.show_offers(page.into_inner()),
+                Ok(page) if !page.get_ref().offers.is_empty() && page.get_ref().providers.iter().all(|p| p.fetch_time.is_some()) => {
+                    return self.show_offers(page.into_inner());
+                }
                 Ok(_) => {}
                 Err(status) if status.code() == tonic::Code::Unavailable => {}
                 Err(status) => return Err(status).context("ListOffers"),
@@ -341,6 +344,7 @@ fn shorten(text: &str, most: usize) -> String {
 
 fn lines_to_paste(url: &str, config: &Config, world: &World) {
     let host = url.trim_start_matches("http://").trim_start_matches("https://");
+    let own = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.display().to_string())).unwrap_or_default();
     let (vast, dock, keys) = (&world.vastai_url, &world.tensordock_url, &world.keys);
     line!();
     line!("{}", "The server goes on. Lines to paste:".if_supports_color(Stream::Stdout, |t| t.bold()));
@@ -355,7 +359,7 @@ grpcurl -plaintext {host} gpushopper.v1.SessionService/WatchSessions
 grpcurl -plaintext {host} gpushopper.v1.OperatorService/ListProviders
 
 # the command line (this program)
-export GPU_SHOPPER_URL={url}
+export GPU_SHOPPER_URL={url} PATH=\"{own}:$PATH\"
 gpu-shopper inventory --gpu \"RTX 4090\" --limit 5
 gpu-shopper provision --gpu \"RTX 4090\" --for 1h --consumer me --save-key ./gpu-key
 gpu-shopper sessions list

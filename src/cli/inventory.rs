@@ -18,6 +18,7 @@ use clap::{Args, Subcommand};
   gpu-shopper inventory --gpu 'RTX 4090' --max-price 0.40
   gpu-shopper inventory --gpu a100,h100 --gpus 2 --region US --min-reliability 98% --order-by expected-cost
   gpu-shopper inventory --min-vram 24 --disk 200 --all -o json
+  gpu-shopper inventory --gpu h200 --max-price 1.50 --explain
   gpu-shopper inventory gpus
   gpu-shopper inventory get vastai-12345678 --disk 100"
 )]
@@ -34,6 +35,9 @@ pub struct InventoryArgs {
     /// Which offers come first
     #[arg(long, value_enum, default_value_t = Order::Price)]
     pub order_by: Order,
+    /// Say why so few offers fit, and the least that has to give, instead of listing them
+    #[arg(long)]
+    pub explain: bool,
     /// How many
     #[command(flatten)]
     pub page: PageArgs,
@@ -63,6 +67,7 @@ pub enum InventoryCommand {
 pub async fn run(args: InventoryArgs, desk: &mut Desk) -> Result<Exit, Failure> {
     let mut clients = desk.connect().await?;
     match args.command {
+        None if args.explain => explain(&args, desk, &mut clients).await,
         None => list(&args, desk, &mut clients).await,
         Some(InventoryCommand::Gpus) => models(desk, &mut clients).await,
         Some(InventoryCommand::Get { offer, disk }) => one(offer, disk, desk, &mut clients).await,
@@ -111,7 +116,7 @@ async fn list(args: &InventoryArgs, desk: &mut Desk, clients: &mut Clients) -> R
             words::day(offer.host_end_time.as_ref()).into(),
         ]);
     }
-    desk.console.table(&table, "nothing on offer that fits")?;
+    desk.console.table(&table, "nothing on offer that fits; --explain says why")?;
     let more = usize::try_from(answer.total_size).unwrap_or(0).saturating_sub(answer.offers.len());
     if more > 0 {
         desk.console.note(&format!("{more} more offers fit; --all or a larger --limit shows them"));
@@ -140,6 +145,45 @@ async fn pages(args: &InventoryArgs, clients: &mut Clients) -> Result<pb::ListOf
         }
     }
     Ok(whole.unwrap_or_default())
+}
+
+async fn explain(args: &InventoryArgs, desk: &mut Desk, clients: &mut Clients) -> Result<Exit, Failure> {
+    let request = pb::ExplainOffersRequest { filter: Some(args.filter.filter(args.disk)) };
+    let answer = clients.inventory.explain_offers(asking(request)).await?.into_inner();
+    if desk.console.is_json() {
+        desk.console.json(&Message::of("ExplainOffersResponse", &answer)?)?;
+        return Ok(Exit::Ok);
+    }
+    let mut effects = Table::new(["FILTER", ">TURNS AWAY", ">ALONE", ">LEFT WITHOUT IT"]);
+    for effect in &answer.effects {
+        effects.row([
+            effect.field.as_str().into(),
+            effect.removed_count.to_string().into(),
+            effect.removed_alone_count.to_string().into(),
+            effect.matching_without_count.to_string().into(),
+        ]);
+    }
+    desk.console.table(&effects, "no filter turns anything away")?;
+    let mut relaxations = Table::new(["CHANGE ONE", "TO", ">OFFERS", ">FROM $/H"]);
+    for relaxation in &answer.relaxations {
+        relaxations.row([
+            relaxation.field.as_str().into(),
+            relaxation.value.as_str().into(),
+            relaxation.matching_offer_count.to_string().into(),
+            words::dollars(relaxation.from_price_per_hour.as_ref()).into(),
+        ]);
+    }
+    desk.console.table(&relaxations, "no change of a single filter lets more offers pass")?;
+    desk.console.note(&answer.summary);
+    if answer.set_aside_count > 0 {
+        desk.console.note(&format!(
+            "{} more would fit, but are set aside for what happened there; the first is back in {} (ops offer-health --set-aside)",
+            answer.set_aside_count,
+            words::until(desk.clock.now(), answer.set_aside_until_time.as_ref())
+        ));
+    }
+    freshness(desk, &answer.providers, &[]);
+    Ok(Exit::Ok)
 }
 
 async fn models(desk: &mut Desk, clients: &mut Clients) -> Result<Exit, Failure> {

@@ -9,7 +9,7 @@ use crate::cli::follow::{Followed, ended_badly, follow};
 use crate::cli::json::Message;
 use crate::cli::output::Cell;
 use crate::cli::sessions::{facts, fetch};
-use crate::cli::values::{FilterArgs, Order, duration, gigabytes, money, pair, pairs, to_wire};
+use crate::cli::values::{FilterArgs, Order, duration, duration_or_off, gigabytes, money, pair, pairs, to_wire};
 use crate::cli::{ssh, words};
 use crate::grpc::pb;
 use crate::grpc::pb::create_session_request::Target;
@@ -50,6 +50,9 @@ pub struct ProvisionArgs {
     /// How long, from when it is ready: 90m, 2h, 1h30m; default: 1h
     #[arg(short = 't', long = "for", value_name = "DURATION", value_parser = duration)]
     pub reservation: Option<Duration>,
+    /// End it when nobody used its machine for so long, 1m to 24h: 30m; default: off
+    #[arg(long, visible_alias = "idle-timeout", value_name = "DURATION", value_parser = duration_or_off)]
+    pub idle_threshold: Option<Duration>,
     /// Disk in GB; default: the provider's
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub disk: Option<i32>,
@@ -322,6 +325,7 @@ fn request(args: &ProvisionArgs) -> Result<pb::CreateSessionRequest, Failure> {
         target: Some(target),
         workload_type: args.workload.wire().into(),
         reservation: args.reservation.map(to_wire),
+        idle_threshold: args.idle_threshold.map(to_wire),
         storage_policy: pb::StoragePolicy::Unspecified.into(),
         docker_image: args.image.clone(),
         disk_gb: args.disk,

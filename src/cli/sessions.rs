@@ -10,7 +10,7 @@ pub use looks::facts;
 use crate::cli::Desk;
 use crate::cli::client::{Clients, asking};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::values::{DayOrMoment, PageArgs, State, day_or_moment, duration, moment, pair};
+use crate::cli::values::{DayOrMoment, PageArgs, State, day_or_moment, duration, duration_or_off, moment, pair};
 use crate::domain::time::Time;
 use crate::grpc::pb;
 use clap::{Args, Subcommand};
@@ -124,6 +124,25 @@ A lost connection is resumed without gaps. The exit code is 0 when the session e
         /// No labels after the change
         #[arg(long, conflicts_with = "labels")]
         clear: bool,
+    },
+    /// Change after how long without use a session ends, or switch that off
+    #[command(after_help = "Examples:
+  gpu-shopper sessions idle 01kaphz700fay8vvr14d2pf2db 30m
+  gpu-shopper sessions idle 01kaphz700fay8vvr14d2pf2db off
+
+Use is an SSH connection, something on the GPUs, or keep-alive. What can't be told counts as use.")]
+    Idle {
+        /// The session's id
+        session: String,
+        /// How long, 1m to 24h, or off
+        #[arg(value_name = "DURATION", value_parser = duration_or_off)]
+        threshold: Duration,
+    },
+    /// Say that a session's machine is in use: idleness is counted anew
+    #[command(after_help = "Examples:\n  gpu-shopper sessions keep-alive 01kaphz700fay8vvr14d2pf2db")]
+    KeepAlive {
+        /// The session's id
+        session: String,
     },
     /// Log in to a session's machine, its host key pinned
     #[command(after_help = "Examples:
@@ -294,6 +313,8 @@ pub async fn run(args: SessionsArgs, desk: &mut Desk) -> Result<u8, Failure> {
         SessionsCommand::Destroy { end } => changes::destroy(end, desk, &clients).await,
         SessionsCommand::Extend(args) => changes::extend(args, desk, &clients).await,
         SessionsCommand::Label { session, labels, .. } => changes::label(session, &labels, desk, &clients).await,
+        SessionsCommand::Idle { session, threshold } => changes::idle(session, threshold, desk, &clients).await,
+        SessionsCommand::KeepAlive { session } => changes::keep_alive(session, desk, &clients).await,
         SessionsCommand::Ssh { login, options } => return uses::ssh(&login, &options, desk, &mut clients).await,
         SessionsCommand::Exec { login, command } => return uses::exec(&login, &command, desk, &mut clients).await,
         SessionsCommand::SshConfig { session, identity, alias, known_hosts } => {

@@ -39,6 +39,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// A duration, or `off` for none at all (zero).
+///
+/// # Errors
+/// What is allowed.
+pub fn duration_or_off(text: &str) -> Result<Duration, String> {
+    if text.trim().eq_ignore_ascii_case("off") { Ok(Duration::ZERO) } else { duration(text).map_err(|wrong| format!("{wrong}, or off")) }
+}
+
 /// A duration on the wire.
 #[must_use]
 pub fn to_wire(d: Duration) -> prost_types::Duration {

@@ -14,7 +14,7 @@ pub use sources::{SettingsFile, Sources};
 
 use crate::domain::policy::Policy;
 use crate::http::browser::is_loopback_name;
-use secrecy::{ExposeSecret, SecretString};
+use crate::providers;
 use serde::Serialize;
 use sources::{Layered, Origin};
 use std::collections::BTreeMap;
@@ -31,8 +31,8 @@ pub struct Config {
     pub server: Server,
     /// The database file.
     pub database_path: PathBuf,
-    /// The marketplaces.
-    pub providers: Providers,
+    /// The marketplaces that are enabled, by their names in the register.
+    pub providers: BTreeMap<&'static str, Provider>,
     /// Logs.
     pub log: Log,
     /// The configured name of the deployment; `None` = the one kept in the database.
@@ -51,8 +51,12 @@ pub struct Config {
     pub watch_bookmark: Duration,
     /// How long open calls may take to end at shutdown.
     pub shutdown_drain: Duration,
+    /// How long a shutdown that destroys waits until every machine is proven gone.
+    pub shutdown_destroy_timeout: Duration,
     /// Where traces go by OTLP over gRPC.
     pub otlp_endpoint: Option<String>,
+    /// The providers are simulated ones: the database must not be a real server's, nor become one.
+    pub simulated: bool,
     /// What looks wrong and yet is no fault; to be logged at start.
     pub warnings: Vec<String>,
     rows: Vec<Row>,
@@ -80,37 +84,13 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The marketplaces; `None` = not enabled.
-#[derive(Clone, Debug, Default)]
-pub struct Providers {
-    /// Vast.ai.
-    pub vastai: Option<Vastai>,
-    /// TensorDock.
-    pub tensordock: Option<Tensordock>,
-}
-
-/// Vast.ai's settings.
+/// An enabled marketplace's settings.
 #[derive(Clone, Debug)]
-pub struct Vastai {
-    /// The key.
-    pub api_key: SecretString,
-    /// Without trailing slash.
+pub struct Provider {
+    /// Credentials and what else its entry in the register names.
+    pub values: providers::Settings,
+    /// Where its API is, without trailing slash.
     pub base_url: String,
-    /// Whether machines at private addresses may be contacted.
-    pub allow_private_addresses: bool,
-}
-
-/// TensorDock's settings.
-#[derive(Clone, Debug)]
-pub struct Tensordock {
-    /// The authorization id.
-    pub auth_id: SecretString,
-    /// The token.
-    pub api_token: SecretString,
-    /// Without trailing slash.
-    pub base_url: String,
-    /// The image taken when nobody asks for one.
-    pub default_image: String,
     /// Whether machines at private addresses may be contacted.
     pub allow_private_addresses: bool,
 }
@@ -153,6 +133,8 @@ pub struct Inventory {
     pub refresh_interval: Option<Duration>,
     /// Older ones are fetched again before one is taken.
     pub max_age: Duration,
+    /// Whether what launches taught changes confidences and sets offers aside.
+    pub memory_acts: bool,
 }
 
 /// The lifecycle and the sweeps.
@@ -164,6 +146,17 @@ pub struct Lifecycle {
     pub check_interval: Duration,
     /// How often an account's whole list is compared with what should be there.
     pub reconciliation_interval: Duration,
+    /// What becomes of the sessions when the server is told to end.
+    pub on_shutdown: OnShutdown,
+}
+
+/// What becomes of the sessions when the server is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnShutdown {
+    /// They stay as they are, machines and all.
+    Keep,
+    /// They are ended, and waited for until every machine is proven gone.
+    Destroy,
 }
 
 /// When a machine is believed to be gone.
@@ -200,10 +193,20 @@ pub struct Row {
 /// No marketplace is enabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "at least one provider must be enabled: set VASTAI_API_KEY (or VASTAI_API_KEY_FILE) for Vast.ai, or TENSORDOCK_AUTH_ID and TENSORDOCK_API_TOKEN \
-     (or their _FILE variants) for TensorDock, in the environment, in .env or in gpu-shopper.toml; `gpu-shopper demo` needs none"
+    "at least one provider must be enabled: set {}, in the environment, in .env or in gpu-shopper.toml (each also as <NAME>_FILE); \
+     `gpu-shopper demo` needs none",
+    ways_to_enable()
 )]
 pub struct NoProvider;
+
+/// `VASTAI_API_KEY for Vast.ai, or …`.
+fn ways_to_enable() -> String {
+    let way = |entry: &providers::Entry| {
+        let names: Vec<String> = entry.credentials().map(|setting| entry.env(setting.key)).collect();
+        format!("{} for {}", names.join(" and "), entry.title)
+    };
+    providers::REGISTER.iter().map(way).collect::<Vec<_>>().join(", or ")
+}
 
 impl Config {
     /// Reads and checks all settings.
@@ -228,6 +231,7 @@ impl Config {
             config.database_path = database.to_owned();
         }
         config.warnings.clear();
+        config.simulated = true;
         Ok(config)
     }
 
@@ -236,7 +240,7 @@ impl Config {
     /// # Errors
     /// When there is not, with the settings that would help.
     pub fn require_provider(&self) -> Result<(), NoProvider> {
-        if self.providers.vastai.is_some() || self.providers.tensordock.is_some() { Ok(()) } else { Err(NoProvider) }
+        if self.providers.is_empty() { Err(NoProvider) } else { Ok(()) }
     }
 
     /// Every setting with its value (secrets masked) and where it came from, in the order of [`SETTINGS`].
@@ -248,6 +252,7 @@ impl Config {
     /// What of all this the decisions depend on.
     #[must_use]
     pub fn policy(&self) -> Policy {
+        let usual = Policy::default();
         Policy {
             hard_max: self.lifecycle.hard_max,
             absence_quorum: self.absence.quorum,
@@ -255,7 +260,10 @@ impl Config {
             max_refused_offers: self.failover.max_refused_offers,
             price_tolerance_percent: self.price_tolerance_percent,
             max_offer_age: self.inventory.max_age,
-            ..Policy::default()
+            memory_acts: self.inventory.memory_acts,
+            // Looks that come more seldom than usual must not each begin a new segment.
+            unseen_after: usual.unseen_after.max(self.lifecycle.check_interval * 3),
+            ..usual
         }
     }
 }
@@ -269,7 +277,7 @@ struct Reader {
 impl Reader {
     fn new(mut layered: Layered) -> Self {
         let mut values = BTreeMap::new();
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             if let Some((text, origin)) = layered.text(setting) {
                 values.insert(setting.key, (text.trim().to_owned(), origin));
             }
@@ -278,15 +286,8 @@ impl Reader {
     }
 
     fn config(mut self) -> Result<Config, Faults> {
-        for (key, file_key) in [
-            ("providers.vastai.api_key", "providers.vastai.api_key_file"),
-            ("providers.tensordock.auth_id", "providers.tensordock.auth_id_file"),
-            ("providers.tensordock.api_token", "providers.tensordock.api_token_file"),
-        ] {
-            self.take_secret_file(key, file_key);
-        }
         let server = self.server();
-        let providers = Providers { vastai: self.vastai(), tensordock: self.tensordock() };
+        let providers = providers::REGISTER.iter().filter_map(|entry| Some((entry.name, self.provider(entry)?))).collect();
         let config = Config {
             server,
             database_path: self.text("database.path").map(PathBuf::from).unwrap_or_default(),
@@ -296,18 +297,22 @@ impl Reader {
             inventory: Inventory {
                 refresh_interval: self.given("inventory.refresh_interval").then(|| self.duration("inventory.refresh_interval")),
                 max_age: self.duration("inventory.max_age"),
+                memory_acts: self.word("inventory.failure_memory").is_none_or(|word| word == "act"),
             },
             lifecycle: Lifecycle {
                 hard_max: Duration::from_secs(u64::from(self.whole("lifecycle.hard_max_hours")) * 3600),
                 check_interval: self.duration("lifecycle.check_interval"),
                 reconciliation_interval: self.duration("lifecycle.reconciliation_interval"),
+                on_shutdown: if self.word("lifecycle.on_shutdown").as_deref() == Some("destroy") { OnShutdown::Destroy } else { OnShutdown::Keep },
             },
             absence: Absence { quorum: self.small("absence.quorum"), spacing: self.duration("absence.spacing") },
             failover: Failover { max_attempts: self.small("failover.max_attempts"), max_refused_offers: self.small("failover.max_refused_offers") },
             price_tolerance_percent: i64::from(self.whole("price_tolerance")),
             watch_bookmark: self.duration("watch.bookmark"),
             shutdown_drain: self.duration("shutdown.drain"),
+            shutdown_destroy_timeout: self.duration("shutdown.destroy_timeout"),
             otlp_endpoint: self.http_url("otel.exporter_otlp_endpoint"),
+            simulated: false,
             warnings: std::mem::take(&mut self.layered.warnings),
             rows: self.rows(),
         };
@@ -355,32 +360,26 @@ impl Reader {
         Log { level, format }
     }
 
-    fn vastai(&mut self) -> Option<Vastai> {
-        let (base_url, allow_private_addresses) = self.place("providers.vastai.base_url", "providers.vastai.allow_private_addresses");
-        let api_key = self.secret("providers.vastai.api_key")?;
-        let key = api_key.expose_secret();
-        if key.len() != 64 || !key.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let origin = self.values.get("providers.vastai.api_key").map_or("", |(_, origin)| origin.text.as_str());
-            self.layered.warnings.push(format!(
-                "VASTAI_API_KEY ({origin}) does not look like a key of Vast.ai: it has {} characters, not 64 hexadecimal ones",
-                key.chars().count()
-            ));
+    /// A provider's settings; `None` when it is not enabled, or not wholly.
+    fn provider(&mut self, entry: &providers::Entry) -> Option<Provider> {
+        let of = |key: &str| settings::key_of(entry.name, key);
+        for own in entry.credentials() {
+            self.take_secret_file(of(own.key), of(&format!("{}_file", own.key)));
         }
-        Some(Vastai { api_key, base_url, allow_private_addresses })
-    }
-
-    fn tensordock(&mut self) -> Option<Tensordock> {
-        let (base_url, allow_private_addresses) = self.place("providers.tensordock.base_url", "providers.tensordock.allow_private_addresses");
-        let default_image = self.text("providers.tensordock.default_image").unwrap_or_default();
-        let (id, token) = ("providers.tensordock.auth_id", "providers.tensordock.api_token");
-        match (self.given(id), self.given(token)) {
-            (true, false) => self.missing(token, id, "TensorDock"),
-            (false, true) => self.missing(id, token, "TensorDock"),
-            _ => {
-                let (auth_id, api_token) = (self.secret(id), self.secret(token));
-                Some(Tensordock { auth_id: auth_id?, api_token: api_token?, base_url, default_image, allow_private_addresses })
+        let (base_url, allow_private_addresses) = self.place(of("base_url"), of("allow_private_addresses"));
+        let mut values = providers::Settings::new().with("base_url", &base_url);
+        for own in entry.settings {
+            if let Some(text) = self.text(of(own.key)) {
+                values.set(own.key, &text);
             }
         }
+        let beside = entry.credentials().find(|own| values.has(own.key))?;
+        let missing = entry.missing(&values);
+        for key in &missing {
+            self.missing::<()>(of(key), of(beside.key), entry.title);
+        }
+        self.layered.warnings.extend((entry.warn)(&values));
+        missing.is_empty().then_some(Provider { values, base_url, allow_private_addresses })
     }
 
     /// Puts the content of a `*_FILE` setting in the place of the secret, unless the secret comes from a higher layer.
@@ -472,10 +471,6 @@ impl Reader {
             self.refuse(key);
         }
         Some(text)
-    }
-
-    fn secret(&mut self, key: &'static str) -> Option<SecretString> {
-        self.text(key).map(SecretString::from)
     }
 
     fn word(&mut self, key: &'static str) -> Option<String> {

@@ -5,6 +5,8 @@
 //! holds the table to it. This file knows texts and limits, not where values come from (`sources.rs`) nor what they
 //! mean together (`mod.rs`).
 
+use crate::providers::{Entry, REGISTER, Role};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// One setting.
@@ -86,59 +88,24 @@ const fn unset(key: &'static str, env: &'static str, kind: Kind, doc: &'static s
     Setting { key, env, default: None, kind, secret: false, doc }
 }
 
-const fn secret(key: &'static str, env: &'static str, doc: &'static str) -> Setting {
-    Setting { key, env, default: None, kind: Kind::Text(512), secret: true, doc }
-}
-
 const HOUR: u64 = 3600;
 
-/// Every setting there is, in the order of the README's table.
-pub const SETTINGS: &[Setting] = &[
+/// Every setting there is, in the order of the README's table. Those of the providers follow from their register.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let providers = REGISTER.iter().flat_map(of_provider);
+    BEFORE_PROVIDERS.iter().copied().chain(providers).chain(AFTER_PROVIDERS.iter().copied()).collect()
+});
+
+const BEFORE_PROVIDERS: &[Setting] = &[
     plain("server.host", "SERVER_HOST", "127.0.0.1", Kind::Host, "Address to listen on; loopback only, since there is no authentication yet."),
     plain("server.port", "SERVER_PORT", "8080", Kind::Port, "The one port for gRPC, gRPC-Web and HTTP."),
     unset("server.tls_cert", "SERVER_TLS_CERT", Kind::Path, "Certificate chain (PEM); with `server.tls_key`, the port speaks TLS only."),
     unset("server.tls_key", "SERVER_TLS_KEY", Kind::Path, "Private key (PEM) of the certificate."),
     unset("server.allowed_hosts", "SERVER_ALLOWED_HOSTS", Kind::Names, "Names beside loopback ones that browsers may call the server by."),
     plain("database.path", "DATABASE_PATH", "./data/gpu-shopper.db", Kind::Path, "The database; its folder is made when missing."),
-    secret("providers.vastai.api_key", "VASTAI_API_KEY", "Vast.ai's key; enables the provider."),
-    unset("providers.vastai.api_key_file", "VASTAI_API_KEY_FILE", Kind::Path, "A file with Vast.ai's key, instead of the key."),
-    plain("providers.vastai.base_url", "VASTAI_BASE_URL", "https://console.vast.ai", Kind::BaseUrl, "Where Vast.ai's API is."),
-    plain(
-        "providers.vastai.allow_private_addresses",
-        "VASTAI_ALLOW_PRIVATE_ADDRESSES",
-        "false",
-        Kind::Flag,
-        "Whether machines at private addresses may be contacted; implied by a loopback base URL.",
-    ),
-    secret("providers.tensordock.auth_id", "TENSORDOCK_AUTH_ID", "TensorDock's authorization id; enables the provider together with the token."),
-    unset(
-        "providers.tensordock.auth_id_file",
-        "TENSORDOCK_AUTH_ID_FILE",
-        Kind::Path,
-        "A file with TensorDock's authorization id, instead of the id.",
-    ),
-    secret("providers.tensordock.api_token", "TENSORDOCK_API_TOKEN", "TensorDock's API token."),
-    unset(
-        "providers.tensordock.api_token_file",
-        "TENSORDOCK_API_TOKEN_FILE",
-        Kind::Path,
-        "A file with TensorDock's API token, instead of the token.",
-    ),
-    plain(
-        "providers.tensordock.default_image",
-        "TENSORDOCK_DEFAULT_IMAGE",
-        "ubuntu2404_ml_everything",
-        Kind::Text(128),
-        "The image taken at TensorDock when nobody asks for one; it should bring the GPU's driver.",
-    ),
-    plain("providers.tensordock.base_url", "TENSORDOCK_BASE_URL", "https://dashboard.tensordock.com", Kind::BaseUrl, "Where TensorDock's API is."),
-    plain(
-        "providers.tensordock.allow_private_addresses",
-        "TENSORDOCK_ALLOW_PRIVATE_ADDRESSES",
-        "false",
-        Kind::Flag,
-        "Whether machines at private addresses may be contacted; implied by a loopback base URL.",
-    ),
+];
+
+const AFTER_PROVIDERS: &[Setting] = &[
     plain("log.level", "LOG_LEVEL", "info", Kind::Word(&["debug", "info", "warn", "error"]), "How much is logged."),
     plain("log.format", "LOG_FORMAT", "json", Kind::Word(&["json", "text"]), "How a log line looks."),
     unset(
@@ -160,6 +127,13 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Duration(30, 24 * HOUR),
         "Offers older than this are fetched again before one is taken.",
     ),
+    plain(
+        "inventory.failure_memory",
+        "INVENTORY_FAILURE_MEMORY",
+        "act",
+        Kind::Word(&["act", "observe"]),
+        "Whether what launches taught changes confidences and sets offers aside, or is only shown (`observe`).",
+    ),
     plain("lifecycle.hard_max_hours", "LIFECYCLE_HARD_MAX_HOURS", "12", Kind::Whole(1, 168), "No session lives longer than this after its creation."),
     plain(
         "lifecycle.check_interval",
@@ -175,6 +149,13 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Duration(10, HOUR),
         "How often an account's whole list is compared with what should be there.",
     ),
+    plain(
+        "lifecycle.on_shutdown",
+        "LIFECYCLE_ON_SHUTDOWN",
+        "keep",
+        Kind::Word(&["keep", "destroy"]),
+        "What becomes of the sessions when the server is told to end: `keep` leaves them and their machines as they are, `destroy` ends them all.",
+    ),
     plain("absence.quorum", "ABSENCE_QUORUM", "3", Kind::Whole(2, 10), "Complete lists without a machine that it takes to believe that it is gone."),
     plain("absence.spacing", "ABSENCE_SPACING", "60s", Kind::Duration(1, 600), "The least time between two such lists."),
     plain("failover.max_attempts", "FAILOVER_MAX_ATTEMPTS", "8", Kind::Whole(1, 99), "Attempts for one session in which a machine came to be."),
@@ -188,13 +169,55 @@ pub const SETTINGS: &[Setting] = &[
     plain("price_tolerance", "PRICE_TOLERANCE", "5%", Kind::Percent(0, 100), "How far a machine's real price may lie above its offer's."),
     plain("watch.bookmark", "WATCH_BOOKMARK", "15s", Kind::Duration(5, 60), "Silence on a stream after which it gets a bookmark."),
     plain("shutdown.drain", "SHUTDOWN_DRAIN", "20s", Kind::Duration(0, 600), "How long open calls and streams may take to end at shutdown."),
+    plain(
+        "shutdown.destroy_timeout",
+        "SHUTDOWN_DESTROY_TIMEOUT",
+        "15m",
+        Kind::Duration(1, 24 * HOUR),
+        "How long a shutdown with `lifecycle.on_shutdown` = `destroy` waits until every machine is proven gone.",
+    ),
     unset("otel.exporter_otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::HttpUrl, "Where traces are sent by OTLP over gRPC; none when not set."),
 ];
+
+/// A provider's settings: what its entry names, a file for each credential, and what every provider has.
+fn of_provider(entry: &Entry) -> Vec<Setting> {
+    // Once for each name, for as long as the process lives.
+    let setting = |key: &str, default: Option<&'static str>, kind: Kind, secret: bool, doc: String| Setting {
+        key: format!("providers.{}.{key}", entry.name).leak(),
+        env: entry.env(key).leak(),
+        default,
+        kind,
+        secret,
+        doc: doc.leak(),
+    };
+    let mut all = Vec::new();
+    for own in entry.settings {
+        match own.role {
+            Role::Credential => {
+                all.push(setting(own.key, None, Kind::Text(512), true, own.doc.to_owned()));
+                let doc = format!("A file with `{}`, instead of the value itself.", entry.env(own.key));
+                all.push(setting(&format!("{}_file", own.key), None, Kind::Path, false, doc));
+            }
+            Role::Plain => all.push(setting(own.key, own.default, Kind::Text(128), false, own.doc.to_owned())),
+        }
+    }
+    all.push(setting("base_url", Some(entry.base_url), Kind::BaseUrl, false, format!("Where {}'s API is.", entry.title)));
+    let doc = "Whether machines at private addresses may be contacted; implied by a loopback base URL.".to_owned();
+    all.push(setting("allow_private_addresses", Some("false"), Kind::Flag, false, doc));
+    all
+}
 
 /// The setting of a key.
 #[must_use]
 pub fn by_key(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|s| s.key == key)
+}
+
+/// The whole key of a provider's setting; empty when there is none of that name.
+#[must_use]
+pub fn key_of(provider: &str, key: &str) -> &'static str {
+    let wanted = format!("providers.{provider}.{key}");
+    SETTINGS.iter().find(|s| s.key == wanted).map_or("", |s| s.key)
 }
 
 /// The setting of an environment variable.
@@ -207,7 +230,7 @@ pub fn by_env(name: &str) -> Option<&'static Setting> {
 #[must_use]
 pub fn markdown() -> String {
     let mut out = String::from("| environment | key | default | what it does |\n| --- | --- | --- | --- |\n");
-    for s in SETTINGS {
+    for s in SETTINGS.iter() {
         let default = s.default.map_or_else(|| "–".to_owned(), |d| format!("`{d}`"));
         out.push_str(&format!("| `{}` | `{}` | {default} | {} |\n", s.env, s.key, s.doc));
     }
@@ -301,9 +324,9 @@ pub fn mistyped_env(name: &str) -> Option<&'static str> {
         return Some(exact.env);
     }
     let nearest = |prefix: &str| SETTINGS.iter().filter(|s| s.env.starts_with(prefix)).map(|s| (distance(&upper, s.env), s.env)).min();
-    for vendor in ["VASTAI_", "TENSORDOCK_"] {
-        if upper.starts_with(vendor) {
-            return nearest(vendor).map(|(_, env)| env);
+    for vendor in REGISTER.iter().map(|entry| entry.env("")) {
+        if upper.starts_with(&vendor) {
+            return nearest(&vendor).map(|(_, env)| env);
         }
     }
     if upper.contains('_')
@@ -321,7 +344,7 @@ mod tests {
 
     #[test]
     fn variables_follow_from_keys() {
-        for s in SETTINGS {
+        for s in SETTINGS.iter() {
             let twin = s.key.to_uppercase().replace('.', "_");
             assert_eq!(s.env, twin.strip_prefix("PROVIDERS_").unwrap_or(&twin));
             assert!(s.doc.ends_with('.'), "{}", s.key);

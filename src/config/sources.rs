@@ -124,7 +124,7 @@ impl Layered {
     pub fn new(sources: &Sources, only: Option<&[&str]>) -> Self {
         let mut this = Self { figment: Figment::new(), origins: Vec::new(), faults: Vec::new(), warnings: Vec::new() };
         let taken = |setting: &Setting| only.is_none_or(|keys| keys.contains(&setting.key));
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             if let Some(default) = setting.default {
                 this.put(setting.key, default.to_owned(), Layer::Default, "default".to_owned());
             }

@@ -1,5 +1,7 @@
 //! Failover: which offer is tried next, and why none is.
 
+use crate::domain::backoff;
+use crate::domain::explain::{Explanation, explain};
 use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder};
@@ -7,7 +9,9 @@ use crate::domain::policy::Policy;
 use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
 use crate::domain::time::Time;
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An offer chosen for the next attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +26,9 @@ pub struct Choice {
 pub struct Market<'a> {
     /// The snapshot's offers.
     pub offers: &'a [Arc<Offer>],
-    /// Single-slot offers that another open session holds.
+    /// What is hidden from everybody for a while, because of what happened there.
+    pub set_aside: &'a [Arc<Offer>],
+    /// Single-slot offers whose slice another open session holds.
     pub claimed: &'a dyn Fn(&OfferId) -> bool,
     /// Providers where nothing may be launched now.
     pub closed: &'a dyn Fn(&ProviderId) -> bool,
@@ -30,13 +36,45 @@ pub struct Market<'a> {
     pub not_before: Time,
 }
 
-/// Whether another attempt may follow a failure of this kind; the reason why not, for people.
+/// Why no offer will do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unmet {
+    /// For people.
+    pub why: String,
+    /// What the request's filter does, where there is one.
+    pub explanation: Option<Box<Explanation>>,
+}
+
+impl From<String> for Unmet {
+    fn from(why: String) -> Self {
+        Self { why, explanation: None }
+    }
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// Waits between attempts while a provider limits our calls: the first, doubling up to the last.
+const SPACING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+
+/// How long to wait before the next attempt: not at all, unless the last one failed for what passes by waiting.
+#[must_use]
+pub fn spacing(session: &Session) -> Option<Duration> {
+    let times = u32::try_from(session.throttled_in_a_row()).unwrap_or(u32::MAX);
+    (times > 0).then(|| backoff::doubling(SPACING.0, SPACING.1, times))
+}
+
+/// Whether another attempt may follow a failure of this kind; the reason why not, for people. What passes by waiting may be
+/// tried again whatever the scope: it is no failure of the offer.
 ///
 /// # Errors
 /// Why there is no further attempt.
 pub fn may_retry(session: &Session, failure: AttemptFailure, policy: &Policy) -> Result<(), String> {
     let failover = &session.request.failover;
-    if failover.scope == FailoverScope::None {
+    if failover.scope == FailoverScope::None && !failure.passes() {
         return Err("no failover was asked for".to_owned());
     }
     if failure == AttemptFailure::Invalid && matches!(session.request.target, Target::Offer(_)) {
@@ -56,11 +94,13 @@ pub fn may_retry(session: &Session, failure: AttemptFailure, policy: &Policy) ->
 /// Chooses the next offer for a session.
 ///
 /// # Errors
-/// Why none of the offers will do, for people.
-pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choice, String> {
-    let first = session.attempts.first().map(|a| &a.offer);
+/// Why none of the offers will do.
+pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choice, Unmet> {
+    // The offer that was first chosen, once it was really tried; until then nothing has been decided.
+    let untried = session.attempts.len() == session.throttled_in_a_row();
+    let first = session.attempts.first().map(|a| &a.offer).filter(|_| !untried);
     let (filter, order) = match (&session.request.target, first) {
-        (Target::Offer(id), None) => return explicit(session, id, market, now),
+        (Target::Offer(id), None) => return explicit(session, id, market, now).map_err(Unmet::from),
         (Target::Offer(_), Some(first)) => (widened(session, first, OfferFilter::default()), OfferOrder::ExpectedCost),
         (Target::Requirements { filter, order }, None) => ((**filter).clone(), *order),
         (Target::Requirements { filter, order }, Some(first)) => (widened(session, first, (**filter).clone()), *order),
@@ -78,18 +118,40 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
     let best = market.offers.iter().filter(fits).min_by(|a, b| -> Ordering { order.compare(a, b, disk) });
     match best {
         Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
-        None => Err(none_fits(market, &filter)),
+        None => Err(none_fits(session, market, &filter, now)),
     }
 }
 
-/// Why nothing fits, with the offers that would if their provider had told of them lately.
-fn none_fits(market: &Market<'_>, filter: &OfferFilter) -> String {
-    let why = format!("none of {} offers meets the request", market.offers.len());
-    let old: Vec<&Arc<Offer>> = market.offers.iter().filter(|o| o.seen_at < market.not_before && filter.check(o).is_ok()).collect();
-    match old.iter().max_by_key(|o| o.seen_at) {
-        Some(last) => format!("{why}; {} would, but {} last told of them at {}, too long ago to rent unseen", old.len(), last.provider, last.seen_at),
-        None => why,
+/// Why nothing fits: what the filter does, and what keeps out the offers that would pass it.
+fn none_fits(session: &Session, market: &Market<'_>, filter: &OfferFilter, now: Time) -> Unmet {
+    let explanation = explain(market.offers, filter);
+    let passing: Vec<&Arc<Offer>> = market.offers.iter().filter(|o| filter.check(o).is_ok()).collect();
+    let mut why = match passing.len() {
+        0 => explanation.summary(),
+        n => format!("{n} of {} offers meet the request, and none can be rented now", market.offers.len()),
+    };
+    let mut rest = passing;
+    let mut tell = |what: &str, keeps_out: &dyn Fn(&Offer) -> bool| {
+        let before = rest.len();
+        rest.retain(|o| !keeps_out(o));
+        if rest.len() < before {
+            why.push_str(&format!("; {} {what}", before - rest.len()));
+        }
+    };
+    let told: Vec<&Arc<Offer>> = market.offers.iter().filter(|o| o.seen_at < market.not_before && filter.check(o).is_ok()).collect();
+    if let Some(last) = told.iter().max_by_key(|o| o.seen_at) {
+        let old = format!("would, but {} last told of them at {}, too long ago to rent unseen", last.provider, last.seen_at);
+        tell(&old, &|o| o.seen_at < market.not_before);
     }
+    tell("at providers that take no launches now", &|o| (market.closed)(&o.provider));
+    tell("on machines that this session has tried", &|o| session.tried_machines().any(|m| *m == o.machine));
+    tell("taken by other sessions", &|o| o.slots == Some(1) && (market.claimed)(&o.id));
+    tell("beyond the session's own price limits", &|o| affordable(session, o.price(filter.disk_gb).total(), now).is_err());
+    let aside = market.set_aside.iter().filter(|o| filter.check(o).is_ok()).count();
+    if aside > 0 {
+        why.push_str(&format!("; {aside} more would, but are set aside for what happened there lately (ListOfferHealth)"));
+    }
+    Unmet { why, explanation: Some(Box::new(explanation)) }
 }
 
 fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> Result<Choice, String> {
@@ -153,8 +215,9 @@ pub fn affordable(session: &Session, rate: Rate, now: Time) -> Result<(), String
     Ok(())
 }
 
-/// What a session may still spend before `max_total_cost`.
+/// What a session may still spend before it has cost `percent` of `max_total_cost`; below zero when it has cost more.
 #[must_use]
-pub fn budget_left(session: &Session) -> Option<Nanos> {
-    session.request.max_total_cost.map(|most| most - session.cost.cost)
+pub fn budget_left(session: &Session, percent: i64) -> Option<Nanos> {
+    let share = |most: Nanos| Nanos(i64::try_from(i128::from(most.0) * i128::from(percent) / 100).unwrap_or(i64::MAX));
+    session.request.max_total_cost.map(|most| share(most) - session.cost.cost)
 }

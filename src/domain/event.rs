@@ -23,6 +23,10 @@ pub enum EventType {
     Extended,
     /// It expires soon.
     Expiring,
+    /// It ends soon unless somebody uses it.
+    IdleWarning,
+    /// It has cost nine tenths of what it may cost.
+    CostWarning,
     /// The provider's price changed.
     PriceChanged,
     /// A condition changed.
@@ -37,13 +41,15 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Created,
         Self::StateChanged,
         Self::StageChanged,
         Self::AttemptEnded,
         Self::Extended,
         Self::Expiring,
+        Self::IdleWarning,
+        Self::CostWarning,
         Self::PriceChanged,
         Self::ConditionChanged,
         Self::Updated,
@@ -61,6 +67,8 @@ impl EventType {
             Self::AttemptEnded => "attempt_ended",
             Self::Extended => "extended",
             Self::Expiring => "expiring",
+            Self::IdleWarning => "idle_warning",
+            Self::CostWarning => "cost_warning",
             Self::PriceChanged => "price_changed",
             Self::ConditionChanged => "condition_changed",
             Self::Updated => "updated",

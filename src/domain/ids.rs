@@ -27,6 +27,12 @@ impl SessionId {
         Self(ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b)
     }
 
+    /// The time in it: when the session was created, to the millisecond.
+    #[must_use]
+    pub fn time(self) -> Time {
+        Time::from_millis(i64::try_from(self.0 >> 80).unwrap_or(0))
+    }
+
     /// The 128 bits.
     #[must_use]
     pub const fn bits(self) -> u128 {
@@ -110,7 +116,9 @@ impl Tag {
         Self(text)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses a tag; `None` for anything that is not exactly one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; 8] = text.as_bytes().try_into().ok()?;
         bytes.iter().all(|b| ALPHABET.contains(b)).then_some(Self(bytes))
     }
@@ -219,6 +227,23 @@ text_id! {
 text_id! {
     /// What identifies the physical machine (or the place) behind an offer: failures are remembered by it.
     MachineId
+}
+text_id! {
+    /// Who runs a machine, or the data centre it stands in, as far as a vendor tells: `vastai:host-123`,
+    /// `tensordock:<location>`. What fails on one of its machines is weak evidence against the others.
+    HostId
+}
+
+/// What the id of an offer by a bid ends with; the rest is that of the same slice of the same machine at a fixed price.
+const BY_BID: &str = "-spot";
+
+impl OfferId {
+    /// What is taken when the offer is: an offer and its twin by a bid (`vastai-1`, `vastai-1-spot`) are one slice of one
+    /// machine, and whoever has one has both. It is the id at a fixed price.
+    #[must_use]
+    pub fn slice(&self) -> Self {
+        self.as_str().strip_suffix(BY_BID).map_or_else(|| self.clone(), Self::new)
+    }
 }
 
 impl ConsumerId {

@@ -6,7 +6,7 @@
 use crate::domain::ids::{Label, MachineId, OfferId, ProviderId};
 use crate::domain::meter::Segment;
 use crate::domain::money::Rate;
-use crate::domain::offer::{Component, Price};
+use crate::domain::offer::{Component, Offer, Price};
 use crate::domain::time::{Look, Time};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,8 @@ pub struct Sighting {
     pub interruptible: Option<bool>,
     /// The machine it runs on, where the vendor says.
     pub machine: Option<MachineId>,
+    /// How much of the time its GPUs compute, percent, where the vendor says.
+    pub gpu_percent: Option<u32>,
 }
 
 /// A price as a vendor states it for an instance.
@@ -167,6 +169,8 @@ pub enum Evidence {
     NotFoundTwice,
     /// Absent from several complete lists and not found by id, without our having asked for it.
     Vanished,
+    /// An operator's word.
+    Operator,
 }
 
 /// The end of a debt.
@@ -240,8 +244,8 @@ pub struct Instance {
     pub offered: Price,
     /// What it costs, per hour, as far as known.
     pub price: Price,
-    /// Whether the provider has stated the price.
-    pub price_known: bool,
+    /// The last look at which the provider stated the price (not every list does); `None` = it never has.
+    pub priced_at: Option<Time>,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The last look that showed it: what it did.
@@ -275,6 +279,36 @@ pub struct Seen {
 }
 
 impl Instance {
+    /// The debt of a launch that is about to be ordered.
+    #[must_use]
+    pub fn intended(label: Label, account: String, offer: &Offer, price: Price, billing: Vec<(Component, Billed)>, now: Time) -> Self {
+        Self {
+            label,
+            provider: offer.provider.clone(),
+            account,
+            offer: offer.id.clone(),
+            machine: offer.machine.clone(),
+            native_id: None,
+            launch: Launch::Intended,
+            desired: Desired::Present,
+            intended_at: now,
+            launched: None,
+            uncertain_since: None,
+            offered: price,
+            price,
+            priced_at: None,
+            billing,
+            seen: None,
+            absence: Absence::default(),
+            destroy: Destroying::default(),
+            off_by: None,
+            next_look: None,
+            noted_at: now,
+            settled: None,
+            segments: Vec::new(),
+        }
+    }
+
     /// Whether the debt is open.
     #[must_use]
     pub fn open(&self) -> bool {

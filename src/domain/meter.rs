@@ -32,6 +32,9 @@ pub struct Segment {
     pub to: Time,
     /// First moment known off after it; `None` while it runs.
     pub to_high: Option<Time>,
+    /// Nobody looked meanwhile: it was on before and after, so it is charged, and yet the true bill may lack it.
+    #[serde(default)]
+    pub presumed: bool,
 }
 
 /// A half-open window of time.
@@ -51,7 +54,7 @@ impl Window {
 /// What something costs, with the bounds that our knowledge of its boundaries gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
-    /// The amount we account: what is surely owed.
+    /// The amount we account: what is surely owed, and what was between two looks that both showed it on.
     pub cost: Nanos,
     /// The true bill is at least this.
     pub low: Nanos,
@@ -103,7 +106,8 @@ impl Segment {
         // up, so that a vendor that rounds the whole once can't come out above.
         let before = part(self.from_low.min(self.from), self.from, rounded_up);
         let high = cost + before + part(self.to, self.to_high.unwrap_or(now), rounded_up);
-        Amount { cost, low: cost, high, second: self.rate.accrued(1000) }
+        let low = if self.presumed { Nanos::ZERO } else { cost };
+        Amount { cost, low, high, second: self.rate.accrued(1000) }
     }
 }
 
@@ -130,7 +134,16 @@ mod tests {
             from: t(from),
             to: t(to),
             to_high: to_high.map(t),
+            presumed: false,
         }
+    }
+
+    #[test]
+    fn what_nobody_saw_is_charged_and_not_sure() {
+        let s = Segment { presumed: true, ..segment(1_000, 1_000, 62_000, Some(62_000)) };
+        let a = s.amount(Window::ALWAYS, Time::from_millis(0));
+        assert_eq!((a.low, a.cost), (Nanos::ZERO, s.rate.accrued(61_000)));
+        assert!(a.high >= a.cost && a.estimated());
     }
 
     #[test]

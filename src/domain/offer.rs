@@ -3,7 +3,7 @@
 //! Not here: where offers come from (`providers/`) and how the snapshot is kept (`services/inventory.rs`).
 
 use crate::domain::gpu::GpuModel;
-use crate::domain::ids::{MachineId, OfferId, ProviderId};
+use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,10 @@ pub struct Region {
     pub raw: String,
 }
 
+/// Minutes of its price that a launch which fails is paid for, on average: refusals cost nothing, a container is not billed
+/// for its GPU before it is up, and a virtual machine is given up after some minutes.
+const WASTED_MINUTES: i64 = 1;
+
 /// One thing that can be rented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
@@ -149,6 +153,9 @@ pub struct Offer {
     pub provider: ProviderId,
     /// The machine or place behind it.
     pub machine: MachineId,
+    /// Who runs it, or the data centre it stands in, where the vendor tells.
+    #[serde(default)]
+    pub host: Option<HostId>,
     /// The canonical GPU model.
     pub gpu: GpuModel,
     /// The vendor's own name of the GPU.
@@ -185,7 +192,8 @@ pub struct Offer {
     pub host_end: Option<Time>,
     /// How many rentals it takes: 1 for an ask of a marketplace; `None` for a place where any number may be tried.
     pub slots: Option<u32>,
-    /// The probability that a rental of it becomes usable, 0 to 1.
+    /// The chance that a launch of it comes to a usable machine, 0 to 1. As an adapter states it: the prior
+    /// ([`crate::domain::memory::prior`]); as the inventory shows it: with all that was learnt since.
     pub confidence: f64,
     /// When the provider told us of it.
     pub seen_at: Time,
@@ -198,12 +206,16 @@ impl Offer {
         Price { disk: self.disk.per_gb.times(self.disk.rented_gb(disk_gb)), ..self.base }
     }
 
-    /// Price per hour divided by the chance that it becomes usable: what an hour of a usable machine is expected to cost.
+    /// What an hour of a usable machine is expected to cost: `(price + waste) / p`, where `p` is [`Offer::confidence`]
+    /// and `waste = price × (1 − p) × WASTED_MINUTES / 60` is what a launch that fails is paid for.
+    ///
+    /// `price / p` ranks by the hours that are really had: of launches that come to a machine one time in two, a usable
+    /// hour is worth two of the price, for the time and patience that the other one takes. The waste is the money on top.
     #[must_use]
     pub fn expected_cost(&self, disk_gb: Option<u32>) -> Rate {
         // The chance enters as parts per million, so that money stays integer.
         let ppm = (self.confidence.clamp(0.01, 1.0) * 1e6) as i64;
-        self.price(disk_gb).total().scaled(1_000_000, ppm)
+        self.price(disk_gb).total().scaled(1_000_000 + (1_000_000 - ppm) * WASTED_MINUTES / 60, ppm)
     }
 }
 
@@ -253,8 +265,14 @@ impl OfferFilter {
     /// # Errors
     /// The name of that field, as in the proto.
     pub fn check(&self, offer: &Offer) -> Result<(), &'static str> {
+        self.tests(offer).iter().find(|(_, passes)| !passes).map_or(Ok(()), |(name, _)| Err(*name))
+    }
+
+    /// Every field by name, in order, and whether an offer passes it. A field that is not set passes everything.
+    #[must_use]
+    pub fn tests(&self, offer: &Offer) -> [(&'static str, bool); 17] {
         let price = || offer.price(self.disk_gb).total();
-        let tests: [(&'static str, bool); 17] = [
+        [
             ("providers", self.providers.is_empty() || self.providers.contains(&offer.provider)),
             ("gpu_models", self.gpu_models.is_empty() || self.gpu_models.iter().any(|asked| offer.gpu.answers(asked))),
             ("min_gpu_memory_mib", self.min_gpu_memory_mib.is_none_or(|least| offer.gpu_memory_mib >= least)),
@@ -272,8 +290,7 @@ impl OfferFilter {
             ("min_confidence", self.min_confidence.is_none_or(|least| offer.confidence >= least)),
             ("excluded_machines", !self.excluded_machines.contains(&offer.machine)),
             ("host_end", self.host_end_after.is_none_or(|end| offer.host_end.is_none_or(|host| host >= end))),
-        ];
-        tests.iter().find(|(_, passes)| !passes).map_or(Ok(()), |(name, _)| Err(*name))
+        ]
     }
 }
 
@@ -339,4 +356,35 @@ pub struct Rank<'a> {
     first: i64,
     price: Rate,
     id: &'a OfferId,
+}
+
+/// For tests of the domain: one RTX 4090 for $0.36, no disk price, one slot.
+#[cfg(test)]
+pub(super) fn sample(name: &str) -> Offer {
+    Offer {
+        id: OfferId::new(&format!("vastai-{name}")),
+        provider: ProviderId::new("vastai"),
+        machine: MachineId::new(&format!("vastai:{name}")),
+        host: None,
+        gpu: GpuModel::canonical("RTX 4090"),
+        gpu_raw: "RTX 4090".to_owned(),
+        gpu_count: 1,
+        gpu_memory_mib: 24_576,
+        region: Region::default(),
+        rental: RentalKind::OnDemand,
+        min_bid: None,
+        base: Price { gpu: Rate(360_000_000_000), ..Price::default() },
+        disk: DiskTerms { min_gb: 8, step_gb: 1, default_gb: 50, ..DiskTerms::default() },
+        traffic: Traffic::default(),
+        reliability: None,
+        verified: None,
+        cuda: None,
+        cpu_millis: None,
+        memory_mib: None,
+        direct_ports: None,
+        host_end: None,
+        slots: Some(1),
+        confidence: 0.5,
+        seen_at: Time::default(),
+    }
 }

@@ -4,7 +4,7 @@ use crate::domain::ids::{ProviderId, Tag};
 use crate::domain::instance::Billed;
 use crate::domain::money::Rate;
 use crate::domain::offer::Component;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Settings of the lifecycle. See the README's table for what each means to an operator.
@@ -38,8 +38,14 @@ pub struct Policy {
     pub probe_interval: Duration,
     /// Time between looks by id while an attempt is under way.
     pub look_interval: Duration,
+    /// A running machine whose price the lists don't tell is asked for it by id this often.
+    pub price_interval: Duration,
     /// Offers that their provider has not told of for longer than this are not rented unseen.
     pub max_offer_age: Duration,
+    /// Whether the failure memory changes what is shown and chosen; otherwise it only observes.
+    pub memory_acts: bool,
+    /// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
+    pub unseen_after: Duration,
 }
 
 impl Default for Policy {
@@ -59,7 +65,10 @@ impl Default for Policy {
             offline_limit: Duration::from_secs(600),
             probe_interval: Duration::from_secs(2),
             look_interval: Duration::from_secs(5),
+            price_interval: Duration::from_secs(30 * 60),
             max_offer_age: Duration::from_secs(5 * 60),
+            memory_acts: true,
+            unseen_after: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -86,8 +95,6 @@ pub struct Terms {
     pub visibility_window: Duration,
     /// Whether keys must be attached by a call of their own after the launch.
     pub attaches_keys: bool,
-    /// How long a freshly attached key may be refused.
-    pub key_grace: Duration,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The stages' budgets.
@@ -107,4 +114,6 @@ pub struct Rules {
     pub policy: Policy,
     /// By provider.
     pub terms: BTreeMap<ProviderId, Terms>,
+    /// Providers where nothing ends by the clock for now: an operator's hold.
+    pub expiry_held: BTreeSet<ProviderId>,
 }

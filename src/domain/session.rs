@@ -3,6 +3,7 @@
 //! The transitions themselves are in `lifecycle.rs`; here are the nouns.
 
 use crate::domain::gpu::GpuModel;
+use crate::domain::idle::IdleClock;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
 use crate::domain::meter::Amount;
@@ -44,6 +45,7 @@ macro_rules! words {
         }
     };
 }
+pub(super) use words;
 
 words! {
     /// Where a session stands. STOPPED and FAILED are entered only when every instance is proven gone.
@@ -102,6 +104,8 @@ words! {
         Expired = "expired",
         /// The hard limit was reached.
         HardMax = "hard_max",
+        /// Nobody used the machine for as long as `idle_threshold`.
+        Idle = "idle",
         /// `max_total_cost` was reached.
         CostLimit = "cost_limit",
         /// An operator ended it.
@@ -124,6 +128,8 @@ words! {
         HostLost = "host_lost",
         /// The provider stopped the machine.
         ProviderTerminated = "provider_terminated",
+        /// It was a machine that no record knew, and an operator had it destroyed.
+        Orphan = "orphan",
     }
 }
 
@@ -132,7 +138,7 @@ impl EndReason {
     #[must_use]
     pub const fn final_state(self) -> State {
         match self {
-            Self::Completed | Self::DestroyedByUser | Self::Expired | Self::HardMax | Self::CostLimit | Self::Admin => State::Stopped,
+            Self::Completed | Self::DestroyedByUser | Self::Expired | Self::HardMax | Self::Idle | Self::CostLimit | Self::Admin => State::Stopped,
             Self::NoCapacity
             | Self::ProvisionFailed
             | Self::VerifyFailed
@@ -141,7 +147,8 @@ impl EndReason {
             | Self::ProviderCredit
             | Self::Preempted
             | Self::HostLost
-            | Self::ProviderTerminated => State::Failed,
+            | Self::ProviderTerminated
+            | Self::Orphan => State::Failed,
         }
     }
 }
@@ -189,6 +196,13 @@ words! {
 }
 
 impl AttemptFailure {
+    /// Whether it has nothing to do with the offer and passes by waiting: the provider limits our calls, or can't be reached.
+    /// The next attempt is spaced and may take the same machine.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::RateLimited | Self::ProviderUnavailable)
+    }
+
     /// The session's end reason when no attempt follows this failure. `came_to_be`: a machine existed.
     #[must_use]
     pub const fn end_reason(self, came_to_be: bool) -> EndReason {
@@ -302,6 +316,9 @@ pub struct Request {
     pub target: Target,
     /// How long, from the first RUNNING.
     pub reservation: Duration,
+    /// Ends it when nobody used the machine for so long; zero = never.
+    #[serde(default)]
+    pub idle_threshold: Duration,
     /// The disk's fate.
     pub storage: StoragePolicy,
     /// Image; `None` = the provider's default.
@@ -330,6 +347,34 @@ pub struct Request {
     pub allow_same_offer: bool,
 }
 
+impl Request {
+    /// What `consumer` gets when only the target is said: an hour of SSH on the provider's default image, the GPU verified.
+    #[must_use]
+    pub fn plain(consumer: ConsumerId, target: Target) -> Self {
+        let scope = if matches!(target, Target::Offer(_)) { FailoverScope::None } else { FailoverScope::Any };
+        Self {
+            consumer,
+            workload: Workload::Ssh,
+            target,
+            reservation: Duration::from_secs(3600),
+            idle_threshold: Duration::ZERO,
+            storage: StoragePolicy::Destroy,
+            image: None,
+            disk_gb: None,
+            on_start: None,
+            env: BTreeMap::new(),
+            public_key: String::new(),
+            ssh_timeout: None,
+            verify: Verify::Gpu,
+            bid: None,
+            failover: Failover { scope, max_attempts: 8, max_price: None },
+            max_price: None,
+            max_total_cost: None,
+            allow_same_offer: false,
+        }
+    }
+}
+
 /// A tri-state answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -349,6 +394,8 @@ words! {
         SshReachable = "ssh_reachable",
         /// The GPUs are what was asked for.
         GpuVerified = "gpu_verified",
+        /// Nobody uses the machine.
+        Idle = "idle",
         /// The price is the offered one, within tolerance.
         PriceOk = "price_ok",
         /// The provider answers and shows the machine.
@@ -414,7 +461,7 @@ pub struct Pace {
     pub next_probe: Option<Time>,
     /// When the next look by id is due.
     pub next_look: Option<Time>,
-    /// When choosing an offer is tried again, while providers' offers are awaited after a restart.
+    /// When choosing an offer is tried again, while providers' offers are awaited after a restart, or a provider limits calls.
     pub next_choice: Option<Time>,
     /// Since when offers have been awaited.
     pub choosing_since: Option<Time>,
@@ -444,6 +491,10 @@ pub struct Pace {
     pub last_gpu: Option<String>,
     /// Offline since.
     pub offline_since: Option<Time>,
+    /// Since when a machine in use has been seen stopped.
+    pub stopped_at: Option<Time>,
+    /// Whether the account was out of credit when that was asked because of it.
+    pub out_of_credit: Option<bool>,
 }
 
 /// A session, whole.
@@ -495,6 +546,12 @@ pub struct Session {
     pub stopped_at: Option<Time>,
     /// Whether the EXPIRING event was told for the present expiry.
     pub expiring_told: bool,
+    /// Whether the COST_WARNING event was told.
+    #[serde(default)]
+    pub cost_warned: bool,
+    /// Whether anybody uses the machine.
+    #[serde(default)]
+    pub idle: IdleClock,
     /// Cost so far.
     pub cost: Amount,
     /// Whether the cost can still change.
@@ -537,6 +594,8 @@ impl Session {
             running_at: None,
             stopped_at: None,
             expiring_told: false,
+            cost_warned: false,
+            idle: IdleClock::default(),
             cost: Amount::default(),
             cost_final: false,
             revision: 0,
@@ -571,9 +630,15 @@ impl Session {
         self.offer().map(|o| &o.gpu)
     }
 
-    /// Machines that were tried.
+    /// Machines that were tried. What the provider did not even look at, because it limits our calls, was not.
     pub fn tried_machines(&self) -> impl Iterator<Item = &MachineId> {
-        self.attempts.iter().map(|a| &a.offer.machine)
+        self.attempts.iter().filter(|a| !a.failure.is_some_and(AttemptFailure::passes)).map(|a| &a.offer.machine)
+    }
+
+    /// How many attempts in a row, up to now, failed for what passes by waiting.
+    #[must_use]
+    pub fn throttled_in_a_row(&self) -> usize {
+        self.attempts.iter().rev().take_while(|a| a.failure.is_some_and(AttemptFailure::passes)).count()
     }
 
     /// A condition's present value.

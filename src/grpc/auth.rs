@@ -1,14 +1,13 @@
-//! Who calls. There is no authentication yet, so that everybody may do everything, under the name they give.
+//! Who calls. There is no authentication yet, so that everybody may do everything, in the name of the consumer whose
+//! session it is.
 
-use super::convert::requests::DEFAULT_CONSUMER;
 use crate::services::api::Caller;
 use tonic::metadata::MetadataMap;
 
-/// The caller of a request: named by the consumer it speaks for, unlimited in what it sees and does.
+/// The caller of a request: nameless, and unlimited in what it sees and does.
 ///
 /// The metadata is where a token will be; none is read today.
 #[must_use]
-pub fn caller(_metadata: &MetadataMap, consumer: Option<&str>) -> Caller {
-    let principal = consumer.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_CONSUMER).to_owned();
-    Caller { principal, scope: None, admin: true }
+pub fn caller(_metadata: &MetadataMap) -> Caller {
+    Caller { principal: String::new(), scope: None, admin: true }
 }

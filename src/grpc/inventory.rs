@@ -1,7 +1,7 @@
 //! InventoryService: offers.
 
 use super::Settings;
-use super::convert::{answers, requests};
+use super::convert::{answers, market, requests};
 use super::pb;
 use crate::services::inventory::Inventory;
 use std::sync::Arc;
@@ -26,6 +26,11 @@ impl pb::inventory_service_server::InventoryService for InventoryService {
         let (id, disk_gb) = requests::offer(request.get_ref())?;
         let offer = self.inventory.get(&id)?;
         Ok(Response::new(pb::GetOfferResponse { offer: Some(answers::offer(&offer, disk_gb)) }))
+    }
+
+    async fn explain_offers(&self, request: Request<pb::ExplainOffersRequest>) -> Result<Response<pb::ExplainOffersResponse>, Status> {
+        let filter = market::explain(request.get_ref(), &self.settings)?;
+        Ok(Response::new(market::explained(self.inventory.explain(&filter)?)))
     }
 
     async fn list_gpu_models(&self, _: Request<pb::ListGpuModelsRequest>) -> Result<Response<pb::ListGpuModelsResponse>, Status> {

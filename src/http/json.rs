@@ -58,6 +58,7 @@ pub fn status(error: &Error) -> StatusCode {
         (Code::OutOfRange, "WATCH_COMPACTED") => StatusCode::GONE,
         (Code::ResourceExhausted, "NO_CAPACITY") => StatusCode::SERVICE_UNAVAILABLE,
         (Code::InvalidArgument | Code::OutOfRange, _) => StatusCode::BAD_REQUEST,
+        (Code::PermissionDenied, _) => StatusCode::FORBIDDEN,
         (Code::NotFound, _) => StatusCode::NOT_FOUND,
         (Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted, _) => StatusCode::CONFLICT,
         (Code::ResourceExhausted, _) => StatusCode::TOO_MANY_REQUESTS,

@@ -1,7 +1,8 @@
 //! The marketplaces we know: one folder and one entry in [`REGISTER`] each.
 //!
-//! An entry names its settings, which then exist as `providers.<name>.<key>` and in the environment, and knows how to make
-//! a [`Provider`] from them. What vendors say is translated in their folders; nothing outside knows a vendor's word.
+//! An entry names its settings, which then exist as `providers.<name>.<key>`, in the environment, in the README's table and
+//! in `gpu-shopper config`, and knows how to make a [`Provider`] from them. Every provider also has `base_url` and
+//! `allow_private_addresses`, and for each secret a `<key>_file`. What vendors say is translated in their folders; nothing outside knows a vendor's word.
 
 pub mod call;
 pub mod http;
@@ -20,21 +21,26 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// One setting of a provider.
+/// One setting of a provider, beside those that every provider has. Its environment name is `<NAME>_<KEY>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Its key below `providers.<name>`: `api_key`.
     pub key: &'static str,
-    /// Its name in the environment: `VASTAI_API_KEY`.
-    pub env: &'static str,
-    /// Whether it is masked wherever it is shown.
-    pub secret: bool,
-    /// Whether the provider cannot work without it. A provider is configured when all of these are there.
-    pub required: bool,
+    /// What it is for.
+    pub role: Role,
     /// What it is when nobody says.
     pub default: Option<&'static str>,
-    /// What it means, in one line.
+    /// What it does, in one sentence.
     pub doc: &'static str,
+}
+
+/// What a provider's setting is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Part of the credentials: masked wherever it is shown, and the provider is enabled when all of them are there.
+    Credential,
+    /// An ordinary value.
+    Plain,
 }
 
 /// Values of a provider's settings by key. Shows no value when printed.
@@ -71,7 +77,9 @@ impl Settings {
         self.0.contains_key(key)
     }
 
-    fn get(&self, key: &str) -> Option<&SecretString> {
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&SecretString> {
         self.0.get(key)
     }
 }
@@ -91,7 +99,7 @@ pub enum BuildError {
         /// Its name.
         provider: &'static str,
         /// The environment names of what is absent.
-        missing: Vec<&'static str>,
+        missing: Vec<String>,
     },
     /// A setting makes no sense.
     #[error("{provider}: {text}")]
@@ -115,7 +123,9 @@ pub struct Entry {
     pub title: &'static str,
     /// Whether a text is an offer id of this provider in canonical form.
     pub offer_id: fn(&str) -> bool,
-    /// What it can be told.
+    /// Where its API lives when nobody says, without path.
+    pub base_url: &'static str,
+    /// What else it can be told.
     pub settings: &'static [Setting],
     /// The vendor call that destroys an instance, as a line to paste: the last way out. Names the key's variable, never the key.
     pub destroy_line: fn(base_url: &str, native_id: &str) -> String,
@@ -132,21 +142,35 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Entry {
+    /// The settings that make up its credentials.
+    pub fn credentials(&self) -> impl Iterator<Item = &'static Setting> {
+        self.settings.iter().filter(|setting| setting.role == Role::Credential)
+    }
+
+    /// The environment name of one of its settings.
+    #[must_use]
+    pub fn env(&self, key: &str) -> String {
+        format!("{}_{key}", self.name).to_uppercase()
+    }
+
     /// Whether any credential is given: then all have to be.
     #[must_use]
     pub fn wanted(&self, settings: &Settings) -> bool {
-        self.settings.iter().any(|setting| setting.required && settings.has(setting.key))
+        self.credentials().any(|setting| settings.has(setting.key))
     }
 
-    /// The required settings that are absent, by their environment names.
+    /// The credentials that are absent, by their keys.
     #[must_use]
     pub fn missing(&self, settings: &Settings) -> Vec<&'static str> {
-        self.settings.iter().filter(|setting| setting.required && !settings.has(setting.key)).map(|setting| setting.env).collect()
+        self.credentials().map(|setting| setting.key).filter(|key| !settings.has(key)).collect()
     }
 
     /// A value, or its default, or nothing.
     fn value(&self, settings: &Settings, key: &str) -> SecretString {
-        let default = || self.settings.iter().find(|setting| setting.key == key).and_then(|setting| setting.default).unwrap_or_default();
+        let default = || match key {
+            "base_url" => self.base_url,
+            _ => self.settings.iter().find(|setting| setting.key == key).and_then(|setting| setting.default).unwrap_or_default(),
+        };
         settings.get(key).cloned().unwrap_or_else(|| SecretString::from(default()))
     }
 
@@ -157,7 +181,7 @@ impl Entry {
     fn complete(&self, settings: &Settings) -> Result<(), BuildError> {
         match self.missing(settings) {
             missing if missing.is_empty() => Ok(()),
-            missing => Err(BuildError::Missing { provider: self.name, missing }),
+            missing => Err(BuildError::Missing { provider: self.name, missing: missing.into_iter().map(|key| self.env(key)).collect() }),
         }
     }
 }
@@ -182,21 +206,16 @@ const VASTAI: Entry = Entry {
     title: vastai::TITLE,
     offer_id: vastai::owns,
     destroy_line: |base, id| format!("curl -X DELETE -H \"Authorization: Bearer $VASTAI_API_KEY\" {base}/api/v0/instances/{id}/"),
-    settings: &[
-        Setting { key: "api_key", env: "VASTAI_API_KEY", secret: true, required: true, default: None, doc: "API key, 64 hexadecimal characters" },
-        Setting {
-            key: "base_url",
-            env: "VASTAI_BASE_URL",
-            secret: false,
-            required: false,
-            default: Some(vastai::BASE_URL),
-            doc: "Where the API lives, without path",
-        },
-    ],
+    base_url: vastai::BASE_URL,
+    settings: &[Setting { key: "api_key", role: Role::Credential, default: None, doc: "Vast.ai's key; enables the provider." }],
     warn: |settings| {
-        let usual = |key: &SecretString| key.expose_secret().len() == 64 && key.expose_secret().bytes().all(|b| b.is_ascii_hexdigit());
-        let odd = settings.get("api_key").is_some_and(|key| !usual(key));
-        odd.then(|| "VASTAI_API_KEY is not 64 hexadecimal characters, as keys of Vast.ai are".to_owned()).into_iter().collect()
+        let key = settings.get("api_key").map(ExposeSecret::expose_secret);
+        let odd = key.filter(|key| key.len() != 64 || !key.bytes().all(|b| b.is_ascii_hexdigit()));
+        let told = |key: &str| {
+            let characters = key.chars().count();
+            format!("VASTAI_API_KEY does not look like a key of Vast.ai: it has {characters} characters, not 64 hexadecimal ones")
+        };
+        odd.map(told).into_iter().collect()
     },
     build: |settings, context| {
         VASTAI.complete(settings)?;
@@ -211,31 +230,20 @@ const TENSORDOCK: Entry = Entry {
     title: tensordock::TITLE,
     offer_id: tensordock::owns,
     destroy_line: |base, id| format!("curl -X DELETE -H \"Authorization: Bearer $TENSORDOCK_API_TOKEN\" {base}/api/v2/instances/{id}"),
+    base_url: tensordock::BASE_URL,
     settings: &[
         Setting {
             key: "auth_id",
-            env: "TENSORDOCK_AUTH_ID",
-            secret: false,
-            required: true,
+            role: Role::Credential,
             default: None,
-            doc: "Authorization id: names the account",
+            doc: "TensorDock's authorization id; enables the provider together with the token.",
         },
-        Setting { key: "api_token", env: "TENSORDOCK_API_TOKEN", secret: true, required: true, default: None, doc: "API token of that account" },
-        Setting {
-            key: "base_url",
-            env: "TENSORDOCK_BASE_URL",
-            secret: false,
-            required: false,
-            default: Some(tensordock::BASE_URL),
-            doc: "Where the API lives, without path",
-        },
+        Setting { key: "api_token", role: Role::Credential, default: None, doc: "TensorDock's API token." },
         Setting {
             key: "default_image",
-            env: "TENSORDOCK_DEFAULT_IMAGE",
-            secret: false,
-            required: false,
+            role: Role::Plain,
             default: Some(tensordock::DEFAULT_IMAGE),
-            doc: "System image taken when nobody asks for one; it should bring the NVIDIA driver",
+            doc: "The image taken at TensorDock when nobody asks for one; it should bring the GPU's driver.",
         },
     ],
     warn: |_| Vec::new(),

@@ -1,8 +1,10 @@
 //! What callers ask of the services and what they get: plain types, shared by every face of the server.
 
 use crate::domain::event::Event;
+use crate::domain::explain::Explanation;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
+use crate::domain::memory::{Health, SubjectKind};
 use crate::domain::meter::Amount;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder};
@@ -81,17 +83,70 @@ pub struct GpuModelRow {
     pub providers: Vec<ProviderId>,
 }
 
+/// Why a filter leaves what it leaves.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// What its fields do.
+    pub explanation: Explanation,
+    /// Offers that would pass and are hidden for a while, because of what happened there.
+    pub set_aside: usize,
+    /// When the first of them is shown again.
+    pub set_aside_until: Option<Time>,
+    /// When the snapshot was put together.
+    pub snapshot_time: Time,
+    /// How each provider's part stands.
+    pub freshness: Vec<ProviderFreshness>,
+}
+
+/// Which part of the failure memory.
+#[derive(Clone, Debug, Default)]
+pub struct HealthQuery {
+    /// Of this provider.
+    pub provider: Option<ProviderId>,
+    /// Of these kinds; empty = all.
+    pub kinds: Vec<SubjectKind>,
+    /// Only what is set aside now.
+    pub set_aside_only: bool,
+    /// At most this many (0 = 50, at most 1000).
+    pub page_size: u32,
+    /// Where to go on; empty = from the start.
+    pub page_token: String,
+}
+
+/// A page of the failure memory: providers, hosts, machines, offers, each by name.
+#[derive(Clone, Debug)]
+pub struct HealthPage {
+    /// The entries.
+    pub entries: Vec<Health>,
+    /// How many match over all pages.
+    pub total: usize,
+    /// Empty at the end.
+    pub next_page_token: String,
+    /// Whether the memory changes what is shown and chosen, or is only shown here.
+    pub acts: bool,
+}
+
 // === sessions ===
 
 /// Who calls, as far as it matters to the services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Name for events and idempotency: a token's name, or the consumer without authentication.
+    /// Name for events and idempotency: a token's name. Empty without authentication: the consumer of the session stands
+    /// for it.
     pub principal: String,
     /// May only see and touch this consumer's sessions; `None` = all.
     pub scope: Option<ConsumerId>,
     /// May do what only operators may.
     pub admin: bool,
+}
+
+impl Caller {
+    /// The caller by name: without authentication, that of the consumer whose session it is.
+    #[must_use]
+    pub fn speaking_for(&self, consumer: &ConsumerId) -> Self {
+        let principal = if self.principal.is_empty() { consumer.to_string() } else { self.principal.clone() };
+        Self { principal, ..self.clone() }
+    }
 }
 
 /// A session to create; validated.
@@ -145,11 +200,15 @@ pub enum Command {
         /// An operator's override of the hard limit.
         override_hard_max: bool,
     },
-    /// Replace, set or remove labels.
+    /// Change labels or the idle threshold.
     Update {
-        /// The labels after the change.
-        labels: BTreeMap<String, String>,
+        /// The labels after the change; `None` = as they are.
+        labels: Option<BTreeMap<String, String>>,
+        /// The idle threshold after the change, zero = off; `None` = as it is.
+        idle_threshold: Option<Duration>,
     },
+    /// It is in use: count idleness anew.
+    KeepAlive,
     /// The work is done: end it.
     Complete {
         /// The user says that the machine was bad.
@@ -157,6 +216,8 @@ pub enum Command {
     },
     /// End it at once, from any state.
     Destroy,
+    /// The same by an operator, who ends everything.
+    EndByOperator,
 }
 
 /// The answer to a command.
@@ -268,6 +329,8 @@ pub struct Diagnostics {
     pub time_to_expiry: Option<Duration>,
     /// A fresh `nvidia-smi`, when RUNNING: its report or why there is none.
     pub fresh_gpu: Option<Result<crate::domain::verify::GpuReport, String>>,
+    /// A fresh look at whether anybody uses it, when RUNNING: a reading for each signal, or why there is none.
+    pub fresh_use: Option<Result<Vec<crate::domain::idle::Reading>, String>>,
     /// When this was put together.
     pub at: Time,
 }

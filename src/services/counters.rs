@@ -32,6 +32,8 @@ pub(super) fn count(event: &Event) {
         | EventType::StageChanged
         | EventType::Extended
         | EventType::Expiring
+        | EventType::IdleWarning
+        | EventType::CostWarning
         | EventType::PriceChanged
         | EventType::Updated
         | EventType::CostAmended => {}

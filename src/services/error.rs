@@ -12,6 +12,8 @@ pub enum Code {
     InvalidArgument,
     /// A value lies beyond a limit: choose another one.
     OutOfRange,
+    /// The caller's role does not allow it.
+    PermissionDenied,
     /// There is no such thing, or it is not yours.
     NotFound,
     /// It exists already.

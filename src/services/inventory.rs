@@ -2,15 +2,17 @@
 //!
 //! Stale-while-revalidate: readers never wait for a provider. A provider that fails keeps its last offers, with their
 //! age and its error visible, and never hides the others. Dead offers are dropped from every view at once
-//! ([`Inventory::evict`]). The one who waits is a create whose offers are too old ([`Inventory::freshen`]), and not for long.
+//! ([`Inventory::evict`]), and what failed is set aside for a while ([`Inventory::learn`]). The one who waits is a create whose offers are too old ([`Inventory::freshen`]), and not for long.
 
 use crate::clock::Clock;
-use crate::domain::ids::{MachineId, OfferId, ProviderId};
-use crate::domain::offer::{Offer, Rank};
+use crate::domain::explain::{Explanation, explain};
+use crate::domain::ids::{OfferId, ProviderId};
+use crate::domain::memory::{self, Aside, Health, Lesson, Memory};
+use crate::domain::offer::{Offer, OfferFilter, Rank};
 use crate::domain::session::Target;
 use crate::domain::time::Time;
 use crate::ports::{Certainty, ErrorKind, OfferBatch, Provider, ProviderError};
-use crate::services::api::{GpuModelRow, OfferPage, OfferQuery, ProviderFreshness};
+use crate::services::api::{Explained, GpuModelRow, HealthPage, HealthQuery, OfferPage, OfferQuery, ProviderFreshness};
 use crate::services::error::{Code, Error};
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -38,14 +40,21 @@ pub struct Snapshot {
     pub number: u64,
     /// When it was put together.
     pub taken_at: Time,
-    /// The offers.
+    /// The offers, each with the chance that everything learnt gives it.
     pub offers: Vec<Arc<Offer>>,
+    /// What is hidden for a while, because of what happened there.
+    pub set_aside: Vec<Arc<Offer>>,
     /// How each provider's part stands.
     pub freshness: Vec<ProviderFreshness>,
 }
 
 struct Part {
+    /// As the provider told of them, with its adapter's priors.
+    told: Vec<Arc<Offer>>,
+    /// The same with what was learnt.
     offers: Vec<Arc<Offer>>,
+    /// What their age leaves of their chances.
+    age_factor: f64,
     freshness: ProviderFreshness,
     /// When the fetch that the offers are from was begun.
     asked_at: Option<Time>,
@@ -57,8 +66,30 @@ struct Parts {
     by_provider: BTreeMap<ProviderId, Part>,
     kept: VecDeque<Arc<Snapshot>>,
     number: u64,
-    /// Machines that a user called bad, hidden until then.
-    shunned: BTreeMap<MachineId, Time>,
+    memory: Memory,
+    /// Whether what was learnt changes anything; otherwise it is only shown.
+    acts: bool,
+}
+
+impl Parts {
+    /// An offer with its chance as it is believed to be now.
+    fn weighed(&self, told: &Arc<Offer>, age_factor: f64, now: Time) -> Arc<Offer> {
+        let learnt = if self.acts { self.memory.confidence(told, now) } else { told.confidence };
+        let confidence = learnt * age_factor;
+        if confidence == told.confidence { Arc::clone(told) } else { Arc::new(Offer { confidence, ..(**told).clone() }) }
+    }
+
+    fn weigh(&mut self, provider: &ProviderId, concerned: &dyn Fn(&Offer) -> bool, now: Time) {
+        let Some(mut part) = self.by_provider.remove(provider) else { return };
+        for (told, offer) in part.told.iter().zip(&mut part.offers).filter(|(told, _)| concerned(told)) {
+            *offer = self.weighed(told, part.age_factor, now);
+        }
+        self.by_provider.insert(provider.clone(), part);
+    }
+
+    fn aside(&self, offer: &Offer, now: Time) -> Option<Aside> {
+        self.memory.aside(offer, now).filter(|_| self.acts)
+    }
 }
 
 /// A fetch under way: whoever wants its provider's offers meanwhile waits for the same.
@@ -85,7 +116,9 @@ impl Inventory {
     #[must_use]
     pub fn new(providers: BTreeMap<ProviderId, Arc<dyn Provider>>, known: Vec<OfferIdCheck>, clock: Clock) -> Self {
         let part = |id: &ProviderId| Part {
+            told: Vec::new(),
             offers: Vec::new(),
+            age_factor: 1.0,
             freshness: ProviderFreshness { provider: id.clone(), fetched_at: None, offers: 0, error: None, truncated: false, skipped: 0 },
             asked_at: None,
             evicted: BTreeMap::new(),
@@ -94,7 +127,8 @@ impl Inventory {
             by_provider: providers.keys().map(|id| (id.clone(), part(id))).collect(),
             kept: VecDeque::new(),
             number: 0,
-            shunned: BTreeMap::new(),
+            memory: Memory::default(),
+            acts: true,
         };
         let this =
             Self(Arc::new(Inner { clock, providers, known, current: ArcSwap::default(), parts: Mutex::new(parts), flights: Mutex::default() }));
@@ -104,6 +138,86 @@ impl Inventory {
 
     fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
         self.0.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what was learnt before. `acts`: whether it changes what is shown and chosen, or is only remembered.
+    pub fn remember(&self, lessons: Vec<Lesson>, acts: bool) {
+        let mut parts = self.parts();
+        parts.acts = acts;
+        lessons.into_iter().for_each(|lesson| parts.memory.learn(lesson));
+        self.rebuild(&mut parts);
+    }
+
+    /// Learns what launches taught; what it says about an offer is in every view when this returns.
+    pub fn learn(&self, lessons: &[Lesson]) {
+        if lessons.is_empty() {
+            return;
+        }
+        let mut parts = self.parts();
+        let now = self.0.clock.now();
+        for lesson in lessons {
+            parts.memory.learn(lesson.clone());
+            // What a launch says about its whole provider comes in with the next fetch.
+            let concerned = |o: &Offer| o.machine == lesson.machine || lesson.host.is_some() && o.host == lesson.host;
+            parts.weigh(&lesson.provider, &concerned, now);
+        }
+        self.rebuild(&mut parts);
+    }
+
+    /// What is remembered of providers, hosts, machines and offers, in this order, each by name.
+    ///
+    /// # Errors
+    /// A page token that is none of ours, or of another query.
+    pub fn health(&self, query: &HealthQuery) -> Result<HealthPage, Error> {
+        let hash = hash_of(&format!("{:?}{:?}{}", query.provider, query.kinds, query.set_aside_only));
+        let after = match query.page_token.as_str() {
+            "" => None,
+            token => Some(read_health_token(token, hash)?),
+        };
+        let key = |health: &Health| (health.subject.kind() as u8, health.subject.name().to_owned());
+        let wanted = |health: &Health| {
+            query.provider.as_ref().is_none_or(|p| *p == health.provider)
+                && (query.kinds.is_empty() || query.kinds.contains(&health.subject.kind()))
+                && (!query.set_aside_only || health.aside.is_some())
+        };
+        let mut all = self.parts().memory.health(self.0.clock.now());
+        all.retain(wanted);
+        let total = all.len();
+        all.retain(|health| after.as_ref().is_none_or(|after| key(health) > *after));
+        let size = page_size(query.page_size);
+        let more = all.len() > size;
+        all.truncate(size);
+        let next_page_token = match all.last().map(key) {
+            Some((kind, name)) if more => URL_SAFE_NO_PAD.encode(format!("h1.{hash:x}.{kind}.{name}")),
+            _ => String::new(),
+        };
+        Ok(HealthPage { entries: all, total, next_page_token, acts: self.parts().acts })
+    }
+
+    /// Why a filter leaves what it leaves, and the least that has to give.
+    ///
+    /// # Errors
+    /// A provider that is not known.
+    pub fn explain(&self, filter: &OfferFilter) -> Result<Explained, Error> {
+        self.known_providers(filter)?;
+        let (snapshot, now) = (self.snapshot(), self.0.clock.now());
+        let explanation: Explanation = explain(&snapshot.offers, filter);
+        let parts = self.parts();
+        let passing = snapshot.set_aside.iter().filter(|o| filter.check(o).is_ok());
+        let asides: Vec<Aside> = passing.filter_map(|o| parts.aside(o, now)).collect();
+        Ok(Explained {
+            explanation,
+            set_aside: asides.len(),
+            set_aside_until: asides.iter().map(|a| a.until).min(),
+            snapshot_time: snapshot.taken_at,
+            freshness: snapshot.freshness.clone(),
+        })
+    }
+
+    fn known_providers(&self, filter: &OfferFilter) -> Result<(), Error> {
+        let Some(unknown) = filter.providers.iter().find(|p| !self.0.providers.contains_key(*p)) else { return Ok(()) };
+        let have: Vec<String> = self.0.providers.keys().map(ToString::to_string).collect();
+        Err(Error::field("filter.providers", format!("`{unknown}` is not enabled here; enabled: {}", have.join(", "))))
     }
 
     /// Refreshes one provider again and again until told to stop.
@@ -161,12 +275,25 @@ impl Inventory {
         match &result {
             Ok(batch) => {
                 take(part, batch, asked, now);
+                if !batch.offers.is_empty() {
+                    let sum: f64 = batch.offers.iter().map(|o| o.confidence).sum();
+                    parts.memory.note_mean(&provider, sum / batch.offers.len() as f64);
+                }
+                parts.weigh(&provider, &|_| true, now);
                 self.rebuild(&mut parts);
             }
             Err(error) => {
                 tracing::warn!(provider = %provider, error = %error, "fetching offers failed; the last ones stay");
                 part.freshness.error = Some((error.to_string(), now));
-                self.note(&mut parts);
+                let factor = memory::freshness(part.freshness.fetched_at.map_or(Duration::ZERO, |at| now.since(at)));
+                if (factor - part.age_factor).abs() < 0.05 {
+                    self.note(&mut parts);
+                } else {
+                    // Their chances fade with their age.
+                    part.age_factor = factor;
+                    parts.weigh(&provider, &|_| true, now);
+                    self.rebuild(&mut parts);
+                }
             }
         }
         result.map(|_| ())
@@ -204,12 +331,14 @@ impl Inventory {
     fn rebuild(&self, parts: &mut Parts) {
         parts.number += 1;
         let now = self.0.clock.now();
-        parts.shunned.retain(|_, until| *until > now);
-        let good = |offer: &&Arc<Offer>| !parts.shunned.contains_key(&offer.machine);
+        parts.memory.forget(now);
+        let all = parts.by_provider.values().flat_map(|p| p.offers.iter().cloned());
+        let (set_aside, offers) = all.partition(|offer| parts.aside(offer, now).is_some());
         let snapshot = Arc::new(Snapshot {
             number: parts.number,
             taken_at: now,
-            offers: parts.by_provider.values().flat_map(|p| p.offers.iter().filter(good).cloned()).collect(),
+            offers,
+            set_aside,
             freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
         });
         parts.kept.push_back(Arc::clone(&snapshot));
@@ -224,34 +353,31 @@ impl Inventory {
     fn note(&self, parts: &mut Parts) {
         let now = self.snapshot();
         let freshness = parts.by_provider.values().map(|p| p.freshness.clone()).collect();
-        let snapshot = Arc::new(Snapshot { number: now.number, taken_at: now.taken_at, offers: now.offers.clone(), freshness });
+        let snapshot = Arc::new(Snapshot {
+            number: now.number,
+            taken_at: now.taken_at,
+            offers: now.offers.clone(),
+            set_aside: now.set_aside.clone(),
+            freshness,
+        });
         if let Some(last) = parts.kept.back_mut() {
             *last = Arc::clone(&snapshot);
         }
         self.0.current.store(snapshot);
     }
 
-    /// Drops an offer that turned out to be gone from every view, until its provider has been asked again.
-    pub fn evict(&self, offer: &OfferId, machine: Option<&MachineId>) {
+    /// Drops an offer that turned out to be gone from every view, with its twin by a bid, until its provider has been asked
+    /// again.
+    pub fn evict(&self, offer: &OfferId) {
         let mut parts = self.parts();
-        let now = self.0.clock.now();
+        let (now, dead) = (self.0.clock.now(), offer.slice());
         for part in parts.by_provider.values_mut() {
-            for dead in part.offers.iter().filter(|o| o.id == *offer || machine.is_some_and(|m| o.machine == *m)) {
-                part.evicted.insert(dead.id.clone(), now);
-            }
             // It may be in an answer that is under way.
-            part.evicted.insert(offer.clone(), now);
-            let Part { offers, evicted, .. } = part;
-            offers.retain(|o| !evicted.contains_key(&o.id));
+            part.evicted.insert(dead.clone(), now);
+            part.told.retain(|o| o.id.slice() != dead);
+            part.offers.retain(|o| o.id.slice() != dead);
             part.freshness.offers = part.offers.len();
         }
-        self.rebuild(&mut parts);
-    }
-
-    /// Hides a machine that its user called bad, for a while.
-    pub fn shun(&self, machine: &MachineId, time: Duration) {
-        let mut parts = self.parts();
-        parts.shunned.insert(machine.clone(), self.0.clock.now() + time);
         self.rebuild(&mut parts);
     }
 
@@ -273,10 +399,7 @@ impl Inventory {
     /// A page token that is garbage, of another query, or of a snapshot that is no longer kept; a provider that is not
     /// known; every asked provider unreachable and nothing in memory.
     pub fn list(&self, query: &OfferQuery) -> Result<OfferPage, Error> {
-        if let Some(unknown) = query.filter.providers.iter().find(|p| !self.0.providers.contains_key(*p)) {
-            let have: Vec<String> = self.0.providers.keys().map(ToString::to_string).collect();
-            return Err(Error::field("filter.providers", format!("`{unknown}` is not enabled here; enabled: {}", have.join(", "))));
-        }
+        self.known_providers(&query.filter)?;
         let hash = query_hash(query);
         let (snapshot, skip) = match query.page_token.as_str() {
             "" => (self.snapshot(), 0),
@@ -295,9 +418,9 @@ impl Inventory {
         let mut page: Vec<Arc<Offer>> = matching[..next].iter().skip(skip).map(|(_, o)| Arc::clone(o)).collect();
         if skip > 0 {
             // A snapshot that a token pins may be from before an eviction.
-            let parts = self.parts();
-            let dead = |o: &Offer| parts.by_provider.get(&o.provider).is_some_and(|part| part.evicted.contains_key(&o.id));
-            page.retain(|o| !dead(o) && !parts.shunned.contains_key(&o.machine));
+            let (parts, now) = (self.parts(), self.0.clock.now());
+            let dead = |o: &Offer| parts.by_provider.get(&o.provider).is_some_and(|part| part.evicted.contains_key(&o.id.slice()));
+            page.retain(|o| !dead(o) && parts.aside(o, now).is_none());
         }
         let asked = |p: &ProviderId| query.filter.providers.is_empty() || query.filter.providers.contains(p);
         let freshness: Vec<ProviderFreshness> = snapshot.freshness.iter().filter(|f| asked(&f.provider)).cloned().collect();
@@ -348,7 +471,13 @@ impl Inventory {
             let shown = crate::domain::ids::clip(id.as_str(), 80);
             return Err(Error::field("offer_id", format!("`{shown}` is no offer id: take one from ListOffers, such as vastai-12345")));
         }
-        Err(Error::new(Code::NotFound, "OFFER_NOT_FOUND", format!("offer {id} is not there (any more): list offers again")).with("offer_id", id))
+        let now = self.0.clock.now();
+        let aside = self.snapshot().set_aside.iter().find(|o| o.id == *id).and_then(|o| self.parts().aside(o, now));
+        let why = match aside {
+            Some(Aside { until, why }) => format!("is set aside until {until} for what happened there last ({})", why.word()),
+            None => "is not there (any more)".to_owned(),
+        };
+        Err(Error::new(Code::NotFound, "OFFER_NOT_FOUND", format!("offer {id} {why}: list offers again")).with("offer_id", id))
     }
 
     /// What is on offer by GPU model and memory.
@@ -379,7 +508,9 @@ impl Inventory {
 /// Takes an answer over. What was evicted after the question was put may be in it all the same.
 fn take(part: &mut Part, batch: &OfferBatch, asked: Time, now: Time) {
     part.evicted.retain(|_, since| *since >= asked);
-    part.offers = batch.offers.iter().filter(|o| !part.evicted.contains_key(&o.id)).cloned().map(Arc::new).collect();
+    part.told = batch.offers.iter().filter(|o| !part.evicted.contains_key(&o.id.slice())).cloned().map(Arc::new).collect();
+    part.offers.clone_from(&part.told);
+    part.age_factor = 1.0;
     part.asked_at = Some(asked);
     part.freshness.fetched_at = Some(now);
     part.freshness.offers = part.offers.len();
@@ -417,6 +548,15 @@ pub(super) fn hash_of(text: &str) -> u64 {
 
 fn page_token(number: u64, hash: u64, skip: usize) -> String {
     URL_SAFE_NO_PAD.encode(format!("o1.{number:x}.{hash:x}.{skip:x}"))
+}
+
+fn read_health_token(token: &str, hash: u64) -> Result<(u8, String), Error> {
+    let wrong = || Error::field("page_token", "it is none of this query: pass next_page_token as it came, and keep the other fields");
+    let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
+    let mut parts = text.strip_prefix("h1.").ok_or_else(wrong)?.splitn(3, '.');
+    let of = parts.next().and_then(|of| u64::from_str_radix(of, 16).ok()).filter(|of| *of == hash).ok_or_else(wrong)?;
+    let kind = parts.next().and_then(|kind| kind.parse().ok()).filter(|_| of == hash).ok_or_else(wrong)?;
+    Ok((kind, parts.next().ok_or_else(wrong)?.to_owned()))
 }
 
 fn read_page_token(token: &str) -> Option<(u64, u64, usize)> {

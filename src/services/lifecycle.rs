@@ -7,21 +7,26 @@
 //!
 //! * `actor`: the task.
 //! * `admission`: what may be created.
+//! * `orders`: what operators order.
 
 mod actor;
 mod admission;
+mod orders;
 
 use crate::clock::Clock;
-use crate::domain::ids::{ProviderId, SessionId, Tag};
+use crate::domain::ids::{Label, ProviderId, SessionId, Tag};
 use crate::domain::instance::Sighting;
+use crate::domain::lifecycle::Fate;
 use crate::domain::policy::{Policy, Terms};
-use crate::domain::time::Look;
+use crate::domain::session::Session;
+use crate::domain::time::{Look, Time};
 use crate::ports::Account;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
 use crate::services::board::Board;
 use crate::services::error::{Code, Error};
 use crate::services::inventory::Inventory;
 use crate::services::provisioner::Tools;
+use crate::services::sweeper::{Findings, Hold, HoldKind, SweepPolicy};
 use crate::services::tokens::Tokens;
 use crate::store::Store;
 use futures::FutureExt;
@@ -80,6 +85,12 @@ pub struct Parts {
     pub standing: Arc<Mutex<Standing>>,
     /// Told after each batch how closely each provider must be looked at.
     pub attention: watch::Sender<BTreeMap<ProviderId, Attention>>,
+    /// What may be destroyed without anybody asking.
+    pub sweep: SweepPolicy,
+    /// Why nothing automatic may happen until an operator accepts the database.
+    pub frozen: Option<String>,
+    /// Where operators see what was found.
+    pub findings: Arc<watch::Sender<Findings>>,
 }
 
 /// What the lookouts have told of the providers, kept beside the actor so that its restart need not wait for them.
@@ -89,6 +100,8 @@ pub struct Standing {
     pub closed: BTreeMap<ProviderId, Closed>,
     /// What decisions need to know of each provider, with its account.
     pub terms: BTreeMap<ProviderId, Terms>,
+    /// An operator has accepted the database since the start.
+    pub accepted: bool,
 }
 
 /// How closely a provider must be looked at.
@@ -124,14 +137,85 @@ pub enum Closed {
     Credit(String),
     /// It has not been looked at since the start.
     NotSwept,
+    /// It could not be looked at since the start, though that was tried: why. It is tried again and again.
+    Unreachable(String),
+}
+
+impl Closed {
+    /// Whether what may already be on the account is not known yet: that passes by itself once the provider answers.
+    #[must_use]
+    pub fn unseen(&self) -> bool {
+        matches!(self, Self::NotSwept | Self::Unreachable(_))
+    }
+}
+
+/// In the words that people know, once: some vendors' texts begin with them.
+#[must_use]
+pub fn refused_credentials(text: &str) -> String {
+    const WORDS: &str = "Provider authentication failed";
+    if text.starts_with(WORDS) { text.to_owned() } else { format!("{WORDS}: {text}") }
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What an operator orders.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Decide about a stray.
+    Stray {
+        /// Where.
+        provider: ProviderId,
+        /// The vendor's id.
+        native_id: String,
+        /// What shall become of it.
+        fate: Fate,
+    },
+    /// Try a debt's destroy at once.
+    Retry(Label),
+    /// A debt is over, by the operator's word.
+    Settle {
+        /// Which.
+        label: Label,
+        /// Why the operator is sure.
+        reason: String,
+    },
+    /// Set a hold.
+    Hold {
+        /// Where.
+        provider: ProviderId,
+        /// What.
+        kind: HoldKind,
+        /// Until when; `None` = until it is lifted.
+        until: Option<Time>,
+        /// Why.
+        reason: String,
+    },
+    /// Lift a hold.
+    Lift {
+        /// Where.
+        provider: ProviderId,
+        /// What.
+        kind: HoldKind,
+    },
+    /// The database is what it should be: go on.
+    Accept,
+}
+
+/// What became of an order.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// The session concerned, after it.
+    pub session: Option<Arc<Session>>,
+    /// The holds in force after it.
+    pub holds: Vec<Hold>,
+}
 
 pub(super) enum Message {
     Create { caller: Caller, create: Box<Create>, reply: Reply<Created> },
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
+    Unlisted(ProviderId),
+    Operator { caller: Caller, order: Order, reply: Reply<Done> },
     Proven { provider: ProviderId, account: Account },
     Shut { provider: ProviderId, why: Closed },
 }
@@ -141,6 +225,7 @@ pub(super) enum Message {
 pub struct Handle {
     mailbox: mpsc::Sender<Message>,
     drain: CancellationToken,
+    retired: CancellationToken,
     inventory: Inventory,
     clock: Clock,
     max_offer_age: Duration,
@@ -163,12 +248,13 @@ pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future
     let handle = Handle {
         mailbox,
         drain: drain.clone(),
+        retired: CancellationToken::new(),
         inventory: parts.inventory.clone(),
         clock: parts.tools.clock.clone(),
         max_offer_age: parts.policy.max_offer_age,
     };
     let task = async move {
-        let mut restarts: Vec<crate::domain::time::Time> = Vec::new();
+        let mut restarts: Vec<Time> = Vec::new();
         loop {
             let run = async { actor::Actor::load(parts.clone()).await?.run(&mut letters, &drain).await };
             // A panic is as good as an unknown outcome: what is true is on disk.
@@ -197,10 +283,24 @@ impl Handle {
     /// # Errors
     /// Bad fields, nothing to rent, limits, a provider that refuses our credentials.
     pub async fn create(&self, caller: Caller, create: Create) -> Result<Created, Error> {
+        if self.retired.is_cancelled() {
+            return Err(draining());
+        }
         if !self.drain.is_cancelled() {
             self.inventory.freshen(&create.request.target, self.clock.now() - self.max_offer_age, OFFERS_PATIENCE).await;
         }
         self.ask(|reply| Message::Create { caller, create: Box::new(create), reply }).await
+    }
+
+    /// From now on nothing is created; everything else goes on. For the end of a server that ends its sessions first.
+    pub fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Whether nothing is created any more.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
     }
 
     /// Changes or ends a session.
@@ -223,6 +323,19 @@ impl Handle {
         let _ = self.mailbox.send(Message::Listed(listing)).await;
     }
 
+    /// Does what an operator orders; it is written down who ordered it before it is done.
+    ///
+    /// # Errors
+    /// The caller is no operator; nothing like it is there; it makes no sense now.
+    pub async fn order(&self, caller: Caller, order: Order) -> Result<Done, Error> {
+        self.ask(|reply| Message::Operator { caller, order, reply }).await
+    }
+
+    /// The provider's list has failed again and again.
+    pub async fn unlisted(&self, provider: ProviderId) {
+        let _ = self.mailbox.send(Message::Unlisted(provider)).await;
+    }
+
     /// The provider's credentials work, and this is the account.
     pub async fn proven(&self, provider: ProviderId, account: Account) {
         let _ = self.mailbox.send(Message::Proven { provider, account }).await;
@@ -234,9 +347,6 @@ impl Handle {
     }
 
     async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
-        let draining = || {
-            Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: try again at its successor").retry(Duration::from_secs(5))
-        };
         if self.drain.is_cancelled() {
             return Err(draining());
         }
@@ -251,4 +361,8 @@ impl Handle {
             .retry(Duration::from_secs(1)))
         })
     }
+}
+
+fn draining() -> Error {
+    Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: try again at its successor").retry(Duration::from_secs(5))
 }

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Look, Time};
 use crate::ports::{Account, Chance, ErrorKind, Provider};
-use crate::services::lifecycle::{Attention, Closed, Handle, Listing};
+use crate::services::lifecycle::{Attention, Closed, Handle, Listing, refused_credentials};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,12 @@ use tokio_util::sync::CancellationToken;
 const ACCOUNT_EVERY: Duration = Duration::from_secs(300);
 /// And this often while they don't work.
 const ACCOUNT_RETRY: Duration = Duration::from_secs(30);
-/// No look at the start takes longer than this.
-const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// So many lists failed one after the other say that the provider can't be reached.
+const UNREACHABLE_AFTER: u32 = 3;
+/// No look takes longer than this, and the one at the start not even together with the proof of the credentials.
+const LOOK: Duration = Duration::from_secs(60);
+/// No proof of the credentials takes longer than this.
+const PROOF: Duration = Duration::from_secs(30);
 
 /// How often to list.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,8 @@ pub struct Outlook {
     pub listed_at: Option<Time>,
     /// Why the last list failed.
     pub list_error: Option<String>,
+    /// When a list last failed.
+    pub failed_at: Option<Time>,
     /// The look at the start is over, well or not.
     pub swept: bool,
 }
@@ -63,6 +69,8 @@ pub struct Lookout {
     pub chance: Arc<dyn Chance>,
     /// How closely to look.
     pub attention: watch::Receiver<BTreeMap<ProviderId, Attention>>,
+    /// Rises when an operator wants a look now.
+    pub asked: watch::Receiver<u64>,
     /// Where its knowledge is shown.
     pub outlook: watch::Sender<BTreeMap<ProviderId, Outlook>>,
 }
@@ -73,22 +81,36 @@ impl Lookout {
         let mut seen = Outlook::default();
         let mut account_due = self.clock.now();
         let mut listed = false;
+        let mut failed = 0_u32;
         loop {
-            if self.clock.now() >= account_due {
-                account_due = self.clock.now() + self.prove(&mut seen).await;
+            let begun = self.clock.now();
+            if begun >= account_due {
+                let again = self.prove(&mut seen).await;
+                account_due = self.clock.now() + again;
             }
-            let looked = tokio::time::timeout(FIRST_LOOK, self.look(&mut seen)).await;
+            self.asked.mark_unchanged();
+            let patience = if seen.swept { LOOK } else { LOOK.saturating_sub(self.clock.now().since(begun)) };
+            let looked = tokio::time::timeout(patience, self.look(&mut seen)).await;
             if looked.is_err() {
                 seen.list_error = Some("no answer in time".to_owned());
+            }
+            if seen.list_error.is_some() {
+                seen.failed_at = Some(self.clock.now());
+            }
+            failed = if seen.list_error.is_some() { failed.saturating_add(1) } else { 0 };
+            if failed >= UNREACHABLE_AFTER {
+                self.lifecycle.unlisted(self.id()).await;
             }
             self.judge(&mut seen, &mut listed).await;
             seen.swept = true;
             self.show(&seen);
             let wait = self.wait(&seen);
             let more = self.more_attention();
+            let mut asked = self.asked.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                Ok(()) = asked.changed() => {}
                 () = more => {}
                 () = self.clock.sleep(wait) => {}
             }
@@ -109,14 +131,17 @@ impl Lookout {
                 *listed = true;
                 self.lifecycle.proven(self.id(), account.clone()).await;
             }
-            (None, Some(_)) => self.lifecycle.shut(self.id(), Closed::NotSwept).await,
+            (None, Some(_)) => {
+                let why = seen.list_error.clone().unwrap_or_default();
+                self.lifecycle.shut(self.id(), Closed::Unreachable(why)).await;
+            }
             (_, None) => {}
         }
     }
 
     /// Proves the credentials; returns when to do it again.
     async fn prove(&mut self, seen: &mut Outlook) -> Duration {
-        match tokio::time::timeout(FIRST_LOOK, self.provider.account()).await {
+        match tokio::time::timeout(PROOF, self.provider.account()).await {
             Ok(Ok(account)) => {
                 if seen.account.is_none() {
                     tracing::info!(provider = %self.id(), account = %account.identity, "provider ready");
@@ -129,11 +154,11 @@ impl Lookout {
             Ok(Err(error)) => {
                 let why = match error.kind {
                     ErrorKind::Auth => {
-                        tracing::error!(provider = %self.id(), "Provider authentication failed: {}", error.text);
+                        tracing::error!(provider = %self.id(), "{}", refused_credentials(&error.text));
                         Some(Closed::Auth(error.text.clone()))
                     }
                     ErrorKind::Credit => Some(Closed::Credit(error.text.clone())),
-                    _ if seen.account.is_none() => Some(Closed::NotSwept),
+                    _ if seen.account.is_none() => Some(Closed::Unreachable(error.text.clone())),
                     _ => None,
                 };
                 if let Some(why) = why {
@@ -143,10 +168,11 @@ impl Lookout {
                 ACCOUNT_RETRY
             }
             Err(_) => {
+                let why = "no answer in time";
                 if seen.account.is_none() {
-                    self.lifecycle.shut(self.id(), Closed::NotSwept).await;
+                    self.lifecycle.shut(self.id(), Closed::Unreachable(why.to_owned())).await;
                 }
-                seen.account_error = Some("no answer in time".to_owned());
+                seen.account_error = Some(why.to_owned());
                 ACCOUNT_RETRY
             }
         }

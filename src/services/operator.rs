@@ -1,42 +1,204 @@
-//! What an operator looks at: providers, and machines that should be gone and are not proven so.
+//! What an operator looks at: providers, machines that should be gone and are not proven so, machines that no record
+//! wants, what is spent per hour; and the orders that the lifecycle actor takes.
 
 use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::Desired;
-use crate::services::api::{ProviderView, UnconfirmedDestroy};
+use crate::domain::money::{Nanos, Rate};
+use crate::services::api::{Caller, HealthPage, HealthQuery, ProviderView, UnconfirmedDestroy};
 use crate::services::board::Board;
 use crate::services::error::Error;
 use crate::services::inventory::Inventory;
+use crate::services::lifecycle::{Done, Handle, Order};
 use crate::services::lookout::Outlook;
 use crate::services::provisioner::Tools;
-use crate::services::sessions::open_at;
+use crate::services::sessions::{broken, open_at};
+use crate::services::sweeper::{FindingKind, Findings};
+use crate::store::{AuditRecord, Store};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How a vendor is told to destroy an instance, without the key: for the last way out.
 pub type VendorCall = fn(base_url: &str, native_id: &str) -> String;
 
+/// What the service is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The providers and the clock.
+    pub tools: Tools,
+    /// Live sessions.
+    pub board: Board,
+    /// Offers.
+    pub inventory: Inventory,
+    /// Takes orders.
+    pub lifecycle: Handle,
+    /// What the lookouts know.
+    pub outlook: watch::Receiver<BTreeMap<ProviderId, Outlook>>,
+    /// What the sweeper has found.
+    pub findings: watch::Receiver<Findings>,
+    /// Wakes the lookouts.
+    pub sweep_now: Arc<watch::Sender<u64>>,
+    /// Disk, for what was written down.
+    pub store: Store,
+    /// How each vendor is told to destroy an instance.
+    pub vendor_calls: BTreeMap<ProviderId, (String, VendorCall)>,
+}
+
 /// The service's handle. See the module's header.
 #[derive(Clone)]
-pub struct Operator {
-    tools: Tools,
-    board: Board,
-    inventory: Inventory,
-    outlook: watch::Receiver<BTreeMap<ProviderId, Outlook>>,
-    vendor_calls: BTreeMap<ProviderId, (String, VendorCall)>,
+pub struct Operator(Arc<Parts>);
+
+/// What a sweep came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Swept {
+    /// Providers that answered with a complete list.
+    pub complete: Vec<ProviderId>,
+    /// Providers that did not, and why.
+    pub failed: Vec<(ProviderId, String)>,
+    /// What was found at all of them.
+    pub findings: Findings,
 }
+
+/// What is spent per hour now at one provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpendRate {
+    /// Where.
+    pub provider: ProviderId,
+    /// Machines that sessions use or wait for.
+    pub running: Rate,
+    /// Machines that should be gone and are not proven so.
+    pub stopping: Rate,
+    /// Machines of this deployment that no record knows.
+    pub strays: Rate,
+    /// Other machines on the account.
+    pub foreign: Rate,
+    /// Machines whose price no list tells, among strays and foreign ones.
+    pub unpriced: usize,
+    /// What is left on the account, where the vendor tells.
+    pub balance: Option<Nanos>,
+}
+
+impl SpendRate {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> Rate {
+        self.running + self.stopping + self.strays + self.foreign
+    }
+
+    /// How long the balance lasts at this rate, where both are known.
+    #[must_use]
+    pub fn lasts(&self) -> Option<Duration> {
+        let (left, rate) = (self.balance?.0.max(0), self.total().0);
+        let millis = (rate > 0).then(|| i128::from(left) * 3_600_000_000 / i128::from(rate))?;
+        Some(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Longer than this no sweep that was asked for is waited for.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Operator {
     /// Reads from these.
     #[must_use]
-    pub fn new(
-        tools: Tools,
-        board: Board,
-        inventory: Inventory,
-        outlook: watch::Receiver<BTreeMap<ProviderId, Outlook>>,
-        vendor_calls: BTreeMap<ProviderId, (String, VendorCall)>,
-    ) -> Self {
-        Self { tools, board, inventory, outlook, vendor_calls }
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// What the last complete lists have shown that no row wants, the holds, and whether everything stands still.
+    #[must_use]
+    pub fn findings(&self) -> Findings {
+        self.0.findings.borrow().clone()
+    }
+
+    /// The vendor call that destroys an instance, to paste; without the key.
+    #[must_use]
+    pub fn vendor_call(&self, provider: &ProviderId, native_id: &str) -> Option<String> {
+        self.0.vendor_calls.get(provider).map(|(base, call)| call(base, native_id))
+    }
+
+    /// Lists every provider's (or one's) machines now and waits until that was looked at, a minute at most.
+    ///
+    /// # Errors
+    /// There is no such provider.
+    pub async fn sweep_now(&self, provider: Option<&ProviderId>) -> Result<Swept, Error> {
+        let asked: Vec<ProviderId> = self.0.tools.providers.keys().filter(|p| provider.is_none_or(|only| only == *p)).cloned().collect();
+        if asked.is_empty() {
+            let known: Vec<&str> = self.0.tools.providers.keys().map(ProviderId::as_str).collect();
+            return Err(Error::field("provider", format!("one of {}", known.join(", "))));
+        }
+        let since = self.0.tools.clock.now();
+        let mut outlook = self.0.outlook.clone();
+        self.0.sweep_now.send_modify(|n| *n = n.wrapping_add(1));
+        let done = |seen: &BTreeMap<ProviderId, Outlook>| {
+            asked.iter().all(|p| seen.get(p).is_some_and(|o| o.listed_at.is_some_and(|at| at >= since) || o.failed_at.is_some_and(|at| at >= since)))
+        };
+        tokio::select! {
+            biased;
+            _ = outlook.wait_for(done) => {}
+            () = self.0.tools.clock.sleep(SWEEP_PATIENCE) => {}
+        }
+        let seen = self.0.outlook.borrow().clone();
+        let mut swept = Swept { findings: self.findings(), ..Swept::default() };
+        swept.findings.machines.retain(|m| asked.contains(&m.provider));
+        for provider in asked {
+            let known = seen.get(&provider);
+            if known.and_then(|o| o.listed_at).is_some_and(|at| at >= since) {
+                swept.complete.push(provider);
+            } else {
+                let why = known.and_then(|o| o.list_error.clone()).unwrap_or_else(|| "no answer in time".to_owned());
+                swept.failed.push((provider, why));
+            }
+        }
+        Ok(swept)
+    }
+
+    /// What is spent per hour now, by provider.
+    #[must_use]
+    pub fn spend_rate(&self) -> Vec<SpendRate> {
+        let (live, findings, outlook) = (self.0.board.snapshot().0, self.findings(), self.0.outlook.borrow().clone());
+        let of = |provider: &ProviderId| {
+            let mut spent = SpendRate {
+                provider: provider.clone(),
+                running: Rate::ZERO,
+                stopping: Rate::ZERO,
+                strays: Rate::ZERO,
+                foreign: Rate::ZERO,
+                unpriced: 0,
+                balance: outlook.get(provider).and_then(|o| o.account.as_ref()).and_then(|a| a.balance),
+            };
+            for row in live.iter().flat_map(|l| l.instances.iter()).filter(|r| r.open() && r.provider == *provider) {
+                let part = if row.desired == Desired::Gone { &mut spent.stopping } else { &mut spent.running };
+                *part = *part + row.at_risk();
+            }
+            for machine in findings.machines.iter().filter(|m| m.provider == *provider) {
+                let Some(rate) = machine.per_hour() else {
+                    spent.unpriced += 1;
+                    continue;
+                };
+                let part = if machine.kind == FindingKind::Foreign { &mut spent.foreign } else { &mut spent.strays };
+                *part = *part + rate;
+            }
+            spent
+        };
+        self.0.tools.providers.keys().map(of).collect()
+    }
+
+    /// Does what an operator orders.
+    ///
+    /// # Errors
+    /// As [`Handle::order`].
+    pub async fn order(&self, caller: Caller, order: Order) -> Result<Done, Error> {
+        self.0.lifecycle.order(caller, order).await
+    }
+
+    /// What operators have ordered, the latest first: at most `limit`, only those before number `before`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit(&self, before: Option<i64>, limit: i64) -> Result<Vec<(i64, AuditRecord)>, Error> {
+        self.0.store.audit_list(before, limit).await.map_err(|error| broken(&error))
     }
 
     /// Every enabled provider.
@@ -44,9 +206,9 @@ impl Operator {
     /// # Errors
     /// None today.
     pub async fn providers(&self) -> Result<Vec<ProviderView>, Error> {
-        let freshness = self.inventory.freshness();
-        let outlook = self.outlook.borrow().clone();
-        let views = self.tools.providers.iter().filter_map(|(id, provider)| {
+        let freshness = self.0.inventory.freshness();
+        let outlook = self.0.outlook.borrow().clone();
+        let views = self.0.tools.providers.iter().filter_map(|(id, provider)| {
             let seen = outlook.get(id);
             Some(ProviderView {
                 provider: id.clone(),
@@ -55,7 +217,7 @@ impl Operator {
                 account_error: seen.and_then(|o| o.account_error.clone()),
                 freshness: freshness.iter().find(|f| f.provider == *id)?.clone(),
                 link: provider.link(),
-                open_sessions: open_at(&self.board, id),
+                open_sessions: open_at(&self.0.board, id),
                 listed_at: seen.and_then(|o| o.listed_at),
             })
         });
@@ -68,12 +230,12 @@ impl Operator {
     /// None today: everything that is owed is in memory.
     pub async fn unconfirmed_destroys(&self) -> Result<Vec<UnconfirmedDestroy>, Error> {
         let mut debts: Vec<UnconfirmedDestroy> = Vec::new();
-        for live in self.board.snapshot().0 {
+        for live in self.0.board.snapshot().0 {
             for instance in live.instances.iter().filter(|i| i.open() && i.desired == Desired::Gone) {
                 let since = live.session.attempts.iter().find(|a| a.number == instance.label.attempt).and_then(|a| a.ended_at);
-                let call = match (&instance.native_id, self.vendor_calls.get(&instance.provider)) {
-                    (Some(id), Some((base, call))) => call(base, id),
-                    _ => format!("look for an instance labelled {} and destroy it", instance.label),
+                let call = match instance.native_id.as_ref().and_then(|id| self.vendor_call(&instance.provider, id)) {
+                    Some(call) => call,
+                    None => format!("look for an instance labelled {} and destroy it", instance.label),
                 };
                 debts.push(UnconfirmedDestroy {
                     since: since.unwrap_or(live.session.state_at),
@@ -87,9 +249,17 @@ impl Operator {
         Ok(debts)
     }
 
+    /// The failure memory.
+    ///
+    /// # Errors
+    /// A page token that is none of ours, or of another query.
+    pub async fn offer_health(&self, query: &HealthQuery) -> Result<HealthPage, Error> {
+        self.0.inventory.health(query)
+    }
+
     /// The clock, for ages.
     #[must_use]
     pub fn clock(&self) -> &Clock {
-        &self.tools.clock
+        &self.0.tools.clock
     }
 }

@@ -5,9 +5,11 @@
 
 use crate::clock::Clock;
 use crate::domain::backoff;
+use crate::domain::idle;
 use crate::domain::ids::ProviderId;
-use crate::domain::instance::Instance;
+use crate::domain::instance::{Instance, SshEndpoint};
 use crate::domain::lifecycle::{Action, Input, LookBy};
+use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
 use crate::domain::session::{AttemptFailure, Session};
 use crate::domain::time::Look;
@@ -17,7 +19,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// No call to a provider is waited for longer than this; the adapters' own deadlines are shorter.
+/// No launch is waited for longer than this: its turn in the lane and its own deadline are shorter together.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(330);
+/// No other call to a provider is waited for longer than this; the adapters' own deadlines are shorter.
 const CALL_LIMIT: Duration = Duration::from_secs(150);
 /// No probe is waited for longer than this.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
@@ -64,6 +68,8 @@ impl Tools {
             }
             Action::Look(attempt) => vec![self.look(&*provider, &job.instance, attempt).await],
             Action::Probe { attempt, endpoint, ask_gpu } => vec![self.probe(&job, attempt, endpoint, ask_gpu).await],
+            Action::Measure(attempt) => vec![self.measure(&job, attempt).await],
+            Action::AskCredit(attempt) => vec![Input::CreditTold { attempt, out_of_credit: out_of_credit(&*provider).await }],
             Action::Destroy(attempt) => self.destroy(&*provider, &job, attempt, policy).await,
         }
     }
@@ -83,7 +89,7 @@ impl Tools {
             env: session.request.env.clone(),
             on_start: session.request.on_start.clone(),
         };
-        let answer = tokio::time::timeout(CALL_LIMIT, provider.launch(&spec)).await;
+        let answer = tokio::time::timeout(LAUNCH_LIMIT, provider.launch(&spec)).await;
         let call = Look { sent, answered: self.clock.now() };
         match answer {
             Ok(Ok(launched)) => Input::Launched { attempt, native_id: launched.native_id, call: launched.call, failed: launched.failed },
@@ -146,20 +152,48 @@ impl Tools {
         let session = &job.session;
         let endpoint = session.pace.endpoints.get(index).or(session.endpoint.as_ref()).cloned();
         let Some(endpoint) = endpoint else { return Input::LookFailed { attempt, text: "its address is not known".to_owned() } };
-        let target = ProbeTarget {
-            endpoint: endpoint.clone(),
-            session: session.id,
-            known_host_key: session.host_key.clone(),
-            ask_gpu,
-            allow_private: self.private_addresses.contains(&job.instance.provider),
-        };
+        let target = self.target(session, &endpoint, &job.instance.provider, ask_gpu);
         let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.probe(&target)).await;
-        let late = ProbeFailure { kind: ProbeFailureKind::Timeout, text: "the probe took too long".to_owned() };
-        match answer.unwrap_or(Err(late)) {
+        match answer.unwrap_or(Err(too_late())) {
             Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key, gpu: report.gpu },
             Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text },
         }
     }
+
+    async fn measure(&self, job: &Job, attempt: u8) -> Input {
+        let session = &job.session;
+        let result = match &session.endpoint {
+            Some(endpoint) => {
+                let target = self.target(session, endpoint, &job.instance.provider, false);
+                tokio::time::timeout(PROBE_LIMIT, self.probe.measure(&target)).await.unwrap_or(Err(too_late()))
+            }
+            None => Err(ProbeFailure { kind: ProbeFailureKind::Unreachable, text: "its address is not known".to_owned() }),
+        };
+        let next_at = self.clock.now() + self.chance.jitter(idle::interval(session.request.idle_threshold), 0.1);
+        let result = result.map(|measured| (measured.host_key, measured.activity)).map_err(|failure| (failure.kind, failure.text));
+        Input::Measured { attempt, result, next_at }
+    }
+
+    /// How the service itself logs in to a session's machine.
+    pub(super) fn target(&self, session: &Session, endpoint: &SshEndpoint, provider: &ProviderId, ask_gpu: bool) -> ProbeTarget {
+        ProbeTarget {
+            endpoint: endpoint.clone(),
+            session: session.id,
+            known_host_key: session.host_key.clone(),
+            ask_gpu,
+            allow_private: self.private_addresses.contains(provider),
+        }
+    }
+}
+
+fn too_late() -> ProbeFailure {
+    ProbeFailure { kind: ProbeFailureKind::Timeout, text: "the probe took too long".to_owned() }
+}
+
+/// Whether the account is out of credit; `None` when it does not tell.
+async fn out_of_credit(provider: &dyn Provider) -> Option<bool> {
+    let balance = limited(provider.account()).await.ok()?.balance?;
+    Some(balance <= Nanos::ZERO)
 }
 
 /// What to report of an action whose task broke.
@@ -177,6 +211,11 @@ pub(super) fn broken(action: &Action, session: &Session, now: crate::domain::tim
             .iter()
             .map(|endpoint| Input::ProbeFailed { attempt: *attempt, endpoint: endpoint.clone(), kind: ProbeFailureKind::Broken, text: text.clone() })
             .collect(),
+        Action::Measure(attempt) => {
+            let next_at = now + idle::interval(session.request.idle_threshold);
+            vec![Input::Measured { attempt: *attempt, result: Err((ProbeFailureKind::Broken, text)), next_at }]
+        }
+        Action::AskCredit(attempt) => vec![Input::CreditTold { attempt: *attempt, out_of_credit: None }],
         Action::Destroy(attempt) => {
             vec![Input::DestroyAnswered { attempt: *attempt, answer: Err(text), call, retry_at: now + Duration::from_secs(5) }]
         }

@@ -6,14 +6,15 @@
 
 use crate::clock::Clock;
 use crate::domain::event::{Event, Matchable};
+use crate::domain::idle::{self, Reading};
 use crate::domain::ids::{ProviderId, SessionId};
 use crate::domain::lifecycle::stage_deadline;
 use crate::domain::money::Rate;
 use crate::domain::policy::Rules;
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
-use crate::domain::verify::GpuAnswer;
-use crate::ports::ProbeTarget;
+use crate::domain::verify::{GpuAnswer, GpuReport};
+use crate::ports::{ProbeFailure, ProbeFailureKind, ProbeTarget};
 use crate::services::api::{Caller, Diagnostics, EventPage, SessionFilter, SessionPage, WatchMessage, WatchRequest, WatchStart};
 use crate::services::board::{Ahead, Board, Live};
 use crate::services::error::{Code, Error};
@@ -176,25 +177,18 @@ impl Sessions {
         };
         let now = self.clock().now();
         let open = !session.state.is_final();
-        let fresh_gpu = match (session.state, &session.endpoint, session.provider()) {
+        let (fresh_gpu, fresh_use) = match (session.state, &session.endpoint, session.provider()) {
             (State::Running, Some(endpoint), Some(provider)) => {
-                let target = ProbeTarget {
-                    endpoint: endpoint.clone(),
-                    session: id,
-                    known_host_key: session.host_key.clone(),
-                    ask_gpu: true,
-                    allow_private: self.0.tools.private_addresses.contains(provider),
+                let target = self.0.tools.target(&session, endpoint, provider, true);
+                let gpu = self.fresh_gpu(&target).await;
+                // A machine that takes no login takes no second one either.
+                let used = match &gpu {
+                    Err((Some(_), text)) => Err(text.clone()),
+                    Ok(_) | Err((None, _)) => self.fresh_use(&target, &session).await,
                 };
-                Some(match self.0.tools.probe.probe(&target).await {
-                    Ok(report) => match report.gpu {
-                        Some(GpuAnswer::Report(report)) => Ok(report),
-                        Some(GpuAnswer::Broken(text) | GpuAnswer::Silent(text)) => Err(text),
-                        None => Err("the GPU was not asked".to_owned()),
-                    },
-                    Err(failure) => Err(format!("{}: {}", failure.kind.word(), failure.text)),
-                })
+                (Some(gpu.map_err(|(_, text)| text)), Some(used))
             }
-            _ => None,
+            _ => (None, None),
         };
         Ok(Diagnostics {
             stage_since: session.stage_at,
@@ -204,8 +198,26 @@ impl Sessions {
             session,
             instances,
             fresh_gpu,
+            fresh_use,
             at: now,
         })
+    }
+
+    /// What the GPU says now; an error names the failure of the login, when it was that.
+    async fn fresh_gpu(&self, target: &ProbeTarget) -> Result<GpuReport, (Option<ProbeFailureKind>, String)> {
+        match self.0.tools.probe.probe(target).await {
+            Ok(report) => match report.gpu {
+                Some(GpuAnswer::Report(report)) => Ok(report),
+                Some(GpuAnswer::Broken(text) | GpuAnswer::Silent(text)) => Err((None, text)),
+                None => Err((None, "the GPU was not asked".to_owned())),
+            },
+            Err(failure) => Err((Some(failure.kind), worded(&failure))),
+        }
+    }
+
+    async fn fresh_use(&self, target: &ProbeTarget, session: &Session) -> Result<Vec<Reading>, String> {
+        let measured = self.0.tools.probe.measure(target).await.map_err(|failure| worded(&failure))?;
+        Ok(idle::readings(&measured.activity, session.idle.provider_percent()))
     }
 
     /// A watch of one session or of all that match a filter. See `WatchSession` in the proto for the protocol.
@@ -520,6 +532,10 @@ fn page_token(error: &Error) -> Error {
         "page_token".clone_into(&mut violation.field);
     }
     error
+}
+
+fn worded(failure: &ProbeFailure) -> String {
+    format!("{}: {}", failure.kind.word(), failure.text)
 }
 
 fn draining() -> Error {

@@ -1,8 +1,8 @@
 //! The simulation's own paths, beside the vendors': the truth about every machine, faults, and mishaps on demand.
 //! They need no key: a simulated market has nothing to protect.
 
-use crate::sim::Dialect;
 use crate::sim::market::Market;
+use crate::sim::{Dialect, Workload};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -23,6 +23,7 @@ pub(super) fn admin_routes(dialect: Dialect) -> Router<Arc<Market>> {
         .route("/_sim/faults", get(faults).post(set_faults))
         .route("/_sim/orphan", post(orphan))
         .route("/_sim/vanish/{id}", post(|State(market): Shared, Path(id): Path<String>| async move { done(market.vanish(&id)) }))
+        .route("/_sim/workload/{id}/{word}", post(set_workload))
         .route("/_sim/preempt/{id}", post(|State(market): Shared, Path(id): Path<String>| async move { done(market.preempt(&id)) }))
         .route("/_sim/offline/{id}", post(|State(market): Shared, Path(id): Path<String>| async move { done(market.set_offline(&id, true)) }))
         .route("/_sim/online/{id}", post(|State(market): Shared, Path(id): Path<String>| async move { done(market.set_offline(&id, false)) }))
@@ -30,6 +31,14 @@ pub(super) fn admin_routes(dialect: Dialect) -> Router<Arc<Market>> {
 
 fn done(found: bool) -> Response {
     if found { Json(json!({"ok": true})).into_response() } else { wrong(StatusCode::NOT_FOUND, "no such machine") }
+}
+
+/// What its user does with a machine: `idle`, `busy`, `logged_in` or `hidden`.
+async fn set_workload(State(market): Shared, Path((id, word)): Path<(String, String)>) -> Response {
+    match Workload::ALL.into_iter().find(|workload| workload.word() == word) {
+        Some(workload) => done(market.set_workload(&id, workload)),
+        None => wrong(StatusCode::BAD_REQUEST, &format!("no such workload; allowed: {}", Workload::ALL.map(Workload::word).join(", "))),
+    }
 }
 
 fn wrong(status: StatusCode, text: &str) -> Response {

@@ -9,7 +9,7 @@ use crate::domain::offer::Price;
 use crate::domain::time::Time;
 use crate::sim::catalogue::{Dice, Kind, Listing, catalogue};
 use crate::sim::faults::{BadFault, Delay, Fault, Faults};
-use crate::sim::rental::{GpuTruth, Phase, Rental, Shown};
+use crate::sim::rental::{GpuTruth, Phase, Rental, Shown, Workload};
 use crate::sim::state::{Account, Event, Order, Pick, Refusal, State};
 use crate::sim::{Bill, Dialect};
 use rand::SeedableRng;
@@ -494,6 +494,20 @@ impl Market {
                 rental.read_meter(now);
             });
         })
+    }
+
+    /// Changes what its user does with a machine.
+    pub fn set_workload(&self, native_id: &str, workload: Workload) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(|rental| rental.workload = workload);
+        })
+    }
+
+    /// What its user does with a machine.
+    #[must_use]
+    pub fn workload(&self, native_id: &str) -> Workload {
+        let (state, _) = self.present();
+        by_native(&state, native_id).map(|rental| rental.workload).unwrap_or_default()
     }
 
     /// Changes what a machine costs from now on to `percent` of its GPU price.

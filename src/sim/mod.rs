@@ -34,7 +34,7 @@ pub use keys::{key_blob, keys_in};
 pub use market::{AccountId, Credentials, Market, MarketConfig, Truth, Wanted};
 pub use probe::SimProbe;
 pub use provider::SimProvider;
-pub use rental::{GpuTruth, Phase, Shown};
+pub use rental::{GpuTruth, Phase, Shown, Workload};
 pub use state::{Order, Pick, Refusal};
 pub use tensordock_api::tensordock_router;
 pub use vastai_api::vastai_router;

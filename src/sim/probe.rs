@@ -1,9 +1,10 @@
 //! Logins to simulated machines without a network: the same answers that a real SSH client would get.
 //! Keys are names here: who shows one that was installed is let in.
 
+use crate::domain::idle::Activity;
 use crate::domain::ids::SessionId;
 use crate::domain::verify::GpuReport;
-use crate::ports::{GpuAnswer, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
+use crate::ports::{GpuAnswer, Measured, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
 use crate::sim::keys::key_blob;
 use crate::sim::market::Market;
 use crate::sim::rental::GpuTruth;
@@ -35,6 +36,36 @@ impl SshProbe for SimProbe {
     }
 
     async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
+        let (native_id, host_key) = self.enter(target)?;
+        let gpu = target.ask_gpu.then(|| match self.market.gpu_truth(&native_id) {
+            Some(GpuTruth::Present { gpus, driver, cuda }) => {
+                let cuda = cuda.split_once('.').and_then(|(major, minor)| Some(major.parse::<u32>().ok()? * 100 + minor.parse::<u32>().ok()?));
+                GpuAnswer::Report(GpuReport { gpus, driver: Some(driver), cuda })
+            }
+            Some(GpuTruth::NoTool) => GpuAnswer::Broken("nvidia-smi: command not found".to_owned()),
+            Some(GpuTruth::NoDriver) => GpuAnswer::Broken("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver".to_owned()),
+            None => GpuAnswer::Silent("the machine is gone".to_owned()),
+        });
+        Ok(ProbeReport { host_key, gpu })
+    }
+
+    async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure> {
+        let (native_id, host_key) = self.enter(target)?;
+        let workload = self.market.workload(&native_id);
+        let told = matches!(self.market.gpu_truth(&native_id), Some(GpuTruth::Present { .. }));
+        let activity = Activity {
+            gpu_percent: told.then(|| workload.gpu_percent()),
+            gpu_memory_mib: told.then(|| workload.gpu_memory_mib()),
+            gpu_processes: told.then(|| workload.gpu_processes()),
+            connections: workload.connections(),
+        };
+        Ok(Measured { host_key, activity })
+    }
+}
+
+impl SimProbe {
+    /// Logs in: the machine that is there, and its host key.
+    fn enter(&self, target: &ProbeTarget) -> Result<(String, String), ProbeFailure> {
         let failed = |kind, text: &str| Err(ProbeFailure { kind, text: text.to_owned() });
         let Some(native_id) = self.market.endpoint_to_instance(&target.endpoint.host, target.endpoint.port) else {
             return failed(ProbeFailureKind::Refused, "nobody listens there");
@@ -50,16 +81,7 @@ impl SshProbe for SimProbe {
         if !self.market.admits(&native_id, &blob) {
             return failed(ProbeFailureKind::AuthRejected, "no method left to try");
         }
-        let gpu = target.ask_gpu.then(|| match self.market.gpu_truth(&native_id) {
-            Some(GpuTruth::Present { gpus, driver, cuda }) => {
-                let cuda = cuda.split_once('.').and_then(|(major, minor)| Some(major.parse::<u32>().ok()? * 100 + minor.parse::<u32>().ok()?));
-                GpuAnswer::Report(GpuReport { gpus, driver: Some(driver), cuda })
-            }
-            Some(GpuTruth::NoTool) => GpuAnswer::Broken("nvidia-smi: command not found".to_owned()),
-            Some(GpuTruth::NoDriver) => GpuAnswer::Broken("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver".to_owned()),
-            None => GpuAnswer::Silent("the machine is gone".to_owned()),
-        });
-        Ok(ProbeReport { host_key, gpu })
+        Ok((native_id, host_key))
     }
 }
 

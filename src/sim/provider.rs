@@ -3,8 +3,9 @@
 //! Its errors carry the certainty that an adapter over the wire could have, not what the market really did.
 
 use crate::domain::gpu::{GpuModel, snap_memory_mib};
-use crate::domain::ids::{MachineId, OfferId, ProviderId};
+use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
 use crate::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
+use crate::domain::memory::prior;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
 use crate::domain::time::{Look, Time};
@@ -133,6 +134,7 @@ impl SimProvider {
             price: Some(PriceSeen::Parts(shown.price)),
             interruptible: Some(shown.order.bid.is_some()),
             machine: Some(MachineId::new(&format!("{}:{}", self.dialect.word(), shown.listing.machine()))),
+            gpu_percent: (shown.phase == Phase::Running && self.dialect == Dialect::Vastai).then(|| shown.workload.gpu_percent()),
         }
     }
 }
@@ -213,7 +215,12 @@ impl Provider for SimProvider {
             let text = format!("{} of {} instances", answer.rows.len(), answer.total);
             return Err(ProviderError { kind: ErrorKind::Garbled, text, ..self.error("instances", &Refusal::ServerError) });
         }
-        Ok(answer.rows.iter().map(|shown| self.sighting(shown)).collect())
+        // TensorDock's lists tell no prices.
+        let listed = |sighting: Sighting| match self.dialect {
+            Dialect::Vastai => sighting,
+            Dialect::Tensordock => Sighting { price: None, ..sighting },
+        };
+        Ok(answer.rows.iter().map(|shown| listed(self.sighting(shown))).collect())
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
@@ -247,7 +254,6 @@ fn facts(dialect: Dialect) -> ProviderFacts {
             visibility_window: Duration::from_secs(60),
             list_interval: Duration::from_secs(2),
             attaches_keys: true,
-            key_grace: Duration::from_secs(60),
             billing: vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileOnline)],
             budgets: StageBudgets { first_sign: minutes(5), boot: minutes(30), login: minutes(5), gpu: minutes(5), attempt: minutes(45) },
             preserves_storage: false,
@@ -260,7 +266,6 @@ fn facts(dialect: Dialect) -> ProviderFacts {
             visibility_window: Duration::from_secs(180),
             list_interval: Duration::from_secs(3),
             attaches_keys: false,
-            key_grace: Duration::from_secs(60),
             billing: Component::ALL.map(|component| (component, Billed::WhileExisting)).to_vec(),
             budgets: StageBudgets { first_sign: minutes(10), boot: minutes(15), login: minutes(10), gpu: minutes(15), attempt: minutes(45) },
             preserves_storage: false,
@@ -285,13 +290,17 @@ fn place_of(id: &OfferId) -> Option<(String, String, u32)> {
     canonical.then(|| (location.to_owned(), v0.to_owned(), count))
 }
 
+/// What the adapters expect of an ask and of a place before anything was learnt.
+const USUAL_CHANCE: (f64, f64) = (0.52, 0.42);
+
 fn ask_offer(id: u64, spot: bool, listing: &Listing, begun: Time, now: Time) -> Option<Offer> {
     let Kind::Ask(ask) = &listing.kind else { return None };
     let base = Price { gpu: if spot { ask.min_bid } else { ask.base }, ..Price::default() };
     let disk = DiskTerms { per_gb: ask.disk_per_gb, min_gb: 8, step_gb: 1, max_gb: ask.disk_gb, default_gb: 50 };
+    let rental = if spot { RentalKind::Interruptible } else { RentalKind::OnDemand };
     let share = |whole: u32| u32::try_from(u64::from(whole) * u64::from(ask.gpus.0) / u64::from(ask.gpus.1.max(1))).ok();
     Some(Offer {
-        rental: if spot { RentalKind::Interruptible } else { RentalKind::OnDemand },
+        rental,
         min_bid: spot.then_some(ask.min_bid),
         region: ask_region(ask),
         traffic: Traffic { up_per_gb: ask.traffic.0, down_per_gb: ask.traffic.1 },
@@ -303,7 +312,8 @@ fn ask_offer(id: u64, spot: bool, listing: &Listing, begun: Time, now: Time) -> 
         direct_ports: Some(ask.direct_ports > 0),
         host_end: Some(begun + Duration::from_secs(ask.listed_s)),
         slots: Some(1),
-        confidence: f64::from(ask.reliability_ppm) / 1e6,
+        confidence: prior(USUAL_CHANCE.0, Some(f64::from(ask.reliability_ppm) / 1e6), Some(ask.verification == "verified"), rental),
+        host: Some(HostId::new(&format!("vastai:host-{}", ask.host_id))),
         ..offer(&format!("vastai-{id}{}", if spot { "-spot" } else { "" }), Dialect::Vastai, listing, ask.gpus.0, base, disk, now)
     })
 }
@@ -339,7 +349,8 @@ fn place_offer(count: u32, listing: &Listing, now: Time) -> Option<Offer> {
         cpu_millis: Some(PER_GPU.0 * count * 1000),
         memory_mib: Some(PER_GPU.1 * count * 1024),
         direct_ports: Some(true),
-        confidence: 0.3,
+        confidence: prior(USUAL_CHANCE.1, None, None, RentalKind::OnDemand),
+        host: Some(HostId::new(&format!("tensordock:{}", place.location.id))),
         ..offer(&id, Dialect::Tensordock, listing, count, base, disk, now)
     })
 }
@@ -383,6 +394,7 @@ fn offer(id: &str, dialect: Dialect, listing: &Listing, gpu_count: u32, base: Pr
         direct_ports: None,
         host_end: None,
         slots: None,
+        host: None,
         confidence: 1.0,
         seen_at: now,
     }

@@ -51,6 +51,71 @@ pub enum GpuTruth {
     NoDriver,
 }
 
+/// What its user does with a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// It computes.
+    Busy,
+    /// Somebody is logged in and does nothing else.
+    LoggedIn,
+    /// Who is logged in can't be told.
+    Hidden,
+}
+
+impl Workload {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Busy, Self::LoggedIn, Self::Hidden];
+
+    /// Its word in the simulation's own paths.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::LoggedIn => "logged_in",
+            Self::Hidden => "hidden",
+        }
+    }
+
+    /// How much of the time each GPU computes, percent.
+    #[must_use]
+    pub const fn gpu_percent(self) -> u32 {
+        match self {
+            Self::Busy => 97,
+            Self::Idle | Self::LoggedIn | Self::Hidden => 0,
+        }
+    }
+
+    /// Memory in use on each GPU, MiB.
+    #[must_use]
+    pub const fn gpu_memory_mib(self) -> u32 {
+        match self {
+            Self::Busy => 6_002,
+            Self::Idle | Self::LoggedIn | Self::Hidden => 4,
+        }
+    }
+
+    /// Processes that compute on the GPUs.
+    #[must_use]
+    pub const fn gpu_processes(self) -> u32 {
+        matches!(self, Self::Busy) as u32
+    }
+
+    /// Users' SSH connections; `None` = they can't be seen.
+    #[must_use]
+    pub const fn connections(self) -> Option<u32> {
+        match self {
+            Self::Idle | Self::Busy => Some(0),
+            Self::LoggedIn => Some(1),
+            Self::Hidden => None,
+        }
+    }
+}
+
 /// What was decided about a machine when it was created.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fate {
@@ -102,6 +167,7 @@ pub(super) struct Rental {
     pub gone: Option<Time>,
     pub fate: Fate,
     pub gpu: GpuTruth,
+    pub workload: Workload,
     pub address_at: Option<Time>,
     pub ssh_at: Option<Time>,
     pub direct: Option<(String, u16)>,
@@ -144,6 +210,8 @@ pub struct Shown {
     pub proxy: Option<(String, u16)>,
     /// Ports mapped beside SSH: inside → outside.
     pub ports: BTreeMap<u16, u16>,
+    /// What its user does with it.
+    pub workload: Workload,
 }
 
 /// What a machine is made of when it is created.
@@ -183,6 +251,7 @@ impl Rental {
             gone: None,
             fate,
             gpu,
+            workload: Workload::default(),
             address_at: None,
             ssh_at: None,
             direct: None,
@@ -264,6 +333,7 @@ impl Rental {
             direct: self.direct.clone().filter(|_| addressed),
             proxy: self.proxy.clone().filter(|_| addressed),
             ports: if addressed { self.ports.clone() } else { BTreeMap::new() },
+            workload: self.workload,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::clock::Clock;
 use crate::sim::market::{AccountId, Credentials, Market, MarketConfig, Wanted};
-use crate::sim::ssh_host::{ExecReply, GpuState, Machine, SshHost, believable_machine};
+use crate::sim::ssh_host::{ExecReply, GpuState, Machine, SshHost, machine_at_work};
 use crate::sim::{Dialect, Faults, GpuTruth, tensordock_router, vastai_router};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -279,17 +279,20 @@ fn machine(market: &Arc<Market>, id: &str) -> Machine {
     let (door_id, inside_id) = (id.to_owned(), id.to_owned());
     Machine {
         authorized: Box::new(move |blob| door.admits(&door_id, blob)),
-        exec: Box::new(move |command| match inside.gpu_truth(&inside_id) {
-            Some(GpuTruth::Present { gpus, driver, cuda }) => {
-                believable_machine(command, &GpuState::Healthy { gpus: &gpus, driver: &driver, cuda: &cuda })
+        exec: Box::new(move |command| {
+            let workload = inside.workload(&inside_id);
+            match inside.gpu_truth(&inside_id) {
+                Some(GpuTruth::Present { gpus, driver, cuda }) => {
+                    machine_at_work(command, &GpuState::Healthy { gpus: &gpus, driver: &driver, cuda: &cuda }, workload)
+                }
+                Some(GpuTruth::NoDriver) => {
+                    let words = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. \
+                                 Make sure that the latest NVIDIA driver is installed and running.";
+                    machine_at_work(command, &GpuState::Failing { words, exit: 9 }, workload)
+                }
+                Some(GpuTruth::NoTool) => machine_at_work(command, &GpuState::Absent, workload),
+                None => ExecReply { hang: true, ..ExecReply::default() },
             }
-            Some(GpuTruth::NoDriver) => {
-                let words = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. \
-                             Make sure that the latest NVIDIA driver is installed and running.";
-                believable_machine(command, &GpuState::Failing { words, exit: 9 })
-            }
-            Some(GpuTruth::NoTool) => believable_machine(command, &GpuState::Absent),
-            None => ExecReply { hang: true, ..ExecReply::default() },
         }),
     }
 }

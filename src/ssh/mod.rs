@@ -6,22 +6,27 @@
 //! peer hangs up). One connection per call; nothing is pooled, cached or retried: when to try again is decided
 //! elsewhere, by what the failure is called.
 
+pub mod activity;
 pub mod keys;
 pub mod nvidia_smi;
 
 mod address;
 mod connection;
 
+use crate::domain::idle::Activity;
 use crate::domain::ids::{SessionId, clip};
 use crate::domain::instance::SshEndpoint;
-use crate::ports::{GpuAnswer, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
+use crate::ports::{GpuAnswer, Measured, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
 use async_trait::async_trait;
 use connection::Connection;
 use keys::{LoginKey, Secret};
 use secrecy::SecretString;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
 /// The longest text of a failure, characters.
@@ -59,12 +64,17 @@ pub struct ExecResult {
     pub exit: Option<u32>,
 }
 
-/// The real [`SshProbe`]: logs in with the verifier key of the session.
+/// The real [`SshProbe`]: logs in with the verifier key of the session. One login to a machine at a time, so that a look at
+/// whether anybody uses it never takes another login of ours for somebody's.
 #[derive(Clone, Debug)]
 pub struct ThrusshProbe {
     secret: Secret,
     deadlines: Deadlines,
+    turns: Turns,
 }
+
+/// Whose turn it is at each machine.
+type Turns = Arc<Mutex<BTreeMap<SessionId, Weak<tokio::sync::Mutex<()>>>>>;
 
 impl ThrusshProbe {
     /// With the usual deadlines.
@@ -76,7 +86,22 @@ impl ThrusshProbe {
     /// With deadlines of one's own.
     #[must_use]
     pub fn with_deadlines(secret: Secret, deadlines: Deadlines) -> Self {
-        Self { secret, deadlines }
+        Self { secret, deadlines, turns: Turns::default() }
+    }
+
+    /// Waits until no other login of ours is at the session's machine; the turn lasts as long as what this gives.
+    async fn turn(&self, session: SessionId) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(&session).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let new = Arc::default();
+                turns.insert(session, Arc::downgrade(&new));
+                new
+            })
+        };
+        turn.lock_owned().await
     }
 
     /// Logs in with the session's verifier key and runs a command; `ask_gpu` plays no part.
@@ -84,6 +109,7 @@ impl ThrusshProbe {
     /// # Errors
     /// [`ProbeFailure`] when the login does not work or the command gives no end in time.
     pub async fn exec(&self, target: &ProbeTarget, command: &str) -> Result<ExecResult, ProbeFailure> {
+        let _turn = self.turn(target.session).await;
         let key = keys::verifier_keypair(&self.secret, target.session);
         let mut connection = self.log_in(target, &key).await?;
         let result = run(&mut connection, command, self.deadlines.command).await;
@@ -103,12 +129,27 @@ impl SshProbe for ThrusshProbe {
     }
 
     async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
+        let _turn = self.turn(target.session).await;
         let key = keys::verifier_keypair(&self.secret, target.session);
         let mut connection = self.log_in(target, &key).await?;
         let host_key = connection.host_key().to_owned();
         let gpu = if target.ask_gpu { Some(ask_gpu(&mut connection, self.deadlines.command).await) } else { None };
         connection.end().await;
         Ok(ProbeReport { host_key, gpu })
+    }
+
+    async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure> {
+        let _turn = self.turn(target.session).await;
+        let key = keys::verifier_keypair(&self.secret, target.session);
+        let mut connection = self.log_in(target, &key).await?;
+        let host_key = connection.host_key().to_owned();
+        let activity = match timeout(self.deadlines.command, connection.exec(activity::COMMAND)).await {
+            // Without an exit status it may have been cut off.
+            Ok(Ok(output)) if output.exit.is_some() => activity::parse(&output.stdout),
+            Ok(_) | Err(_) => Activity::default(),
+        };
+        connection.end().await;
+        Ok(Measured { host_key, activity })
     }
 }
 

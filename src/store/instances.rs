@@ -146,6 +146,7 @@ impl Write {
                 Evidence::NeverAppeared => "never_appeared",
                 Evidence::NotFoundTwice => "not_found_twice",
                 Evidence::Vanished => "vanished",
+                Evidence::Operator => "operator",
             }),
             created_at: instance.intended_at.millis(),
             destroy_tries: instance.destroy.tries.into(),

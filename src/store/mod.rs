@@ -6,10 +6,14 @@
 //! No word of SQL leaves this folder, and nothing above may assume one file or one process: another database follows.
 //! What is not here: deciding anything (`domain/`), and telling watchers (`services/`).
 
+mod audit;
+mod backup;
 mod engine;
+mod epoch;
 mod error;
 mod events;
 mod instances;
+mod lessons;
 mod meta;
 mod open;
 mod requests;
@@ -19,6 +23,8 @@ mod sessions;
 mod timelines;
 mod upkeep;
 
+pub use audit::AuditRecord;
+pub use backup::{Copied, backup};
 pub use error::{Certainty, Error};
 pub use events::EventBounds;
 pub use requests::RequestRecord;
@@ -30,6 +36,7 @@ pub use upkeep::{Keep, Trimmed};
 use crate::domain::event::Event;
 use crate::domain::ids::SessionId;
 use crate::domain::instance::Instance;
+use crate::domain::memory::Lesson;
 use crate::domain::session::Session;
 use diesel::SqliteConnection;
 use engine::Engine;
@@ -78,6 +85,8 @@ pub struct Batch {
     pub events: Vec<Arc<Event>>,
     /// Accepted calls.
     pub requests: Vec<RequestRecord>,
+    /// What launches taught. One that is stored already is left as it is.
+    pub lessons: Vec<Lesson>,
 }
 
 /// A point around a commit, with the number of that commit, counted from 1 since the store was opened.
@@ -106,6 +115,7 @@ struct Inner {
     engine: Arc<Engine>,
     _lock: Option<open::Lock>,
     path: Option<PathBuf>,
+    epoch: epoch::Keeper,
     commits: AtomicU64,
     gate: RwLock<Option<Gate>>,
 }
@@ -129,7 +139,7 @@ impl Store {
             Mode::Threaded => Engine::threaded(&path)?,
             Mode::Inline => Engine::inline(open::connect(&path, open::Access::WriteUnsynced)?),
         };
-        Ok(Self::new(engine, Some(lock), Some(options.path)))
+        Ok(Self::new(engine, Some(lock), Some(options.path), epoch::Keeper::beside(&path)))
     }
 
     /// A store in memory, inline: for simulated worlds.
@@ -137,22 +147,23 @@ impl Store {
     /// # Errors
     /// [`Error::Open`] when there is no memory for it.
     pub fn open_memory() -> Result<Self, Error> {
-        Ok(Self::new(Engine::inline(open::memory()?), None, None))
+        Ok(Self::new(Engine::inline(open::memory()?), None, None, epoch::Keeper::default()))
     }
 
     /// The same database in memory for the successor of a process that died: what was committed is there, the gate and
     /// the count of commits are new. `None` for a file, which is opened again instead.
     #[must_use]
     pub fn inherited(&self) -> Option<Self> {
-        if self.inner.path.is_some() {
-            return None;
-        }
-        let inner = Inner { engine: Arc::clone(&self.inner.engine), _lock: None, path: None, commits: AtomicU64::new(0), gate: RwLock::new(None) };
-        Some(Self { inner: Arc::new(inner) })
+        let inner = &self.inner;
+        inner.path.is_none().then(|| Self::with(Arc::clone(&inner.engine), None, None, epoch::Keeper::default()))
     }
 
-    fn new(engine: Engine, lock: Option<open::Lock>, path: Option<PathBuf>) -> Self {
-        Self { inner: Arc::new(Inner { engine: Arc::new(engine), _lock: lock, path, commits: AtomicU64::new(0), gate: RwLock::new(None) }) }
+    fn new(engine: Engine, lock: Option<open::Lock>, path: Option<PathBuf>, epoch: epoch::Keeper) -> Self {
+        Self::with(Arc::new(engine), lock, path, epoch)
+    }
+
+    fn with(engine: Arc<Engine>, lock: Option<open::Lock>, path: Option<PathBuf>, epoch: epoch::Keeper) -> Self {
+        Self { inner: Arc::new(Inner { engine, _lock: lock, path, epoch, commits: AtomicU64::new(0), gate: RwLock::new(None) }) }
     }
 
     /// The file, as it was named at opening; `None` in memory.
@@ -220,6 +231,7 @@ struct Prepared {
     instances: Vec<instances::Write>,
     events: Vec<events::Row>,
     requests: Vec<requests::Row>,
+    lessons: Vec<lessons::Row>,
 }
 
 impl Prepared {
@@ -246,6 +258,7 @@ impl Prepared {
             instances: instances.values().map(|i| instances::Write::new(i, sessions.get(&i.label.session).copied())).collect::<Result<_, _>>()?,
             events: batch.events.iter().map(|e| events::Row::of(e)).collect::<Result<_, _>>()?,
             requests: batch.requests.iter().cloned().map(requests::Row::of).collect(),
+            lessons: batch.lessons.iter().map(lessons::Row::of).collect(),
         })
     }
 
@@ -253,6 +266,7 @@ impl Prepared {
         self.sessions.into_iter().try_for_each(|session| session.apply(conn))?;
         self.instances.into_iter().try_for_each(|instance| instance.apply(conn))?;
         events::append(conn, &self.events)?;
-        self.requests.iter().try_for_each(|request| request.insert(conn))
+        self.requests.iter().try_for_each(|request| request.insert(conn))?;
+        self.lessons.iter().try_for_each(|lesson| lesson.insert(conn))
     }
 }

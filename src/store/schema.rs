@@ -82,6 +82,18 @@ table! {
         from_at -> BigInt,
         to_at -> BigInt,
         to_high -> Nullable<BigInt>,
+        presumed -> Bool,
+    }
+}
+
+table! {
+    audit (id) {
+        id -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        action -> Text,
+        target -> Text,
+        detail -> Text,
     }
 }
 
@@ -113,6 +125,21 @@ table! {
         created_at -> BigInt,
         watch_revision -> BigInt,
         sealed -> Nullable<Binary>,
+    }
+}
+
+table! {
+    offer_failures (session_id, attempt, outcome) {
+        session_id -> Text,
+        attempt -> BigInt,
+        outcome -> Text,
+        provider -> Text,
+        offer_id -> Text,
+        machine_id -> Text,
+        host_id -> Nullable<Text>,
+        own_image -> Bool,
+        at -> BigInt,
+        message -> Text,
     }
 }
 

@@ -152,6 +152,7 @@ pub(super) struct Row {
     from_at: i64,
     to_at: i64,
     to_high: Option<i64>,
+    presumed: bool,
 }
 
 impl Row {
@@ -166,6 +167,7 @@ impl Row {
             from_at: segment.from.millis(),
             to_at: segment.to.millis(),
             to_high: segment.to_high.map(Time::millis),
+            presumed: segment.presumed,
         }
     }
 
@@ -181,6 +183,7 @@ impl Row {
             from: Time::from_millis(self.from_at),
             to: Time::from_millis(self.to_at),
             to_high: self.to_high.map(Time::from_millis),
+            presumed: self.presumed,
         })
     }
 

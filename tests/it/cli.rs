@@ -515,6 +515,15 @@ async fn sessions_are_listed_shown_extended_and_labelled() {
     assert_eq!(asked[1].extension, at("2026-11-24 00:00:00").map(Extension::ExpireTime));
     let ran = gs(&mock, &["sessions", "label", ID, "team=vision"]).await;
     assert_eq!(ran.out, format!("session {ID} has labels: team=vision\n"));
+    for (asked, said) in [("30m", "ends when nobody used it for 30m00s"), ("off", "does not end for idleness")] {
+        let ran = gs(&mock, &["sessions", "idle", ID, asked]).await;
+        assert_eq!((ran.code, ran.out), (0, format!("session {ID} {said}\n")), "{}", ran.err);
+    }
+    let wrong = Cli::try_parse_from(["gpu-shopper", "sessions", "idle", ID, "never"]).unwrap_err().to_string();
+    assert!(wrong.contains("or off"), "{wrong}");
+    let ran = gs(&mock, &["sessions", "keep-alive", ID]).await;
+    assert_eq!((ran.code, ran.out), (0, format!("session {ID} is taken to be in use\n")));
+    assert!(ran.err.contains("it has no idle threshold"), "{}", ran.err);
 }
 
 #[tokio::test]
@@ -671,6 +680,36 @@ async fn providers_and_debts() {
 }
 
 #[tokio::test]
+async fn why_so_few_and_what_is_remembered() {
+    let mock = Mock::start().await;
+    let ran = gs(&mock, &["inventory", "--max-price", "0.20", "--explain"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(
+        ran.out,
+        "FILTER              TURNS AWAY  ALONE  LEFT WITHOUT IT\n\
+         max_price_per_hour           7      9                7\n\
+         CHANGE ONE          TO         OFFERS  FROM $/H\n\
+         max_price_per_hour  $0.2467/h       1   $0.2467\n"
+    );
+    assert!(ran.err.contains("none of 9 offers meets the request\n"), "{}", ran.err);
+    assert!(ran.err.contains("2 more would fit, but are set aside"), "{}", ran.err);
+    let json = gs(&mock, &["inventory", "--max-price", "0.20", "--explain", "-o", "json"]).await.json();
+    assert_eq!(json["relaxations"][0]["filter"]["max_price_per_hour"].to_string(), "0.2");
+    let asked = ["ops", "offer-health", "--set-aside", "--kind", "machine"];
+    let ran = gs(&mock, &asked).await;
+    assert_eq!(
+        ran.out,
+        "KIND     NAME      LAUNCHES  USABLE  CONFIDENCE  FAILURES                     SET ASIDE  LAST\n\
+         machine  vastai:1         5       2       25.0%  auth_failed 2, offer_gone 1      5h59m  auth_failed, 1m00s ago\n\
+         machine  vastai:2         5       2       25.0%  auth_failed 2, offer_gone 1      5h59m  auth_failed, 1m00s ago\n"
+    );
+    assert!(ran.err.contains("the memory only observes"), "{}", ran.err);
+    let json = gs(&mock, &[&asked[..], &["-o", "json"]].concat()).await.json();
+    assert_eq!(json["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(json["entries"][0]["failure_counts"]["auth_failed"], 2);
+}
+
+#[tokio::test]
 async fn completions_are_written_for_every_shell() {
     let mock = Mock::start().await;
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
@@ -706,6 +745,38 @@ async fn a_reader_that_goes_away_is_no_error() {
     let cli = Cli::try_parse_from(["gpu-shopper", "inventory"]).unwrap();
     assert_eq!(perform(ask(cli), &mut desk).await, 0);
     assert_eq!(err.text(), "");
+}
+
+#[tokio::test]
+async fn everything_is_shown_before_it_is_ended_and_waited_for() {
+    let mock = Mock::start().await;
+    let shown = gs(&mock, &["drain"]).await;
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(shown.out.contains(ID) && shown.out.contains("running") && shown.out.contains("alice"), "{}", shown.out);
+    assert!(shown.err.contains("1 session at $0.2467 per hour; nothing was ended") && shown.err.contains("drain --yes"), "{}", shown.err);
+    let shown = gs(&mock, &["drain", "-o", "json"]).await.json();
+    assert_eq!((&shown["drained"], &shown["over"], &shown["sessions"][0]["session_id"]), (&false.into(), &false.into(), &ID.into()));
+
+    // The server is away for a moment; then the wait is over without the end, then with it.
+    let over = pb::Session { end_reason: pb::EndReason::Admin.into(), ..session(State::Stopped) };
+    mock.with(|m| m.waits = vec![Ok(over), Ok(session(State::Stopping)), Err(Status::unavailable("restarting"))]);
+    let done = gs(&mock, &["drain", "--yes", "-o", "json"]).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(
+        (&done.json()["drained"], &done.json()["over"], &done.json()["sessions"][0]["end_reason"]),
+        (&true.into(), &true.into(), &"admin".into())
+    );
+    assert!(done.err.contains("restarting") && done.err.contains("1 of 1"), "{}", done.err);
+
+    let left = gs(&mock, &["drain", "--yes", "--no-wait"]).await;
+    assert_eq!(left.code, 0, "{}", left.err);
+    assert!(left.out.contains("stopping") && left.err.contains("until they are proven gone"), "{}", left.err);
+    let interrupt = CancellationToken::new();
+    interrupt.cancel();
+    let left = gs_until(&mock, &["drain", "--yes"], interrupt, None).await;
+    assert_eq!(left.code, 130, "{}", left.err);
+    assert!(left.err.contains("that goes on without us"), "{}", left.err);
+    assert_eq!(Cli::try_parse_from(["gpu-shopper", "drain", "--no-wait"]).unwrap_err().exit_code(), 2, "nothing to wait for");
 }
 
 #[test]

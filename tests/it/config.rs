@@ -32,6 +32,10 @@ fn source_of(config: &Config, key: &str) -> String {
     config.effective().iter().find(|row| row.key == key).expect("a row").source.clone()
 }
 
+fn vastai_key(config: &Config) -> Option<&str> {
+    config.providers["vastai"].values.get("api_key").map(ExposeSecret::expose_secret)
+}
+
 #[test]
 fn defaults_are_those_of_the_table() {
     let config = load(&Sources::default());
@@ -42,10 +46,10 @@ fn defaults_are_those_of_the_table() {
     assert_eq!((config.failover.max_attempts, config.failover.max_refused_offers), (8, 25));
     assert_eq!(config.price_tolerance_percent, 5);
     assert_eq!(config.log.format, LogFormat::Json);
-    assert!(config.providers.vastai.is_none() && config.providers.tensordock.is_none() && config.server.tls.is_none());
+    assert!(config.providers.is_empty() && config.server.tls.is_none());
     assert_eq!((config.inventory.refresh_interval, config.otlp_endpoint.as_deref(), config.deployment_id.as_deref()), (None, None, None));
     assert!(config.warnings.is_empty());
-    for (row, setting) in config.effective().iter().zip(SETTINGS) {
+    for (row, setting) in config.effective().iter().zip(SETTINGS.iter()) {
         assert_eq!((row.key, row.value.as_deref()), (setting.key, setting.default));
         assert_eq!(row.source, if setting.default.is_some() { "default" } else { "not set" });
     }
@@ -134,8 +138,8 @@ fn providers_are_enabled_by_their_credentials() {
     let none = load(&Sources::default()).require_provider().expect_err("no provider").to_string();
     assert!(none.contains("at least one provider must be enabled") && none.contains("VASTAI_API_KEY") && none.contains("TENSORDOCK_API_TOKEN"));
     let config = load(&env(&[("VASTAI_API_KEY", KEY)]));
-    let vastai = config.providers.vastai.as_ref().expect("enabled");
-    assert_eq!((vastai.api_key.expose_secret(), vastai.base_url.as_str()), (KEY, "https://console.vast.ai"));
+    let vastai = &config.providers["vastai"];
+    assert_eq!((vastai_key(&config), vastai.base_url.as_str()), (Some(KEY), "https://console.vast.ai"));
     assert!(!vastai.allow_private_addresses && config.require_provider().is_ok() && config.warnings.is_empty());
     let config = load(&env(&[
         ("TENSORDOCK_AUTH_ID", "id"),
@@ -143,11 +147,12 @@ fn providers_are_enabled_by_their_credentials() {
         ("TENSORDOCK_BASE_URL", "http://127.0.0.1:9999/"),
         ("TENSORDOCK_DEFAULT_IMAGE", "ubuntu2404"),
     ]));
-    let tensordock = config.providers.tensordock.as_ref().expect("enabled");
-    assert_eq!((tensordock.base_url.as_str(), tensordock.default_image.as_str()), ("http://127.0.0.1:9999", "ubuntu2404"));
+    let tensordock = &config.providers["tensordock"];
+    let image = tensordock.values.get("default_image").map(ExposeSecret::expose_secret);
+    assert_eq!((tensordock.base_url.as_str(), image), ("http://127.0.0.1:9999", Some("ubuntu2404")));
     assert!(tensordock.allow_private_addresses, "implied by a loopback address");
     let named = load(&env(&[("VASTAI_API_KEY", KEY), ("VASTAI_BASE_URL", "http://markets:9000"), ("VASTAI_ALLOW_PRIVATE_ADDRESSES", "true")]));
-    assert!(named.providers.vastai.is_some_and(|v| v.allow_private_addresses));
+    assert!(named.providers["vastai"].allow_private_addresses);
     let text = faults(&env(&[("TENSORDOCK_API_TOKEN", "token")])).to_string();
     assert!(text.contains("TENSORDOCK_AUTH_ID is missing"), "{text}");
 }
@@ -160,7 +165,7 @@ fn what_looks_wrong_is_a_warning() {
     let all = config.warnings.join("\n");
     assert_eq!(config.warnings.len(), 4, "{all}");
     for expected in [
-        "VASTAI_API_KEY (environment VASTAI_API_KEY) does not look like a key of Vast.ai: it has 12 characters, not 64 hexadecimal ones",
+        "VASTAI_API_KEY does not look like a key of Vast.ai: it has 12 characters, not 64 hexadecimal ones",
         "TENSORDOCK_API_KEY (environment) is no setting of ours and is ignored; did you mean TENSORDOCK_API_TOKEN?",
         "SERVER_PROT (environment) is no setting of ours and is ignored; did you mean SERVER_PORT?",
         "HARD_MAX_HOURS (.env) is no setting of ours and is ignored; did you mean LIFECYCLE_HARD_MAX_HOURS?",
@@ -177,14 +182,14 @@ fn secrets_come_from_files_too_and_the_higher_layer_wins() {
     std::fs::write(&path, format!("{KEY}\n")).unwrap();
     let path = path.to_str().unwrap();
     let config = load(&env(&[("VASTAI_API_KEY_FILE", path)]));
-    assert_eq!(config.providers.vastai.as_ref().map(|v| v.api_key.expose_secret()), Some(KEY));
+    assert_eq!(vastai_key(&config), Some(KEY));
     assert_eq!(source_of(&config, "providers.vastai.api_key"), format!("file {path}, named by environment VASTAI_API_KEY_FILE"));
     let mut sources = env(&[("VASTAI_API_KEY_FILE", path)]);
     sources.dotenv = Some("VASTAI_API_KEY=old\n".to_owned());
-    assert_eq!(load(&sources).providers.vastai.map(|v| v.api_key.expose_secret().to_owned()).as_deref(), Some(KEY));
+    assert_eq!(vastai_key(&load(&sources)), Some(KEY));
     sources = env(&[("VASTAI_API_KEY", "new")]);
     sources.dotenv = Some(format!("VASTAI_API_KEY_FILE={path}\n"));
-    assert_eq!(load(&sources).providers.vastai.map(|v| v.api_key.expose_secret().to_owned()).as_deref(), Some("new"));
+    assert_eq!(vastai_key(&load(&sources)), Some("new"));
     let both = faults(&env(&[("VASTAI_API_KEY_FILE", path), ("VASTAI_API_KEY", KEY)])).to_string();
     assert!(both.contains("VASTAI_API_KEY is set as well (environment VASTAI_API_KEY): set one of the two"), "{both}");
     let absent = faults(&env(&[("TENSORDOCK_AUTH_ID", "id"), ("TENSORDOCK_API_TOKEN_FILE", "/nowhere/token")]));

@@ -85,7 +85,7 @@ async fn week(faults: Faults) -> Week {
         let account = market.add_account(dialect, credentials, None);
         Arc::new(SimProvider::new(Arc::clone(&market), account, dialect)) as Arc<dyn Provider>
     });
-    let mut parts = yard::parts(Store::open_memory().unwrap(), &providers, &clock, Policy::default(), 5);
+    let mut parts = yard::parts(Store::open_memory().unwrap(), &providers, &clock, Policy { unseen_after: HOUR, ..Policy::default() }, 5);
     parts.probe = Arc::new(SimProbe::new(Arc::clone(&market), [7; 32]));
     // A week is long: offers are fetched when somebody wants one.
     parts.refresh = Some(6 * HOUR);
@@ -474,6 +474,7 @@ fn any_segment() -> impl Strategy<Value = (Segment, Time)> {
             from: at(from),
             to: at(to),
             to_high: over.then(|| at(to + after)),
+            presumed: false,
         };
         (segment, at(to + after + later))
     })

@@ -61,6 +61,11 @@ async fn one_command_plays_the_main_job_and_touches_nothing_real() {
     for (place, text) in [("output", &ended.out), ("log", &ended.err)] {
         assert!(!text.contains("deadbeef"), "a real setting came into its {place}:\n{text}");
     }
+    // Real and simulated machines never share a database.
+    let real = crate::child::env(&[("SERVER_PORT", "0"), ("DATABASE_PATH", "kept/here.db"), ("VASTAI_API_KEY", &"ab".repeat(32))]);
+    let served = Child::start(&["serve"], home.path(), &real).end().await;
+    assert_eq!(served.status.code(), Some(1));
+    holds_all(&served, &["belongs to a demo", "DATABASE_PATH"]);
     let bytes = std::fs::read(home.path().join("kept/here.db")).unwrap();
     assert!(bytes.starts_with(b"SQLite format 3") && !bytes.windows(8).any(|part| part == b"deadbeef"));
 }
@@ -92,8 +97,7 @@ async fn a_failed_step_is_told_and_is_no_success() {
 /// Runs a line as if it had been pasted into a shell after these exports.
 async fn paste(exports: &str, line: &str, folder: &Path) -> Result<String, String> {
     let home = std::env::var("HOME").unwrap_or_default();
-    let own = Path::new(env!("CARGO_BIN_EXE_gpu-shopper")).parent().unwrap().display().to_string();
-    let path = format!("{own}:{}:{home}/go/bin", std::env::var("PATH").unwrap_or_default());
+    let path = format!("{}:{home}/go/bin", std::env::var("PATH").unwrap_or_default());
     let mut command = tokio::process::Command::new("sh");
     command.args(["-c", &format!("{exports}\n{line}")]).current_dir(folder).env("PATH", path).env("no_proxy", "*").stdin(Stdio::null());
     let output = command.kill_on_drop(true).output().await.map_err(|e| e.to_string())?;
@@ -117,7 +121,7 @@ async fn the_lines_to_paste_work() {
             exports.push('\n');
             continue;
         }
-        if paste("", &format!("command -v {tool}"), home.path()).await.is_err() {
+        if paste(&exports, &format!("command -v {tool}"), home.path()).await.is_err() {
             println!("{tool} is not installed: {line} was not tried");
             continue;
         }

@@ -60,6 +60,7 @@ impl Face {
             sessions: core.sessions.clone(),
             costs: core.costs.clone(),
             operator: core.operator.clone(),
+            drain: core.winding_up.clone(),
         };
         let health = Health::new().await;
         let router = grpc::routes(services, settings(&house), &health).unwrap();
@@ -401,7 +402,14 @@ async fn a_request_id_is_one_session_and_its_key_is_told_while_it_may_be() {
     let twice = face.sessions().extend_session(extend()).await.unwrap().into_inner();
     assert!(!once.replayed && twice.replayed && once.resume_token == twice.resume_token);
     assert_eq!(once.session.unwrap().expire_time, twice.session.unwrap().expire_time);
-    for id in ids.iter().chain([&id, &third.session.unwrap().session_id]) {
+    // Ids are each consumer's own: another one's `more` is another call; on another session of the same it is reused.
+    let theirs = pb::CreateSessionRequest { consumer_id: Some("other".to_owned()), ..by_requirements(pb::OfferFilter::default()) };
+    let theirs = face.create(theirs).await.unwrap().session.unwrap().session_id;
+    let on = |id: &str| pb::ExtendSessionRequest { session_id: id.to_owned(), ..extend() };
+    assert!(!face.sessions().extend_session(on(&theirs)).await.unwrap().into_inner().replayed);
+    let third = third.session.unwrap().session_id;
+    assert_eq!(reason(&face.sessions().extend_session(on(&third)).await.unwrap_err()), "REQUEST_ID_REUSED");
+    for id in ids.iter().chain([&id, &third, &theirs]) {
         face.destroy(id).await;
     }
     face.house.close().await;
@@ -468,3 +476,44 @@ macro_rules! reflected {
 
 reflected!(reflection_v1_lists_every_service, v1);
 reflected!(reflection_v1alpha_lists_every_service, v1alpha);
+
+#[tokio::test(start_paused = true)]
+async fn why_so_few_and_what_is_remembered_cross_the_wire() {
+    let face = Face::open(3, Faults::gentle()).await;
+    let filter = pb::OfferFilter {
+        providers: vec!["vastai".to_owned()],
+        max_price_per_hour: Some(pb::Money { currency_code: String::new(), units: 0, nanos: 1_000_000 }),
+        ..Default::default()
+    };
+    let told = face.inventory().explain_offers(pb::ExplainOffersRequest { filter: Some(filter) }).await.unwrap().into_inner();
+    assert_eq!((told.matching_offer_count, told.set_aside_count), (0, 0));
+    assert!(told.summary.contains("max_price_per_hour turns away") && told.snapshot_time.is_some() && told.providers.len() == 2, "{}", told.summary);
+    assert_eq!(told.effects.iter().map(|e| e.removed_count).sum::<i32>(), told.total_offer_count);
+    let relaxation = &told.relaxations[0];
+    assert_eq!(relaxation.field, "max_price_per_hour");
+    // What it proposes can be sent as it is, and is found.
+    let query = pb::ListOffersRequest { filter: relaxation.filter.clone(), ..Default::default() };
+    let page = face.inventory().list_offers(query).await.unwrap().into_inner();
+    assert_eq!(page.total_size, relaxation.matching_offer_count);
+    let cheapest = page.offers[0].price.as_ref().unwrap().total_per_hour.as_ref();
+    assert_eq!(nanos(cheapest), nanos(relaxation.from_price_per_hour.as_ref()));
+    let offer = page.offers[0].offer_id.clone();
+    let id = face.create(by_offer(&offer)).await.unwrap().session.unwrap().session_id;
+    face.until(&id, pb::session::State::Running).await;
+    face.destroy(&id).await;
+    let mut operator = OperatorServiceClient::new(face.channel.clone());
+    let health = operator.list_offer_health(pb::ListOfferHealthRequest::default()).await.unwrap().into_inner();
+    let kinds: Vec<_> = health.entries.iter().map(|h| h.kind()).collect();
+    use pb::offer_health::Kind;
+    assert_eq!(kinds, [Kind::Provider, Kind::Host, Kind::Machine, Kind::Offer]);
+    for entry in &health.entries {
+        assert_eq!((entry.provider.as_str(), entry.launch_count, entry.usable_count, entry.last_outcome.as_str()), ("vastai", 1, 1, "usable"));
+        assert!(entry.failure_counts.is_empty() && entry.set_aside_until_time.is_none() && entry.confidence > 0.5 && entry.confidence < 1.0);
+    }
+    assert_eq!(health.entries[3].name, offer.trim_end_matches("-spot"));
+    let wrong = pb::ListOfferHealthRequest { provider: Some("acme".to_owned()), kinds: vec![9], page_size: -1, ..Default::default() };
+    let error = operator.list_offer_health(wrong).await.unwrap_err();
+    let fields: Vec<String> = error.get_details_bad_request().unwrap().field_violations.into_iter().map(|v| v.field).collect();
+    assert_eq!(fields.len(), 3, "{fields:?}");
+    face.house.close().await;
+}

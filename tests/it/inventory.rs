@@ -208,7 +208,7 @@ async fn pages_are_of_one_snapshot_whatever_is_refreshed() {
         shop.vastai.shelf().offers = numbered(round * 100..round * 100 + 50);
         shop.refresh().await;
         if round == 2 {
-            shop.inventory.evict(&OfferId::new("vastai-n070"), None);
+            shop.inventory.evict(&OfferId::new("vastai-n070"));
         }
         let page = shop.list(&query(token)).unwrap();
         assert_eq!((page.snapshot_time, page.total), (first.snapshot_time, 100));
@@ -335,7 +335,7 @@ async fn a_dead_offer_is_gone_from_every_view_at_once() {
         async move { inventory.refresh(&vastai).await }
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
-    shop.inventory.evict(&dead, None);
+    shop.inventory.evict(&dead);
     let gone = |when: &str| {
         assert_eq!(shop.names(OfferFilter::default(), OfferOrder::Price), ["t", "good"], "{when}");
         assert_eq!(shop.inventory.get(&dead).unwrap_err().reason, "OFFER_NOT_FOUND", "{when}");

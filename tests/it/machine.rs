@@ -5,6 +5,7 @@ use crate::support::{any, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::attempt::Choice;
 use gpu_shopper::domain::event::Actor;
+use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, PriceSeen, Sighting, SshEndpoint};
 use gpu_shopper::domain::lifecycle::{Action, Ask, Input, LookBy, Refusal, next_deadline, step};
@@ -38,7 +39,12 @@ async fn market() -> (Vec<Arc<Offer>>, Rules) {
     let clock = gpu_shopper::clock::Clock::simulated(BEGIN);
     let market = Market::new(MarketConfig { seed: 1, faults: Faults::none(), clock, fabricated_addresses: true });
     let mut offers = Vec::new();
-    let mut rules = Rules { tag: tag_of("machine"), policy: Policy::default(), terms: std::collections::BTreeMap::new() };
+    let mut rules = Rules {
+        tag: tag_of("machine"),
+        policy: Policy::default(),
+        terms: std::collections::BTreeMap::new(),
+        expiry_held: std::collections::BTreeSet::new(),
+    };
     for dialect in Dialect::ALL {
         let account = market.add_account(dialect, Credentials::Key(dialect.word().to_owned()), None);
         let provider = SimProvider::new(Arc::clone(&market), account, dialect);
@@ -53,6 +59,7 @@ impl World {
         let id = SessionId::new(BEGIN, u128::from(seed));
         let mut request = request(any(None));
         request.failover.max_attempts = 3;
+        request.idle_threshold = Duration::from_secs(600 * (seed & 1));
         let session = Session::new(id, request, std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
         let mut world = Self {
             chance: SeededChance::new(seed),
@@ -150,6 +157,7 @@ impl World {
                     Evidence::LaunchRefused => assert_eq!(row.launch, Launch::Refused),
                     Evidence::Vanished => assert!(row.absence.by_id && row.absence.lists >= self.rules.policy.absence_quorum),
                     Evidence::NeverLaunched => {}
+                    Evidence::Operator => assert_eq!(row.desired, Desired::Gone, "{input}"),
                 }
             }
             for (at, s) in row.segments.iter().enumerate() {
@@ -198,6 +206,7 @@ impl World {
             ]),
             interruptible: self.one(&[None, Some(true), Some(false)]),
             machine: None,
+            gpu_percent: self.one(&[None, Some(0), Some(90)]),
         }
     }
 
@@ -244,6 +253,17 @@ impl World {
                     Input::Probed { attempt: *attempt, endpoint, host_key: "ssh-ed25519 AAAA".to_owned(), gpu }
                 }
             },
+            Action::Measure(attempt) => {
+                let busy = u32::from(!benign && self.below(6) == 0);
+                let quiet = Activity { gpu_percent: Some(busy * 90), gpu_memory_mib: Some(0), gpu_processes: Some(0), connections: Some(0) };
+                let result = match die {
+                    0 => Err((ProbeFailureKind::Timeout, "slow".to_owned())),
+                    1 => Ok(("ssh-ed25519 BBBB".to_owned(), Activity::default())),
+                    _ => Ok(("ssh-ed25519 AAAA".to_owned(), quiet)),
+                };
+                Input::Measured { attempt: *attempt, result, next_at: now + Duration::from_secs(60) }
+            }
+            Action::AskCredit(attempt) => Input::CreditTold { attempt: *attempt, out_of_credit: self.one(&[None, Some(true), Some(false)]) },
             Action::Destroy(attempt) => {
                 let answer = match die {
                     0 => Err("502".to_owned()),
@@ -276,10 +296,28 @@ impl World {
                 };
                 self.put(input);
             }
+            5 if self.below(6) == 0 && !self.rows.is_empty() => {
+                let attempt = self.one(&self.rows.iter().map(|r| r.label.attempt).collect::<Vec<_>>());
+                let look = self.look();
+                let input = match self.below(4) {
+                    0 if self.rows.len() < 20 => {
+                        let native_id = format!("twin{}", self.below(1_000_000));
+                        Input::Duplicate { attempt, sighting: Box::new(Sighting { native_id, ..self.sighting(attempt) }), look }
+                    }
+                    1 => Input::Settle { attempt, actor: Actor::Operator("ops".to_owned()), text: "gone".to_owned() },
+                    2 => Input::Unlisted,
+                    _ => Input::Retry { attempt },
+                };
+                self.put(input);
+            }
             5 if self.below(4) == 0 => {
-                let ask = match self.below(3) {
+                let ask = match self.below(4) {
                     0 => Ask::Extend { by: Some(Duration::from_secs(self.below(50_000))), to: None, override_hard_max: self.below(5) == 0 },
-                    1 => Ask::Update([("a".to_owned(), self.below(3).to_string())].into()),
+                    1 => Ask::Update {
+                        labels: Some([("a".to_owned(), self.below(3).to_string())].into()),
+                        idle_threshold: self.one(&[None, Some(Duration::ZERO), Some(Duration::from_secs(300))]),
+                    },
+                    2 => Ask::KeepAlive,
                     _ => Ask::End(self.one(&[EndReason::Completed, EndReason::DestroyedByUser])),
                 };
                 self.put(Input::Asked { ask, actor: Actor::Service });

@@ -616,7 +616,7 @@ async fn a_good_key_tells_whose_it_is_and_a_bad_one_is_refused() {
     assert_eq!(vendor.last().path, "/api/v0/users/current/");
     let (provider, _vendor) = against(&tensordock, ok((tensordock.list)(&[]))).await;
     let account = provider.account().await.unwrap();
-    assert_eq!((account.identity.as_str(), account.balance), ("account-1", None));
+    assert_eq!((account.identity.as_str(), account.balance), ("auth-07e998012c1137de", None));
     for dialect in dialects() {
         let (provider, _vendor) = against(&dialect, Answer::Say(401, r#"{"error":"Invalid API credentials"}"#.to_owned())).await;
         let error = provider.account().await.unwrap_err();

@@ -1,12 +1,14 @@
 //! Sessions from create to end, in paused time, over the simulated market.
 
 use crate::support::{House, caller, exactly, request};
-use gpu_shopper::domain::session::{EndReason, State};
+use gpu_shopper::domain::ids::ConsumerId;
+use gpu_shopper::domain::session::{EndReason, Request, State};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::sim::Faults;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(start_paused = true)]
 async fn a_rental_hour_from_create_to_the_bill() {
@@ -82,8 +84,33 @@ async fn one_consumer_does_not_rent_one_ask_twice() {
     let second = house.create(request(exactly(&offer))).await.unwrap_err();
     assert_eq!((second.reason, second.metadata["session_id"].clone()), ("SESSION_EXISTS", first.to_string()));
     house.until(first, State::Running, 5 * MINUTE).await;
+    // By now the vendor lists it no more; what it is to its consumer stays so.
+    house.pass(10 * MINUTE).await;
+    assert_eq!(house.core().inventory.get(&offer).unwrap_err().reason, "OFFER_NOT_FOUND");
+    let later = house.create(request(exactly(&offer))).await.unwrap_err();
+    assert_eq!((later.reason, later.metadata["session_id"].clone()), ("SESSION_EXISTS", first.to_string()));
     house.command(first, Command::Destroy).await.unwrap();
     house.until(first, State::Stopped, 5 * MINUTE).await;
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_ask_again_is_tried_when_its_consumer_says_so() {
+    let house = House::new(5, Faults::none()).await;
+    let offer = house.core().inventory.snapshot().offers.iter().find(|o| o.slots == Some(1)).unwrap().id.clone();
+    let wanted = || Request { allow_same_offer: true, ..request(exactly(&offer)) };
+    let first = house.create(wanted()).await.unwrap().session.id;
+    let stranger = house.create(Request { consumer: ConsumerId::new("stranger"), ..wanted() }).await.unwrap_err();
+    assert_eq!(stranger.reason, "NO_CAPACITY", "another consumer's claim holds");
+    let second = house.create(wanted()).await.unwrap().session.id;
+    // The vendor decides who of the two gets it.
+    let ends = [house.reach(first, Some(State::Running), HOUR).await, house.reach(second, Some(State::Running), HOUR).await];
+    assert_eq!(ends.iter().filter(|s| s.state == State::Running).count(), 1);
+    assert_eq!(ends.iter().find(|s| s.state == State::Failed).and_then(|s| s.end_reason), Some(EndReason::NoCapacity));
+    for id in [first, second] {
+        house.command(id, Command::Destroy).await.unwrap();
+        house.reach(id, None, HOUR).await;
+    }
     house.close().await;
 }
 

@@ -1,18 +1,26 @@
 //! The real adapters and the real SSH probe against the simulated vendors: what the wire carries is what the market
 //! means.
 
+use crate::support::{any, caller, request};
+use crate::yard;
 use gpu_shopper::clock::Clock;
+use gpu_shopper::domain::idle::Signal;
 use gpu_shopper::domain::ids::{Label, SessionId, Tag};
 use gpu_shopper::domain::instance::{InstanceStatus, PriceSeen, Sighting};
 use gpu_shopper::domain::offer::{Offer, RentalKind};
+use gpu_shopper::domain::policy::Policy;
+use gpu_shopper::domain::session::{ConditionType, EndReason, Request, State, Target, Truth};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::domain::verify::{GpuAnswer, contradictions};
 use gpu_shopper::ports::{Certainty, DestroyAnswer, ErrorKind, LaunchSpec, ProbeTarget, Provider, SshProbe, SystemChance};
 use gpu_shopper::providers::http::{Context, Tuning, install_crypto};
 use gpu_shopper::providers::{Settings, entry};
-use gpu_shopper::sim::{Delay, Dialect, Fault, Faults, SimProvider, World, WorldConfig};
+use gpu_shopper::services::api::Create;
+use gpu_shopper::services::lookout::Rhythm;
+use gpu_shopper::sim::{Delay, Dialect, Fault, Faults, SimProvider, Workload, World, WorldConfig};
 use gpu_shopper::ssh::ThrusshProbe;
 use gpu_shopper::ssh::keys::Secret;
+use gpu_shopper::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,6 +183,9 @@ async fn the_adapters_read_every_state_rightly() {
     assert_eq!(status(id.clone()).await, InstanceStatus::Starting);
     let planted = market.plant(street.world.vastai_account, "other").unwrap();
     assert_eq!(status(planted.clone()).await, InstanceStatus::Running);
+    assert_eq!(provider.instance(&planted).await.unwrap().unwrap().gpu_percent, Some(0));
+    market.set_workload(&planted, Workload::Busy);
+    assert_eq!(provider.instance(&planted).await.unwrap().unwrap().gpu_percent, Some(97));
     market.set_offline(&planted, true);
     assert_eq!(status(planted.clone()).await, InstanceStatus::Offline);
     market.set_offline(&planted, false);
@@ -197,5 +208,52 @@ async fn the_adapters_read_every_state_rightly() {
     assert!(matches!(refused, Ok(DestroyAnswer::Refused { .. })), "{refused:?}");
     market.set_valid(street.world.vastai_account, false);
     assert_eq!(provider.account().await.unwrap_err().kind, ErrorKind::Auth);
+    street.world.stop().await;
+}
+
+/// In real time, by real logins: a machine at work is kept, and given back when its user has forgotten it.
+#[tokio::test]
+async fn a_machine_is_ended_when_real_logins_find_that_nobody_uses_it() {
+    let street = street(Faults::none()).await;
+    let providers = [street.adapter(Dialect::Vastai)];
+    let mut parts = yard::parts(Store::open_memory().unwrap(), &providers, &Clock::System, Policy::default(), 1);
+    parts.probe = Arc::new(street.probe.clone());
+    parts.private_addresses = providers.iter().map(|p| p.facts().id.clone()).collect();
+    let every = Duration::from_millis(200);
+    parts.rhythm = Rhythm { close: every, steady: every, idle: every };
+    let core = yard::start(parts).await;
+    let Target::Requirements { mut filter, order } = any(None) else { unreachable!() };
+    filter.rental = Some(RentalKind::OnDemand);
+    let wanted = Request { idle_threshold: Duration::from_secs(5), ..request(Target::Requirements { filter, order }) };
+    let create = Create { request: wanted, labels: BTreeMap::new(), validate_only: false, idempotency: None, private_key: None };
+    let id = core.lifecycle.create(caller(), create).await.unwrap().session.id;
+    let (running, reached) = core.sessions.wait(&caller(), id, &[State::Running], Duration::from_secs(60)).await.unwrap();
+    assert!(reached, "{}", running.status_message);
+    let native = street.world.market.alive().pop().unwrap();
+    street.world.market.set_workload(&native, Workload::Busy);
+    let idle = |wanted: (Truth, &'static str)| {
+        let core = &core;
+        async move {
+            for _ in 0..1_200 {
+                let session = core.sessions.get(&caller(), id).await.unwrap();
+                assert_eq!(session.state, State::Running, "{}", session.status_message);
+                if session.condition(ConditionType::Idle).is_some_and(|c| (c.status, c.reason.as_str()) == wanted) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            panic!("it never is {wanted:?}");
+        }
+    };
+    idle((Truth::False, "gpu_processes")).await;
+    street.world.market.set_workload(&native, Workload::LoggedIn);
+    idle((Truth::False, "ssh_connections")).await;
+    let known = core.sessions.diagnostics(&caller(), id).await.unwrap();
+    assert!(known.fresh_use.unwrap().unwrap().iter().any(|r| r.signal == Signal::SshConnections && r.value == Some(1)));
+    street.world.market.set_workload(&native, Workload::Idle);
+    let (ended, _) = core.sessions.wait(&caller(), id, &[State::Stopped], Duration::from_secs(120)).await.unwrap();
+    assert_eq!((ended.state, ended.end_reason), (State::Stopped, Some(EndReason::Idle)), "{}", ended.status_message);
+    assert!(ended.idle.warned && street.world.market.alive().is_empty());
+    core.stop().await.unwrap();
     street.world.stop().await;
 }

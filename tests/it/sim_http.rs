@@ -1,6 +1,6 @@
 //! The simulated vendors over HTTP, as a client of the real ones would use them, with real SSH servers behind.
 
-use gpu_shopper::sim::{Dialect, Faults, World, WorldConfig, key_blob};
+use gpu_shopper::sim::{Dialect, Faults, Workload, World, WorldConfig, key_blob};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -305,6 +305,12 @@ async fn the_simulations_own_paths_make_mishaps() {
     let list = get(&format!("{vast}/api/v0/instances/"), &token).await;
     assert_eq!(list["instances"][0]["label"], "gs-lost");
     let post = |path: String, body: Value| call(Method::POST, Box::leak(format!("{vast}{path}").into_boxed_str()), "", Some(body));
+    assert_eq!(post(format!("/_sim/workload/{id}/busy"), json!({})).await.0, StatusCode::OK);
+    assert_eq!(world.market.workload(id), Workload::Busy);
+    let (status, words) = post(format!("/_sim/workload/{id}/asleep"), json!({})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(words["error"].as_str().unwrap().contains("idle, busy, logged_in, hidden"), "{words}");
+    assert_eq!(post("/_sim/workload/1/idle".to_owned(), json!({})).await.0, StatusCode::NOT_FOUND);
     assert_eq!(post(format!("/_sim/preempt/{id}"), json!({})).await.0, StatusCode::OK);
     let one = get(&format!("{vast}/api/v0/instances/{id}/"), &token).await;
     assert_eq!((&one["instances"]["actual_status"], &one["instances"]["cur_state"]), (&json!("exited"), &json!("stopped")));

@@ -1,11 +1,13 @@
 //! Logging in for real, on loopback and in real time: our probe against our simulated machines, against peers that are
 //! no SSH servers, and both against OpenSSH where it is installed.
 
+use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::SessionId;
 use gpu_shopper::domain::instance::SshEndpoint;
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::ports::{GpuAnswer, ProbeFailureKind, ProbeTarget, SshProbe as _};
-use gpu_shopper::sim::ssh_host::{ExecReply, GpuState, Machine, SshHost, believable_machine, believable_nvidia_smi, wire_bytes};
+use gpu_shopper::sim::Workload;
+use gpu_shopper::sim::ssh_host::{ExecReply, GpuState, Machine, SshHost, believable_machine, believable_nvidia_smi, machine_at_work, wire_bytes};
 use gpu_shopper::ssh::keys::{self, Secret};
 use gpu_shopper::ssh::{Deadlines, ThrusshProbe, login_and_exec, nvidia_smi};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -547,6 +549,8 @@ impl Sshd {
 /// Answers like the real program when asked by our command.
 const SMI: &str = r#"case "$*" in
   *--query-gpu=name,memory.total,driver_version*) echo "NVIDIA H100 80GB HBM3, 81559, 570.86.15";;
+  *--query-gpu=utilization.gpu,memory.used*) echo "3, 17";;
+  *--query-compute-apps=pid*) ;;
   -L) echo "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)";;
   "") echo "| NVIDIA-SMI 570.86.15   Driver Version: 570.86.15   CUDA Version: 12.8 |";;
   *) exit 2;;
@@ -575,6 +579,86 @@ async fn our_probe_logs_in_to_openssh() {
     nobody.endpoint.user = "no-such-user".to_owned();
     assert_eq!(kind_of_failure(&probe(), &nobody).await, ProbeFailureKind::AuthRejected);
     sshd.stop().await;
+}
+
+/// A look until the number of connections is the expected one: processes come and go beside the test.
+async fn connections_become(sshd: &Sshd, expected: u32) {
+    let mut last = None;
+    for _ in 0..200 {
+        let measured = probe().measure(&sshd.target()).await.unwrap().activity;
+        assert_eq!((measured.gpu_percent, measured.gpu_memory_mib, measured.gpu_processes), (Some(3), Some(17), Some(0)));
+        last = measured.connections;
+        if last == Some(expected) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{last:?} connections instead of {expected}");
+}
+
+#[tokio::test]
+async fn openssh_logins_and_forwards_of_others_are_use_ours_and_knocking_are_not() {
+    let (Some(program), Some(keygen), Some(client)) = (installed("sshd"), installed("ssh-keygen"), installed("ssh")) else { return };
+    let user = keys::generate_consumer_key([5; 32], "consumer");
+    let both = format!("{}\n{}", probe().verifier_key(session()), user.public_line());
+    let sshd = Sshd::start(&program, &keygen, &both, SMI, "").await;
+    connections_become(&sshd, 0).await;
+    // Whoever only knocks has not logged in, whether it says something or not.
+    let silent = TcpStream::connect(sshd.addr).await.unwrap();
+    let mut speaking = TcpStream::connect(sshd.addr).await.unwrap();
+    speaking.write_all(b"SSH-2.0-knock\r\n").await.unwrap();
+    connections_become(&sshd, 0).await;
+    drop((silent, speaking));
+    // Neither have our own logins that go on at the same time.
+    let target = sshd.target();
+    let shared = probe();
+    let slow = shared.exec(&target, "sleep 1");
+    let (slow, measured) = tokio::join!(slow, shared.measure(&target));
+    assert_eq!((slow.unwrap().exit, measured.unwrap().activity.connections), (Some(0), Some(0)));
+    // A forward alone, without a shell.
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    write_private(&key, user.private_pem().unwrap().expose_secret());
+    let free = TcpListener::bind(anywhere()).await.unwrap().local_addr().unwrap();
+    let mut forward = Command::new(&client)
+        .args(["-N", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-F", "/dev/null", "-i"])
+        .arg(&key)
+        .args(["-p", &sshd.addr.port().to_string(), "-L", &format!("{free}:127.0.0.1:9"), &format!("{}@127.0.0.1", sshd.user)])
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    connections_become(&sshd, 1).await;
+    forward.kill().await.unwrap();
+    connections_become(&sshd, 0).await;
+    sshd.stop().await;
+}
+
+#[tokio::test]
+async fn our_machines_tell_their_use_and_sick_ones_that_it_can_not_be_told() {
+    let gpus = gpus();
+    for (workload, expected) in [
+        (Workload::Idle, (Some(0), Some(4), Some(0), Some(0))),
+        (Workload::Busy, (Some(97), Some(6_002), Some(1), Some(0))),
+        (Workload::LoggedIn, (Some(0), Some(4), Some(0), Some(1))),
+        (Workload::Hidden, (Some(0), Some(4), Some(0), None)),
+    ] {
+        let gpus = gpus.clone();
+        let host =
+            open_machine(move |command| machine_at_work(command, &GpuState::Healthy { gpus: &gpus, driver: "550.54.15", cuda: "12.4" }, workload))
+                .await;
+        let found = probe().measure(&target(host.addr())).await.unwrap();
+        assert_eq!(found.host_key, host.host_key());
+        let found = found.activity;
+        assert_eq!((found.gpu_percent, found.gpu_memory_mib, found.gpu_processes, found.connections), expected, "{workload:?}");
+    }
+    let bare = open_machine(|command| believable_machine(command, &GpuState::Absent)).await;
+    let found = probe().measure(&target(bare.addr())).await.unwrap().activity;
+    assert_eq!((found.gpu_percent, found.gpu_memory_mib, found.gpu_processes, found.connections), (None, None, None, Some(0)));
+    let hanging = open_machine(|_| ExecReply { hang: true, ..ExecReply::default() }).await;
+    let hasty = ThrusshProbe::with_deadlines(secret(), Deadlines { tcp: PATIENCE, login: PATIENCE, command: Duration::from_millis(50) });
+    assert_eq!(hasty.measure(&target(hanging.addr())).await.unwrap().activity, Activity::default(), "a command that hangs tells nothing");
 }
 
 #[tokio::test]

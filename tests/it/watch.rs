@@ -312,7 +312,7 @@ async fn a_session_that_leaves_a_filter_is_seen_leaving() {
     let id = house.rent(Some("vastai")).await.session.id;
     house.until(id, State::Running, 10 * MINUTE).await;
     for labels in [label("blue"), label("red"), label("blue"), label("green")] {
-        house.command(id, Command::Update { labels }).await.unwrap();
+        house.command(id, Command::Update { labels: Some(labels), idle_threshold: None }).await.unwrap();
     }
     house.command(id, Command::Destroy).await.unwrap();
     house.until(id, State::Stopped, 10 * MINUTE).await;
@@ -346,7 +346,10 @@ async fn silence_is_broken_by_bookmarks_that_tell_how_far_it_is() {
         }
         // What happens begins the silence anew.
         house.pass(Duration::from_secs(given) / 2).await;
-        house.command(id, Command::Update { labels: BTreeMap::from([("n".to_owned(), asked.to_string())]) }).await.unwrap();
+        house
+            .command(id, Command::Update { labels: Some(BTreeMap::from([("n".to_owned(), asked.to_string())])), idle_threshold: None })
+            .await
+            .unwrap();
         assert_eq!(word(&watch.next().await.unwrap()), "updated");
         let event_at = house.now();
         let mark = watch.next().await.unwrap();
@@ -378,7 +381,7 @@ async fn a_token_from_before_what_is_kept_says_so() {
     let first = life(&house, None).await;
     life(&house, None).await;
     let told = heard(&mut watch);
-    let keep = Keep { events: 5, event_age: Duration::ZERO, request_age: MINUTE };
+    let keep = Keep { events: 5, event_age: Duration::ZERO, request_age: MINUTE, ..Keep::default() };
     house.store().trim(house.now() + MINUTE, keep).await.unwrap();
     // While it is in memory nobody misses it.
     assert_eq!(revisions(&heard(&mut all(house.core(), SessionFilter::default(), WatchStart::After(old.clone())).await)), revisions(&told));
@@ -490,7 +493,7 @@ async fn a_drain_ends_every_watch_with_a_token_to_go_on_with() {
     let mut every = all(house.core(), SessionFilter::default(), SNAPSHOT).await;
     heard(&mut single);
     heard(&mut every);
-    house.command(id, Command::Update { labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]) }).await.unwrap();
+    house.command(id, Command::Update { labels: Some(BTreeMap::from([("a".to_owned(), "b".to_owned())])), idle_threshold: None }).await.unwrap();
     let waiting = tokio::spawn({
         let sessions = house.core().sessions.clone();
         async move { sessions.wait(&caller(), id, &[State::Stopped], MINUTE).await }

@@ -178,7 +178,7 @@ fn the_least_create_gets_the_documented_defaults() {
     assert_eq!(r.consumer, ConsumerId::new("default"));
     assert_eq!(r.target, Target::Offer(OfferId::new("vastai-1")));
     assert_eq!((r.workload, r.storage, r.verify), (Workload::Ssh, StoragePolicy::Destroy, Verify::Gpu));
-    assert_eq!(r.reservation, Duration::from_secs(3600));
+    assert_eq!((r.reservation, r.idle_threshold), (Duration::from_secs(3600), Duration::ZERO));
     assert_eq!((r.failover.scope, r.failover.max_attempts, r.failover.max_price), (FailoverScope::None, 8, None));
     assert_eq!((r.disk_gb, r.bid, r.max_price, r.max_total_cost, r.ssh_timeout), (None, None, None, None, None));
     assert_eq!((&r.image, &r.on_start, r.allow_same_offer), (&None, &None, false));
@@ -356,13 +356,31 @@ fn commands_are_read_and_their_faults_told() {
         ..Default::default()
     };
     let labels = |asked: requests::Asked| match asked.command {
-        api::Command::Update { labels } => labels.len(),
+        api::Command::Update { labels: Some(labels), idle_threshold: None } => labels.len(),
         other => panic!("{other:?}"),
     };
     assert_eq!(labels(requests::update(&update(&[("a", "b")], None)).unwrap()), 1);
     assert_eq!(labels(requests::update(&update(&[], Some(&["labels"]))).unwrap()), 0, "all are removed when that is said");
     assert_eq!(violated(&requests::update(&update(&[], None)).unwrap_err()), ["labels"], "absent is not empty");
     assert_eq!(violated(&requests::update(&update(&[("a", "b")], Some(&["state"]))).unwrap_err()), ["update_mask"]);
+    let idle = |seconds: i64, mask: Option<&[&str]>| {
+        let threshold = Some(prost_types::Duration { seconds, nanos: 0 });
+        requests::update(&pb::UpdateSessionRequest { idle_threshold: threshold, ..update(&[("a", "b")], mask) }).map(|asked| asked.command)
+    };
+    let changes = |labels: bool, idle_threshold: Option<u64>| api::Command::Update {
+        labels: labels.then(|| BTreeMap::from([("a".to_owned(), "b".to_owned())])),
+        idle_threshold: idle_threshold.map(Duration::from_secs),
+    };
+    assert_eq!(idle(1800, None).unwrap(), changes(true, Some(1800)), "both were given");
+    assert_eq!(idle(0, Some(&["idle_threshold"])).unwrap(), changes(false, Some(0)), "zero switches it off");
+    assert_eq!(idle(1800, Some(&["labels"])).unwrap(), changes(true, None), "only what the mask names");
+    assert_eq!(requests::update(&update(&[], Some(&["idle_threshold"]))).unwrap().command, changes(false, Some(0)), "named and not given is none");
+    for wrong in [1, 59, 86_401, -1] {
+        assert_eq!(violated(&idle(wrong, None).unwrap_err()), ["idle_threshold"], "{wrong}");
+    }
+    let alive = requests::keep_alive(&pb::KeepAliveRequest { session_id: SESSION.to_owned(), ..Default::default() }).unwrap();
+    assert_eq!((alive.command, alive.idempotency), (api::Command::KeepAlive, None));
+    assert_eq!(violated(&requests::keep_alive(&pb::KeepAliveRequest::default()).unwrap_err()), ["session_id"]);
 
     let complete = |outcome| requests::complete(&pb::CompleteSessionRequest { session_id: SESSION.to_owned(), outcome, ..Default::default() });
     assert_eq!(complete(0).unwrap().command, api::Command::Complete { bad_machine: false });
@@ -435,9 +453,10 @@ fn reading_requests_are_read_and_their_faults_told() {
 #[test]
 fn without_authentication_a_caller_is_its_consumer() {
     let metadata = tonic::metadata::MetadataMap::new();
-    let caller = auth::caller(&metadata, Some("alice"));
-    assert_eq!((caller.principal.as_str(), caller.scope, caller.admin), ("alice", None, true));
-    assert_eq!(auth::caller(&metadata, None).principal, "default");
+    let caller: api::Caller = auth::caller(&metadata);
+    assert_eq!((caller.principal.as_str(), caller.scope.clone(), caller.admin), ("", None, true));
+    assert_eq!(caller.speaking_for(&ConsumerId::new("alice")).principal, "alice");
+    assert_eq!(api::Caller { principal: "token".to_owned(), ..caller }.speaking_for(&ConsumerId::new("alice")).principal, "token");
 }
 
 // === errors ===
@@ -510,6 +529,7 @@ fn sample_offer() -> Offer {
         id: OfferId::new("vastai-77"),
         provider: ProviderId::new("vastai"),
         machine: MachineId::new("vastai-m-5"),
+        host: None,
         gpu: GpuModel::canonical("RTX 4090"),
         gpu_raw: "RTX_4090".to_owned(),
         gpu_count: 2,
@@ -538,7 +558,7 @@ fn an_offer_is_told_with_its_disk_in_the_price() {
     let told = answers::offer(&sample_offer(), Some(95));
     let price = told.price.unwrap();
     assert_eq!((price.total_per_hour, price.total_text.as_str()), (Some(answers::rate(Rate::parse("0.71").unwrap())), "$0.71/h"));
-    assert_eq!((told.rented_disk_gb, told.price_per_gpu_text.as_str(), told.expected_cost_text.as_str()), (100, "$0.355/h", "$1.42/h"));
+    assert_eq!((told.rented_disk_gb, told.price_per_gpu_text.as_str(), told.expected_cost_text.as_str()), (100, "$0.355/h", "$1.4318/h"));
     assert_eq!((told.max_cuda_version.as_str(), told.cpu_cores, told.direct_ports), ("12.4", Some(12.5), None), "untold stays absent");
     assert_eq!((told.disk.unwrap().price_text.as_str(), told.traffic.unwrap().text.as_str()), ("$0.0001", "up $0.01/GB, down $0.005/GB"));
 }

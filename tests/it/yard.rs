@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use gpu_shopper::app::{Core, CoreParts};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::gpu::GpuModel;
+use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{MachineId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use gpu_shopper::domain::money::Rate;
@@ -13,11 +14,12 @@ use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Region, Ren
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::ports::{
-    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget, Provider, ProviderError,
-    ProviderFacts, SeededChance, SshProbe, StageBudgets,
+    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, Measured, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget, Provider,
+    ProviderError, ProviderFacts, SeededChance, SshProbe, StageBudgets,
 };
 use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
+use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{SimProbe, SimProvider};
 use gpu_shopper::store::Store;
 use std::collections::BTreeMap;
@@ -55,7 +57,6 @@ impl Warehouse {
             visibility_window: Duration::ZERO,
             list_interval: Duration::ZERO,
             attaches_keys: false,
-            key_grace: Duration::ZERO,
             billing: vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileExisting)],
             budgets: StageBudgets { first_sign: minutes(5), boot: minutes(5), login: minutes(5), gpu: minutes(5), attempt: minutes(30) },
             preserves_storage: false,
@@ -129,6 +130,7 @@ impl Provider for Warehouse {
             price: Some(PriceSeen::Parts(spec.offer.price(Some(spec.disk_gb)))),
             interruptible: Some(false),
             machine: Some(spec.offer.machine.clone()),
+            gpu_percent: None,
         };
         shelf.machines.insert(native_id.clone(), sighting);
         Ok(Launched { native_id, call: Look { sent, answered: self.clock.now() }, failed: None })
@@ -171,6 +173,11 @@ impl SshProbe for OpenDoor {
         tokio::task::yield_now().await;
         Ok(ProbeReport { host_key: "ssh-ed25519 AAAA host".to_owned(), gpu: None })
     }
+
+    async fn measure(&self, _: &ProbeTarget) -> Result<Measured, ProbeFailure> {
+        tokio::task::yield_now().await;
+        Ok(Measured { host_key: "ssh-ed25519 AAAA host".to_owned(), activity: Activity::default() })
+    }
 }
 
 /// An offer of a place where any number of machines may be had: one RTX 4090 for $0.36 and a disk for $0.0001 a GB.
@@ -179,6 +186,7 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         id: OfferId::new(&format!("{provider}-{name}")),
         provider: ProviderId::new(provider),
         machine: MachineId::new(&format!("{provider}:{name}")),
+        host: None,
         gpu: GpuModel::canonical("RTX 4090"),
         gpu_raw: "RTX 4090".to_owned(),
         gpu_count: 1,
@@ -233,6 +241,8 @@ pub async fn start(parts: CoreParts) -> Core {
 /// What a core over these providers is made of; tests change what they care about.
 pub fn parts(store: Store, providers: &[Arc<dyn Provider>], clock: &Clock, policy: Policy, seed: u64) -> CoreParts {
     CoreParts {
+        sweep: SweepPolicy::default(),
+        frozen: None,
         store,
         deployment_id: "yard".to_owned(),
         providers: providers.iter().map(|p| (p.facts().id.clone(), Arc::clone(p))).collect(),

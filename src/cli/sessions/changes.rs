@@ -1,4 +1,4 @@
-//! `sessions done`, `destroy`, `extend`, `label`: changes. Each carries a request id, so that asking again is harmless.
+//! `sessions done`, `destroy`, `extend`, `label`, `idle`, `keep-alive`: changes. Each carries a request id, so that asking again is harmless.
 
 use super::{EndArgs, ExtendArgs};
 use crate::cli::Desk;
@@ -12,6 +12,7 @@ use crate::cli::words;
 use crate::grpc::pb;
 use crate::grpc::pb::extend_session_request::Extension;
 use serde::Serialize;
+use std::time::Duration;
 
 /// What `-o json` writes after a change.
 #[derive(Serialize)]
@@ -109,13 +110,9 @@ pub async fn label(session_id: String, labels: &[(String, String)], desk: &mut D
         labels: pairs(labels),
         update_mask: Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] }),
         request_id: fresh_id()?,
-        validate_only: false,
+        ..Default::default()
     };
-    let answer = insist(&mut desk.console, &request.request_id, || {
-        let (mut sessions, request) = (clients.sessions.clone(), request.clone());
-        async move { sessions.update_session(asking(request)).await }
-    })
-    .await?;
+    let answer = update(request, desk, clients).await?;
     let session = answer.session.unwrap_or_default();
     if desk.console.is_json() {
         desk.console.json(&Changed { session: Message::of("Session", &session)?, replayed: answer.replayed })?;
@@ -124,6 +121,55 @@ pub async fn label(session_id: String, labels: &[(String, String)], desk: &mut D
         desk.console.line(&format!("session {} has labels: {}", session.session_id, words::text(&labels.join(" "))))?;
     }
     Ok(Exit::Ok)
+}
+
+/// `sessions idle`.
+pub async fn idle(session_id: String, threshold: Duration, desk: &mut Desk, clients: &Clients) -> Result<Exit, Failure> {
+    let request = pb::UpdateSessionRequest {
+        session_id,
+        idle_threshold: Some(to_wire(threshold)),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["idle_threshold".to_owned()] }),
+        request_id: fresh_id()?,
+        ..Default::default()
+    };
+    let answer = update(request, desk, clients).await?;
+    let session = answer.session.unwrap_or_default();
+    if desk.console.is_json() {
+        desk.console.json(&Changed { session: Message::of("Session", &session)?, replayed: answer.replayed })?;
+    } else if threshold.is_zero() {
+        desk.console.line(&format!("session {} does not end for idleness", session.session_id))?;
+    } else {
+        desk.console.line(&format!("session {} ends when nobody used it for {}", session.session_id, words::span(threshold)))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// `sessions keep-alive`.
+pub async fn keep_alive(session_id: String, desk: &mut Desk, clients: &Clients) -> Result<Exit, Failure> {
+    let request = pb::KeepAliveRequest { session_id, request_id: fresh_id()?, validate_only: false };
+    let answer = insist(&mut desk.console, &request.request_id, || {
+        let (mut sessions, request) = (clients.sessions.clone(), request.clone());
+        async move { sessions.keep_alive(asking(request)).await }
+    })
+    .await?;
+    let session = answer.session.unwrap_or_default();
+    if desk.console.is_json() {
+        desk.console.json(&Changed { session: Message::of("Session", &session)?, replayed: answer.replayed })?;
+    } else {
+        desk.console.line(&format!("session {} is taken to be in use", session.session_id))?;
+        if session.spec.as_ref().and_then(|spec| spec.idle_threshold.as_ref()).is_none_or(|t| t.seconds == 0) {
+            desk.console.note("it has no idle threshold: it does not end for idleness anyway");
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn update(request: pb::UpdateSessionRequest, desk: &mut Desk, clients: &Clients) -> Result<pb::UpdateSessionResponse, Failure> {
+    insist(&mut desk.console, &request.request_id, || {
+        let (mut sessions, request) = (clients.sessions.clone(), request.clone());
+        async move { sessions.update_session(asking(request)).await }
+    })
+    .await
 }
 
 fn named(given: Option<String>) -> Result<String, Failure> {

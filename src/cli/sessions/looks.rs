@@ -133,6 +133,9 @@ pub fn facts(session: &pb::Session, now: Time) -> Table {
         table.fact("Expires", if left == words::NOTHING { left } else { format!("{} (in {left})", words::moment(session.expire_time.as_ref())) });
         table.fact("Never beyond", words::moment(session.hard_max_time.as_ref()));
     }
+    let idle_end = session.spec.as_ref().and_then(|spec| spec.idle_threshold.as_ref()).filter(|t| open && t.seconds > 0);
+    table.fact("Idle for", idle_end.and(session.idle_time.as_ref()).map(|at| words::ago(now, Some(at))).unwrap_or_default());
+    table.fact("Ends when idle for", idle_end.map(|t| words::duration(Some(t))).unwrap_or_default());
     table.fact("Ended", words::moment(session.end_time.as_ref()));
     table.fact("Host key", &session.host_key_fingerprint);
     table
@@ -222,6 +225,20 @@ pub async fn diagnostics(session_id: String, desk: &mut Desk, clients: &mut Clie
         }
         Some(FreshGpu::FreshGpuError(error)) => table.fact("GPU just now", Cell::tinted(error, Tint::Bad)),
         None => {}
+    }
+    for reading in &answer.fresh_use {
+        let (used, value) = (words::condition_status(reading.idle), reading.value.map(|v| format!(" ({v})")).unwrap_or_default());
+        let used = match used.as_str() {
+            "true" => "idle",
+            "false" => "in use",
+            _ => "can't be told",
+        };
+        table.fact("Use just now", format!("{}: {used}{value}", words::text(&reading.signal)));
+    }
+    table.fact("Use just now", Cell::tinted(&answer.fresh_use_error, Tint::Bad));
+    if let Some(idleness) = &answer.idleness {
+        table.fact("Last sign of use", format!("{} at {}", words::text(&idleness.last_signal), words::moment(idleness.last_signal_time.as_ref())));
+        table.fact("Idle end", idleness.end_time.as_ref().map(|at| words::moment(Some(at))).unwrap_or_default());
     }
     desk.console.table(&table, "")?;
     if !answer.instances.is_empty() {

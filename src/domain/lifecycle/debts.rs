@@ -51,16 +51,28 @@ impl Work<'_> {
             }
             Input::Missing { attempt, look, by } => {
                 if let Some(at) = self.row(*attempt) {
-                    self.row_missing(at, *look, *by);
+                    if self.elsewhere(at) {
+                        self.look_again_later(at);
+                    } else {
+                        self.row_missing(at, *look, *by);
+                    }
                     self.keep_looking(at);
                 }
             }
             Input::LookFailed { attempt, .. } => {
-                let wait = self.policy().look_interval * 2;
-                if let Some(at) = self.row(*attempt)
-                    && self.rows[at].open()
-                {
-                    self.rows[at].next_look = Some(self.now + wait);
+                if let Some(at) = self.row(*attempt) {
+                    self.look_again_later(at);
+                }
+            }
+            Input::Duplicate { attempt, sighting, look } => self.duplicate(*attempt, sighting, *look),
+            Input::Retry { attempt } => {
+                if let Some(at) = self.row(*attempt) {
+                    self.retry(at);
+                }
+            }
+            Input::Settle { attempt, actor, text } => {
+                if let Some(at) = self.row(*attempt) {
+                    self.believe(at, actor.clone(), text);
                 }
             }
             Input::DestroyAnswered { attempt, answer, call, retry_at } => {
@@ -72,12 +84,30 @@ impl Work<'_> {
             | Input::Chosen(_)
             | Input::NoOffer(_)
             | Input::OffersAwaited(_)
+            | Input::Unlisted
             | Input::KeysAttached { .. }
             | Input::Started { .. }
             | Input::Probed { .. }
             | Input::ProbeFailed { .. }
+            | Input::Measured { .. }
+            | Input::CreditTold { .. }
             | Input::Asked { .. }
             | Input::Tick => {}
+        }
+    }
+
+    /// Whether the credentials of now open another account than the one that the machine was rented on. What is not found
+    /// there may well be here.
+    pub(super) fn elsewhere(&self, at: usize) -> bool {
+        let row = &self.rows[at];
+        let now = self.terms(&row.provider).map_or("", |t| t.account.as_str());
+        !row.account.is_empty() && row.account != now
+    }
+
+    fn look_again_later(&mut self, at: usize) {
+        let wait = self.policy().look_interval * 2;
+        if self.rows[at].open() {
+            self.rows[at].next_look = Some(self.now + wait);
         }
     }
 
@@ -145,15 +175,14 @@ impl Work<'_> {
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
-        if self.elsewhere(at)
-            && let Some(account) = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).filter(|a| !a.is_empty())
-        {
-            // Our machine is seen with these credentials: whatever the identity is called now, it is the same account.
+        if self.elsewhere(at) && sighting.label.as_deref() == Some(self.rows[at].label.to_string().as_str()) {
+            // Our own label, found with these credentials: it is the same account under another name.
+            let account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
             self.rows[at].account = account;
             self.durable = true;
         }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
-        let look_wait = self.policy().gone_spacing;
+        let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
         if row.settled.take().is_some() {
             // A latecomer: it was proven gone or never to have been, and here it is.
@@ -182,13 +211,12 @@ impl Work<'_> {
         row.destroy.not_found = 0;
         row.destroy.not_found_at = None;
         if let Some(price) = sighting.price {
-            let first = !row.price_known;
-            row.price_known = true;
-            if metering::priced(row, price, first, look) {
+            if metering::priced(row, price, look) {
                 self.durable = true;
             }
+            row.priced_at = Some(look.sent);
         }
-        metering::observed(row, sighting.status, look);
+        metering::observed(row, sighting.status, look, unseen_after);
         let changed = row.seen.as_ref().is_none_or(|s| s.status != sighting.status);
         if changed || look.answered.since(row.noted_at) >= NOTE_EVERY {
             row.noted_at = look.answered;
@@ -202,17 +230,7 @@ impl Work<'_> {
         }
     }
 
-    /// Whether the credentials in use are not known to open the account that a machine is on. What is not found there
-    /// then says nothing about it.
-    fn elsewhere(&self, at: usize) -> bool {
-        let row = &self.rows[at];
-        !row.account.is_empty() && self.terms(&row.provider).is_some_and(|terms| terms.account != row.account)
-    }
-
     fn row_missing(&mut self, at: usize, look: Look, by: LookBy) {
-        if by == LookBy::Id && self.elsewhere(at) {
-            return;
-        }
         let (quorum, spacing, gone_spacing) = (self.policy().absence_quorum, self.policy().absence_spacing, self.policy().gone_spacing);
         let window = self.window(&self.rows[at].provider.clone());
         let now = self.now;
@@ -282,7 +300,7 @@ impl Work<'_> {
         }
         match answer {
             Ok(DestroyAnswer::NotThere) if elsewhere => {
-                row.destroy.last_error = Some("there is no such machine on the account that the credentials open; it was rented on another".to_owned());
+                row.destroy.last_error = Some(format!("the machine is on account {}, which these credentials do not open", row.account));
                 row.destroy.next_at = Some(retry_at);
             }
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
@@ -373,11 +391,6 @@ impl Work<'_> {
             self.s.cost_final = false;
             self.tell(EventType::LatecomerDestroyed, Actor::Service, "a machine appeared after the end; it is being destroyed".to_owned());
         }
-    }
-
-    /// A look by id failed: the provider, not the machine, is in doubt.
-    pub(super) fn look_failed(&mut self, _attempt: u8, text: &str) {
-        text.clone_into(&mut self.s.status_message);
     }
 
     fn window(&self, provider: &ProviderId) -> Duration {

@@ -7,9 +7,6 @@ use crate::domain::offer::{Component, Price};
 use crate::domain::time::{Look, Time};
 use std::time::Duration;
 
-/// A machine that was on at two looks was on between them, unless they lie further apart than this: then nobody knows.
-const UNSEEN: Duration = Duration::from_secs(300);
-
 /// The accepted create: what bills from then on begins.
 pub(super) fn begun(row: &mut Instance, call: Look) {
     for (component, billed) in row.billing.clone() {
@@ -19,16 +16,21 @@ pub(super) fn begun(row: &mut Instance, call: Look) {
     }
 }
 
-/// It was seen doing something.
-pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look) {
+/// It was seen doing something. Between two looks further apart than `unseen_after` nobody knows what it did.
+pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look, unseen_after: Duration) {
     let before = last_look(row);
     for (component, billed) in row.billing.clone() {
         match (billed.runs(status), running(row, component)) {
             (Some(true), Some(at)) => {
                 let segment = &mut row.segments[at];
-                if billed != Billed::WhileExisting && look.sent.since(segment.to) > UNSEEN {
-                    segment.to_high = Some(look.sent);
-                    open(row, component, look.sent, look.answered);
+                if billed != Billed::WhileExisting && look.sent.since(segment.to) > unseen_after {
+                    let (from, rate) = (segment.to, segment.rate);
+                    segment.to_high = Some(from);
+                    push(row, component, rate, from, from);
+                    if let Some(unseen) = row.segments.last_mut() {
+                        (unseen.to, unseen.to_high, unseen.presumed) = (look.sent, Some(look.sent), true);
+                    }
+                    open(row, component, look.sent, look.sent);
                 } else {
                     segment.to = segment.to.max(look.sent);
                 }
@@ -77,7 +79,7 @@ fn doubt(row: &mut Instance, component: Component, from: Time, to: Time) {
 }
 
 fn is_doubt(segment: &Segment) -> bool {
-    segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
+    !segment.presumed && segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
 }
 
 /// The vendor took a destroy: the machine existed when it was asked.
@@ -116,8 +118,9 @@ pub(super) fn reopened(row: &mut Instance) {
 
 /// Takes over the price that the provider states; true when it differs from the one known so far.
 ///
-/// The first stated price counts from the beginning; a later change begins a new segment.
-pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: Look) -> bool {
+/// The first stated price counts from the beginning; a later change begins a new segment, and since the last look that
+/// stated the old one nobody knows which held.
+pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool {
     let price = match stated {
         PriceSeen::Parts(price) => price,
         PriceSeen::Total(total) if row.price.total() == total => row.price,
@@ -131,12 +134,15 @@ pub(super) fn priced(row: &mut Instance, stated: PriceSeen, first: bool, look: L
         if old.of(component) == price.of(component) {
             continue;
         }
-        if first {
+        let Some(last) = row.priced_at else {
             row.segments.iter_mut().filter(|s| s.component == component).for_each(|s| s.rate = price.of(component));
-        } else if let Some(at) = running(row, component) {
+            continue;
+        };
+        if let Some(at) = running(row, component) {
             let segment = &mut row.segments[at];
-            let since = segment.to;
-            segment.to_high = Some(look.answered.max(segment.to));
+            let since = segment.to.min(last).max(segment.from);
+            segment.to = since;
+            segment.to_high = Some(look.answered.max(since));
             open(row, component, since, look.answered);
         }
     }
@@ -149,10 +155,16 @@ fn running(row: &Instance, component: Component) -> Option<usize> {
 
 fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
     let rate: Rate = row.price.of(component);
-    let priced = |p: &Price| p.of(component) == Rate::ZERO;
-    if priced(&row.price) && priced(&row.offered) {
+    let free = |p: &Price| p.of(component) == Rate::ZERO;
+    // A machine whose price nobody has told yet is metered at no rate, until somebody tells.
+    let untold = row.priced_at.is_none() && row.offered.total() == Rate::ZERO;
+    if free(&row.price) && free(&row.offered) && !untold {
         return;
     }
+    push(row, component, rate, from_low, from);
+}
+
+fn push(row: &mut Instance, component: Component, rate: Rate, from_low: Time, from: Time) {
     row.segments.push(Segment {
         session: row.label.session,
         attempt: row.label.attempt,
@@ -163,5 +175,6 @@ fn open(row: &mut Instance, component: Component, from_low: Time, from: Time) {
         from,
         to: from,
         to_high: None,
+        presumed: false,
     });
 }

@@ -14,9 +14,13 @@ mod debts;
 mod metering;
 mod provisioning;
 mod running;
+mod strays;
+
+pub use crate::domain::lifecycle::strays::{Fate, Stray, taken_over};
 
 use crate::domain::attempt::Choice;
 use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::idle::Activity;
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::{Desired, DestroyAnswer, Instance, Launch, Sighting, SshEndpoint};
 use crate::domain::meter::{Amount, Window};
@@ -48,8 +52,15 @@ pub enum Ask {
         /// An operator's override of the hard limit.
         override_hard_max: bool,
     },
-    /// Set the labels.
-    Update(BTreeMap<String, String>),
+    /// Change what its user may change.
+    Update {
+        /// The labels after the change; `None` = as they are.
+        labels: Option<BTreeMap<String, String>>,
+        /// The idle threshold after the change, zero = off; `None` = as it is.
+        idle_threshold: Option<Duration>,
+    },
+    /// It is in use.
+    KeepAlive,
     /// End it, for this reason.
     End(EndReason),
 }
@@ -67,6 +78,31 @@ pub enum Input {
     NoOffer(String),
     /// None is known yet: some provider has not told its offers since the server started.
     OffersAwaited(String),
+    /// The provider's list has failed again and again: nothing is known of what runs there.
+    Unlisted,
+    /// A machine beside an attempt's own carries its label: one too many.
+    Duplicate {
+        /// Which attempt.
+        attempt: u8,
+        /// What was seen.
+        sighting: Box<Sighting>,
+        /// When.
+        look: Look,
+    },
+    /// An operator wants the destroy of a debt tried at once.
+    Retry {
+        /// Which attempt.
+        attempt: u8,
+    },
+    /// An operator's word that a debt is over.
+    Settle {
+        /// Which attempt.
+        attempt: u8,
+        /// Who says so, and why.
+        actor: Actor,
+        /// The reason.
+        text: String,
+    },
     /// The vendor created something.
     Launched {
         /// Which attempt.
@@ -157,6 +193,22 @@ pub enum Input {
         /// In words.
         text: String,
     },
+    /// A machine in use was looked at for whether anybody uses it.
+    Measured {
+        /// Which attempt.
+        attempt: u8,
+        /// The host key and what was measured, or why there was no login.
+        result: Result<(String, Activity), (ProbeFailureKind, String)>,
+        /// When to look again (jittered by the caller).
+        next_at: Time,
+    },
+    /// The account was asked for its balance because a machine stopped.
+    CreditTold {
+        /// Which attempt.
+        attempt: u8,
+        /// Whether it is out of credit; `None` = untold.
+        out_of_credit: Option<bool>,
+    },
     /// A destroy call was answered.
     DestroyAnswered {
         /// Which attempt.
@@ -201,6 +253,10 @@ pub enum Action {
         /// Ask for `nvidia-smi`.
         ask_gpu: bool,
     },
+    /// Look whether anybody uses it.
+    Measure(u8),
+    /// Ask the account for its balance: the machine was stopped, and nobody said why.
+    AskCredit(u8),
     /// Destroy.
     Destroy(u8),
 }
@@ -275,25 +331,7 @@ pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rul
     work.deadlines();
     work.drive_debts();
     work.conclude();
-    let mut whole = Amount::default();
-    for row in &work.rows {
-        let part: Amount = row.segments.iter().map(|seg| seg.amount(Window::ALWAYS, now)).sum();
-        whole += part;
-        if let Some(attempt) = work.s.attempts.iter_mut().find(|a| a.number == row.label.attempt) {
-            attempt.cost = part.cost;
-        }
-    }
-    work.s.cost = whole;
-    if work.durable {
-        work.s.version += 1;
-    }
-    // The last event of a step shows the session as the step leaves it; earlier ones what was true in between.
-    let (cost, version) = (work.s.cost, work.s.version);
-    for draft in &mut work.events {
-        draft.session.cost = cost;
-        draft.session.version = version;
-    }
-    Ok(Step { session: work.s, instances: work.rows, events: work.events, actions: work.actions, durable: work.durable })
+    Ok(work.finish())
 }
 
 /// When the machine wants to be called with [`Input::Tick`] next; `None` when only an outcome can change anything.
@@ -301,12 +339,16 @@ pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rul
 pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -> Option<Time> {
     let mut due: Vec<Time> = Vec::new();
     if !session.state.is_final() && session.state != State::Stopping {
-        due.push(session.expires_at.min(session.hard_max_at));
+        if !clock_stands(session, rules) {
+            due.push(session.expires_at.min(session.hard_max_at));
+        }
         if session.state == State::Running {
+            due.extend(running::cost_limit_at(session, instances));
+            due.extend(running::cost_warning_at(session, instances));
             if !session.expiring_told {
                 due.push(session.expires_at - rules.policy.expiring_before);
             }
-            due.extend(running::cost_limit_at(session, instances));
+            due.extend(session.idle.next_look);
             due.extend(session.pace.offline_since.map(|since| since + rules.policy.offline_limit));
         }
         due.extend(session.pace.next_probe);
@@ -323,6 +365,11 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
         }
     }
     due.into_iter().min()
+}
+
+/// Whether an operator holds what ends by the clock at the session's provider.
+fn clock_stands(session: &Session, rules: &Rules) -> bool {
+    session.provider().is_some_and(|p| rules.expiry_held.contains(p))
 }
 
 /// When the budget of the present stage runs out, while an attempt is under way.
@@ -343,9 +390,35 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Adds up what everything has cost and hands the step over.
+    fn finish(mut self) -> Step {
+        let mut whole = Amount::default();
+        for row in &self.rows {
+            let part: Amount = row.segments.iter().map(|seg| seg.amount(Window::ALWAYS, self.now)).sum();
+            whole += part;
+            if let Some(attempt) = self.s.attempts.iter_mut().find(|a| a.number == row.label.attempt) {
+                attempt.cost = part.cost;
+            }
+        }
+        self.s.cost = whole;
+        if self.durable {
+            self.s.version += 1;
+        }
+        // The last event of a step shows the session as the step leaves it; earlier ones what was true in between.
+        let (cost, version) = (self.s.cost, self.s.version);
+        for draft in &mut self.events {
+            draft.session.cost = cost;
+            draft.session.version = version;
+        }
+        Step { session: self.s, instances: self.rows, events: self.events, actions: self.actions, durable: self.durable }
+    }
+
     fn dispatch(&mut self, input: Input) -> Result<(), Refusal> {
         // What concerns a machine rather than the session is recorded first, whatever the state.
         self.record(&input);
+        if let Input::Settle { .. } | Input::Retry { .. } | Input::Duplicate { .. } = &input {
+            return Ok(());
+        }
         match self.s.state {
             State::Pending => match input {
                 Input::Begin | Input::Resumed => self.resume_choosing(),
@@ -354,6 +427,8 @@ impl Work<'_> {
                 Input::OffersAwaited(why) => self.offers_awaited(&why),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Tick
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -362,6 +437,10 @@ impl Work<'_> {
                 | Input::Seen { .. }
                 | Input::Missing { .. }
                 | Input::LookFailed { .. }
+                | Input::Unlisted
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
                 | Input::DestroyAnswered { .. } => {}
@@ -378,19 +457,30 @@ impl Work<'_> {
                 Input::Started { attempt, result } => self.started(attempt, result),
                 Input::Seen { attempt, sighting, look } => self.seen_provisioning(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_provisioning(attempt),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::LookFailed { text, .. } => self.s.status_message = text,
                 Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
                 Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::Begin | Input::DestroyAnswered { .. } | Input::Tick => {}
+                Input::Begin
+                | Input::Unlisted
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
+                | Input::DestroyAnswered { .. }
+                | Input::Tick => {}
             },
             State::Running => match input {
                 Input::Resumed => self.resume_running(),
                 Input::Seen { attempt, sighting, look } => self.seen_running(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_running(attempt),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
+                Input::LookFailed { .. } => self.unreachable("look_failed"),
+                Input::Unlisted => self.unreachable("list_failed"),
                 Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
+                Input::Measured { attempt, result, next_at } => self.measured(attempt, result, next_at),
+                Input::CreditTold { attempt, out_of_credit } => self.credit_told(attempt, out_of_credit),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
                 | Input::Chosen(_)
@@ -401,17 +491,24 @@ impl Work<'_> {
                 | Input::LaunchUnknown { .. }
                 | Input::KeysAttached { .. }
                 | Input::Started { .. }
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
             State::Stopping => match input {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
                 Input::Resumed
+                | Input::LookFailed { .. }
                 | Input::Begin
                 | Input::Chosen(_)
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
+                | Input::Unlisted
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -421,18 +518,24 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
             State::Stopped | State::Failed => match input {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Seen { attempt, .. } => self.latecomer(attempt),
-                Input::LookFailed { attempt, text } => self.look_failed(attempt, &text),
                 Input::Resumed
+                | Input::LookFailed { .. }
                 | Input::Begin
                 | Input::Chosen(_)
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
+                | Input::Unlisted
+                | Input::Duplicate { .. }
+                | Input::Retry { .. }
+                | Input::Settle { .. }
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
@@ -441,6 +544,8 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::Measured { .. }
+                | Input::CreditTold { .. }
                 | Input::DestroyAnswered { .. }
                 | Input::Tick => {}
             },
@@ -458,12 +563,12 @@ impl Work<'_> {
                 }
                 Ok(())
             }
-            Ask::Update(labels) => {
-                if self.s.labels != labels {
-                    let before = Matchable::of(&self.s);
-                    self.s.labels = labels;
-                    self.tell_after(EventType::Updated, actor, "labels changed".to_owned(), Some(before));
+            Ask::Update { labels, idle_threshold } => self.update(labels, idle_threshold, actor),
+            Ask::KeepAlive => {
+                if ended {
+                    return Err(Refusal::Ended { state: self.s.state });
                 }
+                self.keep_alive();
                 Ok(())
             }
             Ask::Extend { by, to, override_hard_max } => {
@@ -499,10 +604,13 @@ impl Work<'_> {
         if self.s.state.is_final() || self.s.state == State::Stopping {
             return;
         }
-        if self.now >= self.s.hard_max_at {
+        let held = clock_stands(&self.s, self.rules);
+        if !held && self.now >= self.s.hard_max_at {
             self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
-        } else if self.now >= self.s.expires_at {
+        } else if !held && self.now >= self.s.expires_at {
             self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
+        } else if let Some(words) = self.cost_limit() {
+            self.end(EndReason::CostLimit, Actor::Service, words);
         } else if self.s.pace.next_choice.is_some_and(|due| due <= self.now) {
             self.s.pace.next_choice = None;
             self.actions.push(Action::Choose);
@@ -535,6 +643,7 @@ impl Work<'_> {
         }
         self.s.pace.next_probe = None;
         self.s.pace.next_attach = None;
+        self.s.idle.next_look = None;
         for row in self.rows.iter_mut().filter(|r| r.open()) {
             want_gone(row, now);
         }
@@ -664,6 +773,7 @@ fn ending_words(reason: EndReason) -> &'static str {
         EndReason::DestroyedByUser => "its user had it destroyed",
         EndReason::Expired => "the reservation ran out",
         EndReason::HardMax => "the hard limit of a session's life was reached",
+        EndReason::Idle => "nobody used it for as long as idle_threshold",
         EndReason::CostLimit => "max_total_cost was reached",
         EndReason::Admin => "an operator ended it",
         EndReason::NoCapacity => "No offers available",
@@ -675,5 +785,6 @@ fn ending_words(reason: EndReason) -> &'static str {
         EndReason::Preempted => "a higher bid took the machine",
         EndReason::HostLost => "the host was lost",
         EndReason::ProviderTerminated => "the provider stopped the machine",
+        EndReason::Orphan => "a machine that no record knew is destroyed",
     }
 }

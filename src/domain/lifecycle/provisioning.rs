@@ -3,8 +3,9 @@
 use super::{Action, Work};
 use crate::domain::attempt::{self, Choice};
 use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::idle::IdleClock;
 use crate::domain::ids::Label;
-use crate::domain::instance::{Absence, Desired, Destroying, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
+use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
 use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Truth};
 use crate::domain::time::{Look, Time};
@@ -54,31 +55,8 @@ impl Work<'_> {
             return self.end(EndReason::NoCapacity, Actor::Service, format!("{} is not enabled", offer.provider));
         };
         let price = offer.price(Some(disk_gb));
-        self.rows.push(Instance {
-            label: Label { tag: self.rules.tag, session: self.s.id, attempt: number },
-            provider: offer.provider.clone(),
-            account: terms.account,
-            offer: offer.id.clone(),
-            machine: offer.machine.clone(),
-            native_id: None,
-            launch: Launch::Intended,
-            desired: Desired::Present,
-            intended_at: now,
-            launched: None,
-            uncertain_since: None,
-            offered: price,
-            price,
-            price_known: false,
-            billing: terms.billing,
-            seen: None,
-            absence: Absence::default(),
-            destroy: Destroying::default(),
-            off_by: None,
-            next_look: None,
-            noted_at: now,
-            settled: None,
-            segments: Vec::new(),
-        });
+        let label = Label { tag: self.rules.tag, session: self.s.id, attempt: number };
+        self.rows.push(Instance::intended(label, terms.account, &offer, price, terms.billing, now));
         let message = format!("attempt {number}: renting {} ({}× {}) at {}", offer.id, offer.gpu_count, offer.gpu, price.total());
         self.s.attempts.push(Attempt {
             number,
@@ -203,7 +181,11 @@ impl Work<'_> {
         self.s.status_message.clone_from(&message);
         self.tell(EventType::AttemptEnded, Actor::Service, message);
         match attempt::may_retry(&self.s, failure, self.policy()) {
-            Ok(()) => self.actions.push(Action::Choose),
+            Ok(()) => match attempt::spacing(&self.s) {
+                // Another call right away would meet the same limit.
+                Some(wait) => self.s.pace.next_choice = Some(now + wait),
+                None => self.actions.push(Action::Choose),
+            },
             Err(why) => {
                 let reason = failure.end_reason(came_to_be);
                 self.end(reason, Actor::Service, format!("{}: {failure}: {text} ({why})", super::ending_words(reason)));
@@ -334,6 +316,7 @@ impl Work<'_> {
                 }
             }
             Err(text) => {
+                self.s.pace.last_probe_error = Some(format!("attaching the SSH keys failed: {text}"));
                 self.s.status_message = format!("attaching the SSH keys failed, trying again: {text}");
                 self.s.pace.next_attach = Some(now + Duration::from_secs(5));
             }
@@ -363,8 +346,14 @@ impl Work<'_> {
             }
             Some(GpuAnswer::Report(report)) => {
                 let wrong = contradictions(&report, &offer, min_cuda);
+                let untold = min_cuda.is_some() && report.cuda.is_none();
                 self.s.gpu_report = Some(report);
-                if wrong.is_empty() {
+                if wrong.is_empty() && untold && self.s.request.verify == Verify::Strict {
+                    self.fail_attempt(number, AttemptFailure::GpuMismatch, "nvidia-smi does not tell which CUDA version the driver has".to_owned());
+                } else if wrong.is_empty() && untold {
+                    self.set_condition(ConditionType::GpuVerified, Truth::Unknown, "cuda_untold");
+                    self.run("handed over; the GPU is right, its CUDA version is not told");
+                } else if wrong.is_empty() {
                     self.set_stage(Stage::GpuVerified, "the GPU is what was asked for");
                     self.set_condition(ConditionType::GpuVerified, Truth::True, "nvidia_smi");
                     self.run("verified and handed over");
@@ -437,6 +426,7 @@ impl Work<'_> {
         message.clone_into(&mut self.s.status_message);
         self.s.pace.next_probe = None;
         self.s.pace.next_attach = None;
+        self.s.idle = IdleClock::begin(self.s.request.idle_threshold, now);
         self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
         let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);
         if expires != self.s.expires_at {

@@ -1,19 +1,35 @@
-//! What can happen to a machine in use. SSH silence alone is a condition, never an ending.
+//! What can happen to a machine in use: the vendor takes it, its user has it no more, or its time or money is up. SSH
+//! silence alone is a condition, never an ending; neither does one look at a stopped or idle machine end anything.
 
-use super::{Action, Work};
+use super::{Action, Refusal, Work};
 use crate::domain::attempt;
-use crate::domain::event::{Actor, EventType};
+use crate::domain::event::{Actor, EventType, Matchable};
+use crate::domain::idle::{self, Activity, Signal, Turn};
 use crate::domain::instance::{Evidence, Instance, InstanceStatus, Sighting, SshEndpoint};
 use crate::domain::money::Nanos;
 use crate::domain::offer::RentalKind;
-use crate::domain::session::{ConditionType, EndReason, Session, Truth};
+use crate::domain::session::{ConditionType, EndReason, Session, State, Truth};
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::ProbeFailureKind;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The COST_WARNING comes at this share of `max_total_cost`, percent.
+const COST_WARNING: i64 = 90;
 
 /// When the session will have cost what it may cost.
 pub(super) fn cost_limit_at(session: &Session, instances: &[Instance]) -> Option<Time> {
-    let left = attempt::budget_left(session)?;
+    spent_at(session, instances, 100)
+}
+
+/// When the session will have cost so much that its user should know, while that was not told.
+pub(super) fn cost_warning_at(session: &Session, instances: &[Instance]) -> Option<Time> {
+    (!session.cost_warned).then(|| spent_at(session, instances, COST_WARNING)).flatten()
+}
+
+/// When the session will have cost `percent` of what it may cost.
+fn spent_at(session: &Session, instances: &[Instance], percent: i64) -> Option<Time> {
+    let left = attempt::budget_left(session, percent)?;
     let since = instances.last().and_then(|r| r.segments.iter().map(|s| s.to).max())?;
     let rate = i128::from(session.price.total().0);
     if left <= Nanos::ZERO || rate <= 0 {
@@ -28,6 +44,10 @@ impl Work<'_> {
         if self.s.pace.offline_since.is_some() {
             self.s.pace.offline_since = Some(self.now);
         }
+        // What was asked because of a stop was not answered to this process: the next look begins anew.
+        self.s.pace.stopped_at = None;
+        self.s.pace.out_of_credit = None;
+        self.s.idle.resume(self.s.request.idle_threshold, self.now);
     }
 
     pub(super) fn seen_running(&mut self, number: u8, sighting: &Sighting, look: Look) {
@@ -37,8 +57,20 @@ impl Work<'_> {
         }
         self.set_condition(ConditionType::ProviderReachable, Truth::True, "listed");
         self.price_of_running(at);
+        let unpriced = sighting.price.is_none() && self.rows[at].priced_at.is_none_or(|last| self.now.since(last) >= self.policy().price_interval);
+        if unpriced && self.rows[at].next_look.is_none() {
+            // A list that tells no price: ask for the machine by itself.
+            self.rows[at].next_look = Some(self.now);
+        }
         if sighting.status != InstanceStatus::Offline {
             self.s.pace.offline_since = None;
+        }
+        if !matches!(sighting.status, InstanceStatus::Stopped | InstanceStatus::Failed) && self.s.pace.stopped_at.take().is_some() {
+            self.s.pace.out_of_credit = None;
+            self.durable = true;
+        }
+        if let Some(percent) = sighting.gpu_percent {
+            self.s.idle.provider = Some((percent, look.answered));
         }
         match sighting.status {
             InstanceStatus::Running => {
@@ -54,7 +86,7 @@ impl Work<'_> {
                     self.tell(EventType::Updated, Actor::Provider, format!("the machine's address is now {}:{}", endpoint.host, endpoint.port));
                 }
             }
-            InstanceStatus::Stopped | InstanceStatus::Failed => self.taken_away(at, sighting),
+            InstanceStatus::Stopped | InstanceStatus::Failed => self.taken_away(at, sighting, look),
             InstanceStatus::Offline => {
                 self.s.pace.offline_since.get_or_insert(self.now);
                 self.set_condition(ConditionType::InstancePresent, Truth::Unknown, "host_offline");
@@ -66,19 +98,53 @@ impl Work<'_> {
         }
     }
 
-    /// The provider stopped it while it ran.
-    fn taken_away(&mut self, at: usize, sighting: &Sighting) {
+    /// Nothing can be learnt from the provider: it, not the machine, is in doubt.
+    pub(super) fn unreachable(&mut self, reason: &'static str) {
+        self.set_condition(ConditionType::ProviderReachable, Truth::Unknown, reason);
+    }
+
+    /// The provider stopped it while it ran: told at once, and believed at a second look. Meanwhile the account is asked
+    /// whether that was why.
+    fn taken_away(&mut self, at: usize, sighting: &Sighting, look: Look) {
+        let wait = self.policy().look_interval;
         let bid = sighting.interruptible.unwrap_or(self.s.rental() == RentalKind::Interruptible);
-        let broke = self.terms(&self.rows[at].provider).is_some_and(|t| t.out_of_credit);
+        let outbid = bid && sighting.status == InstanceStatus::Stopped;
+        let since = match self.s.pace.stopped_at {
+            Some(since) => since,
+            None => {
+                self.s.pace.stopped_at = Some(self.now);
+                self.s.pace.out_of_credit = None;
+                self.durable = true;
+                self.set_condition(ConditionType::InstancePresent, Truth::False, if outbid { "outbid" } else { "stopped_by_provider" });
+                self.actions.push(Action::AskCredit(self.rows[at].label.attempt));
+                self.rows[at].next_look = Some(self.now + wait);
+                return;
+            }
+        };
+        let Some(broke) = self.s.pace.out_of_credit.filter(|_| look.sent > since) else {
+            self.rows[at].next_look.get_or_insert(self.now + wait);
+            return;
+        };
         let reason = if broke {
             EndReason::ProviderCredit
-        } else if bid && sighting.status == InstanceStatus::Stopped {
+        } else if outbid {
             EndReason::Preempted
         } else {
             EndReason::ProviderTerminated
         };
-        self.set_condition(ConditionType::InstancePresent, Truth::False, "stopped_by_provider");
         self.end(reason, Actor::Provider, format!("{}: {}", super::ending_words(reason), sighting.raw_status));
+    }
+
+    /// What the account said when it was asked because of a stop.
+    pub(super) fn credit_told(&mut self, number: u8, out_of_credit: Option<bool>) {
+        let Some(at) = self.row(number).filter(|_| self.is_last(number) && self.s.pace.stopped_at.is_some()) else { return };
+        let known = self.terms(&self.rows[at].provider).is_some_and(|t| t.out_of_credit);
+        let broke = out_of_credit.unwrap_or(known);
+        self.s.pace.out_of_credit = Some(broke);
+        self.durable = true;
+        if broke {
+            self.set_condition(ConditionType::InstancePresent, Truth::False, "out_of_credit");
+        }
     }
 
     fn price_of_running(&mut self, at: usize) {
@@ -98,6 +164,13 @@ impl Work<'_> {
 
     pub(super) fn missing_running(&mut self, number: u8) {
         let Some(at) = self.row(number).filter(|_| self.is_last(number)) else { return };
+        if self.elsewhere(at) {
+            // Right after a start nobody knows yet whose credentials these are.
+            if self.terms(&self.rows[at].provider).is_some_and(|t| !t.account.is_empty()) {
+                self.unreachable("other_account");
+            }
+            return;
+        }
         let row = &self.rows[at];
         if row.open() && row.off_by.is_some() {
             self.set_condition(ConditionType::InstancePresent, Truth::False, "not_listed");
@@ -113,6 +186,10 @@ impl Work<'_> {
         if !self.is_last(number) {
             return;
         }
+        self.host_key_seen(host_key);
+    }
+
+    fn host_key_seen(&mut self, host_key: &str) {
         let same = self.s.host_key.as_deref().is_none_or(|known| known == host_key);
         self.set_condition(
             ConditionType::SshReachable,
@@ -121,12 +198,18 @@ impl Work<'_> {
         );
     }
 
+    /// A machine that takes none of our keys any more may serve its user well.
+    fn ssh_failed(&mut self, kind: ProbeFailureKind) {
+        let status = if kind == ProbeFailureKind::AuthRejected { Truth::Unknown } else { Truth::False };
+        self.set_condition(ConditionType::SshReachable, status, kind.word());
+    }
+
     /// Silence is a condition. Only a machine that its vendor has called offline for long enough is lost with it.
     pub(super) fn probe_failed_running(&mut self, number: u8, kind: ProbeFailureKind, text: &str) {
         if !self.is_last(number) {
             return;
         }
-        self.set_condition(ConditionType::SshReachable, Truth::False, kind.word());
+        self.ssh_failed(kind);
         let silent = matches!(kind, ProbeFailureKind::Timeout | ProbeFailureKind::Refused | ProbeFailureKind::Unreachable | ProbeFailureKind::Broken);
         if silent && self.s.pace.offline_since.is_some() {
             self.end(EndReason::HostLost, Actor::Provider, format!("the host is offline and does not answer: {text}"));
@@ -140,8 +223,12 @@ impl Work<'_> {
             let at = self.s.expires_at;
             self.tell(EventType::Expiring, Actor::Service, format!("expires at {at}"));
         }
-        if cost_limit_at(&self.s, &self.rows).is_some_and(|at| now >= at) {
-            return self.end(EndReason::CostLimit, Actor::Service, "max_total_cost was reached".to_owned());
+        if cost_warning_at(&self.s, &self.rows).is_some_and(|at| now >= at) {
+            self.warn_of_cost();
+        }
+        if let (Some(number), true) = (self.s.attempt().map(|a| a.number), self.s.idle.next_look.is_some_and(|due| now >= due)) {
+            self.s.idle.next_look = None;
+            self.actions.push(Action::Measure(number));
         }
         if self.s.pace.offline_since.is_some_and(|since| now >= since + self.policy().offline_limit) {
             self.s.pace.offline_since = Some(now);
@@ -154,5 +241,113 @@ impl Work<'_> {
 
     fn is_last(&self, number: u8) -> bool {
         self.s.attempts.last().is_some_and(|a| a.number == number)
+    }
+
+    // === money ===
+
+    /// Whether the session has cost what it may cost; in words. Before it runs, only what is surely spent counts. What its
+    /// user should have heard before is told first.
+    pub(super) fn cost_limit(&mut self) -> Option<String> {
+        let over = if self.s.state == State::Running {
+            cost_limit_at(&self.s, &self.rows).is_some_and(|at| self.now >= at)
+        } else {
+            attempt::budget_left(&self.s, 100).is_some_and(|left| left <= Nanos::ZERO)
+        };
+        if over && !self.s.cost_warned {
+            self.warn_of_cost();
+        }
+        over.then(|| super::ending_words(EndReason::CostLimit).to_owned())
+    }
+
+    fn warn_of_cost(&mut self) {
+        self.s.cost_warned = true;
+        let most = self.s.request.max_total_cost.unwrap_or_default();
+        let end = cost_limit_at(&self.s, &self.rows).map(|at| format!(", which it reaches at {at} at the present price")).unwrap_or_default();
+        self.tell(EventType::CostWarning, Actor::Service, format!("{COST_WARNING} % of max_total_cost {most} is spent{end}"));
+    }
+
+    // === whether anybody uses it ===
+
+    /// A look at whether anybody uses it.
+    pub(super) fn measured(&mut self, number: u8, result: Result<(String, Activity), (ProbeFailureKind, String)>, next_at: Time) {
+        let threshold = self.s.request.idle_threshold;
+        if !self.is_last(number) || threshold.is_zero() {
+            return;
+        }
+        self.s.idle.next_look = Some(next_at);
+        let (found, failure) = match result {
+            Ok((host_key, activity)) => {
+                self.host_key_seen(&host_key);
+                self.s.idle.activity = Some(activity);
+                (idle::judge(&idle::readings(&activity, self.s.idle.provider_percent())), None)
+            }
+            Err((kind, _)) => {
+                self.ssh_failed(kind);
+                self.s.idle.activity = None;
+                (idle::judge(&[]), Some(kind.word()))
+            }
+        };
+        let before = self.s.idle.clone();
+        let turn = self.s.idle.note(found, threshold, self.now);
+        // A quiet machine's clock is written at each look: a restart must not begin it anew.
+        self.durable |= self.s.idle.since.is_some() || before.since.is_some() || before.last != self.s.idle.last;
+        match found.idle {
+            Truth::True if self.s.idle.believed() => self.set_condition(ConditionType::Idle, Truth::True, "no_activity"),
+            Truth::True => {}
+            status => self.set_condition(ConditionType::Idle, status, failure.or(found.signal.map(Signal::word)).unwrap_or_default()),
+        }
+        let since = self.s.idle.since.unwrap_or(self.now);
+        let last = self.s.idle.last.map_or("", Signal::word);
+        match turn {
+            Turn::Stay => {}
+            Turn::Warn => {
+                let message = format!("idle since {since} (last: {last}): it ends at {} unless it is used or kept alive", since + threshold);
+                self.tell(EventType::IdleWarning, Actor::Service, message);
+            }
+            Turn::End => {
+                let message = format!("idle since {since} (last: {last}), for longer than its idle_threshold of {} s", threshold.as_secs());
+                self.end(EndReason::Idle, Actor::Service, message);
+            }
+        }
+    }
+
+    /// Its user says that it is in use. Before it runs, and without a threshold, there is nothing to keep.
+    pub(super) fn keep_alive(&mut self) {
+        if self.s.state == State::Running && !self.s.request.idle_threshold.is_zero() {
+            self.s.idle.keep_alive(self.now);
+            self.durable = true;
+            self.set_condition(ConditionType::Idle, Truth::False, Signal::KeepAlive.word());
+        }
+    }
+
+    /// Labels in any state; the threshold as long as there is something to end.
+    pub(super) fn update(&mut self, labels: Option<BTreeMap<String, String>>, threshold: Option<Duration>, actor: Actor) -> Result<(), Refusal> {
+        let labels = labels.filter(|new| *new != self.s.labels);
+        let threshold = threshold.filter(|new| *new != self.s.request.idle_threshold);
+        if threshold.is_some() && (self.s.state.is_final() || self.s.state == State::Stopping) {
+            return Err(Refusal::Ended { state: self.s.state });
+        }
+        let before = Matchable::of(&self.s);
+        let mut changes = Vec::new();
+        if let Some(labels) = labels {
+            self.s.labels = labels;
+            changes.push("labels changed".to_owned());
+        }
+        if let Some(new) = threshold {
+            let old = std::mem::replace(&mut self.s.request.idle_threshold, new);
+            if self.s.state == State::Running {
+                self.s.idle.warned = false;
+                self.s.idle.next_look = (!new.is_zero()).then_some(self.now);
+            }
+            if new.is_zero() {
+                self.s.idle = crate::domain::idle::IdleClock::default();
+                self.s.conditions.retain(|c| c.kind != ConditionType::Idle);
+            }
+            changes.push(format!("idle_threshold is {} s instead of {} s", new.as_secs(), old.as_secs()));
+        }
+        if !changes.is_empty() {
+            self.tell_after(EventType::Updated, actor, changes.join("; "), Some(before));
+        }
+        Ok(())
     }
 }

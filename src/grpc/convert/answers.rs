@@ -2,15 +2,17 @@
 
 use super::words::Word;
 use crate::domain::event::Event;
+use crate::domain::idle::{Reading, Signal};
 use crate::domain::instance::{Instance, SshEndpoint};
 use crate::domain::meter::Amount;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, Region};
-use crate::domain::session::{Attempt, Condition, Failover, Request, Session, Target};
+use crate::domain::session::{Attempt, Condition, Failover, Request, Session, State, Target};
 use crate::domain::time::Time;
 use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
+use crate::services::drain::Drained;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -19,7 +21,7 @@ use std::time::Duration;
 // === numbers, money, time ===
 
 /// A count for the wire; what does not fit (it never happens) is the largest number.
-fn int(count: impl TryInto<i32>) -> i32 {
+pub(super) fn int(count: impl TryInto<i32>) -> i32 {
     count.try_into().unwrap_or(i32::MAX)
 }
 
@@ -239,6 +241,7 @@ pub fn session(s: &Session, settings: &Settings) -> pb::Session {
         sequence: s.sequence,
         labels: s.labels.clone(),
         spec: Some(spec(&s.request)),
+        idle_time: s.idle.since.map(time),
     }
 }
 
@@ -308,6 +311,7 @@ fn spec(r: &Request) -> pb::SessionSpec {
         max_price_per_hour: r.max_price.map(rate),
         max_total_cost: r.max_total_cost.map(money),
         allow_same_offer: r.allow_same_offer,
+        idle_threshold: Some(duration(r.idle_threshold)),
     }
 }
 
@@ -319,7 +323,7 @@ fn order_word(order: OfferOrder) -> &'static str {
     OfferOrder::WORDS.iter().find(|(_, o)| *o == order).map_or("", |(word, _)| word)
 }
 
-fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
+pub(super) fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
     pb::OfferFilter {
         providers: f.providers.iter().map(ToString::to_string).collect(),
         gpu_models: f.gpu_models.iter().map(ToString::to_string).collect(),
@@ -373,8 +377,10 @@ macro_rules! commanded {
 commanded! {
     /// A session after its expiry was moved.
     extended -> ExtendSessionResponse,
-    /// A session after its labels were changed.
+    /// A session after its labels or its idle threshold were changed.
     updated -> UpdateSessionResponse,
+    /// A session that is in use.
+    kept_alive -> KeepAliveResponse,
     /// A session that is done.
     completed -> CompleteSessionResponse,
     /// A session that is being destroyed.
@@ -488,7 +494,29 @@ pub fn diagnostics(d: api::Diagnostics, settings: &Settings) -> pb::GetSessionDi
             Err(why) => FreshGpu::FreshGpuError(why),
         }),
         read_time: Some(time(d.at)),
+        idleness: idleness(&d.session),
+        fresh_use_error: d.fresh_use.as_ref().and_then(|look| look.as_ref().err()).cloned().unwrap_or_default(),
+        fresh_use: d.fresh_use.and_then(Result::ok).unwrap_or_default().iter().map(reading).collect(),
     }
+}
+
+fn idleness(s: &Session) -> Option<pb::Idleness> {
+    let threshold = s.request.idle_threshold;
+    (s.state == State::Running && !threshold.is_zero()).then(|| pb::Idleness {
+        threshold: Some(duration(threshold)),
+        idle_time: s.idle.since.map(time),
+        end_time: s.idle.since.map(|since| time(since + threshold)),
+        warned: s.idle.warned,
+        last_signal: s.idle.last.map_or("", Signal::word).to_owned(),
+        last_signal_time: s.idle.last_since.map(time),
+        look_time: s.idle.looked_at.map(time),
+        next_look_time: s.idle.next_look.map(time),
+        keep_alive_time: s.idle.kept_alive_at.map(time),
+    })
+}
+
+fn reading(r: &Reading) -> pb::UseReading {
+    pb::UseReading { signal: r.signal.word().to_owned(), idle: r.idle.number(), value: r.value.map(int) }
 }
 
 /// A provider as an operator sees it.
@@ -530,6 +558,16 @@ pub fn unconfirmed(rows: Vec<api::UnconfirmedDestroy>) -> pb::ListUnconfirmedDes
         destroys: rows.into_iter().map(one).collect(),
         at_risk_per_hour: Some(rate(all)),
         at_risk_text: all.to_string(),
+    }
+}
+
+/// The sessions that a drain ends.
+#[must_use]
+pub fn drained(d: &Drained, settings: &Settings) -> pb::DrainSessionsResponse {
+    pb::DrainSessionsResponse {
+        sessions: d.sessions.iter().map(|s| session(s, settings)).collect(),
+        at_risk_per_hour: Some(rate(d.rate)),
+        at_risk_text: d.rate.to_string(),
     }
 }
 
@@ -586,6 +624,7 @@ pub fn ledger(page: api::LedgerPage) -> pb::ListLedgerEntriesResponse {
         end_high_time: e.segment.to_high.map(time),
         amount: Some(amount(&e.amount)),
         running: e.running,
+        presumed: e.segment.presumed,
         consumer_id: e.consumer.to_string(),
         provider: e.provider.to_string(),
         gpu_model: e.gpu,

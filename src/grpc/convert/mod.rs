@@ -4,10 +4,12 @@
 //! * [`words`]: enum values, both ways, totally.
 //! * [`requests`]: from the wire, whole requests.
 //! * [`answers`]: to the wire.
+//! * [`market`]: explanations and the failure memory, both ways.
 //!
 //! Nothing is decided here but defaults and limits that the contract's comments state. Absent is never zero.
 
 pub mod answers;
 pub mod fields;
+pub mod market;
 pub mod requests;
 pub mod words;

@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, is_label_key, required, seconds};
 use crate::domain::gpu::GpuModel;
+use crate::domain::idle::{LONGEST_THRESHOLD, SHORTEST_THRESHOLD};
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, SessionId, clip};
 use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
 use crate::domain::session::{Failover, FailoverScope, Request, State, StoragePolicy, Target, Workload};
@@ -76,7 +77,8 @@ fn order(fields: &mut Fields, field: &str, word: &str, default: OfferOrder) -> O
     found.map_or(default, |(_, order)| *order)
 }
 
-fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, settings: &Settings) -> OfferFilter {
+/// A filter, checked.
+pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, settings: &Settings) -> OfferFilter {
     let name = |field: &str| format!("{at}.{field}");
     let memory = 1..=1_000_000;
     for (field, entries) in [("gpu_models", &f.gpu_models), ("excluded_machines", &f.excluded_machines)] {
@@ -155,6 +157,7 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
         workload: fields.word("workload_type", request.workload_type).unwrap_or(Workload::Ssh),
         failover: failover(&mut fields, request.failover.as_ref(), &target, settings),
         reservation: reservation(&mut fields, request, settings.hard_max, too_long.is_some()),
+        idle_threshold: idle_threshold(&mut fields, request.idle_threshold.as_ref()).unwrap_or_default(),
         storage: fields.word("storage_policy", request.storage_policy).unwrap_or(StoragePolicy::Destroy),
         image: request.docker_image.clone(),
         disk_gb,
@@ -252,6 +255,17 @@ fn reservation(fields: &mut Fields, request: &pb::CreateSessionRequest, hard_max
     fields.duration("reservation", asked, SHORTEST_RESERVATION..=hard_max).unwrap_or(DEFAULT_RESERVATION.min(hard_max))
 }
 
+/// How long a machine may be idle; zero = for ever.
+fn idle_threshold(fields: &mut Fields, asked: Option<&prost_types::Duration>) -> Option<Duration> {
+    let found = fields.any_duration("idle_threshold", asked)?;
+    if found.is_zero() || (SHORTEST_THRESHOLD..=LONGEST_THRESHOLD).contains(&found) {
+        return Some(found);
+    }
+    let (least, most) = (seconds(SHORTEST_THRESHOLD), seconds(LONGEST_THRESHOLD));
+    fields.wrong("idle_threshold", format!("{} is out of range; allowed: 0s (never), or {least} to {most}", seconds(found)));
+    None
+}
+
 /// A well-formed reservation beyond the hard limit has an error of its own: nothing is wrong with it but its size.
 fn reservation_beyond(request: &pb::CreateSessionRequest, hard_max: Duration) -> Option<Error> {
     let asked = Fields::default().any_duration("reservation", request.reservation.as_ref()).filter(|d| *d > hard_max)?;
@@ -308,28 +322,49 @@ pub fn extend(request: &pb::ExtendSessionRequest) -> Result<Asked, Error> {
     asked(fields, &request.session_id, command, &request.request_id, hash, request.validate_only)
 }
 
-/// Other labels.
+/// Other labels, another idle threshold.
 ///
 /// # Errors
 /// `INVALID_FIELD` with every violation.
 pub fn update(request: &pb::UpdateSessionRequest) -> Result<Asked, Error> {
+    const PATHS: [&str; 2] = ["labels", "idle_threshold"];
     let mut fields = Fields::default();
     fields.labels("labels", &request.labels);
-    match &request.update_mask {
-        None if request.labels.is_empty() => fields.wrong("labels", "required; to remove all labels set `update_mask` to `labels`"),
-        None => {}
+    let threshold = idle_threshold(&mut fields, request.idle_threshold.as_ref());
+    let [labels, idle] = match &request.update_mask {
+        None => {
+            let given = [!request.labels.is_empty(), request.idle_threshold.is_some()];
+            if given == [false; 2] {
+                fields.wrong("labels", "nothing to change; give `labels` or `idle_threshold` (to remove all labels set `update_mask` to `labels`)");
+            }
+            given
+        }
         Some(mask) => {
             if mask.paths.is_empty() {
-                fields.wrong("update_mask", "empty; allowed: `labels`");
+                fields.wrong("update_mask", "empty; allowed: `labels`, `idle_threshold`");
             }
-            for path in mask.paths.iter().filter(|path| *path != "labels").take(8) {
-                fields.wrong("update_mask", format!("`{}` can't be changed; allowed: `labels`", clip(path, 64)));
+            for path in mask.paths.iter().filter(|path| !PATHS.contains(&path.as_str())).take(8) {
+                fields.wrong("update_mask", format!("`{}` can't be changed; allowed: `labels`, `idle_threshold`", clip(path, 64)));
             }
+            PATHS.map(|path| mask.paths.iter().any(|named| named == path))
         }
-    }
-    let command = api::Command::Update { labels: request.labels.clone() };
+    };
+    let command = api::Command::Update {
+        labels: labels.then(|| request.labels.clone()),
+        // Named in the mask and not given is none.
+        idle_threshold: idle.then(|| threshold.unwrap_or_default()),
+    };
     let hash = hash("UpdateSession", &pb::UpdateSessionRequest { request_id: String::new(), ..request.clone() });
     asked(fields, &request.session_id, command, &request.request_id, hash, request.validate_only)
+}
+
+/// A sign of life.
+///
+/// # Errors
+/// `INVALID_FIELD` with every violation.
+pub fn keep_alive(request: &pb::KeepAliveRequest) -> Result<Asked, Error> {
+    let hash = hash("KeepAlive", &pb::KeepAliveRequest { request_id: String::new(), ..request.clone() });
+    asked(Fields::default(), &request.session_id, api::Command::KeepAlive, &request.request_id, hash, request.validate_only)
 }
 
 /// Done.

@@ -3,6 +3,7 @@
 
 use crate::domain::event::EventType;
 use crate::domain::instance::{Desired, Evidence, InstanceStatus, Launch};
+use crate::domain::memory::SubjectKind;
 use crate::domain::offer::{Component, RentalKind};
 use crate::domain::session::{AttemptFailure, ConditionType, EndReason, FailoverScope, Stage, State, StoragePolicy, Truth, Workload};
 use crate::domain::verify::Verify;
@@ -72,6 +73,7 @@ type WireStatus = pb::instance::Status;
 type WireEvidence = pb::instance::Evidence;
 type WireBreaker = pb::provider_status::Breaker;
 type WireStage = pb::Stage;
+type WireSubjectKind = pb::offer_health::Kind;
 type WireEndReason = pb::EndReason;
 type WireFailure = pb::AttemptFailure;
 type WireWorkload = pb::WorkloadType;
@@ -83,12 +85,14 @@ type WireComponent = pb::CostComponent;
 
 same! { State = WireState, "state" { Pending, Provisioning, Running, Stopping, Stopped, Failed } }
 
+same! { SubjectKind = WireSubjectKind, "kind" { Provider, Host, Machine, Offer } }
+
 same! { Stage = WireStage, "stage" { Requested, Accepted, Scheduled, ImagePulling, Booting, SshReachable, GpuVerified } }
 
 same! {
     EndReason = WireEndReason, "end reason" {
-        Completed, DestroyedByUser, Expired, HardMax, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
-        ProviderCredit, Preempted, HostLost, ProviderTerminated,
+        Completed, DestroyedByUser, Expired, HardMax, Idle, CostLimit, Admin, NoCapacity, ProvisionFailed, VerifyFailed, PriceChanged, ProviderAuth,
+        ProviderCredit, Preempted, HostLost, ProviderTerminated, Orphan,
     }
 }
 
@@ -127,14 +131,14 @@ same! { RentalKind = WireRental, "rental kind" { OnDemand, Interruptible } }
 
 same! { Component = WireComponent, "component" { Gpu, Cpu, Memory, Disk } }
 
-same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
+same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, Idle, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
 
 same! { Truth = WireTruth, "status" { True, False, Unknown } }
 
 same! {
     EventType = WireEvent, "event type" {
-        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, PriceChanged, ConditionChanged, Updated, LatecomerDestroyed,
-        CostAmended,
+        Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, IdleWarning, CostWarning, PriceChanged, ConditionChanged, Updated,
+        LatecomerDestroyed, CostAmended,
     }
 }
 
@@ -144,6 +148,6 @@ same! { Desired = WireDesired, "desired" { Present, Gone } }
 
 same! { InstanceStatus = WireStatus, "instance status" { Scheduled, Starting, Running, Stopped, Failed, Offline, Deleting, Gone, Unknown } }
 
-same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished } }
+same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished, Operator } }
 
 same! { Breaker = WireBreaker, "breaker" { Closed, Open, HalfOpen } }

@@ -86,7 +86,6 @@ fn facts(default_image: &str) -> ProviderFacts {
         visibility_window: Duration::from_secs(180),
         list_interval: Duration::from_secs(3),
         attaches_keys: false,
-        key_grace: Duration::from_secs(60),
         // A stopped machine keeps its GPU and, as far as anybody knows, its full price.
         billing: Component::ALL.into_iter().map(|component| (component, Billed::WhileExisting)).collect(),
         budgets: StageBudgets { first_sign: minutes(10), boot: minutes(15), login: minutes(10), gpu: minutes(15), attempt: minutes(45) },
@@ -109,7 +108,8 @@ impl Provider for Tensordock {
     async fn account(&self) -> Result<Account, ProviderError> {
         let call = Call::get("account", "any", "/api/v2/instances");
         self.link.ask(call, wire::read_instances).await?;
-        Ok(Account { identity: self.auth_id.clone(), balance: None })
+        // Half of the credentials: it tells accounts apart without being told.
+        Ok(Account { identity: format!("auth-{}", super::fingerprint(self.auth_id.trim())), balance: None })
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {

@@ -359,6 +359,7 @@ fn sighting(row: &Object<'_>) -> Option<Sighting> {
         price: rate.and_then(|rate| Rate::parse(&rate)).filter(|rate| rate.0 > 0).map(PriceSeen::Total),
         interruptible: Some(false),
         machine: None,
+        gpu_percent: None,
     })
 }
 

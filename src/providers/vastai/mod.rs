@@ -113,7 +113,6 @@ fn facts() -> ProviderFacts {
         visibility_window: Duration::from_secs(60),
         list_interval: Duration::from_secs(2),
         attaches_keys: true,
-        key_grace: Duration::from_secs(60),
         billing: vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileOnline)],
         budgets: StageBudgets { first_sign: minutes(5), boot: minutes(30), login: minutes(5), gpu: minutes(5), attempt: minutes(45) },
         preserves_storage: false,

@@ -5,7 +5,8 @@
 //! The search's filters are applied again here, because the vendor is known to return rows that don't satisfy them.
 
 use crate::domain::gpu::{GpuModel, snap_memory_mib};
-use crate::domain::ids::{MachineId, OfferId, ProviderId, clip};
+use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId, clip};
+use crate::domain::memory::prior;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{DiskTerms, Offer, Price, RentalKind, Traffic};
 use crate::domain::time::Time;
@@ -23,14 +24,10 @@ pub const DEFAULT_DISK_GB: u32 = 50;
 /// Hours in Vast.ai's month.
 const MONTH_HOURS: i64 = 720;
 
-/// The most that we believe a Vast.ai offer: field campaigns lost launches for reasons that no row shows.
-const BEST_CONFIDENCE: f64 = 0.8;
-/// What counts as the reliability of a host that tells none.
-const UNTOLD_RELIABILITY: f64 = 0.5;
-/// The factor for machines that a higher bid takes away.
-const BID_FACTOR: f64 = 0.85;
-/// The factor for hosts that the vendor has not verified.
-const UNVERIFIED_FACTOR: f64 = 0.9;
+/// The chance of a launch on an ordinary verified host, before anything was learnt. By the shares that field campaigns saw:
+/// 35 % of asks are gone at create, and of the rest some are left stopped (4 % after a start call), stick in the image pull
+/// (8 %), take no key (7 %) or lie about their GPU (3 %): 0.65 × 0.96 × 0.92 × 0.93 × 0.97.
+const USUAL_CHANCE: f64 = 0.52;
 
 /// The body of a search.
 #[must_use]
@@ -143,11 +140,12 @@ fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: T
         None => format!("vastai:ask-{ask}"),
     };
     let reliability = row.float("reliability2").or_else(|| row.float("reliability")).map(|r| r.clamp(0.0, 1.0));
-    let verified = row.text("verification").map(|word| word == "verified");
+    let verified = row.text("verification").map(|word| word == "verified").or_else(|| row.boolean("verified"));
     Some(Offer {
         id: offer_id(ask, rental),
         provider: provider.clone(),
         machine: MachineId::new(&machine),
+        host: row.get("host_id").and_then(|id| id.id()).map(|id| HostId::new(&format!("vastai:host-{}", clip(&id, 64)))),
         gpu: GpuModel::canonical(&gpu_raw),
         gpu_raw,
         gpu_count,
@@ -172,7 +170,7 @@ fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: T
         direct_ports: row.int("direct_port_count").map(|ports| ports > 0),
         host_end: host_end(row, seen_at),
         slots: Some(1),
-        confidence: confidence(reliability, rental, verified),
+        confidence: prior(USUAL_CHANCE, reliability, verified, rental),
         seen_at,
     })
 }
@@ -231,15 +229,6 @@ fn whole(number: f64) -> Option<u32> {
     (0.0..f64::from(u32::MAX)).contains(&number).then_some(number as u32)
 }
 
-/// The chance that a rental becomes usable: the host's reliability says a good half of it, the rest is the same for all.
-/// A first guess, meant to be corrected by what is learnt from launches.
-fn confidence(reliability: Option<f64>, rental: RentalKind, verified: Option<bool>) -> f64 {
-    let host = 0.4 + 0.6 * reliability.unwrap_or(UNTOLD_RELIABILITY);
-    let bid = if rental == RentalKind::Interruptible { BID_FACTOR } else { 1.0 };
-    let unverified = if verified == Some(false) { UNVERIFIED_FACTOR } else { 1.0 };
-    BEST_CONFIDENCE * host * bid * unverified
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,7 +272,8 @@ mod tests {
         assert_eq!(full.traffic.up_per_gb, Nanos(1_953_125));
         assert_eq!(full.host_end, Some(Time::from_millis(1_795_707_781_000)));
         assert_eq!(full.min_bid, None, "a row with min_bid is not a bid offer");
-        assert!((full.confidence - 0.8 * (0.4 + 0.6 * 0.97)).abs() < 1e-9);
+        assert!((full.confidence - 0.52).abs() < 1e-9, "{}", full.confidence);
+        assert_eq!(full.host.as_ref().map(HostId::as_str), Some("vastai:host-811"));
     }
 
     #[test]

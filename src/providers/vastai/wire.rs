@@ -307,6 +307,7 @@ fn sighting(row: &Object<'_>, asked: &str) -> Sighting {
         price: price(row, status),
         interruptible: row.boolean("is_bid"),
         machine: row.get("machine_id").and_then(Value::id).map(|id| MachineId::new(&format!("vastai:{}", clip(&id, 64)))),
+        gpu_percent: row.float("gpu_util").filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| percent.round() as u32),
     }
 }
 

@@ -4,16 +4,19 @@ use super::{Attention, Closed, Listing, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
-use crate::domain::instance::{Desired, Instance, InstanceStatus, Launch, Sighting};
-use crate::domain::lifecycle::{Action, Ask, Draft, Input, LookBy, Refusal, next_deadline, step};
+use crate::domain::instance::{Desired, Instance, Launch, Sighting};
+use crate::domain::lifecycle::{Action, Ask, Draft, Fate, Input, LookBy, Refusal, Stray, next_deadline, step};
+use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, State, Target};
+use crate::domain::session::{AttemptFailure, EndReason, Session, State};
+use crate::domain::sweep::{self, Known};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
 use crate::services::counters;
 use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
+use crate::services::sweeper::{FindingKind, HoldKind, Suspect, Sweeper};
 use crate::services::tokens;
 use crate::store::{Batch, Error as StoreError, RequestRecord};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -25,15 +28,15 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
-/// A machine that its user called bad is not offered for so long.
-const BAD_MACHINE: Duration = Duration::from_secs(24 * 3600);
+/// Under this name the holds are kept.
+pub(super) const HOLDS: &str = "holds";
 /// A private key may be told again this long after its creation, and until the first RUNNING.
 const KEY_WINDOW: Duration = Duration::from_secs(600);
 
 pub(super) struct Entry {
     pub session: Session,
     pub instances: Vec<Instance>,
-    due: Option<Time>,
+    pub due: Option<Time>,
 }
 
 struct Done {
@@ -44,29 +47,32 @@ struct Done {
 
 /// What one pass over the mailbox comes to, before and after its commit.
 #[derive(Default)]
-struct Staged {
-    touched: BTreeSet<SessionId>,
-    durable: BTreeSet<SessionId>,
+pub(super) struct Staged {
+    pub(super) touched: BTreeSet<SessionId>,
+    pub(super) durable: BTreeSet<SessionId>,
     events: Vec<Arc<Event>>,
     requests: Vec<RequestRecord>,
-    actions: Vec<(SessionId, Action)>,
-    replies: Vec<Box<dyn FnOnce() + Send>>,
+    lessons: Vec<Lesson>,
+    pub(super) actions: Vec<(SessionId, Action)>,
+    pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 pub(super) struct Actor {
     pub(super) parts: Parts,
     pub(super) live: BTreeMap<SessionId, Entry>,
     pub(super) closed: BTreeMap<ProviderId, Closed>,
-    rules: Rules,
+    pub(super) rules: Rules,
     due: BTreeSet<(Time, SessionId)>,
     tasks: JoinSet<Done>,
     running: HashMap<tokio::task::Id, (SessionId, Action)>,
     in_flight: BTreeSet<(SessionId, Action)>,
     /// Inputs that wait for the commit before them.
-    after_commit: VecDeque<(SessionId, Input)>,
+    pub(super) after_commit: VecDeque<(SessionId, Input)>,
     requests: BTreeMap<(String, &'static str, String), RequestRecord>,
-    /// Labels of ours that no record knows, told once each.
-    strays: BTreeSet<Label>,
+    /// What nobody has asked for, and what of it may be done.
+    pub(super) sweeper: Sweeper,
+    /// While frozen: sessions that their users have ended since.
+    pub(super) thawed: BTreeSet<SessionId>,
     revision: i64,
     draining: bool,
 }
@@ -82,7 +88,17 @@ impl Actor {
             live.insert(session.id, Entry { session, instances, due: None });
         }
         let standing = parts.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: standing.terms };
+        let holds = match parts.store.meta_get(HOLDS).await? {
+            Some(text) => serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the holds: {e}")))?,
+            None => Vec::new(),
+        };
+        let frozen = if standing.accepted { None } else { parts.frozen.clone() };
+        if frozen.is_some() {
+            after_commit.clear();
+        }
+        let sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
+        let now = parts.tools.clock.now();
+        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: standing.terms, expiry_held: expiry_held(&sweeper, now) };
         let shown = live.iter().map(|(id, e)| (*id, shown(e))).collect();
         parts.board.reset(shown, revision);
         Ok(Self {
@@ -95,7 +111,8 @@ impl Actor {
             in_flight: BTreeSet::new(),
             after_commit,
             requests: BTreeMap::new(),
-            strays: BTreeSet::new(),
+            sweeper,
+            thawed: BTreeSet::new(),
             revision,
             draining: false,
             parts,
@@ -189,10 +206,17 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
+        if let Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
+            // While it was rented it was on nobody's list; whether and how it comes back, its provider must tell.
+            let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
+            if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
+                self.parts.inventory.evict(&tried.offer.id);
+            }
+        }
         let Input::LaunchRefused { attempt, failure, text } = input else { return };
         let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
         match failure {
-            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer, None),
+            AttemptFailure::OfferGone => self.parts.inventory.evict(&row.offer),
             AttemptFailure::ProviderAuth => {
                 self.closed.insert(row.provider.clone(), Closed::Auth(text.clone()));
             }
@@ -205,18 +229,28 @@ impl Actor {
     }
 
     /// Remembers the providers' standing beyond this actor's life.
-    fn keep_standing(&self) {
-        let standing = Standing { closed: self.closed.clone(), terms: self.rules.terms.clone() };
+    pub(super) fn keep_standing(&self) {
+        let accepted = self.sweeper.frozen().is_none();
+        let standing = Standing { closed: self.closed.clone(), terms: self.rules.terms.clone(), accepted };
         *self.parts.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     async fn take(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
         match message {
+            Message::Operator { caller, order, reply } => self.order(&caller, order, reply, staged).await,
             Message::Create { caller, create, reply } => self.create(&caller, *create, reply, staged).await,
             Message::Command { caller, id, command, idempotency, validate_only, reply } => {
                 self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
             }
             Message::Listed(listing) => self.listed(listing, staged).await,
+            Message::Unlisted(provider) => {
+                let there = |e: &Entry| e.instances.iter().any(|r| r.open() && r.provider == provider);
+                let ids: Vec<SessionId> = self.live.iter().filter(|(_, e)| there(e)).map(|(id, _)| *id).collect();
+                for id in ids {
+                    self.apply(id, Input::Unlisted, staged);
+                }
+                Ok(())
+            }
             Message::Proven { provider, account } => {
                 self.closed.remove(&provider);
                 if let Some(terms) = self.rules.terms.get_mut(&provider) {
@@ -241,6 +275,7 @@ impl Actor {
 
     async fn create(&mut self, caller: &Caller, create: Create, reply: Reply<Created>, staged: &mut Staged) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
+        let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
             match self.earlier(caller, "CreateSession", idempotency).await? {
                 Some(Ok(record)) => {
@@ -254,6 +289,14 @@ impl Actor {
                 }
                 None => {}
             }
+        }
+        if let Some(why) = self.sweeper.frozen() {
+            let _ = reply.send(Err(Error::new(
+                Code::FailedPrecondition,
+                "DATABASE_NOT_ACCEPTED",
+                format!("nothing is rented before an operator has accepted the database: {why}"),
+            )));
+            return Ok(());
         }
         let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
         let id = SessionId::new(now, random);
@@ -271,10 +314,10 @@ impl Actor {
             let _ = reply.send(Ok(Created { session: Arc::new(session), private_key: None, resume_token: String::new(), replayed: false, warnings }));
             return Ok(());
         }
-        self.live.insert(id, Entry { session: session.clone(), instances: Vec::new(), due: None });
         let mut first = session;
         first.sequence = 1;
         first.version = 1;
+        self.live.insert(id, Entry { session: first.clone(), instances: Vec::new(), due: None });
         let draft = Draft {
             kind: EventType::Created,
             from_state: State::Pending,
@@ -324,11 +367,12 @@ impl Actor {
         let found = self.awaken(id).await?;
         // Touched, so that an ended session that was only looked at is put away again.
         staged.touched.insert(id);
-        let theirs = |e: &Entry| caller.scope.as_ref().is_some_and(|s| *s != e.session.request.consumer);
-        if !found || self.live.get(&id).is_none_or(theirs) {
+        let entry = self.live.get(&id).filter(|e| found && caller.scope.as_ref().is_none_or(|s| *s == e.session.request.consumer));
+        let Some(entry) = entry else {
             let _ = reply.send(Err(Error::session_not_found(id)));
             return Ok(());
-        }
+        };
+        let caller = &caller.speaking_for(&entry.session.request.consumer);
         if let Some(idempotency) = &idempotency {
             match self.earlier(caller, method, idempotency).await? {
                 Some(Ok(record)) => {
@@ -348,12 +392,9 @@ impl Actor {
             }
         }
         staged.touched.insert(id);
-        let who = if caller.admin && matches!(command, Command::Extend { override_hard_max: true, .. }) {
-            Who::Operator(caller.principal.clone())
-        } else {
-            Who::User(caller.principal.clone())
-        };
-        let input = Input::Asked { ask: ask_of(&command), actor: who };
+        let operators = matches!(command, Command::Extend { override_hard_max: true, .. } | Command::EndByOperator);
+        let who = if caller.admin && operators { Who::Operator(caller.principal.clone()) } else { Who::User(caller.principal.clone()) };
+        let input = Input::Asked { ask: ask_of(&command, caller.admin), actor: who };
         if validate_only {
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
             let answer = match answer {
@@ -364,14 +405,18 @@ impl Actor {
             let _ = reply.send(answer);
             return Ok(());
         }
+        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy | Command::EndByOperator) {
+            // Somebody has said what is wanted now: that is no old fact.
+            self.thawed.insert(id);
+        }
         if let Err(refusal) = self.try_apply(id, input, staged) {
             let _ = reply.send(Err(refused(&refusal, id)));
             return Ok(());
         }
         if let Command::Complete { bad_machine: true } = command
-            && let Some(offer) = self.live.get(&id).and_then(|e| e.session.offer())
+            && let Some(lesson) = self.live.get(&id).and_then(|e| Lesson::complaint(&e.session, now))
         {
-            self.parts.inventory.shun(&offer.machine, BAD_MACHINE);
+            staged.lessons.push(lesson);
         }
         if let Some(idempotency) = idempotency {
             self.remember(caller, method, idempotency, id, before, None, now, staged);
@@ -439,62 +484,88 @@ impl Actor {
     // === sightings ===
 
     async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
-        let by_id: HashMap<&str, &Sighting> = listing.sightings.iter().map(|s| (s.native_id.as_str(), s)).collect();
-        let mut by_label: BTreeMap<Label, &Sighting> = BTreeMap::new();
-        for sighting in &listing.sightings {
-            if let Some(label) = sighting.label.as_deref().and_then(Label::parse).filter(|l| l.tag == self.parts.tag) {
-                by_label.entry(label).or_insert(sighting);
-            }
+        let now = self.parts.tools.clock.now();
+        if self.sweeper.expire_holds(now) {
+            self.keep_holds().await?;
         }
+        let rows = self.live.values().flat_map(|e| e.instances.iter().filter(|r| r.provider == listing.provider));
+        let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), open: r.open() }).collect();
+        let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
         let mut inputs: Vec<(SessionId, Input)> = Vec::new();
-        let mut known: BTreeSet<Label> = BTreeSet::new();
-        for (id, entry) in &self.live {
-            for row in entry.instances.iter().filter(|r| r.provider == listing.provider) {
-                known.insert(row.label);
-                let attempt = row.label.attempt;
-                let found = match &row.native_id {
-                    Some(native) => by_id.get(native.as_str()).copied(),
-                    None => by_label.get(&row.label).copied(),
-                };
-                match found {
-                    Some(sighting) => inputs.push((*id, Input::Seen { attempt, sighting: Box::new(sighting.clone()), look: listing.look })),
-                    // Absence on another account proves nothing.
-                    None if row.open() && (row.account.is_empty() || row.account == listing.account) => {
-                        inputs.push((*id, Input::Missing { attempt, look: listing.look, by: LookBy::List }));
-                    }
-                    None => {}
-                }
+        let mut suspects: Vec<Suspect<'_>> = Vec::new();
+        let seen = |label: Label, sighting: &Sighting| {
+            (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting.clone()), look: listing.look })
+        };
+        for (label, sighting) in &sorted.seen {
+            if self.is_settled(*label) {
+                suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), sighting });
+            } else {
+                inputs.push(seen(*label, sighting));
             }
         }
-        // Machines of ours that no open session accounts for: a latecomer's row says gone. A label that no row knows is
-        // never touched: it can't come from this database.
-        for (label, sighting) in by_label {
-            let over = matches!(sighting.status, InstanceStatus::Gone | InstanceStatus::Deleting);
-            if known.contains(&label) || over || self.live.contains_key(&label.session) {
-                continue;
-            }
-            match self.parts.store.instance_by_label(label).await? {
-                Some(_) => {
-                    self.awaken(label.session).await?;
-                    let input = Input::Seen { attempt: label.attempt, sighting: Box::new(sighting.clone()), look: listing.look };
-                    inputs.push((label.session, input));
-                }
-                None => {
-                    if self.strays.insert(label) {
-                        counters::stray();
-                        tracing::warn!(%label, native_id = %sighting.native_id, provider = %listing.provider, "an instance carries a label of ours that no record knows: left alone");
-                    }
-                }
-            }
+        for label in &sorted.missing {
+            inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
+        }
+        for (label, sighting) in &sorted.duplicates {
+            suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), sighting });
+        }
+        // Ours, and no open session accounts for it: a latecomer's row says gone. A label that no row knows is a stray.
+        for (label, sighting) in &sorted.unknown {
+            let kind = match self.parts.store.instance_by_label(*label).await? {
+                Some(_) => FindingKind::Orphan,
+                None => FindingKind::Stray,
+            };
+            suspects.push(Suspect { kind, label: Some(*label), sighting });
+        }
+        suspects.extend(sorted.foreign.iter().map(|(label, sighting)| Suspect { kind: FindingKind::Foreign, label: *label, sighting }));
+        let holds = self.sweeper.holds().len();
+        let condemned = self.sweeper.judge(&listing.provider, &listing.account, listing.look, sorted.fleet, &suspects);
+        if self.sweeper.holds().len() != holds {
+            self.keep_holds().await?;
+        }
+        for suspect in suspects.iter().filter(|s| condemned.contains(&s.sighting.native_id)) {
+            let Some(label) = suspect.label else { continue };
+            self.condemn(suspect.kind, label, suspect.sighting, &listing, staged, now).await?;
         }
         for (id, input) in inputs {
-            self.apply(id, input, staged);
+            if self.sweeper.frozen().is_none() || self.thawed.contains(&id) {
+                self.apply(id, input, staged);
+            }
         }
         Ok(())
     }
 
+    fn is_settled(&self, label: Label) -> bool {
+        let entry = self.live.get(&label.session);
+        entry.is_some_and(|e| e.instances.iter().any(|r| r.label == label && r.settled.is_some()))
+    }
+
+    /// Gives what is to be destroyed unasked a row that says so.
+    async fn condemn(
+        &mut self,
+        kind: FindingKind,
+        label: Label,
+        sighting: &Sighting,
+        listing: &Listing,
+        staged: &mut Staged,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        if kind == FindingKind::Stray {
+            let (provider, account) = (listing.provider.clone(), listing.account.clone());
+            let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
+            return self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await;
+        }
+        self.awaken(label.session).await?;
+        let own = self.live.get(&label.session).and_then(|e| e.instances.iter().find(|r| r.label == label));
+        let (attempt, look, sighting) = (label.attempt, listing.look, Box::new(sighting.clone()));
+        let same = own.is_some_and(|r| r.native_id.as_ref().is_none_or(|id| *id == sighting.native_id));
+        let input = if same { Input::Seen { attempt, sighting, look } } else { Input::Duplicate { attempt, sighting, look } };
+        self.apply(label.session, input, staged);
+        Ok(())
+    }
+
     /// Makes sure that a session is in memory; false when there is none.
-    async fn awaken(&mut self, id: SessionId) -> Result<bool, StoreError> {
+    pub(super) async fn awaken(&mut self, id: SessionId) -> Result<bool, StoreError> {
         if self.live.contains_key(&id) {
             return Ok(true);
         }
@@ -513,14 +584,14 @@ impl Actor {
 
     // === the machine ===
 
-    fn apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) {
+    pub(super) fn apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) {
         if let Err(refusal) = self.try_apply(id, input, staged) {
             tracing::error!(session_id = %id, %refusal, "the machine refused an input that nobody asked for");
         }
     }
 
     /// Runs the machine, and again for each offer it asks to be chosen, so that choice and intent are one transaction.
-    fn try_apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) -> Result<(), Refusal> {
+    pub(super) fn try_apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) -> Result<(), Refusal> {
         let now = self.parts.tools.clock.now();
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -550,12 +621,12 @@ impl Actor {
     fn choose(&self, id: SessionId, now: Time) -> Input {
         let Some(entry) = self.live.get(&id) else { return Input::Tick };
         let claims = self.claims();
-        let claimed = |offer: &OfferId| claims.get(offer).is_some_and(|holder| *holder != id);
-        let closed = |provider: &ProviderId| self.closed.contains_key(provider);
+        let claimed = |offer: &OfferId| self.claimed_from(&entry.session, offer, &claims);
+        let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let snapshot = self.parts.inventory.snapshot();
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
-        match attempt::choose(&entry.session, &market, now) {
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
+        match attempt::choose(&entry.session, &market, now).map_err(|unmet| unmet.why) {
             Ok(choice) => Input::Chosen(choice),
             Err(why) if snapshot.freshness.iter().any(|f| self.unheard(f, not_before) && self.concerns(&f.provider, &entry.session)) => {
                 Input::OffersAwaited(why)
@@ -566,20 +637,16 @@ impl Actor {
 
     /// Whether a provider's offers could be of use to a session.
     fn concerns(&self, provider: &ProviderId, session: &Session) -> bool {
-        let asked = match &session.request.target {
-            Target::Requirements { filter, .. } => filter.providers.is_empty() || filter.providers.contains(provider),
-            Target::Offer(_) => true,
-        };
-        asked && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
+        self.asks(provider, session) && self.closed.get(provider).is_none_or(Closed::unseen)
     }
 
     /// Whether a provider has not told its offers for too long, or was not looked at since the server started.
     fn unheard(&self, freshness: &ProviderFreshness, not_before: Time) -> bool {
-        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider) == Some(&Closed::NotSwept)
+        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider).is_some_and(Closed::unseen)
     }
 
     /// Gives drafts their revisions; the session in memory carries that of its last event.
-    fn tell(&mut self, drafts: Vec<Draft>, staged: &mut Staged, now: Time) {
+    pub(super) fn tell(&mut self, drafts: Vec<Draft>, staged: &mut Staged, now: Time) {
         for draft in drafts {
             self.revision += 1;
             let mut session = draft.session;
@@ -587,9 +654,6 @@ impl Actor {
             staged.touched.insert(session.id);
             if let Some(entry) = self.live.get_mut(&session.id) {
                 entry.session.revision = self.revision;
-                if draft.kind == EventType::Created {
-                    entry.session = session.clone();
-                }
             }
             staged.events.push(Arc::new(Event {
                 revision: self.revision,
@@ -614,17 +678,20 @@ impl Actor {
 
     async fn commit(&mut self, staged: Staged) -> Result<(), StoreError> {
         let rows = |id: &SessionId| self.live.get(id);
+        let lessons: Vec<Lesson> = staged.events.iter().filter_map(|e| Lesson::of(e)).chain(staged.lessons).collect();
         let batch = Batch {
             sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
             instances: staged.durable.iter().filter_map(rows).flat_map(|e| e.instances.clone()).collect(),
             events: staged.events.clone(),
             requests: staged.requests,
+            lessons: lessons.clone(),
         };
-        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty()) {
+        if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
         }
         // Memory only bridges the commit; the table has them now.
         self.requests.clear();
+        self.parts.inventory.learn(&lessons);
         for event in &staged.events {
             log_event(event);
             counters::count(event);
@@ -653,6 +720,7 @@ impl Actor {
     }
 
     fn schedule(&mut self, id: SessionId, over: bool) {
+        let still = self.sweeper.frozen().is_some() && !self.thawed.contains(&id);
         let Some(entry) = self.live.get_mut(&id) else { return };
         if let Some(old) = entry.due.take() {
             self.due.remove(&(old, id));
@@ -661,7 +729,7 @@ impl Actor {
             self.live.remove(&id);
             return;
         }
-        if let Some(at) = next_deadline(&entry.session, &entry.instances, &self.rules) {
+        if let Some(at) = next_deadline(&entry.session, &entry.instances, &self.rules).filter(|_| !still) {
             entry.due = Some(at);
             self.due.insert((at, id));
         }
@@ -671,6 +739,7 @@ impl Actor {
         let attempt = match action {
             Action::Choose => return,
             Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::Destroy(n) => n,
+            Action::Measure(n) | Action::AskCredit(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
         let Some(entry) = self.live.get(&id) else { return };
@@ -708,6 +777,12 @@ impl Actor {
     }
 }
 
+/// Where nothing ends by the clock now.
+pub(super) fn expiry_held(sweeper: &Sweeper, now: Time) -> BTreeSet<ProviderId> {
+    let held = |h: &&crate::services::sweeper::Hold| h.kind == HoldKind::Expiry && h.until.is_none_or(|until| until > now);
+    sweeper.holds().iter().filter(held).map(|h| h.provider.clone()).collect()
+}
+
 fn shown(entry: &Entry) -> Live {
     Live { session: Arc::new(entry.session.clone()), instances: Arc::new(entry.instances.clone()) }
 }
@@ -716,17 +791,21 @@ fn method_of(command: &Command) -> &'static str {
     match command {
         Command::Extend { .. } => "ExtendSession",
         Command::Update { .. } => "UpdateSession",
+        Command::KeepAlive => "KeepAlive",
         Command::Complete { .. } => "CompleteSession",
         Command::Destroy => "DestroySession",
+        Command::EndByOperator => "DrainSessions",
     }
 }
 
-fn ask_of(command: &Command) -> Ask {
+fn ask_of(command: &Command, admin: bool) -> Ask {
     match command {
-        Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max },
-        Command::Update { labels } => Ask::Update(labels.clone()),
+        Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max && admin },
+        Command::Update { labels, idle_threshold } => Ask::Update { labels: labels.clone(), idle_threshold: *idle_threshold },
+        Command::KeepAlive => Ask::KeepAlive,
         Command::Complete { .. } => Ask::End(EndReason::Completed),
         Command::Destroy => Ask::End(EndReason::DestroyedByUser),
+        Command::EndByOperator => Ask::End(EndReason::Admin),
     }
 }
 

@@ -1,15 +1,20 @@
 //! What may be created: everything that is known at once, checked before anything is written.
 
-use super::Closed;
 use super::actor::Actor;
-use crate::domain::attempt::{self, Market};
+use super::{Closed, refused_credentials};
+use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
+use crate::domain::offer::Offer;
 use crate::domain::session::{Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Create};
 use crate::services::error::{Code, Error};
+use crate::services::sweeper::HoldKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// When to ask again for a provider that can't be reached: about when it has been tried again.
+const UNREACHABLE_RETRY: Duration = Duration::from_secs(15);
 
 impl Actor {
     /// The session to be, or why not. Writes nothing.
@@ -37,98 +42,163 @@ impl Actor {
         }
         let claims = self.claims();
         let snapshot = self.parts.inventory.snapshot();
-        let claimed = |offer: &OfferId| claims.contains_key(offer);
-        let closed = |provider: &ProviderId| self.closed.contains_key(provider);
+        let claimed = |offer: &OfferId| self.claimed_from(&session, offer, &claims);
+        let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let not_before = now - self.parts.policy.max_offer_age;
-        let market = Market { offers: &snapshot.offers, claimed: &claimed, closed: &closed, not_before };
+        let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&session, &market, now) {
             Ok(_) => Ok(session),
-            Err(why) => Err(self.no_capacity(&why, snapshot.offers.len())),
+            Err(unmet) => Err(self.no_capacity(&session, &unmet, snapshot.offers.len())),
         }
     }
 
     fn admit_offer(&self, session: &Session, id: &OfferId) -> Result<(), Error> {
-        // Why its provider takes nothing comes before whether it is on offer: without credentials nothing is.
-        let owner = self.parts.tools.providers.iter().find(|(_, provider)| provider.owns_offer_id(id)).map(|(name, _)| name);
-        match owner.and_then(|name| self.closed.get(name).map(|why| (name, why))) {
-            Some((name, Closed::Auth(text))) => {
-                let text = format!("Provider authentication failed: {text}");
-                return Err(Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", text).with("provider", name));
-            }
-            Some((name, Closed::Credit(text))) => {
-                let text = format!("the account at {name} is out of credit: {text}");
-                return Err(Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", text).with("provider", name));
-            }
-            Some((_, Closed::NotSwept)) | None => {}
-        }
-        let offer = self.parts.inventory.get(id)?;
-        let same = self.live.values().find(|entry| {
-            let other = &entry.session;
-            let theirs = other.offer().map(|o| &o.id).or(match &other.request.target {
-                Target::Offer(id) => Some(id),
-                Target::Requirements { .. } => None,
-            });
-            offer.slots == Some(1)
-                && theirs == Some(id)
-                && other.request.consumer == session.request.consumer
-                && matches!(other.state, State::Pending | State::Provisioning | State::Running)
-        });
-        if let Some(entry) = same
-            && !session.request.allow_same_offer
+        // What this consumer already has there comes first: a rented offer is soon on nobody's list.
+        if !session.request.allow_same_offer
+            && let Some(other) = self.same_offer(session, id)
         {
-            let (other, state) = (entry.session.id, entry.session.state);
+            let state = other.state;
             return Err(Error::new(
                 Code::AlreadyExists,
                 "SESSION_EXISTS",
-                format!("consumer {} already has session {other} ({state}) on offer {id}: use it, or set allow_same_offer", session.request.consumer),
+                format!(
+                    "consumer {} already has session {} ({state}) on offer {id}: use it, or set allow_same_offer",
+                    session.request.consumer, other.id
+                ),
             )
-            .with("session_id", other)
+            .with("session_id", other.id)
             .with("state", state)
             .with("offer_id", id));
         }
+        // Why its provider takes nothing comes before whether it is on offer: without credentials nothing is.
+        if let Some(error) = self.owner(id).and_then(|name| self.shut_error(name, session.created_at)) {
+            return Err(error);
+        }
+        let offer = self.parts.inventory.get(id)?;
         attempt::affordable(session, offer.price(session.request.disk_gb).total(), session.created_at).map_err(|why| {
             Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer"))
                 .with("offer_id", id)
         })
     }
 
-    fn no_capacity(&self, why: &str, offers: usize) -> Error {
-        let unseen: Vec<&str> = self.closed.iter().filter(|(_, c)| **c == Closed::NotSwept).map(|(p, _)| p.as_str()).collect();
+    /// The consumer's session that holds this single-slot offer.
+    fn same_offer(&self, session: &Session, id: &OfferId) -> Option<&Session> {
+        let single = |offer: &Offer| offer.slots == Some(1);
+        let holds = |other: &&Session| {
+            other.request.consumer == session.request.consumer
+                && matches!(other.state, State::Pending | State::Provisioning | State::Running)
+                && match (other.offer(), &other.request.target) {
+                    (Some(offer), _) => offer.id.slice() == id.slice() && single(offer),
+                    (None, Target::Offer(wanted)) => wanted.slice() == id.slice() && self.parts.inventory.get(id).is_ok_and(|o| single(&o)),
+                    (None, Target::Requirements { .. }) => false,
+                }
+        };
+        self.live.values().map(|entry| &entry.session).find(holds)
+    }
+
+    /// The provider whose offer id this is.
+    pub(super) fn owner(&self, id: &OfferId) -> Option<&ProviderId> {
+        self.parts.tools.providers.iter().find(|(_, provider)| provider.owns_offer_id(id)).map(|(name, _)| name)
+    }
+
+    /// Whether another session's hold on an offer keeps this one away from it.
+    pub(super) fn claimed_from(&self, session: &Session, offer: &OfferId, claims: &BTreeMap<OfferId, SessionId>) -> bool {
+        let shared = |holder: &SessionId| {
+            session.request.allow_same_offer && self.live.get(holder).is_some_and(|e| e.session.request.consumer == session.request.consumer)
+        };
+        claims.get(&offer.slice()).is_some_and(|holder| *holder != session.id && !shared(holder))
+    }
+
+    fn no_capacity(&self, session: &Session, unmet: &Unmet, offers: usize) -> Error {
+        let asked: Vec<&ProviderId> = self.parts.tools.providers.keys().filter(|p| self.asks(p, session)).collect();
+        let unseen: Vec<&str> = asked.iter().filter(|p| self.closed.get(**p) == Some(&Closed::NotSwept)).map(|p| p.as_str()).collect();
         if !unseen.is_empty() {
             let names = unseen.join(", ");
             return Error::new(
                 Code::Unavailable,
                 "STARTING",
-                format!("{names} could not be looked at since the start, so nothing is rented there yet: try again"),
+                format!("not looked at yet since the start: {names}; nothing is rented there before that: try again in a moment"),
             )
             .with("providers", names)
             .retry(Duration::from_secs(3));
         }
+        let shut: Vec<Option<Error>> = asked.iter().map(|p| self.shut_error(p, session.created_at)).collect();
+        if !shut.is_empty() && shut.iter().all(Option::is_some) {
+            // Nobody who could help lets us in: that, and not a lack of offers, is what must be mended.
+            let mut all: Vec<Error> = shut.into_iter().flatten().collect();
+            all.sort_by_key(|error| error.reason != "PROVIDER_AUTH");
+            return all.swap_remove(0);
+        }
         let mut error =
-            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {why}. Relax the requirements or try again later"))
+            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {unmet}. Relax the requirements or try again later"))
                 .with("offers", offers);
-        for (provider, closed) in &self.closed {
-            let text = match closed {
-                Closed::Auth(text) => format!("Provider authentication failed: {text}"),
-                Closed::Credit(text) => format!("out of credit: {text}"),
-                Closed::NotSwept => "not looked at since the start".to_owned(),
-            };
-            error = error.with(provider.as_str(), text);
+        if let Some(explanation) = &unmet.explanation {
+            let removed: Vec<String> = explanation.effects.iter().filter(|e| e.removed > 0).map(|e| format!("{}={}", e.field, e.removed)).collect();
+            error = error.with("removed_by", removed.join(","));
+            if let Some(first) = explanation.relaxations.first() {
+                error = error.with("relax_field", first.field).with("relax_to", &first.value).with("relax_offers", first.offers);
+            }
+        }
+        for provider in self.parts.tools.providers.keys() {
+            if let Some(text) = self.shut_why(provider, session.created_at) {
+                error = error.with(provider.as_str(), text);
+            }
         }
         error
     }
 
-    /// Single-slot offers that open sessions hold.
+    /// Why nothing is launched at a provider now, in a few words; `None` = it is open.
+    pub(super) fn shut_why(&self, provider: &ProviderId, now: Time) -> Option<String> {
+        let closed = self.closed.get(provider).map(|closed| match closed {
+            Closed::Auth(text) => refused_credentials(text),
+            Closed::Credit(text) => format!("out of credit: {text}"),
+            Closed::NotSwept => "not looked at since the start".to_owned(),
+            Closed::Unreachable(text) => format!("could not be looked at since the start: {text}"),
+        });
+        closed.or_else(|| self.sweeper.why_held(provider, HoldKind::Launches, now).map(|hold| format!("launches are held: {}", hold.reason)))
+    }
+
+    /// What to tell who wants to rent where nothing is launched; `None` where it is open, or not known yet.
+    fn shut_error(&self, provider: &ProviderId, now: Time) -> Option<Error> {
+        let error = match self.closed.get(provider) {
+            Some(Closed::Auth(text)) => Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", refused_credentials(text)),
+            Some(Closed::Credit(text)) => {
+                Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {provider} is out of credit: {text}"))
+            }
+            Some(Closed::Unreachable(text)) => Error::new(
+                Code::Unavailable,
+                "PROVIDER_UNREACHABLE",
+                format!("{provider} could not be looked at since the start ({text}), so nothing is rented there yet; it is tried again and again"),
+            )
+            .retry(UNREACHABLE_RETRY),
+            Some(Closed::NotSwept) => return None,
+            None => {
+                let hold = self.sweeper.why_held(provider, HoldKind::Launches, now)?;
+                Error::new(Code::FailedPrecondition, "LAUNCHES_HELD", format!("an operator holds launches at {provider}: {}", hold.reason))
+            }
+        };
+        Some(error.with("provider", provider))
+    }
+
+    /// Whether a session's next attempt may be at this provider, as far as its request goes.
+    pub(super) fn asks(&self, provider: &ProviderId, session: &Session) -> bool {
+        match &session.request.target {
+            Target::Requirements { filter, .. } => filter.providers.is_empty() || filter.providers.contains(provider),
+            Target::Offer(id) => !session.attempts.is_empty() || self.owner(id).is_none_or(|owner| owner == provider),
+        }
+    }
+
+    /// Slices that open sessions hold: whoever has an offer has its twin by a bid, too.
     pub(super) fn claims(&self) -> BTreeMap<OfferId, SessionId> {
         let mut claims = BTreeMap::new();
         for (id, entry) in &self.live {
             for row in entry.instances.iter().filter(|r| r.open()) {
-                claims.insert(row.offer.clone(), *id);
+                claims.insert(row.offer.slice(), *id);
             }
             if let (State::Pending, Target::Offer(offer)) = (entry.session.state, &entry.session.request.target)
                 && !entry.session.request.allow_same_offer
             {
-                claims.insert(offer.clone(), *id);
+                claims.insert(offer.slice(), *id);
             }
         }
         claims

@@ -3,9 +3,10 @@
 //!
 //! Understood: commands joined by `;`, `&&`, `||` and new lines, quotes, `$name` and `$?`, assignments, `export`,
 //! `exit`, `test a = b`, `sh -c '…'`, and redirections (which only lose output). Not understood, and not meant to
-//! be: pipes, loops, substitutions, files. Nothing of the host is touched.
+//! be: pipes, loops, substitutions, files. Nothing of the host is touched: what `grep` finds in `/proc` is made up too.
 
 use super::ExecReply;
+use crate::sim::Workload;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -44,12 +45,19 @@ pub fn believable_nvidia_smi(command: &str, gpus: &[(String, u32)], driver: &str
     believable_machine(command, &GpuState::Healthy { gpus, driver, cuda })
 }
 
-/// What a machine with such GPUs answers to a command.
+/// What a machine with such GPUs, that nobody uses, answers to a command.
 #[must_use]
 pub fn believable_machine(command: &str, gpu: &GpuState<'_>) -> ExecReply {
-    let mut shell = Shell { gpu, variables: BTreeMap::new(), reply: ExecReply::default(), done: false, commands: 0 };
+    machine_at_work(command, gpu, Workload::Idle)
+}
+
+/// What a machine with such GPUs, whose user does such work, answers to a command.
+#[must_use]
+pub fn machine_at_work(command: &str, gpu: &GpuState<'_>, workload: Workload) -> ExecReply {
+    let mut shell = Shell { gpu, workload, variables: BTreeMap::new(), reply: ExecReply::default(), done: false, commands: 0 };
     shell.variables.insert("HOME".to_owned(), "/root".to_owned());
     shell.variables.insert("USER".to_owned(), "root".to_owned());
+    shell.variables.insert("SSH_CONNECTION".to_owned(), "198.51.100.7 51022 10.0.0.5 22".to_owned());
     shell.variables.insert("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     shell.script(command, 0);
     shell.reply
@@ -57,6 +65,7 @@ pub fn believable_machine(command: &str, gpu: &GpuState<'_>) -> ExecReply {
 
 struct Shell<'a> {
     gpu: &'a GpuState<'a>,
+    workload: Workload,
     variables: BTreeMap<String, String>,
     reply: ExecReply,
     done: bool,
@@ -234,7 +243,19 @@ impl Shell<'_> {
                 _ => self.say("Linux machine 6.8.0-45-generic #45-Ubuntu SMP x86_64 GNU/Linux\n"),
             },
             "nvidia-smi" => self.nvidia_smi(arguments),
+            "grep" => self.grep(arguments),
             other => self.fail(&format!("sh: 1: {other}: not found (command not found)\n"), 127),
+        }
+    }
+
+    /// Knows one file: the table of connections, with the login that asks and those of the machine's users.
+    fn grep(&mut self, arguments: &[&str]) {
+        let Some(users) = self.workload.connections().filter(|_| arguments.contains(&"/proc/net/tcp")) else {
+            self.reply.exit = 1;
+            return;
+        };
+        for number in 0..=users {
+            self.say(&format!("{number:>4}: 0500000A:0016 076433C6:{:04X} 01 \n", 51_022 + number));
         }
     }
 
@@ -246,7 +267,7 @@ impl Shell<'_> {
                 self.reply.exit = exit;
             }
             GpuState::Healthy { gpus, driver, cuda } => {
-                let (said, exit) = nvidia_smi(arguments, gpus, driver, cuda);
+                let (said, exit) = nvidia_smi(arguments, gpus, self.workload, driver, cuda);
                 self.say(&said);
                 self.reply.exit = exit;
             }
@@ -315,16 +336,19 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
 }
 
 /// What the real program prints for the arguments that matter, and its exit status.
-fn nvidia_smi(arguments: &[&str], gpus: &[(String, u32)], driver: &str, cuda: &str) -> (String, u32) {
+fn nvidia_smi(arguments: &[&str], gpus: &[(String, u32)], workload: Workload, driver: &str, cuda: &str) -> (String, u32) {
     if gpus.is_empty() {
         return ("No devices were found\n".to_owned(), 6);
     }
     if let Some(columns) = arguments.iter().find_map(|argument| argument.strip_prefix("--query-gpu=")) {
         let format = arguments.iter().find_map(|argument| argument.strip_prefix("--format=")).unwrap_or_default();
-        return query(columns, format, gpus, driver);
+        return query(columns, format, gpus, workload, driver);
+    }
+    if arguments.iter().any(|argument| argument.starts_with("--query-compute-apps=pid")) {
+        return ((0..workload.gpu_processes()).map(|number| format!("{}\n", 4_711 + number)).collect(), 0);
     }
     match arguments {
-        [] => (table(gpus, driver, cuda), 0),
+        [] => (table(gpus, workload, driver, cuda), 0),
         ["-L" | "--list-gpus"] => {
             let line = |(index, (name, _)): (usize, &(String, u32))| format!("GPU {index}: {name} (UUID: {})\n", uuid(index));
             (gpus.iter().enumerate().map(line).collect(), 0)
@@ -333,7 +357,7 @@ fn nvidia_smi(arguments: &[&str], gpus: &[(String, u32)], driver: &str, cuda: &s
     }
 }
 
-fn query(columns: &str, format: &str, gpus: &[(String, u32)], driver: &str) -> (String, u32) {
+fn query(columns: &str, format: &str, gpus: &[(String, u32)], workload: Workload, driver: &str) -> (String, u32) {
     let options: Vec<&str> = format.split(',').collect();
     if !options.contains(&"csv") {
         return ("\"--format=\" switch is missing. Please run 'nvidia-smi -h' for help.\n".to_owned(), 2);
@@ -359,15 +383,16 @@ fn query(columns: &str, format: &str, gpus: &[(String, u32)], driver: &str) -> (
                 let cell = match *column {
                     "name" | "gpu_name" => name.clone(),
                     "memory.total" => memory.to_string(),
-                    "memory.free" => memory.saturating_sub(4).to_string(),
-                    "memory.used" => "4".to_owned(),
+                    "memory.free" => memory.saturating_sub(workload.gpu_memory_mib()).to_string(),
+                    "memory.used" => workload.gpu_memory_mib().to_string(),
                     "driver_version" => driver.to_owned(),
                     "uuid" | "gpu_uuid" => uuid(index),
                     "index" => index.to_string(),
                     "count" => gpus.len().to_string(),
                     "temperature.gpu" => (34 + index % 8).to_string(),
                     "compute_cap" => compute_capability(name).to_owned(),
-                    _ => "0".to_owned(), // utilisations
+                    "utilization.gpu" => workload.gpu_percent().to_string(),
+                    _ => "0".to_owned(),
                 };
                 match unit_of(column) {
                     Some(unit) if units && !unit.is_empty() => format!("{cell} {unit}"),
@@ -415,18 +440,28 @@ fn uuid(index: usize) -> String {
     format!("GPU-{n:08x}-5a1e-4c0d-9b3f-{:012x}", u64::from(n) << 8 | 0x5e)
 }
 
-fn table(gpus: &[(String, u32)], driver: &str, cuda: &str) -> String {
+fn table(gpus: &[(String, u32)], workload: Workload, driver: &str, cuda: &str) -> String {
     let rule = format!("+{}+\n", "-".repeat(89));
     let mut out = format!("Tue Feb  3 10:00:00 2026       \n{rule}");
     let _ = writeln!(out, "| NVIDIA-SMI {driver:<22} Driver Version: {driver:<14} CUDA Version: {cuda:<8} |");
     out.push_str(&rule);
+    let (used, percent) = (workload.gpu_memory_mib(), workload.gpu_percent());
     for (index, (name, memory)) in gpus.iter().enumerate() {
         let _ = writeln!(out, "| {index:>3}  {name:<30} On  | 00000000:{:02X}:00.0 Off |                  Off |", index + 1);
-        let _ = writeln!(out, "| 30%  {:>3}C    P8              20W / 450W | {:>7}MiB / {memory:>6}MiB |      0%      Default |", 34 + index % 8, 4);
+        let _ = writeln!(
+            out,
+            "| 30%  {:>3}C    P8              20W / 450W | {used:>7}MiB / {memory:>6}MiB | {percent:>6}%      Default |",
+            34 + index % 8
+        );
         out.push_str(&rule);
     }
     out.push_str("| Processes:                                                                              |\n");
-    out.push_str("|  No running processes found                                                             |\n");
+    match workload.gpu_processes() {
+        0 => out.push_str("|  No running processes found                                                             |\n"),
+        _ => {
+            let _ = writeln!(out, "|    0   N/A  N/A            4711      C   python3                              {used:>6}MiB |");
+        }
+    }
     out.push_str(&rule);
     out
 }
@@ -506,6 +541,22 @@ mod tests {
             }
         }
         let _ = ask(&nested);
+    }
+
+    #[test]
+    fn a_machine_at_work_looks_like_one() {
+        let gpus = two();
+        let healthy = GpuState::Healthy { gpus: &gpus, driver: "550.54.15", cuda: "12.4" };
+        let ask = |command: &str, workload| machine_at_work(command, &healthy, workload).stdout;
+        let used = "nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader,nounits";
+        assert_eq!(ask(used, Workload::Busy), "97, 6002\n".repeat(2));
+        assert_eq!(ask(used, Workload::LoggedIn), "0, 4\n".repeat(2));
+        assert!(ask("nvidia-smi", Workload::Busy).contains("6002MiB /  24564MiB |     97%"));
+        let apps = "nvidia-smi --query-compute-apps=pid --format=csv,noheader,nounits";
+        assert_eq!((ask(apps, Workload::Busy).as_str(), ask(apps, Workload::Idle).as_str()), ("4711\n", ""));
+        let connections = "grep -ho anything /proc/net/tcp /proc/net/tcp6";
+        let lines = |workload| ask(connections, workload).lines().count();
+        assert_eq!((lines(Workload::Idle), lines(Workload::LoggedIn), lines(Workload::Hidden)), (1, 2, 0));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Canned {
     pub tokens: Vec<String>,
     pub extends_asked: Vec<pb::ExtendSessionRequest>,
     pub outcomes: Vec<i32>,
+    /// The last one is answered first; when there is none left, a wait never ends.
+    pub waits: Vec<Result<pb::Session, Status>>,
     pub reports_asked: Vec<pb::GetCostReportRequest>,
 }
 
@@ -197,6 +199,29 @@ impl InventoryService for Face {
         Ok(Response::new(pb::GetOfferResponse { offer: Some(offer) }))
     }
 
+    async fn explain_offers(&self, request: Request<pb::ExplainOffersRequest>) -> Result<Response<pb::ExplainOffersResponse>, Status> {
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let effect = pb::FilterEffect { field: "max_price_per_hour".into(), removed_count: 7, removed_alone_count: 9, matching_without_count: 7 };
+        let relaxation = pb::Relaxation {
+            field: "max_price_per_hour".into(),
+            value: "$0.2467/h".into(),
+            filter: Some(filter),
+            matching_offer_count: 1,
+            from_price_per_hour: usd(0, 246_700_000),
+            from_price_text: "$0.2467/h".into(),
+            change_permille: 233,
+        };
+        Ok(Response::new(pb::ExplainOffersResponse {
+            total_offer_count: 9,
+            effects: vec![effect],
+            relaxations: vec![relaxation],
+            set_aside_count: 2,
+            set_aside_until_time: at("2026-11-23 22:30:00"),
+            summary: "none of 9 offers meets the request".into(),
+            ..Default::default()
+        }))
+    }
+
     async fn list_gpu_models(&self, _: Request<pb::ListGpuModelsRequest>) -> Result<Response<pb::ListGpuModelsResponse>, Status> {
         let model = pb::GpuModel {
             model: "RTX 4090".into(),
@@ -241,7 +266,10 @@ impl SessionService for Face {
     }
 
     async fn wait_session(&self, _: Request<pb::WaitSessionRequest>) -> Result<Response<pb::WaitSessionResponse>, Status> {
-        Err(Status::unimplemented("not asked for by the command line"))
+        match self.with(|m| m.waits.pop()) {
+            Some(answer) => answer.map(|session| Response::new(pb::WaitSessionResponse { session: Some(session), reached: true })),
+            None => std::future::pending().await,
+        }
     }
 
     async fn watch_session(&self, request: Request<pb::WatchSessionRequest>) -> Result<Response<Self::WatchSessionStream>, Status> {
@@ -294,9 +322,19 @@ impl SessionService for Face {
 
     async fn update_session(&self, request: Request<pb::UpdateSessionRequest>) -> Result<Response<pb::UpdateSessionResponse>, Status> {
         let request = request.into_inner();
-        assert_eq!(request.update_mask.unwrap().paths, ["labels"]);
-        let session = pb::Session { labels: request.labels, ..running() };
+        let spec = pb::SessionSpec { idle_threshold: request.idle_threshold, ..Default::default() };
+        match request.update_mask.unwrap().paths.as_slice() {
+            [one] if one == "labels" => assert_eq!(request.idle_threshold, None),
+            [one] if one == "idle_threshold" => assert!(request.labels.is_empty() && request.idle_threshold.is_some()),
+            other => panic!("{other:?}"),
+        }
+        let session = pb::Session { labels: request.labels, spec: Some(spec), ..running() };
         Ok(Response::new(pb::UpdateSessionResponse { session: Some(session), resume_token: String::new(), replayed: false }))
+    }
+
+    async fn keep_alive(&self, request: Request<pb::KeepAliveRequest>) -> Result<Response<pb::KeepAliveResponse>, Status> {
+        assert!(!request.into_inner().request_id.is_empty());
+        Ok(Response::new(pb::KeepAliveResponse { session: Some(running()), resume_token: String::new(), replayed: false }))
     }
 
     async fn complete_session(&self, request: Request<pb::CompleteSessionRequest>) -> Result<Response<pb::CompleteSessionResponse>, Status> {
@@ -415,6 +453,33 @@ impl OperatorService for Face {
         Ok(Response::new(pb::ListProvidersResponse { providers: vec![ill, well] }))
     }
 
+    async fn list_offer_health(&self, request: Request<pb::ListOfferHealthRequest>) -> Result<Response<pb::ListOfferHealthResponse>, Status> {
+        use pb::offer_health::Kind;
+        let asked = request.into_inner();
+        assert!(asked.set_aside_only && asked.kinds == [i32::from(Kind::Machine)], "{asked:?}");
+        let entry = |name: &str| pb::OfferHealth {
+            kind: Kind::Machine.into(),
+            name: name.into(),
+            provider: "vastai".into(),
+            launch_count: 5,
+            usable_count: 2,
+            failure_counts: [("offer_gone".to_owned(), 1), ("auth_failed".to_owned(), 2)].into(),
+            last_outcome: "auth_failed".into(),
+            last_time: at("2026-11-23 21:59:00"),
+            set_aside_until_time: at("2026-11-24 03:59:00"),
+            set_aside_reason: "auth_failed".into(),
+            confidence: 0.25,
+            ..Default::default()
+        };
+        let (name, next) = if asked.page_token.is_empty() { ("vastai:1", "more") } else { ("vastai:2", "") };
+        Ok(Response::new(pb::ListOfferHealthResponse {
+            entries: vec![entry(name)],
+            next_page_token: next.into(),
+            total_size: 2,
+            observes_only: true,
+        }))
+    }
+
     async fn list_unconfirmed_destroys(
         &self,
         _: Request<pb::ListUnconfirmedDestroysRequest>,
@@ -428,6 +493,16 @@ impl OperatorService for Face {
         };
         Ok(Response::new(pb::ListUnconfirmedDestroysResponse {
             destroys: vec![debt],
+            at_risk_per_hour: usd(0, 246_666_667),
+            at_risk_text: String::new(),
+        }))
+    }
+
+    async fn drain_sessions(&self, request: Request<pb::DrainSessionsRequest>) -> Result<Response<pb::DrainSessionsResponse>, Status> {
+        let planned = request.into_inner().validate_only;
+        let ending = pb::Session { end_reason: pb::EndReason::Admin.into(), ..session(State::Stopping) };
+        Ok(Response::new(pb::DrainSessionsResponse {
+            sessions: vec![if planned { running() } else { ending }],
             at_risk_per_hour: usd(0, 246_666_667),
             at_risk_text: String::new(),
         }))

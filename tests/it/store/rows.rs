@@ -355,7 +355,7 @@ async fn trimming_leaves_what_may_still_be_asked_for() {
     assert_eq!(store.trim(NOW + HOUR, keep(5)).await.unwrap(), Trimmed::default());
     // All old, fewer than the number to keep: no event goes.
     let late = NOW + 30 * HOUR;
-    assert_eq!(store.trim(late, Keep::default()).await.unwrap(), Trimmed { events: 0, requests: 1 });
+    assert_eq!(store.trim(late, Keep::default()).await.unwrap(), Trimmed { requests: 1, ..Trimmed::default() });
     assert!(store.request_get("default", "CreateSession", "open").await.unwrap().is_some());
     assert!(store.request_get("default", "CreateSession", "ended").await.unwrap().is_none());
     // The age counts from each event: half of them are a day old.

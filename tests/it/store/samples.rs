@@ -2,6 +2,7 @@
 
 use gpu_shopper::domain::event::{Actor, Event, EventType, Matchable};
 use gpu_shopper::domain::gpu::GpuModel;
+use gpu_shopper::domain::idle::{IdleClock, Signal};
 use gpu_shopper::domain::ids::{ConsumerId, Label, MachineId, OfferId, ProviderId, SessionId, Tag};
 use gpu_shopper::domain::instance::{Absence, Billed, Desired, Destroying, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, SshEndpoint};
 use gpu_shopper::domain::meter::{Amount, Segment};
@@ -32,6 +33,7 @@ pub fn offer(provider: &str, gpu: &str) -> Offer {
         id: OfferId::new(&format!("{provider}-81234567")),
         provider: ProviderId::new(provider),
         machine: MachineId::new("m-4711"),
+        host: None,
         gpu: GpuModel::canonical(gpu),
         gpu_raw: gpu.to_owned(),
         gpu_count: 2,
@@ -61,6 +63,7 @@ fn request(consumer: &str) -> Request {
         workload: Workload::Ssh,
         target: Target::Offer(OfferId::new("vastai-81234567")),
         reservation: HOUR,
+        idle_threshold: Duration::ZERO,
         storage: StoragePolicy::Destroy,
         image: None,
         disk_gb: None,
@@ -119,6 +122,7 @@ pub fn rich() -> Session {
             order: OfferOrder::ExpectedCost,
         },
         reservation: Duration::new(5400, 123_456_789),
+        idle_threshold: Duration::from_secs(1800),
         storage: StoragePolicy::Preserve,
         image: Some("vllm/vllm-openai:v0.6".to_owned()),
         disk_gb: Some(80),
@@ -159,6 +163,8 @@ pub fn rich() -> Session {
     session.running_at = Some(at(100));
     session.stopped_at = Some(at(300));
     session.expiring_told = true;
+    session.cost_warned = true;
+    session.idle = IdleClock { since: Some(at(110)), looks: 3, warned: true, last: Some(Signal::SshConnections), ..IdleClock::begin(HOUR, at(100)) };
     session.cost = Amount { cost: Nanos(246_666_667), low: Nanos(246_666_667), high: Nanos(250_000_000), second: Nanos(68_519) };
     session.cost_final = true;
     session.version = 41;
@@ -197,7 +203,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         uncertain_since: None,
         offered: price,
         price,
-        price_known: true,
+        priced_at: Some(from),
         billing: vec![(Component::Gpu, Billed::WhileRunning)],
         seen: None,
         absence: Absence::default(),
@@ -216,6 +222,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
             from,
             to: from + Duration::from_secs(60),
             to_high: None,
+            presumed: false,
         }],
     }
 }

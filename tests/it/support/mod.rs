@@ -10,15 +10,15 @@ use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::offer::{OfferFilter, OfferOrder};
 use gpu_shopper::domain::policy::Policy;
-use gpu_shopper::domain::session::{Failover, FailoverScope, Request, Session, State, StoragePolicy, Target, Workload};
+use gpu_shopper::domain::session::{Request, Session, State, Target};
 use gpu_shopper::domain::time::Time;
-use gpu_shopper::domain::verify::Verify;
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
 use gpu_shopper::providers;
 use gpu_shopper::services::api::{Caller, Command, Create, Created, Idempotency};
 use gpu_shopper::services::error::Error;
 use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
+use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{AccountId, Credentials, Dialect, Faults, Market, MarketConfig, SimProbe, SimProvider};
 use gpu_shopper::store::{Error as StoreError, Mode, Options, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +48,9 @@ pub struct House {
     file: Option<(tempfile::TempDir, PathBuf)>,
     starts: u64,
     seed: u64,
+    sweep: SweepPolicy,
+    /// Why its next start is frozen.
+    pub frozen: Option<String>,
 }
 
 /// Puts something between the service and a provider.
@@ -65,6 +68,7 @@ pub struct Plan {
     pub wrap: Option<Wrap>,
     pub deployment: String,
     pub refresh: Option<Duration>,
+    pub sweep: SweepPolicy,
 }
 
 impl Plan {
@@ -79,6 +83,7 @@ impl Plan {
             wrap: None,
             deployment: DEPLOYMENT.to_owned(),
             refresh: None,
+            sweep: SweepPolicy::default(),
         }
     }
 
@@ -132,6 +137,8 @@ impl Plan {
             clock,
             policy,
             deployment: self.deployment,
+            sweep: self.sweep,
+            frozen: None,
             core: None,
             life: Life::new(None, Arc::clone(&witness)),
             witness,
@@ -185,6 +192,8 @@ impl House {
         }
         let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(self.seed.wrapping_mul(1000) + self.starts));
         let core = Core::start(CoreParts {
+            sweep: self.sweep,
+            frozen: self.frozen.clone(),
             store: self.store.clone(),
             deployment_id: self.deployment.clone(),
             providers: map,
@@ -427,24 +436,6 @@ pub fn exactly(offer: &OfferId) -> Target {
 }
 
 pub fn request(target: Target) -> Request {
-    let scope = if matches!(target, Target::Offer(_)) { FailoverScope::None } else { FailoverScope::Any };
-    Request {
-        consumer: ConsumerId::new("tester"),
-        workload: Workload::Ssh,
-        target,
-        reservation: Duration::from_secs(3600),
-        storage: StoragePolicy::Destroy,
-        image: None,
-        disk_gb: None,
-        on_start: None,
-        env: BTreeMap::new(),
-        public_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFv1PqLqPAQ8j2WUbVVlXDqIHKLZQsa2kEVmoxh0vDOm".to_owned(),
-        ssh_timeout: None,
-        verify: Verify::Gpu,
-        bid: None,
-        failover: Failover { scope, max_attempts: 8, max_price: None },
-        max_price: None,
-        max_total_cost: None,
-        allow_same_offer: false,
-    }
+    let public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFv1PqLqPAQ8j2WUbVVlXDqIHKLZQsa2kEVmoxh0vDOm".to_owned();
+    Request { public_key, ..Request::plain(ConsumerId::new("tester"), target) }
 }

@@ -25,7 +25,9 @@ async fn two_thousand_watchers_and_one_who_sleeps() {
     for round in 0..3 {
         for some in ids.chunks(100) {
             let labels = BTreeMap::from([("round".to_owned(), round.to_string())]);
-            let commands = some.iter().map(|id| core.lifecycle.command(caller(), *id, Command::Update { labels: labels.clone() }, None, false));
+            let commands = some
+                .iter()
+                .map(|id| core.lifecycle.command(caller(), *id, Command::Update { labels: Some(labels.clone()), idle_threshold: None }, None, false));
             assert!(join_all(commands).await.iter().all(Result::is_ok));
         }
     }
@@ -95,7 +97,7 @@ async fn a_snapshot_amid_commits_repeats_nothing_and_loses_nothing() {
                 for _ in 0..wait {
                     tokio::task::yield_now().await;
                 }
-                lifecycle.command(caller(), id, Command::Update { labels }, None, false).await.unwrap();
+                lifecycle.command(caller(), id, Command::Update { labels: Some(labels), idle_threshold: None }, None, false).await.unwrap();
             }));
         }
         let mut watches = Vec::new();

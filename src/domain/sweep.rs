@@ -1,0 +1,182 @@
+//! Whose is it? Compares a complete list of an account's machines with the rows that should account for them.
+//!
+//! Pure, takes no hints, and is dull to run twice. It judges one list at a time: absence becomes a verdict elsewhere, by
+//! several lists and a direct look (`lifecycle/debts.rs`), and nothing is destroyed here. What it tells apart:
+//!
+//! * *seen*: a row's machine;
+//! * *missing*: a row without one in this list;
+//! * *duplicate*: carries the label of a row that has another machine: one of them is too many;
+//! * *unknown*: a label of this deployment that none of the given rows has: a latecomer of an ended session if the disk
+//!   knows it, otherwise a *stray*, which can't come from this database, since rows precede launches;
+//! * *foreign*: everything else on the account. Reported, never touched.
+
+use crate::domain::ids::{Label, Tag};
+use crate::domain::instance::{InstanceStatus, Sighting};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a list is compared with: one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its label.
+    pub label: Label,
+    /// Its machine, once known.
+    pub native_id: Option<String>,
+    /// Still owed: absence means something.
+    pub open: bool,
+}
+
+/// A list, sorted. Each sighting is in exactly one of `seen`, `duplicates`, `unknown` and `foreign`, or is over.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sorted<'a> {
+    /// Machines of rows.
+    pub seen: Vec<(Label, &'a Sighting)>,
+    /// Open rows without a machine in this list.
+    pub missing: Vec<Label>,
+    /// Machines with a row's label, beside the row's own.
+    pub duplicates: Vec<(Label, &'a Sighting)>,
+    /// Machines with a label of ours that no given row has.
+    pub unknown: Vec<(Label, &'a Sighting)>,
+    /// Machines that are not ours, with the label where it is another deployment's.
+    pub foreign: Vec<(Option<Label>, &'a Sighting)>,
+    /// How many machines of ours the list has: the fleet.
+    pub fleet: usize,
+}
+
+/// Sorts a complete list. Ours is what carries a whole label of this deployment, or is a row's machine by id.
+#[must_use]
+pub fn sort<'a>(known: &[Known], tag: Tag, sightings: &'a [Sighting]) -> Sorted<'a> {
+    let mut sorted = Sorted::default();
+    let by_id: BTreeMap<&str, &Known> = known.iter().filter_map(|k| Some((k.native_id.as_deref()?, k))).collect();
+    let by_label: BTreeMap<Label, &Known> = known.iter().map(|k| (k.label, k)).collect();
+    let mut found: BTreeSet<Label> = BTreeSet::new();
+    // A vendor's order of rows must not decide which of two machines is kept.
+    let mut all: Vec<&Sighting> = sightings.iter().collect();
+    all.sort_by(|a, b| a.native_id.cmp(&b.native_id));
+    all.dedup_by(|a, b| a.native_id == b.native_id);
+    for sighting in all {
+        let over = matches!(sighting.status, InstanceStatus::Gone | InstanceStatus::Deleting);
+        let label = sighting.label.as_deref().and_then(Label::parse);
+        let ours = label.filter(|label| label.tag == tag);
+        if let Some(row) = by_id.get(sighting.native_id.as_str()) {
+            sorted.fleet += 1;
+            found.insert(row.label);
+            sorted.seen.push((row.label, sighting));
+        } else if let Some(label) = ours {
+            sorted.fleet += usize::from(!over);
+            match by_label.get(&label) {
+                Some(row) if row.native_id.is_none() && found.insert(label) => sorted.seen.push((label, sighting)),
+                Some(_) if !over => sorted.duplicates.push((label, sighting)),
+                None if !over => sorted.unknown.push((label, sighting)),
+                Some(_) | None => {}
+            }
+        } else if !over {
+            sorted.foreign.push((label, sighting));
+        }
+    }
+    sorted.missing = known.iter().filter(|k| k.open && !found.contains(&k.label)).map(|k| k.label).collect();
+    sorted
+}
+
+/// How much may be destroyed without anybody asking for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// In a minute.
+    pub per_minute: u32,
+    /// At one look, as a share of the fleet, percent. More is a sign that our rows are wrong, not the machines.
+    pub share_percent: u32,
+    /// That many are never too many.
+    pub at_least: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { per_minute: 10, share_percent: 20, at_least: 3 }
+    }
+}
+
+impl Caps {
+    /// Whether destroying so many of a fleet at one look is suspicious.
+    #[must_use]
+    pub fn suspicious(&self, wanted: usize, fleet: usize) -> bool {
+        let share = fleet.saturating_mul(usize::try_from(self.share_percent).unwrap_or(usize::MAX)) / 100;
+        wanted > share.max(self.at_least)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::SessionId;
+    use crate::domain::time::Time;
+
+    fn label(tag: &str, session: u128, attempt: u8) -> Label {
+        Label { tag: Tag::parse(tag).unwrap(), session: SessionId::new(Time::from_millis(0), session), attempt }
+    }
+
+    fn machine(id: &str, label: Option<&str>, status: InstanceStatus) -> Sighting {
+        Sighting {
+            native_id: id.to_owned(),
+            label: label.map(str::to_owned),
+            status,
+            raw_status: String::new(),
+            progress: None,
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            price: None,
+            interruptible: None,
+            gpu_percent: None,
+            machine: None,
+        }
+    }
+
+    const OURS: &str = "5abn2v1n";
+
+    #[test]
+    fn each_machine_has_one_place() {
+        let (a, b, c) = (label(OURS, 1, 1), label(OURS, 2, 1), label(OURS, 3, 2));
+        let running = InstanceStatus::Running;
+        let known = [
+            Known { label: a, native_id: Some("10".to_owned()), open: true },
+            Known { label: b, native_id: None, open: true },
+            Known { label: c, native_id: Some("30".to_owned()), open: true },
+        ];
+        let other = label("6c9bd5at", 9, 1);
+        let list = [
+            machine("10", Some("renamed by hand"), running),
+            machine("11", Some(&a.to_string()), running),
+            machine("21", Some(&b.to_string()), running),
+            machine("20", Some(&b.to_string()), running),
+            machine("40", Some(&label(OURS, 4, 1).to_string()), running),
+            machine("50", Some(&other.to_string()), running),
+            machine("51", Some(&format!("{a}-copy")), running),
+            machine("52", Some("gs-5abn2v1n"), running),
+            machine("53", None, running),
+            machine("60", Some(&label(OURS, 6, 1).to_string()), InstanceStatus::Deleting),
+            machine("10", Some("twice in one list"), running),
+        ];
+        let sorted = sort(&known, a.tag, &list);
+        let ids = |found: &[(Label, &Sighting)]| found.iter().map(|(_, s)| s.native_id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&sorted.seen), ["10", "20"]);
+        assert_eq!(ids(&sorted.duplicates), ["11", "21"]);
+        assert_eq!(ids(&sorted.unknown), ["40"]);
+        assert_eq!(sorted.missing, [c]);
+        let foreign: Vec<_> = sorted.foreign.iter().map(|(label, s)| (s.native_id.as_str(), *label)).collect();
+        assert_eq!(foreign, [("50", Some(other)), ("51", None), ("52", None), ("53", None)]);
+        assert_eq!(sorted.fleet, 5);
+    }
+
+    #[test]
+    fn a_closed_row_is_not_missed() {
+        let a = label(OURS, 1, 1);
+        let sorted = sort(&[Known { label: a, native_id: Some("1".to_owned()), open: false }], a.tag, &[]);
+        assert_eq!(sorted, Sorted::default());
+    }
+
+    #[test]
+    fn a_large_share_is_suspicious_and_a_few_are_not() {
+        let caps = Caps::default();
+        for (wanted, fleet, suspicious) in [(3, 0, false), (4, 10, true), (4, 20, false), (20, 100, false), (21, 100, true), (0, 0, false)] {
+            assert_eq!(caps.suspicious(wanted, fleet), suspicious, "{wanted} of {fleet}");
+        }
+    }
+}

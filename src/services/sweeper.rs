@@ -1,0 +1,426 @@
+//! What may be destroyed without anybody asking, and what is only reported. The lifecycle actor hands every complete list
+//! to [`Sweeper::judge`]; what comes back as `destroy` becomes a row with a destroy, everything else is kept in
+//! [`Findings`] for operators to see.
+//!
+//! The rules: a *latecomer* (its row says gone) and a *duplicate* of an attempt are destroyed, paced per minute; more than
+//! a share of the fleet at one look is a sign that the rows are wrong, and trips a hold that only an operator lifts. A
+//! *stray* (our label, no row) is reported at once, alarmed after a grace period and left alone, unless
+//! `sweep.strays = destroy`. *Foreign* machines are never touched. Users' own destroys never pass here.
+//!
+//! Not the comparison itself (`domain/sweep.rs`), not absence (`domain/lifecycle/debts.rs`).
+
+use crate::domain::ids::{Label, ProviderId};
+use crate::domain::instance::{PriceSeen, Sighting};
+use crate::domain::lifecycle::Stray;
+use crate::domain::money::Rate;
+use crate::domain::sweep::Caps;
+use crate::domain::time::{Look, Time};
+use crate::services::counters;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What an operator can hold at a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldKind {
+    /// No new machines.
+    Launches,
+    /// Nothing is destroyed that nobody asked to destroy: latecomers, duplicates, strays.
+    Sweeper,
+    /// Nothing ends by the clock: expiry, the hard limit.
+    Expiry,
+}
+
+impl HoldKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Launches, Self::Sweeper, Self::Expiry];
+
+    /// The word for people and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Launches => "launches",
+            Self::Sweeper => "sweeper",
+            Self::Expiry => "expiry",
+        }
+    }
+}
+
+/// A hold. Kept on disk; survives restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Where.
+    pub provider: ProviderId,
+    /// What.
+    pub kind: HoldKind,
+    /// Until when; `None` = until it is lifted.
+    pub until: Option<Time>,
+    /// Why.
+    pub reason: String,
+    /// Who set it: an operator's name, or `sweeper`.
+    pub by: String,
+    /// When.
+    pub since: Time,
+}
+
+/// What a machine is that no row wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// It carries a label of this deployment that no row knows.
+    Stray,
+    /// Its row says gone, or another machine has its row; its destroy waits for the pace or for a hold.
+    Orphan,
+    /// It is not ours.
+    Foreign,
+}
+
+/// A machine that no row wants, as last seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: FindingKind,
+    /// Where.
+    pub provider: ProviderId,
+    /// On which account.
+    pub account: String,
+    /// The label it carries, when it is one: ours, or another deployment's.
+    pub label: Option<Label>,
+    /// As it was last seen.
+    pub sighting: Sighting,
+    /// When.
+    pub look: Look,
+    /// When it was first seen since the server started.
+    pub first_seen: Time,
+    /// In how many complete lists.
+    pub lists: u32,
+    /// It has been there for longer than the grace period.
+    pub alarmed: bool,
+}
+
+impl Finding {
+    /// What it costs per hour, where the list tells.
+    #[must_use]
+    pub fn per_hour(&self) -> Option<Rate> {
+        match self.sighting.price? {
+            PriceSeen::Parts(price) => Some(price.total()),
+            PriceSeen::Total(total) => Some(total),
+        }
+    }
+
+    /// As something that can be taken over; `None` for what is not ours.
+    #[must_use]
+    pub fn stray(&self) -> Option<Stray> {
+        let (kind, label) = (self.kind, self.label?);
+        (kind == FindingKind::Stray).then(|| Stray {
+            label,
+            provider: self.provider.clone(),
+            account: self.account.clone(),
+            sighting: self.sighting.clone(),
+            look: self.look,
+            first_seen: self.first_seen,
+        })
+    }
+}
+
+/// What operators see of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Findings {
+    /// By provider and native id.
+    pub machines: Vec<Finding>,
+    /// The holds in force.
+    pub holds: Vec<Hold>,
+    /// Why everything automatic stands still, when it does.
+    pub frozen: Option<String>,
+}
+
+/// What is done about strays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strays {
+    /// They are reported.
+    #[default]
+    Report,
+    /// They are destroyed once the grace period is over.
+    Destroy,
+}
+
+/// The sweeper's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepPolicy {
+    /// What is done about strays.
+    pub strays: Strays,
+    /// How long a stray may be there before it is alarmed (or destroyed).
+    pub grace: Duration,
+    /// Complete lists that must have shown it by then.
+    pub quorum: u32,
+    /// How much at once.
+    pub caps: Caps,
+}
+
+impl Default for SweepPolicy {
+    fn default() -> Self {
+        Self { strays: Strays::Report, grace: Duration::from_secs(15 * 60), quorum: 3, caps: Caps::default() }
+    }
+}
+
+/// A machine of a list that is not as it should be.
+pub(super) struct Suspect<'a> {
+    pub kind: FindingKind,
+    pub label: Option<Label>,
+    pub sighting: &'a Sighting,
+}
+
+/// Remembers what was found, the holds and the pace. Belongs to the actor alone.
+pub(super) struct Sweeper {
+    policy: SweepPolicy,
+    found: BTreeMap<(ProviderId, String), Finding>,
+    holds: Vec<Hold>,
+    recent: VecDeque<Time>,
+    frozen: Option<String>,
+    shown: Arc<watch::Sender<Findings>>,
+}
+
+impl Sweeper {
+    pub(super) fn new(policy: SweepPolicy, holds: Vec<Hold>, frozen: Option<String>, shown: Arc<watch::Sender<Findings>>) -> Self {
+        let sweeper = Self { policy, found: BTreeMap::new(), holds, recent: VecDeque::new(), frozen, shown };
+        sweeper.show();
+        sweeper
+    }
+
+    /// Takes over what one complete list has shown of this provider; returns the native ids that are to be destroyed now.
+    /// A hold that this trips is in [`Sweeper::holds`] afterwards.
+    pub(super) fn judge(&mut self, provider: &ProviderId, account: &str, look: Look, fleet: usize, suspects: &[Suspect<'_>]) -> Vec<String> {
+        let now = look.answered;
+        let there: BTreeSet<&str> = suspects.iter().map(|s| s.sighting.native_id.as_str()).collect();
+        self.found.retain(|(at, id), _| at != provider || there.contains(id.as_str()));
+        let mut wanted: Vec<String> = Vec::new();
+        for suspect in suspects {
+            let key = (provider.clone(), suspect.sighting.native_id.clone());
+            let known = self.found.get(&key).filter(|f| f.kind == suspect.kind);
+            let (first_seen, lists, alarmed) = known.map_or((now, 0, false), |f| (f.first_seen, f.lists, f.alarmed));
+            let mut finding = Finding {
+                kind: suspect.kind,
+                provider: provider.clone(),
+                account: account.to_owned(),
+                label: suspect.label,
+                sighting: suspect.sighting.clone(),
+                look,
+                first_seen,
+                lists: lists.saturating_add(1),
+                alarmed,
+            };
+            let ripe = now.since(first_seen) >= self.policy.grace && finding.lists >= self.policy.quorum;
+            self.tell(&mut finding, known.is_none(), ripe);
+            let destroy = match suspect.kind {
+                FindingKind::Orphan => true,
+                FindingKind::Stray => ripe && self.policy.strays == Strays::Destroy,
+                FindingKind::Foreign => false,
+            };
+            if destroy {
+                wanted.push(finding.sighting.native_id.clone());
+            }
+            self.found.insert(key, finding);
+        }
+        let allowed = self.allowed(provider, wanted, fleet, now);
+        for id in &allowed {
+            self.found.remove(&(provider.clone(), id.clone()));
+        }
+        self.show();
+        allowed
+    }
+
+    fn tell(&self, finding: &mut Finding, new: bool, ripe: bool) {
+        let (provider, native_id, label) = (&finding.provider, &finding.sighting.native_id, finding.label);
+        let label = label.map(|l| l.to_string()).unwrap_or_default();
+        match finding.kind {
+            FindingKind::Stray if new => {
+                counters::stray();
+                tracing::warn!(%provider, %native_id, %label, "an instance carries a label of this deployment that no record knows: left alone");
+            }
+            FindingKind::Stray if ripe && !finding.alarmed => {
+                finding.alarmed = true;
+                let cost = finding.per_hour().map_or_else(|| "an unknown amount".to_owned(), |rate| format!("{rate}"));
+                tracing::error!(
+                    %provider, %native_id, %label,
+                    "a stray instance costs {cost}: keep it with `gpu-shopper ops adopt {provider} {native_id}`, \
+                     or end it with `gpu-shopper ops destroy-instance {provider} {native_id}`"
+                );
+            }
+            FindingKind::Orphan if new => {
+                tracing::warn!(%provider, %native_id, %label, "an instance is alive that its record says is gone");
+            }
+            FindingKind::Stray | FindingKind::Orphan | FindingKind::Foreign => {}
+        }
+    }
+
+    /// What of the wanted destroys a hold, the share of the fleet and the pace let through.
+    fn allowed(&mut self, provider: &ProviderId, mut wanted: Vec<String>, fleet: usize, now: Time) -> Vec<String> {
+        if wanted.is_empty() || self.frozen.is_some() || self.held(provider, HoldKind::Sweeper, now) {
+            return Vec::new();
+        }
+        if self.policy.caps.suspicious(wanted.len(), fleet) {
+            let reason = format!("{} of {fleet} machines would have been destroyed at one look", wanted.len());
+            tracing::error!(%provider, "the sweeper stops itself: {reason}; look at `gpu-shopper ops strays`, then lift it with `gpu-shopper ops hold {provider} sweeper --lift`");
+            self.hold(Hold { provider: provider.clone(), kind: HoldKind::Sweeper, until: None, reason, by: "sweeper".to_owned(), since: now });
+            return Vec::new();
+        }
+        while self.recent.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(60)) {
+            self.recent.pop_front();
+        }
+        let room = usize::try_from(self.policy.caps.per_minute).unwrap_or(usize::MAX).saturating_sub(self.recent.len());
+        wanted.truncate(room);
+        self.recent.extend(wanted.iter().map(|_| now));
+        wanted
+    }
+
+    /// A stray by where and what it is.
+    pub(super) fn finding(&self, provider: &ProviderId, native_id: &str) -> Option<&Finding> {
+        self.found.get(&(provider.clone(), native_id.to_owned()))
+    }
+
+    /// It has a row now.
+    pub(super) fn forget(&mut self, provider: &ProviderId, native_id: &str) {
+        self.found.remove(&(provider.clone(), native_id.to_owned()));
+        self.show();
+    }
+
+    pub(super) fn holds(&self) -> &[Hold] {
+        &self.holds
+    }
+
+    /// Sets a hold, in place of one of the same kind there.
+    pub(super) fn hold(&mut self, hold: Hold) {
+        self.lift(&hold.provider.clone(), hold.kind);
+        self.holds.push(hold);
+        self.holds.sort_by(|a, b| (&a.provider, a.kind).cmp(&(&b.provider, b.kind)));
+        self.show();
+    }
+
+    /// Lifts a hold; false when there is none.
+    pub(super) fn lift(&mut self, provider: &ProviderId, kind: HoldKind) -> bool {
+        let before = self.holds.len();
+        self.holds.retain(|h| h.provider != *provider || h.kind != kind);
+        self.show();
+        self.holds.len() < before
+    }
+
+    /// Forgets holds whose time is over; true when there were any.
+    pub(super) fn expire_holds(&mut self, now: Time) -> bool {
+        let before = self.holds.len();
+        self.holds.retain(|h| h.until.is_none_or(|until| until > now));
+        let changed = self.holds.len() < before;
+        if changed {
+            self.show();
+        }
+        changed
+    }
+
+    pub(super) fn held(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> bool {
+        self.why_held(provider, kind, now).is_some()
+    }
+
+    pub(super) fn why_held(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> Option<&Hold> {
+        self.holds.iter().find(|h| h.provider == *provider && h.kind == kind && h.until.is_none_or(|until| until > now))
+    }
+
+    pub(super) fn frozen(&self) -> Option<&str> {
+        self.frozen.as_deref()
+    }
+
+    pub(super) fn thaw(&mut self) -> Option<String> {
+        let why = self.frozen.take();
+        self.show();
+        why
+    }
+
+    fn show(&self) {
+        let now = Findings { machines: self.found.values().cloned().collect(), holds: self.holds.clone(), frozen: self.frozen.clone() };
+        self.shown.send_if_modified(|shown| {
+            let changed = *shown != now;
+            *shown = now;
+            changed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::instance::InstanceStatus;
+
+    fn machine(id: usize) -> Sighting {
+        Sighting {
+            native_id: format!("{id:03}"),
+            label: None,
+            status: InstanceStatus::Running,
+            raw_status: String::new(),
+            progress: None,
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            price: None,
+            interruptible: None,
+            gpu_percent: None,
+            machine: None,
+        }
+    }
+
+    fn sweeper(policy: SweepPolicy) -> Sweeper {
+        Sweeper::new(policy, Vec::new(), None, Arc::new(watch::channel(Findings::default()).0))
+    }
+
+    fn look(second: i64) -> Look {
+        Look { sent: Time::from_millis(second * 1000), answered: Time::from_millis(second * 1000) }
+    }
+
+    fn suspects(machines: &[Sighting], kind: FindingKind) -> Vec<Suspect<'_>> {
+        machines.iter().map(|sighting| Suspect { kind, label: None, sighting }).collect()
+    }
+
+    #[test]
+    fn orphans_go_at_a_pace_and_many_at_once_trip_a_hold() {
+        let provider = ProviderId::new("vastai");
+        let mut it = sweeper(SweepPolicy { caps: Caps { per_minute: 2, ..Caps::default() }, ..SweepPolicy::default() });
+        let machines: Vec<Sighting> = (0..4).map(machine).collect();
+        let three = suspects(&machines[..3], FindingKind::Orphan);
+        assert_eq!(it.judge(&provider, "1", look(0), 40, &three), ["000", "001"]);
+        assert_eq!(it.judge(&provider, "1", look(30), 40, &three[2..]), [""; 0], "not yet");
+        assert_eq!(it.judge(&provider, "1", look(61), 40, &three[2..]), ["002"]);
+        let four = suspects(&machines, FindingKind::Orphan);
+        assert_eq!(it.judge(&provider, "1", look(200), 10, &four), [""; 0]);
+        assert_eq!((it.holds()[0].kind, it.holds()[0].by.as_str()), (HoldKind::Sweeper, "sweeper"));
+        assert_eq!(it.judge(&provider, "1", look(900), 100, &four[..1]), [""; 0], "until an operator lifts it");
+        assert!(it.lift(&provider, HoldKind::Sweeper));
+        assert_eq!(it.judge(&provider, "1", look(960), 100, &four[..1]), ["000"]);
+    }
+
+    #[test]
+    fn strays_and_foreign_machines_are_left_alone() {
+        let provider = ProviderId::new("vastai");
+        let machines: Vec<Sighting> = (0..2).map(machine).collect();
+        for (strays, destroyed) in [(Strays::Report, 0), (Strays::Destroy, 1)] {
+            let mut it = sweeper(SweepPolicy { strays, ..SweepPolicy::default() });
+            let both = [
+                Suspect { kind: FindingKind::Stray, label: None, sighting: &machines[0] },
+                Suspect { kind: FindingKind::Foreign, label: None, sighting: &machines[1] },
+            ];
+            for minute in 0..15 {
+                assert_eq!(it.judge(&provider, "1", look(minute * 60), 1, &both), [""; 0]);
+            }
+            assert_eq!(it.judge(&provider, "1", look(15 * 60), 1, &both).len(), destroyed);
+        }
+    }
+
+    #[test]
+    fn what_is_not_listed_any_more_is_not_found_any_more() {
+        let (here, there) = (ProviderId::new("vastai"), ProviderId::new("tensordock"));
+        let machines: Vec<Sighting> = (0..2).map(machine).collect();
+        let mut it = sweeper(SweepPolicy::default());
+        it.judge(&here, "1", look(0), 0, &suspects(&machines, FindingKind::Foreign));
+        it.judge(&there, "1", look(0), 0, &suspects(&machines[..1], FindingKind::Foreign));
+        it.judge(&here, "1", look(60), 0, &suspects(&machines[1..], FindingKind::Foreign));
+        assert!(it.finding(&here, "000").is_none() && it.finding(&here, "001").is_some_and(|f| f.lists == 2));
+        assert!(it.finding(&there, "000").is_some());
+    }
+}

@@ -1,0 +1,382 @@
+//! What is learnt from launches and how the next offer is found: the failure memory, failover with its limits, and what is
+//! told to whom nothing fits.
+
+use crate::support::{House, Plan, any, caller, exactly, request};
+use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId};
+use gpu_shopper::domain::memory::{Outcome, SubjectKind};
+use gpu_shopper::domain::money::Rate;
+use gpu_shopper::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
+use gpu_shopper::domain::policy::Policy;
+use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Session, State, Target};
+use gpu_shopper::services::api::{Command, Create, HealthQuery};
+use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults};
+use gpu_shopper::store::Keep;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A market of asks where offers are fetched once, so that only what happens changes them.
+fn plan(faults: Faults) -> Plan {
+    Plan { refresh: Some(24 * HOUR), ..Plan::new(5, faults) }.at(Dialect::Vastai)
+}
+
+fn offers(house: &House) -> Vec<Arc<Offer>> {
+    house.core().inventory.snapshot().offers.clone()
+}
+
+/// The cheapest offer at a fixed price that many others could stand in for.
+fn plain(house: &House) -> Arc<Offer> {
+    let all = offers(house);
+    let like = |o: &Offer| all.iter().filter(|other| other.gpu == o.gpu && other.gpu_count == o.gpu_count && other.rental == o.rental).count();
+    let fixed = all.iter().filter(|o| o.rental == RentalKind::OnDemand && like(o) >= 4);
+    fixed.min_by_key(|o| o.price(None).total()).unwrap().clone()
+}
+
+fn machines(session: &Session) -> Vec<&str> {
+    session.attempts.iter().map(|a| a.offer.machine.as_str()).collect()
+}
+
+fn health(house: &House, kind: SubjectKind) -> BTreeMap<String, gpu_shopper::domain::memory::Health> {
+    let query = HealthQuery { kinds: vec![kind], page_size: 1000, ..HealthQuery::default() };
+    let page = house.core().inventory.health(&query).unwrap();
+    page.entries.into_iter().map(|h| (h.subject.name().to_owned(), h)).collect()
+}
+
+async fn clean(house: &House) {
+    let wrong = house.audit().await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+// === a limit on our calls ===
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_our_calls_blames_no_offer_and_is_waited_out() {
+    let house = plan(Faults::gentle().with(Fault::TooManyRequests, ALWAYS)).build().await;
+    let offer = plain(&house);
+    // No failover was asked for; but nothing of the offer failed.
+    let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+    house.pass(20 * SECOND).await;
+    house.market.set_fault("too_many_requests", "0").unwrap();
+    let running = house.until(id, State::Running, 5 * MINUTE).await;
+    let tried: Vec<_> = running.attempts.iter().map(|a| (a.offer.id.clone(), a.failure)).collect();
+    assert!(tried.len() >= 3 && tried.iter().all(|(id, _)| *id == offer.id), "the same one again: {tried:?}");
+    assert!(tried[..tried.len() - 1].iter().all(|(_, f)| *f == Some(AttemptFailure::RateLimited)));
+    for (pair, least) in running.attempts.windows(2).zip([5, 10, 20]) {
+        let waited = pair[1].started_at.since(pair[0].ended_at.unwrap());
+        assert!(waited >= least * SECOND && waited < (least + 2) * SECOND, "{waited:?}");
+    }
+    let known = health(&house, SubjectKind::Machine);
+    let machine = &known[offer.machine.as_str()];
+    assert_eq!((known.len(), machine.launches, machine.usable, machine.failures.len()), (1, 1, 1, 0));
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 5 * MINUTE).await;
+    clean(&house).await;
+}
+
+/// By requirements, too, the best offer stays the best; and there is an end to the patience.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_never_ends_is_the_end() {
+    let policy = Policy { max_refused_offers: 6, ..Policy::default() };
+    let house = Plan { policy, ..plan(Faults::gentle().with(Fault::TooManyRequests, ALWAYS)) }.build().await;
+    let id = house.rent(None).await.session.id;
+    let ended = house.reach(id, None, HOUR).await;
+    assert_eq!((ended.end_reason, ended.attempts.len()), (Some(EndReason::NoCapacity), 6));
+    assert_eq!(machines(&ended).iter().collect::<BTreeSet<_>>().len(), 1, "no machine is at fault");
+    assert_eq!(ended.stopped_at.unwrap().since(ended.created_at).as_secs() / 60, (5 + 10 + 20 + 40 + 60) / 60);
+    assert!(health(&house, SubjectKind::Machine).is_empty());
+    clean(&house).await;
+}
+
+// === one slice, two offers ===
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_and_its_twin_by_a_bid_are_one() {
+    let house = plan(Faults::gentle()).build().await;
+    let offer = plain(&house);
+    let twin = OfferId::new(&format!("{}-spot", offer.id));
+    assert!(house.core().inventory.get(&twin).is_ok(), "both are offered");
+    let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+    let mut other = request(exactly(&twin));
+    other.consumer = ConsumerId::new("somebody");
+    let refused = house.create(other.clone()).await.unwrap_err();
+    assert!(refused.reason == "NO_CAPACITY" && refused.message.contains("taken by another session"), "{refused:?}");
+    let mine = house.create(request(exactly(&twin))).await.unwrap_err();
+    assert_eq!((mine.reason, mine.metadata["session_id"].as_str()), ("SESSION_EXISTS", id.to_string().as_str()));
+    // By requirements neither is chosen.
+    let only = OfferFilter { gpu_models: vec![offer.gpu.clone()], rental: Some(RentalKind::Interruptible), ..OfferFilter::default() };
+    other.target = Target::Requirements { filter: Box::new(only), order: OfferOrder::Price };
+    let elsewhere = house.create(other).await.unwrap().session.id;
+    let running = house.until(elsewhere, State::Running, 5 * MINUTE).await;
+    assert_ne!(running.offer().unwrap().id, twin);
+    for id in [id, elsewhere] {
+        house.command(id, Command::Destroy).await.unwrap();
+        house.until(id, State::Stopped, 5 * MINUTE).await;
+    }
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_ask_is_gone_from_every_view_with_its_twin() {
+    let house = plan(Faults::gentle().with(Fault::StaleAsk, ALWAYS)).build().await;
+    let offer = plain(&house);
+    let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+    assert_eq!(house.until(id, State::Failed, 5 * MINUTE).await.attempts[0].failure, Some(AttemptFailure::OfferGone));
+    for gone in [offer.id.clone(), OfferId::new(&format!("{}-spot", offer.id))] {
+        assert_eq!(house.core().inventory.get(&gone).unwrap_err().reason, "OFFER_NOT_FOUND");
+        assert!(!offers(&house).iter().any(|o| o.id == gone));
+    }
+    clean(&house).await;
+}
+
+// === the memory ===
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_set_aside_for_everybody_over_a_restart_and_comes_back() {
+    let mut house = plan(Faults::gentle()).on_disk().build().await;
+    let offer = plain(&house);
+    house.market.set_fault("key_never", "1").unwrap();
+    let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+    let ended = house.until(id, State::Failed, HOUR).await;
+    assert_eq!(ended.attempts[0].failure, Some(AttemptFailure::AuthFailed));
+    house.market.set_fault("key_never", "0").unwrap();
+    let failed_at = ended.attempts[0].ended_at.unwrap();
+    house.core().inventory.refresh(&offer.provider).await.unwrap();
+    let hidden = |house: &House| !offers(house).iter().any(|o| o.machine == offer.machine);
+    // The ask itself comes back under a new id when its machine is free again; the machine is remembered.
+    house.pass(5 * MINUTE).await;
+    for restart in [false, true] {
+        if restart {
+            house.crash(MINUTE).await;
+        }
+        house.core().inventory.refresh(&offer.provider).await.unwrap();
+        assert!(hidden(&house), "restarted: {restart}");
+        let aside = house.core().inventory.snapshot().set_aside.iter().find(|o| o.machine == offer.machine).cloned().unwrap();
+        let told = house.core().inventory.get(&aside.id).unwrap_err();
+        assert!(told.reason == "OFFER_NOT_FOUND" && told.message.contains("set aside until") && told.message.contains("auth_failed"), "{told:?}");
+        let machine = &health(&house, SubjectKind::Machine)[offer.machine.as_str()];
+        assert_eq!((machine.launches, machine.usable), (1, 0));
+        assert_eq!(machine.aside.unwrap().until, failed_at + 6 * HOUR);
+        let host = health(&house, SubjectKind::Host);
+        assert_eq!(host[offer.host.as_ref().unwrap().as_str()].failures[&Outcome::Failed(AttemptFailure::AuthFailed)], 1);
+        assert_eq!(health(&house, SubjectKind::Provider)["vastai"].launches, 1);
+    }
+    house.clock.sleep_until(failed_at + 6 * HOUR).await;
+    house.core().inventory.refresh(&offer.provider).await.unwrap();
+    assert!(!hidden(&house));
+    let back = offers(&house).iter().find(|o| o.machine == offer.machine && o.rental == offer.rental).unwrap().confidence;
+    assert!(back < offer.confidence * 0.8, "shown again, and not trusted yet: {back} after {}", offer.confidence);
+    // Nothing is learnt twice by having been on disk, and what is too old is not kept there.
+    let lessons = house.store().lesson_list(ended.created_at).await.unwrap();
+    assert_eq!(lessons.iter().map(|l| (l.session, l.attempt, l.outcome)).collect::<Vec<_>>(), [(id, 1, Outcome::Failed(AttemptFailure::AuthFailed))]);
+    let trimmed = house.store().trim(house.now(), Keep { lesson_age: HOUR, ..Keep::default() }).await.unwrap();
+    assert_eq!((trimmed.lessons, house.store().lesson_list(ended.created_at).await.unwrap().len()), (1, 0));
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observing_memory_changes_nothing() {
+    let policy = Policy { memory_acts: false, ..Policy::default() };
+    let house = Plan { policy, ..plan(Faults::gentle().with(Fault::GpuLies, ALWAYS)) }.build().await;
+    let offer = plain(&house);
+    let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+    assert_eq!(house.until(id, State::Failed, HOUR).await.attempts[0].failure, Some(AttemptFailure::GpuMismatch));
+    house.pass(10 * MINUTE).await;
+    house.core().inventory.refresh(&offer.provider).await.unwrap();
+    let back = offers(&house).iter().find(|o| o.machine == offer.machine && o.rental == offer.rental).unwrap().confidence;
+    assert_eq!(back.to_bits(), offer.confidence.to_bits());
+    let page = house.core().inventory.health(&HealthQuery { kinds: vec![SubjectKind::Machine], ..HealthQuery::default() }).unwrap();
+    assert!(!page.acts && page.entries.len() == 1 && page.entries[0].launches == 1, "{page:?}");
+    clean(&house).await;
+}
+
+/// A machine that is handed over counts for it; one that is taken away or called bad, against it.
+#[tokio::test(start_paused = true)]
+async fn successes_and_complaints_count() {
+    let house = plan(Faults::gentle()).build().await;
+    let (mut good, mut told) = (Vec::new(), Vec::new());
+    for complaint in [false, true] {
+        let id = house.rent(None).await.session.id;
+        let running = house.until(id, State::Running, 5 * MINUTE).await;
+        good.push(running.offer().unwrap().clone());
+        house.command(id, Command::Complete { bad_machine: complaint }).await.unwrap();
+        house.until(id, State::Stopped, 5 * MINUTE).await;
+        // Told twice is told once.
+        house.command(id, Command::Complete { bad_machine: complaint }).await.unwrap();
+    }
+    let id = house.rent(None).await.session.id;
+    good.push(house.until(id, State::Running, 5 * MINUTE).await.offer().unwrap().clone());
+    assert!(house.market.vanish(&house.alive()[0]));
+    house.until(id, State::Failed, HOUR).await;
+    let known = health(&house, SubjectKind::Machine);
+    for offer in &good {
+        let machine = &known[offer.machine.as_str()];
+        told.push((machine.launches, machine.usable, machine.failures.keys().copied().collect::<Vec<_>>(), machine.aside.is_some()));
+    }
+    assert_eq!(told, [(1, 1, vec![], false), (1, 1, vec![Outcome::BadMachine], true), (1, 1, vec![Outcome::Lost], true)]);
+    assert!(known[good[0].machine.as_str()].confidence > known[good[2].machine.as_str()].confidence);
+    assert_eq!(health(&house, SubjectKind::Provider)["vastai"].launches, 3);
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_is_told_by_pages() {
+    let house = plan(Faults::gentle().with(Fault::StaleAsk, ALWAYS)).build().await;
+    let id = house.rent(None).await.session.id;
+    let ended = house.reach(id, None, HOUR).await;
+    assert_eq!(ended.attempts.len(), 25);
+    let mut query = HealthQuery { page_size: 7, kinds: vec![SubjectKind::Machine, SubjectKind::Offer], ..HealthQuery::default() };
+    let mut names = Vec::new();
+    loop {
+        let page = house.core().inventory.health(&query).unwrap();
+        assert_eq!(page.total, 50);
+        names.extend(page.entries.iter().map(|h| h.subject.name().to_owned()));
+        query.page_token = page.next_page_token;
+        if query.page_token.is_empty() {
+            break;
+        }
+    }
+    let mut expected: Vec<String> = machines(&ended).into_iter().map(str::to_owned).collect();
+    expected.sort();
+    let mut offers: Vec<String> = ended.attempts.iter().map(|a| a.offer.id.slice().to_string()).collect();
+    offers.sort();
+    expected.extend(offers);
+    assert_eq!(names, expected);
+    let aside = HealthQuery { set_aside_only: true, page_size: 1000, ..HealthQuery::default() };
+    let page = house.core().inventory.health(&aside).unwrap();
+    assert_eq!(page.total, 25, "an ask that is gone says little about its machine");
+    assert!(page.entries.iter().all(|h| h.subject.kind() == SubjectKind::Offer));
+    let none = HealthQuery { provider: Some(ProviderId::new("tensordock")), ..HealthQuery::default() };
+    assert_eq!(house.core().inventory.health(&none).unwrap().total, 0);
+    for bad in ["x", "aDEuMC4w"] {
+        let error = house.core().inventory.health(&HealthQuery { page_token: bad.to_owned(), ..HealthQuery::default() }).unwrap_err();
+        assert_eq!(error.violations[0].field, "page_token");
+    }
+    clean(&house).await;
+}
+
+// === failover ===
+
+/// Every ask is gone: all that may be tried is.
+async fn exhausted(scope: FailoverScope, change: impl FnOnce(&mut gpu_shopper::domain::session::Request, &Offer)) -> (Arc<Session>, House) {
+    let house = plan(Faults::gentle().with(Fault::StaleAsk, ALWAYS)).build().await;
+    let offer = plain(&house);
+    let mut wanted = request(exactly(&offer.id));
+    wanted.failover.scope = scope;
+    change(&mut wanted, &offer);
+    let id = house.create(wanted).await.unwrap().session.id;
+    let ended = house.reach(id, None, HOUR).await;
+    assert_eq!((ended.state, ended.end_reason), (State::Failed, Some(EndReason::NoCapacity)));
+    assert_eq!(ended.attempts[0].offer.id, offer.id);
+    let labels = house.witness.launches();
+    assert!(labels.len() == ended.attempts.len() && labels.iter().all(|l| l.session == id), "one session, whatever it tries");
+    assert_eq!(machines(&ended).iter().collect::<BTreeSet<_>>().len(), ended.attempts.len(), "no machine twice");
+    clean(&house).await;
+    (ended, house)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_scope_looks_as_widely_as_it_says() {
+    let (ended, _) = exhausted(FailoverScope::None, |_, _| {}).await;
+    assert_eq!(ended.attempts.len(), 1);
+    let kinds = |ended: &Session| ended.attempts.iter().map(|a| a.offer.gpu.to_string()).collect::<BTreeSet<_>>().len();
+    let (ended, _) = exhausted(FailoverScope::SameGpu, |_, _| {}).await;
+    let first = &ended.attempts[0].offer;
+    assert!(ended.attempts.len() > 3 && ended.attempts.iter().all(|a| a.offer.gpu == first.gpu && a.offer.gpu_count == first.gpu_count));
+    let (ended, house) = exhausted(FailoverScope::SameMemory, |wanted, _| wanted.disk_gb = Some(20)).await;
+    let first = &ended.attempts[0].offer;
+    assert!(
+        kinds(&ended) > 1 && ended.attempts.iter().all(|a| a.offer.gpu_memory_mib >= first.gpu_memory_mib && a.offer.gpu_count >= first.gpu_count)
+    );
+    let (wide, _) = exhausted(FailoverScope::Any, |_, _| {}).await;
+    assert!(kinds(&wide) > 1 && wide.attempts.len() == 25, "as many refusals as are allowed");
+    assert!(wide.attempts.iter().all(|a| a.offer.rental == RentalKind::OnDemand), "nobody asked for a bid");
+    drop(house);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_next_offer_is_dearer_than_allowed() {
+    let limit = |offer: &Offer| Rate(offer.price(None).total().0 * 11 / 10);
+    let (ended, _) = exhausted(FailoverScope::Any, |wanted, offer| wanted.failover.max_price = Some(limit(offer))).await;
+    let most = limit(&ended.attempts[0].offer);
+    assert!(ended.attempts.len() > 1 && ended.attempts.len() < 25, "{}", ended.attempts.len());
+    assert!(ended.attempts.iter().all(|a| a.offer.price(Some(a.disk_gb)).total() <= most));
+    assert!(ended.status_message.contains("beyond the session's own price limits"), "{}", ended.status_message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_and_refusals_are_counted_apart() {
+    for most in [1, 3] {
+        let house = plan(Faults::gentle().with(Fault::BootFails, ALWAYS)).build().await;
+        let mut wanted = request(any(None));
+        wanted.failover.max_attempts = most;
+        let id = house.create(wanted).await.unwrap().session.id;
+        let ended = house.reach(id, None, 2 * HOUR).await;
+        assert_eq!((ended.end_reason, ended.attempts.len()), (Some(EndReason::ProvisionFailed), usize::from(most)));
+        assert!(ended.attempts.iter().all(|a| a.came_to_be));
+        clean(&house).await;
+    }
+    let policy = Policy { max_refused_offers: 4, ..Policy::default() };
+    let house = Plan { policy, ..plan(Faults::gentle().with(Fault::StaleAsk, ALWAYS)) }.build().await;
+    let mut wanted = request(any(None));
+    wanted.failover.max_attempts = 1;
+    let id = house.create(wanted).await.unwrap().session.id;
+    let ended = house.reach(id, None, HOUR).await;
+    assert_eq!((ended.end_reason, ended.attempts.len()), (Some(EndReason::NoCapacity), 4));
+    clean(&house).await;
+}
+
+// === why not ===
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_nothing_hears_what_would_help_and_it_does() {
+    let house = plan(Faults::gentle()).build().await;
+    let cheapest = offers(&house).iter().filter(|o| o.gpu_memory_mib >= 80_000).map(|o| o.price(None).total()).min().unwrap();
+    let filter = OfferFilter { min_gpu_memory_mib: Some(80_000), max_price: Some(Rate(cheapest.0 / 2)), ..OfferFilter::default() };
+    let ask = |filter: &OfferFilter| request(Target::Requirements { filter: Box::new(filter.clone()), order: OfferOrder::ExpectedCost });
+    let refused = house.create(ask(&filter)).await.unwrap_err();
+    assert_eq!(refused.reason, "NO_CAPACITY");
+    assert!(refused.metadata["removed_by"].contains("min_gpu_memory_mib="), "{refused:?}");
+    assert!(refused.message.contains("turns away") && refused.message.contains(&refused.metadata["relax_field"]), "{refused:?}");
+    let told = house.core().inventory.explain(&filter).unwrap();
+    assert_eq!((told.explanation.passing, told.set_aside), (0, 0));
+    assert!(told.explanation.relaxations.iter().any(|r| r.field == "max_price_per_hour"));
+    for r in &told.explanation.relaxations {
+        let create = Create { request: ask(&r.filter), labels: BTreeMap::new(), validate_only: true, idempotency: None, private_key: None };
+        house.core().lifecycle.create(caller(), create).await.unwrap();
+    }
+    let unknown = OfferFilter { providers: vec![ProviderId::new("acme")], ..OfferFilter::default() };
+    assert_eq!(house.core().inventory.explain(&unknown).unwrap_err().violations[0].field, "filter.providers");
+    clean(&house).await;
+}
+
+/// What keeps out the offers that would pass is told by its name.
+#[tokio::test(start_paused = true)]
+async fn what_is_set_aside_tried_or_taken_is_said_so() {
+    let house = plan(Faults::gentle().with(Fault::DriverMissing, ALWAYS)).build().await;
+    let offer = plain(&house);
+    let only = OfferFilter {
+        gpu_models: vec![offer.gpu.clone()],
+        gpu_count: Some(offer.gpu_count),
+        rental: Some(RentalKind::OnDemand),
+        ..OfferFilter::default()
+    };
+    let ask = || request(Target::Requirements { filter: Box::new(only.clone()), order: OfferOrder::Price });
+    let there = offers(&house).iter().filter(|o| only.check(o).is_ok()).count();
+    let mut wanted = ask();
+    wanted.failover.max_attempts = 20;
+    let id = house.create(wanted).await.unwrap().session.id;
+    let ended = house.reach(id, None, 12 * HOUR).await;
+    assert_eq!(ended.state, State::Failed);
+    // Their machines are offered again, under other ids.
+    house.pass(10 * MINUTE).await;
+    house.core().inventory.refresh(&offer.provider).await.unwrap();
+    let refused = house.create(ask()).await.unwrap_err();
+    assert!(refused.message.contains("set aside for what happened there lately"), "{}", refused.message);
+    let told = house.core().inventory.explain(&only).unwrap();
+    assert!(told.set_aside >= 1 && told.set_aside <= there && told.set_aside_until.is_some_and(|t| t > house.now()));
+    clean(&house).await;
+}

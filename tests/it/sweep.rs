@@ -1,0 +1,316 @@
+//! Zero orphans: whatever an account shows, only what a row of ours says should be gone is destroyed unasked; strays,
+//! duplicates, holds, a database that must not kill by old facts.
+
+use crate::support::{House, Plan, any, caller, request};
+use gpu_shopper::app::tag_of;
+use gpu_shopper::domain::event::EventType;
+use gpu_shopper::domain::ids::{ConsumerId, Label, ProviderId, SessionId};
+use gpu_shopper::domain::lifecycle::Fate;
+use gpu_shopper::domain::session::{EndReason, State};
+use gpu_shopper::domain::sweep::Caps;
+use gpu_shopper::ports::{LaunchSpec, Provider};
+use gpu_shopper::services::api::Command;
+use gpu_shopper::services::lifecycle::Order;
+use gpu_shopper::services::sweeper::{FindingKind, HoldKind, Strays, SweepPolicy};
+use gpu_shopper::sim::{Dialect, Faults, SimProvider};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn id_of(dialect: Dialect) -> ProviderId {
+    ProviderId::new(dialect.word())
+}
+
+/// Somebody rents a machine on the account without telling the house.
+async fn planted(house: &House, dialect: Dialect, label: &str) -> String {
+    let provider = SimProvider::new(Arc::clone(&house.market), house.accounts[&dialect], dialect);
+    let offer = provider.offers().await.unwrap().offers.into_iter().find(|o| o.min_bid.is_none() && o.gpu_count == 1).unwrap();
+    let spec = LaunchSpec {
+        label: Label { tag: tag_of("anything"), session: SessionId::new(house.now(), 1), attempt: 1 },
+        disk_gb: offer.disk.rented_gb(None),
+        offer,
+        image: None,
+        bid: None,
+        public_keys: Vec::new(),
+        env: BTreeMap::new(),
+        on_start: None,
+    };
+    let native = provider.launch(&spec).await.unwrap().native_id;
+    house.market.label(house.accounts[&dialect], &native, label).unwrap();
+    native
+}
+
+fn ours(house: &House, number: u128, attempt: u8) -> Label {
+    Label { tag: tag_of(&house.deployment), session: SessionId::new(house.now(), number), attempt }
+}
+
+fn kinds(house: &House) -> Vec<(FindingKind, String)> {
+    house.core().operator.findings().machines.into_iter().map(|m| (m.kind, m.sighting.native_id)).collect()
+}
+
+async fn order(house: &House, order: Order) -> Result<Option<SessionId>, &'static str> {
+    house.core().operator.order(caller(), order).await.map(|done| done.session.map(|s| s.id)).map_err(|e| e.reason)
+}
+
+async fn audited(house: &House) -> Vec<String> {
+    house.core().operator.audit(None, 100).await.unwrap().into_iter().rev().map(|(_, record)| record.action).collect()
+}
+
+async fn billed(house: &House, id: SessionId) {
+    let (cost, bill) = (house.core().costs.session(&caller(), id).await.unwrap().total, house.bill(id));
+    assert!(cost.low <= bill && bill <= cost.high, "{cost:?} {bill}");
+}
+
+async fn clean(house: &House) {
+    let wrong = house.audit().await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_row_knows_is_reported_and_left_alone() {
+    for dialect in Dialect::ALL {
+        let house = Plan::new(21, Faults::gentle()).at(dialect).build().await;
+        let label = ours(&house, 7, 1);
+        let other = Label { tag: tag_of("somebody else"), ..label };
+        let stray = planted(&house, dialect, &label.to_string()).await;
+        let foreign = planted(&house, dialect, &other.to_string()).await;
+        let near = planted(&house, dialect, &format!("{label}-x")).await;
+        house.pass(3 * HOUR).await;
+        let mut expected = vec![(FindingKind::Stray, stray.clone()), (FindingKind::Foreign, foreign.clone()), (FindingKind::Foreign, near)];
+        let mut found = kinds(&house);
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+        assert_eq!(house.alive().len(), 3, "nobody touches them");
+        let shown = house.core().operator.findings().machines.into_iter().find(|m| m.kind == FindingKind::Stray).unwrap();
+        assert!(shown.alarmed && shown.lists > 3 && shown.label == Some(label));
+        let provider = id_of(dialect);
+        let fate = Fate::Destroy;
+        assert_eq!(order(&house, Order::Stray { provider: provider.clone(), native_id: foreign, fate: fate.clone() }).await, Err("NOT_OURS"));
+        let nothing = Order::Stray { provider: provider.clone(), native_id: "4711".to_owned(), fate: fate.clone() };
+        assert_eq!(order(&house, nothing).await, Err("STRAY_NOT_FOUND"));
+
+        // An operator has it destroyed: its session is on record, and what it cost.
+        let id = order(&house, Order::Stray { provider, native_id: stray.clone(), fate }).await.unwrap().unwrap();
+        assert_eq!(id, label.session);
+        let ended = house.until(id, State::Failed, 20 * MINUTE).await;
+        assert_eq!((ended.end_reason, ended.cost_final), (Some(EndReason::Orphan), true));
+        assert_eq!((house.alive().len(), audited(&house).await), (2, vec!["destroy_instance".to_owned()]));
+        let (cost, bill) = (house.core().costs.session(&caller(), id).await.unwrap().total, house.market.bill(&stray).unwrap().total);
+        assert!(cost.low <= bill && bill <= cost.high, "{cost:?} {bill}");
+        assert!(house.core().operator.findings().machines.iter().all(|m| m.kind == FindingKind::Foreign));
+        let rates = house.core().operator.spend_rate();
+        assert!(rates[0].strays.0 == 0 && (rates[0].foreign.0 > 0 || rates[0].unpriced == 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stray_can_be_adopted() {
+    for dialect in Dialect::ALL {
+        let house = Plan::new(22, Faults::gentle()).at(dialect).build().await;
+        let label = ours(&house, 7, 2);
+        let native = planted(&house, dialect, &label.to_string()).await;
+        house.pass(10 * MINUTE).await;
+        let fate = Fate::Keep { consumer: ConsumerId::new("alice"), reservation: HOUR };
+        let keep = || Order::Stray { provider: id_of(dialect), native_id: native.clone(), fate: fate.clone() };
+        let id = order(&house, keep()).await.unwrap().unwrap();
+        let kept = house.get(id).await;
+        assert_eq!((kept.state, kept.request.consumer.as_str()), (State::Running, "alice"));
+        assert!(kept.endpoint.is_some());
+        assert_eq!(order(&house, keep()).await, Err("STRAY_NOT_FOUND"), "it is none any more");
+        house.pass(HOUR + 10 * MINUTE).await;
+        let ended = house.get(id).await;
+        assert_eq!((ended.state, ended.end_reason), (State::Stopped, Some(EndReason::Expired)));
+        clean(&house).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn strays_are_destroyed_where_that_is_the_policy_after_their_grace() {
+    let sweep = SweepPolicy { strays: Strays::Destroy, ..SweepPolicy::default() };
+    let house = Plan { sweep, ..Plan::new(23, Faults::gentle()) }.build().await;
+    let stray = ours(&house, 7, 1).to_string();
+    planted(&house, Dialect::Vastai, &stray).await;
+    let foreign = planted(&house, Dialect::Vastai, "somebody's own").await;
+    house.pass(14 * MINUTE).await;
+    assert_eq!(house.alive().len(), 2);
+    house.pass(10 * MINUTE).await;
+    assert_eq!(house.alive(), [foreign]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_two_machines_of_one_attempt_is_destroyed_and_paid() {
+    for dialect in Dialect::ALL {
+        let house = Plan::new(24, Faults::gentle()).at(dialect).build().await;
+        let id = house.rent(None).await.session.id;
+        let session = house.until(id, State::Running, 10 * MINUTE).await;
+        let own = house.alive();
+        let label = session.attempts[0].number;
+        let twin = planted(&house, dialect, &Label { attempt: label, session: id, tag: tag_of(&house.deployment) }.to_string()).await;
+        house.pass(10 * MINUTE).await;
+        assert_eq!(house.alive(), own, "the one that is used stays");
+        assert_eq!(house.get(id).await.state, State::Running);
+        let told = house.events().await.into_iter().filter(|e| e.kind == EventType::LatecomerDestroyed).count();
+        assert_eq!(told, 1);
+        house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+        house.until(id, State::Stopped, 10 * MINUTE).await;
+        assert!(house.market.bill(&twin).is_some_and(|b| b.total.0 > 0));
+        billed(&house, id).await;
+    }
+}
+
+/// A second machine of an attempt whose session is over: it comes late, and it is destroyed.
+#[tokio::test(start_paused = true)]
+async fn a_twin_that_comes_after_the_end_is_destroyed() {
+    let house = Plan::new(25, Faults::gentle()).at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 10 * MINUTE).await;
+    planted(&house, Dialect::Vastai, &Label { attempt: 1, session: id, tag: tag_of(&house.deployment) }.to_string()).await;
+    house.pass(15 * MINUTE).await;
+    assert!(house.alive().is_empty());
+    let ended = house.get(id).await;
+    assert_eq!((ended.state, ended.cost_final), (State::Stopped, true));
+    billed(&house, id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_orphans_at_once_stop_the_sweeper_until_an_operator_lets_it_go_on() {
+    let sweep = SweepPolicy { caps: Caps { at_least: 2, ..Caps::default() }, ..SweepPolicy::default() };
+    let mut house = Plan { sweep, ..Plan::new(26, Faults::gentle()) }.on_disk().at(Dialect::Vastai).build().await;
+    let mut labels = Vec::new();
+    for _ in 0..3 {
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        house.command(id, Command::Destroy).await.unwrap();
+        house.until(id, State::Stopped, 10 * MINUTE).await;
+        labels.push(Label { attempt: 1, session: id, tag: tag_of(&house.deployment) });
+    }
+    house.core().operator.sweep_now(None).await.unwrap();
+    for label in &labels {
+        planted(&house, Dialect::Vastai, &label.to_string()).await;
+    }
+    house.pass(20 * MINUTE).await;
+    assert_eq!(house.alive().len(), 3, "so many at once look like our mistake");
+    let findings = house.core().operator.findings();
+    assert_eq!((findings.holds.len(), findings.holds[0].kind, findings.holds[0].by.as_str()), (1, HoldKind::Sweeper, "sweeper"));
+    assert!(findings.machines.iter().all(|m| m.kind == FindingKind::Orphan));
+    // It survives a restart.
+    house.crash(MINUTE).await;
+    house.pass(20 * MINUTE).await;
+    assert_eq!(house.alive().len(), 3);
+    // A user's own destroy is not held.
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 10 * MINUTE).await;
+    let native = house.alive();
+    // Two of them are taken away by hand; the last is no longer too many.
+    assert!(house.market.vanish(&native[0]) && house.market.vanish(&native[1]));
+    let provider = id_of(Dialect::Vastai);
+    order(&house, Order::Lift { provider: provider.clone(), kind: HoldKind::Sweeper }).await.unwrap();
+    assert_eq!(order(&house, Order::Lift { provider, kind: HoldKind::Sweeper }).await, Err("HOLD_NOT_FOUND"));
+    house.pass(20 * MINUTE).await;
+    assert!(house.alive().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn holds_keep_clocks_and_launches_standing() {
+    let house = Plan::new(27, Faults::gentle()).at(Dialect::Vastai).build().await;
+    let provider = id_of(Dialect::Vastai);
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let until = Some(house.now() + 3 * HOUR);
+    let hold = |kind, until| Order::Hold { provider: id_of(Dialect::Vastai), kind, until, reason: "the vendor migrates".to_owned() };
+    order(&house, hold(HoldKind::Expiry, until)).await.unwrap();
+    order(&house, hold(HoldKind::Launches, None)).await.unwrap();
+    let refused = house.create(request(any(None))).await.unwrap_err();
+    assert_eq!(refused.reason, "LAUNCHES_HELD");
+    assert!(refused.message.contains("the vendor migrates"));
+    house.pass(2 * HOUR).await;
+    assert_eq!(house.get(id).await.state, State::Running, "its reservation is over, and nothing ends by the clock");
+    house.pass(HOUR + 10 * MINUTE).await;
+    assert_eq!(house.get(id).await.end_reason, Some(EndReason::Expired), "the hold had an end");
+    order(&house, Order::Lift { provider, kind: HoldKind::Launches }).await.unwrap();
+    let next = house.rent(None).await.session.id;
+    house.command(next, Command::Destroy).await.unwrap();
+    house.until(next, State::Stopped, HOUR).await;
+    assert_eq!(audited(&house).await, ["set_hold", "set_hold", "lift_hold"]);
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debt_can_be_tried_at_once_or_settled_by_word() {
+    let faults = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyRefused, gpu_shopper::sim::ALWAYS);
+    let faults = faults.with_delay(gpu_shopper::sim::Delay::Undeletable, 10 * HOUR);
+    let house = Plan::new(28, faults).at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let label = Label { attempt: 1, session: id, tag: tag_of(&house.deployment) };
+    let settle = || Order::Settle { label, reason: "seen in the console: it is gone".to_owned() };
+    assert_eq!(order(&house, settle()).await, Err("INSTANCE_IN_USE"));
+    assert_eq!(order(&house, Order::Retry(Label { attempt: 9, ..label })).await, Err("INSTANCE_NOT_FOUND"));
+    house.command(id, Command::Destroy).await.unwrap();
+    house.pass(HOUR).await;
+    let tries = || async { house.core().operator.unconfirmed_destroys().await.unwrap()[0].instance.destroy.tries };
+    let before = tries().await;
+    order(&house, Order::Retry(label)).await.unwrap();
+    house.pass(Duration::from_secs(2)).await;
+    assert_eq!(tries().await, before + 1);
+    order(&house, settle()).await.unwrap();
+    let ended = house.until(id, State::Stopped, MINUTE).await;
+    assert!(ended.cost_final);
+    assert_eq!(order(&house, settle()).await, Err("DEBT_SETTLED"));
+    assert_eq!(audited(&house).await, ["retry_destroy", "settle_instance"]);
+    // The word was wrong: the machine is still listed, its record says gone, and it is destroyed all the same.
+    house.market.set_faults(Faults::gentle());
+    house.pass(11 * HOUR).await;
+    assert!(house.alive().is_empty());
+}
+
+/// A database of which it is not sure that it tells the present truth: nothing is destroyed, launched or ended by it
+/// until an operator accepts it; what users ask for now is done.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_house_kills_nothing_by_old_facts() {
+    let mut house = Plan::new(29, Faults::gentle()).on_disk().build().await;
+    let (kept, ended) = (house.rent(Some("vastai")).await.session.id, house.rent(Some("tensordock")).await.session.id);
+    for id in [kept, ended] {
+        house.until(id, State::Running, 10 * MINUTE).await;
+    }
+    house.die().await;
+    house.pass(5 * HOUR).await;
+    house.frozen = Some("the database is older than its epoch".to_owned());
+    house.start(None).await;
+    house.pass(HOUR).await;
+    assert_eq!(house.alive().len(), 2, "long expired by this database, and yet");
+    assert_eq!(house.get(kept).await.state, State::Running);
+    assert_eq!(house.create(request(any(None))).await.unwrap_err().reason, "DATABASE_NOT_ACCEPTED");
+    assert_eq!(house.core().operator.findings().frozen.as_deref(), Some("the database is older than its epoch"));
+    house.command(ended, Command::Destroy).await.unwrap();
+    house.until(ended, State::Stopped, 10 * MINUTE).await;
+    assert_eq!(house.alive().len(), 1);
+    order(&house, Order::Accept).await.unwrap();
+    assert_eq!(order(&house, Order::Accept).await, Err("DATABASE_ACCEPTED"));
+    let over = house.until(kept, State::Stopped, 10 * MINUTE).await;
+    assert_eq!(over.end_reason, Some(EndReason::Expired));
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_can_be_asked_for() {
+    let house = Plan::new(30, Faults::gentle()).build().await;
+    planted(&house, Dialect::Vastai, "somebody's own").await;
+    house.pass(Duration::from_secs(1)).await;
+    assert!(kinds(&house).is_empty(), "nobody has looked since");
+    let swept = house.core().operator.sweep_now(Some(&id_of(Dialect::Vastai))).await.unwrap();
+    assert_eq!((swept.complete.len(), swept.findings.machines.len()), (1, 1));
+    assert_eq!(house.core().operator.sweep_now(Some(&ProviderId::new("nobody"))).await.unwrap_err().reason, "INVALID_FIELD");
+    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::ListFails, gpu_shopper::sim::ALWAYS));
+    house.pass(Duration::from_secs(1)).await;
+    let failed = house.core().operator.sweep_now(None).await.unwrap();
+    assert_eq!((failed.complete.len(), failed.failed.len()), (0, 2));
+}
