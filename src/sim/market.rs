@@ -377,6 +377,7 @@ impl Market {
         let (mut state, now, dialect) = self.called(account, "destroy")?;
         let rental = owned(&mut state, account, native_id, now)?;
         let (serial, refused) = (rental.serial, rental.fate.undeletable_until.filter(|until| now < *until));
+        let deleting = rental.phase == Phase::Deleting;
         if let Some(until) = refused {
             return Err(Refusal::NotReady(until));
         }
@@ -384,7 +385,8 @@ impl Market {
         if state.strikes(dialect, Fault::DestroyIgnored) {
             return Ok(wait);
         }
-        if state.strikes(dialect, Fault::DestroyComesBack) {
+        // What is on its way out does not come back.
+        if !deleting && state.strikes(dialect, Fault::DestroyComesBack) {
             let back = now + state.wait(dialect, Delay::Invisible);
             state.rentals.entry(serial).and_modify(|rental| rental.visible_from = back);
             return Ok(wait);
@@ -461,6 +463,27 @@ impl Market {
     pub fn alive(&self) -> Vec<String> {
         let (state, _) = self.present();
         state.rentals.values().filter(|rental| rental.alive()).map(|rental| rental.native_id.clone()).collect()
+    }
+
+    /// The machines that exist and whose label begins so: id and label, by age.
+    #[must_use]
+    pub fn living(&self, beginning: &str) -> Vec<(String, String)> {
+        let (state, _) = self.present();
+        let found = state.rentals.values().filter(|rental| rental.alive() && rental.order.label.starts_with(beginning));
+        found.map(|rental| (rental.native_id.clone(), rental.order.label.clone())).collect()
+    }
+
+    /// The label of a machine that exists or did.
+    #[must_use]
+    pub fn label_of(&self, native_id: &str) -> Option<String> {
+        let (state, _) = self.present();
+        by_native(&state, native_id).map(|rental| rental.order.label.clone())
+    }
+
+    /// How often each fault has struck, or was decided to strike a machine later on.
+    #[must_use]
+    pub fn struck(&self) -> BTreeMap<Fault, u64> {
+        self.present().0.struck.clone()
     }
 
     /// Makes a machine's host disappear.

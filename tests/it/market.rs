@@ -271,8 +271,8 @@ async fn exhausted(scope: FailoverScope, change: impl FnOnce(&mut gpu_shopper::d
     let ended = house.reach(id, None, HOUR).await;
     assert_eq!((ended.state, ended.end_reason), (State::Failed, Some(EndReason::NoCapacity)));
     assert_eq!(ended.attempts[0].offer.id, offer.id);
-    let labels = house.launches.lock().unwrap().clone();
-    assert!(labels.len() == ended.attempts.len() && labels.iter().all(|l| l.contains(&id.to_string())), "one session, whatever it tries");
+    let labels = house.witness.launches();
+    assert!(labels.len() == ended.attempts.len() && labels.iter().all(|l| l.session == id), "one session, whatever it tries");
     assert_eq!(machines(&ended).iter().collect::<BTreeSet<_>>().len(), ended.attempts.len(), "no machine twice");
     clean(&house).await;
     (ended, house)

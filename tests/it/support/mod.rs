@@ -1,11 +1,15 @@
 //! A whole service in memory: simulated market, paused time, inline store, one seed. Its end checks that nothing is left.
 
-pub mod audit;
-mod life;
+mod echo;
 pub mod real;
 
-use gpu_shopper::app::{Core, CoreParts};
+pub use echo::Echo;
+use gpu_shopper::app::{Core, CoreParts, tag_of};
+use gpu_shopper::chaos::audit::{self, Books};
+pub use gpu_shopper::chaos::{Doom, silence};
+use gpu_shopper::chaos::{Life, Story, Watched, Witness};
 use gpu_shopper::clock::Clock;
+use gpu_shopper::domain::event::Event;
 use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::offer::{OfferFilter, OfferOrder};
@@ -22,11 +26,9 @@ use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{AccountId, Credentials, Dialect, Faults, Market, MarketConfig, SimProbe, SimProvider};
 use gpu_shopper::ssh::keys::Secret;
 use gpu_shopper::store::{Error as StoreError, Mode, Options, Store};
-pub use life::{Doom, Echo, silence};
-use life::{Life, Watched};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const BEGIN: Time = Time::from_millis(1_795_000_000_000);
@@ -40,8 +42,8 @@ pub struct House {
     pub policy: Policy,
     pub deployment: String,
     pub core: Option<Core>,
-    /// The labels of all launch calls, over all lives.
-    pub launches: Arc<Mutex<Vec<String>>>,
+    /// Sees all calls and commits, over all lives.
+    pub witness: Arc<Witness>,
     /// How providers are wrapped at the next start.
     pub wrap: Option<Wrap>,
     /// How often offers are fetched; `None` = as each provider says.
@@ -129,12 +131,13 @@ impl Plan {
             Some((_, path)) => open(path).unwrap(),
             None => Store::open_memory().unwrap(),
         };
-        let launches = Arc::new(Mutex::new(Vec::new()));
         let mut policy = self.policy;
         if self.refresh.is_some() {
             // Where offers are seldom fetched, to save time, their age must not matter.
             policy.max_offer_age = Duration::from_secs(365 * 24 * 3600);
         }
+        let story = Arc::new(Story::new(clock.clone(), 200));
+        let witness = Witness::new(&self.deployment, tag_of(&self.deployment), Arc::clone(&market), story, policy.clone());
         let mut house = House {
             market,
             accounts,
@@ -144,8 +147,8 @@ impl Plan {
             sweep: self.sweep,
             frozen: None,
             core: None,
-            life: Life::new(None, Arc::clone(&launches)),
-            launches,
+            life: Life::new(None, Arc::clone(&witness)),
+            witness,
             wrap: self.wrap,
             refresh: self.refresh,
             secret: [7; 32],
@@ -185,7 +188,7 @@ impl House {
     /// Begins a new life. It returns when every provider has been looked at and offers are there, or when that life is over.
     pub async fn start(&mut self, doom: Option<Doom>) {
         self.starts += 1;
-        self.life = Life::new(doom, Arc::clone(&self.launches));
+        self.life = Life::new(doom, Arc::clone(&self.witness));
         self.store.set_gate(self.life.gate(None));
         let mut map: BTreeMap<ProviderId, Arc<dyn Provider>> = BTreeMap::new();
         for (dialect, account) in &self.accounts {
@@ -353,6 +356,25 @@ impl House {
 
     pub async fn get(&self, id: SessionId) -> Arc<Session> {
         self.core().sessions.get(&caller(), id).await.unwrap()
+    }
+
+    /// Everything that is wrong now that all should be over.
+    pub async fn audit(&self) -> Vec<String> {
+        let books = Books {
+            market: &self.market,
+            tag: tag_of(&self.deployment),
+            store: self.store(),
+            costs: &self.core().costs,
+            launches: self.witness.launches(),
+            foreign: &BTreeSet::new(),
+            exact: false,
+        };
+        books.audit().await.unwrap()
+    }
+
+    /// The whole log.
+    pub async fn events(&self) -> Vec<Event> {
+        audit::events(self.store()).await.unwrap()
     }
 
     /// Waits (in simulated time) until the session is in the state, or fails the test.
