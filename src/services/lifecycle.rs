@@ -7,10 +7,12 @@
 //!
 //! * `actor`: the task.
 //! * `admission`: what may be created.
+//! * `lists`: what a complete list comes to.
 //! * `orders`: what operators order.
 
 mod actor;
 mod admission;
+mod lists;
 mod orders;
 
 use crate::clock::Clock;

@@ -1,22 +1,21 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
-use super::{Attention, Closed, Content, Listing, Message, Parts, Reply, Standing};
+use super::{Attention, Closed, Content, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
-use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
-use crate::domain::instance::{Desired, Instance, Launch, Sighting};
-use crate::domain::lifecycle::{Action, Ask, Draft, Fate, Input, LookBy, Refusal, Stray, next_deadline, step};
+use crate::domain::ids::{OfferId, ProviderId, SessionId};
+use crate::domain::instance::{Desired, Instance, Launch};
+use crate::domain::lifecycle::{Action, Ask, Draft, Input, Refusal, next_deadline, step};
 use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
 use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State};
-use crate::domain::sweep::{self, Known};
-use crate::domain::time::{Look, Time};
+use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
 use crate::services::counters;
 use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
-use crate::services::sweeper::{FindingKind, HoldKind, Suspect, Sweeper};
+use crate::services::sweeper::{HoldKind, Sweeper};
 use crate::services::tokens;
 use crate::store::{Batch, Error as StoreError, RequestRecord};
 use base64::Engine;
@@ -545,94 +544,6 @@ impl Actor {
         };
         self.requests.insert((caller.principal.clone(), method, idempotency.request_id), record.clone());
         staged.requests.push(record);
-    }
-
-    // === sightings ===
-
-    async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
-        let now = self.parts.tools.clock.now();
-        if self.sweeper.expire_holds(now) {
-            self.keep_holds().await?;
-        }
-        let rows = self.live.values().flat_map(|e| e.instances.iter().filter(|r| r.provider == listing.provider));
-        let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), open: r.open() }).collect();
-        let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
-        let mut inputs: Vec<(SessionId, Input)> = Vec::new();
-        let mut suspects: Vec<Suspect<'_>> = Vec::new();
-        let seen = |label: Label, sighting: &Sighting| {
-            (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting.clone()), look: listing.look })
-        };
-        for (label, sighting) in &sorted.seen {
-            if self.is_settled(*label) {
-                suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), sighting });
-            } else {
-                inputs.push(seen(*label, sighting));
-            }
-        }
-        for label in &sorted.missing {
-            inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
-        }
-        for (label, sighting) in &sorted.duplicates {
-            suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), sighting });
-        }
-        // Ours, and no open session accounts for it: a latecomer's row says gone. A label that no row knows is a stray.
-        for (label, sighting) in &sorted.unknown {
-            let kind = match self.parts.store.instance_by_label(*label).await? {
-                Some(_) => FindingKind::Orphan,
-                None => FindingKind::Stray,
-            };
-            suspects.push(Suspect { kind, label: Some(*label), sighting });
-        }
-        suspects.extend(sorted.foreign.iter().map(|(label, sighting)| Suspect { kind: FindingKind::Foreign, label: *label, sighting }));
-        let holds = self.sweeper.holds().len();
-        let condemned = self.sweeper.judge(&listing.provider, &listing.account, listing.look, sorted.fleet, &suspects);
-        if self.sweeper.holds().len() != holds {
-            self.keep_holds().await?;
-        }
-        for suspect in suspects.iter().filter(|s| condemned.contains(&s.sighting.native_id)) {
-            let Some(label) = suspect.label else { continue };
-            self.condemn(suspect.kind, label, suspect.sighting, &listing, staged, now).await?;
-        }
-        for (id, input) in inputs {
-            if self.sweeper.frozen().is_none() || self.thawed.contains(&id) {
-                self.apply(id, input, staged);
-            }
-        }
-        Ok(())
-    }
-
-    fn is_settled(&self, label: Label) -> bool {
-        let entry = self.live.get(&label.session);
-        entry.is_some_and(|e| e.instances.iter().any(|r| r.label == label && r.settled.is_some()))
-    }
-
-    /// Gives what is to be destroyed unasked a row that says so.
-    async fn condemn(
-        &mut self,
-        kind: FindingKind,
-        label: Label,
-        sighting: &Sighting,
-        listing: &Listing,
-        staged: &mut Staged,
-        now: Time,
-    ) -> Result<(), StoreError> {
-        if kind == FindingKind::Stray {
-            let (provider, account) = (listing.provider.clone(), listing.account.clone());
-            let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
-            return self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await;
-        }
-        self.destroy_orphan(label, sighting, listing.look, staged).await
-    }
-
-    /// Its row says gone, or has another machine: it is seen alive, or becomes a row of its own.
-    pub(super) async fn destroy_orphan(&mut self, label: Label, sighting: &Sighting, look: Look, staged: &mut Staged) -> Result<(), StoreError> {
-        self.awaken(label.session).await?;
-        let own = self.live.get(&label.session).and_then(|e| e.instances.iter().find(|r| r.label == label));
-        let (attempt, sighting) = (label.attempt, Box::new(sighting.clone()));
-        let same = own.is_some_and(|r| r.native_id.as_ref().is_none_or(|id| *id == sighting.native_id));
-        let input = if same { Input::Seen { attempt, sighting, look } } else { Input::Duplicate { attempt, sighting, look } };
-        self.apply(label.session, input, staged);
-        Ok(())
     }
 
     /// Makes sure that a session is in memory; false when there is none.
