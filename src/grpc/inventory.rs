@@ -3,8 +3,6 @@
 use super::Settings;
 use super::convert::{answers, market, requests};
 use super::pb;
-use crate::domain::offer::OfferFilter;
-use crate::services::Error;
 use crate::services::inventory::Inventory;
 use crate::services::templates::Templates;
 use std::sync::Arc;
@@ -18,21 +16,11 @@ pub struct InventoryService {
     pub(super) settings: Arc<Settings>,
 }
 
-impl InventoryService {
-    /// Looks up what a filter's template needs.
-    async fn resolve(&self, filter: &mut OfferFilter) -> Result<(), Error> {
-        if let Some(hash) = &filter.template {
-            filter.needs = Some(self.templates.get(hash).await?.needs.clone());
-        }
-        Ok(())
-    }
-}
-
 #[tonic::async_trait]
 impl pb::inventory_service_server::InventoryService for InventoryService {
     async fn list_offers(&self, request: Request<pb::ListOffersRequest>) -> Result<Response<pb::ListOffersResponse>, Status> {
         let mut query = requests::offers(request.get_ref(), &self.settings)?;
-        self.resolve(&mut query.filter).await?;
+        self.templates.resolve(&mut query.filter).await?;
         let page = self.inventory.list(&query)?;
         Ok(Response::new(answers::offers(page, query.filter.disk_gb)))
     }
@@ -55,7 +43,7 @@ impl pb::inventory_service_server::InventoryService for InventoryService {
 
     async fn explain_offers(&self, request: Request<pb::ExplainOffersRequest>) -> Result<Response<pb::ExplainOffersResponse>, Status> {
         let mut filter = market::explain(request.get_ref(), &self.settings)?;
-        self.resolve(&mut filter).await?;
+        self.templates.resolve(&mut filter).await?;
         Ok(Response::new(market::explained(self.inventory.explain(&filter)?)))
     }
 

@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::domain::ids::{OfferId, ProviderId, clip};
+use crate::domain::offer::OfferFilter;
 use crate::domain::template::Template;
 use crate::domain::time::Time;
 use crate::ports::{Provider, ProviderError};
@@ -78,6 +79,17 @@ impl Templates {
         }
         found.sort_by(|a, b| (&a.name, &a.hash_id).cmp(&(&b.name, &b.hash_id)));
         Ok(found)
+    }
+
+    /// Looks up what a filter's template needs, when it names one.
+    ///
+    /// # Errors
+    /// As [`Templates::get`].
+    pub async fn resolve(&self, filter: &mut OfferFilter) -> Result<(), Error> {
+        if let Some(hash) = &filter.template {
+            filter.needs = Some(self.get(hash).await?.needs.clone());
+        }
+        Ok(())
     }
 
     /// One template by its hash, recommended or not.
