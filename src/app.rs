@@ -10,6 +10,7 @@ use crate::domain::policy::{Policy, Rules, Terms};
 use crate::ports::{Chance, Provider, SshProbe};
 use crate::services::board::Board;
 use crate::services::costs::Costs;
+use crate::services::drain::Drain;
 use crate::services::inventory::{Inventory, OfferIdCheck};
 use crate::services::lifecycle::{self, Closed, Handle, Parts, Standing, Vault};
 use crate::services::lookout::{Lookout, Outlook, Rhythm};
@@ -61,8 +62,6 @@ pub struct CoreParts {
     pub sweep: SweepPolicy,
     /// Why nothing automatic may happen until an operator accepts the database; `None` = all is well.
     pub frozen: Option<String>,
-    /// Called when an operator has accepted the database.
-    pub accept: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A running core.
@@ -77,6 +76,8 @@ pub struct Core {
     pub costs: Costs,
     /// For operators.
     pub operator: Operator,
+    /// Ends everything.
+    pub winding_up: Drain,
     /// What has been committed.
     pub board: Board,
     /// What the lookouts know.
@@ -169,7 +170,6 @@ impl Core {
                 attention,
                 sweep: parts.sweep,
                 frozen: parts.frozen,
-                accept: parts.accept,
                 findings: Arc::new(findings),
             },
             drain.clone(),
@@ -199,6 +199,7 @@ impl Core {
             let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
             tasks.spawn(until(drain.clone(), inventory.clone().keep_fresh(id.clone(), every, drain.clone())));
         }
+        let winding_up = Drain::new(handle.clone(), board.clone(), parts.clock.clone());
         let costs = Costs::new(parts.store.clone(), board.clone(), sessions.clone(), parts.clock);
         let operator = Operator::new(operator::Parts {
             tools,
@@ -217,6 +218,7 @@ impl Core {
             sessions,
             costs,
             operator,
+            winding_up,
             board,
             outlook: outlook_seen,
             drain,

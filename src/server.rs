@@ -4,18 +4,23 @@
 //! bound, the database is opened, the port is answered (NOT_SERVING, 503), and only then the providers are looked at.
 //! Order of the end: no new work, streams end, what is under way at providers is written down, connections are drained.
 
-use crate::app::{Core, CoreParts};
+mod ending;
+mod start;
+
+pub use ending::{Left, LeftSession};
+
+use crate::app::{Core, CoreParts, tag_of};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::ids::{ProviderId, SessionId};
-use crate::domain::money::Rate;
-use crate::domain::session::State;
+use crate::domain::ids::ProviderId;
 use crate::grpc;
 use crate::http::{self, ops, port};
 use crate::ports::{Chance, Provider, SystemChance};
 use crate::providers::{self, Context, Tuning};
 use crate::services::api::{Caller, CostQuery, GroupBy};
+use crate::services::board::Board;
 use crate::services::counters;
+use crate::services::drain::Drain;
 use crate::services::error::Error as ServiceError;
 use crate::services::lifecycle::Vault;
 use crate::services::lookout::Rhythm;
@@ -25,9 +30,9 @@ use crate::ssh::keys::{self, NONCE_BYTES, Secret};
 use crate::ssh::{ThrusshProbe, keys as ssh_keys};
 use crate::store::{Keep, Mode, Options, Store};
 use crate::telemetry::Telemetry;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +43,10 @@ use tokio_util::sync::CancellationToken;
 const TRIM_EVERY: Duration = Duration::from_secs(3600);
 /// Lists while something begins or is searched for.
 const CLOSE_LOOK: Duration = Duration::from_secs(5);
+/// How often it is noted how far the database has come, when it has moved.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// And it never gets so many revisions ahead of the note.
+const HEARTBEAT_REVISIONS: i64 = 1000;
 
 /// A server that answers.
 pub struct Server {
@@ -45,20 +54,18 @@ pub struct Server {
     pub addr: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// Why nothing happens by itself until an operator accepts the database, with what is open in it; `None` = it may be
+    /// believed.
+    pub frozen: Option<String>,
     core: Arc<Core>,
     health: grpc::Health,
     shutdown: CancellationToken,
     port: tokio::task::JoinHandle<port::Drained>,
     trim: tokio::task::JoinHandle<()>,
-}
-
-/// What still runs, and costs, when the server stops.
-#[derive(Clone, Debug, Default)]
-pub struct Left {
-    /// Sessions that are not final, with their state.
-    pub sessions: Vec<(SessionId, State)>,
-    /// What they cost per hour together.
-    pub rate: Rate,
+    heartbeat: tokio::task::JoinHandle<()>,
+    store: Store,
+    drain: Drain,
+    clock: Clock,
 }
 
 impl Server {
@@ -84,12 +91,21 @@ impl Server {
         let holder = addr.to_string();
         let store = Store::open(Options { path: config.database_path.clone(), mode: Mode::Threaded, holder })?;
         let secret = Secret::load_or_create(&beside(&config.database_path, "secret"))?;
-        keep_apart(&store, config.simulated).await?;
-        let deployment_id = deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
+        start::keep_apart(&store, config.simulated).await?;
+        let deployment_id = start::deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
+        start::require_owing(&store, &enabled.providers.keys().cloned().collect()).await?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let name = u128::from(chance.bits()) << 64 | u128::from(chance.bits());
+        let frozen = match store.epoch_check(name, clock.now()).await? {
+            Some(doubt) => Some(start::frozen(&store, &doubt, &format!("{scheme}://{addr}")).await?),
+            None => None,
+        };
+        if let Some(why) = &frozen {
+            tracing::error!("frozen: {why}");
+        }
+        let (tag, to_compare) = (tag_of(&deployment_id), enabled.providers.clone());
         let core = Core::start(CoreParts {
             sweep: SweepPolicy::default(),
-            frozen: None,
-            accept: Arc::new(|| ()),
             store: store.clone(),
             deployment_id,
             providers: enabled.providers,
@@ -104,25 +120,45 @@ impl Server {
             private_addresses: enabled.private,
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
             vendor_calls: enabled.destroy_lines,
+            frozen: frozen.clone(),
         })
         .await?;
         let core = Arc::new(core);
         let health = grpc::Health::new().await;
         let shutdown = CancellationToken::new();
-        let router = router(config, &core, &health, telemetry, &clock, chance)?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
+        let router = router(config, &core, &store, &health, telemetry, &clock, chance)?;
         let port = tokio::spawn(port::serve(listener, tls, router, config.shutdown_drain, shutdown.clone()));
-        let trim = tokio::spawn(trim(store, clock));
+        let trim = tokio::spawn(trim(store.clone(), clock.clone()));
+        let heartbeat = tokio::spawn(heartbeat(store.clone(), core.board.clone(), clock.clone()));
         tracing::info!(%addr, database = %config.database_path.display(), "listening; looking at the providers");
-        let swept = (Arc::clone(&core), health.clone());
+        let (swept, serving, database, doubted) = (Arc::clone(&core), health.clone(), store.clone(), frozen.is_some());
         tokio::spawn(async move {
-            swept.0.wait_swept().await;
-            if !swept.0.drain.is_cancelled() {
-                swept.1.set(true).await;
+            // A server that stops before that must not be held by this.
+            tokio::select! {
+                biased;
+                () = swept.drain.cancelled() => return,
+                () = swept.wait_swept() => {}
+            }
+            if !swept.lifecycle.is_retired() {
+                serving.set(true).await;
                 tracing::info!("ready");
             }
+            if doubted {
+                let stop = swept.drain.clone();
+                drop(swept);
+                let compared = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    compared = start::compared(&database, &to_compare, tag) => compared,
+                };
+                match compared {
+                    Ok(text) => tracing::error!("frozen; compared with what the providers show:{text}"),
+                    Err(error) => tracing::error!(%error, "frozen; the database could not be compared with the providers"),
+                }
+            }
         });
-        Ok(Self { addr, scheme, core, health, shutdown, port, trim })
+        let drain = core.winding_up.clone();
+        Ok(Self { addr, scheme, frozen, core, health, shutdown, port, trim, heartbeat, store, drain, clock })
     }
 
     /// The base URL.
@@ -141,34 +177,6 @@ impl Server {
     pub async fn ready(&self) {
         self.core.wait_swept().await;
     }
-
-    /// Drains and stops. Nothing is destroyed; what is left is told.
-    pub async fn stop(self) -> Left {
-        self.health.set(false).await;
-        self.core.drain.cancel();
-        self.health.close().await;
-        self.shutdown.cancel();
-        let _ = self.port.await;
-        self.trim.abort();
-        let left = left(&self.core);
-        if let Some(core) = Arc::into_inner(self.core)
-            && let Err(error) = core.stop().await
-        {
-            tracing::error!(%error, "the lifecycle did not end well");
-        }
-        left
-    }
-}
-
-fn left(core: &Core) -> Left {
-    let mut left = Left::default();
-    for live in core.board.snapshot().0 {
-        if !live.session.state.is_final() {
-            left.sessions.push((live.session.id, live.session.state));
-            left.rate = left.rate + live.session.price.total();
-        }
-    }
-    left
 }
 
 /// The file beside the database with another ending: `<db>.secret`.
@@ -207,48 +215,6 @@ fn enabled(config: &Config, clock: &Clock, chance: &Arc<dyn Chance>, pace: u32) 
     Ok(all)
 }
 
-/// Real machines and simulated ones never share a database: to either side the other's machines would be gone.
-async fn keep_apart(store: &Store, simulated: bool) -> anyhow::Result<()> {
-    const KEY: &str = "simulated";
-    let marked = store.meta_get(KEY).await?.is_some();
-    if !simulated && marked {
-        bail!("the database belongs to a demo with simulated marketplaces: take another one (DATABASE_PATH)");
-    }
-    if simulated && !marked {
-        if store.session_count_by_state().await?.iter().any(|count| count.count > 0) {
-            bail!("the database has sessions of a real server, and a demo would take their machines for gone: take another one (DATABASE_PATH)");
-        }
-        store.meta_set(KEY, "true").await?;
-    }
-    Ok(())
-}
-
-/// The id of this deployment: the stored one, the configured one, or a new one.
-async fn deployment_id(store: &Store, configured: Option<&str>, chance: &dyn Chance) -> anyhow::Result<String> {
-    const KEY: &str = "deployment_id";
-    let stored = store.meta_get(KEY).await?;
-    let id = match (stored, configured) {
-        (Some(stored), None) => return Ok(stored),
-        (Some(stored), Some(wanted)) if stored == wanted => return Ok(stored),
-        (Some(stored), Some(wanted)) => {
-            let open: BTreeSet<SessionId> = store.instances_unsettled().await?.iter().map(|i| i.label.session).collect();
-            if !open.is_empty() {
-                let list: Vec<String> = open.iter().map(ToString::to_string).collect();
-                bail!(
-                    "DEPLOYMENT_ID is `{wanted}`, but this database belongs to deployment `{stored}` and still has machines under that name \
-                     (sessions {}): start with DEPLOYMENT_ID={stored}, end them, then change it",
-                    list.join(", ")
-                );
-            }
-            wanted.to_owned()
-        }
-        (None, Some(wanted)) => wanted.to_owned(),
-        (None, None) => format!("{:016x}", chance.bits()),
-    };
-    store.meta_set(KEY, &id).await?;
-    Ok(id)
-}
-
 fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
     const PURPOSE: &str = "consumer private key";
     let opening = secret.clone();
@@ -270,6 +236,7 @@ fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
 fn router(
     config: &Config,
     core: &Arc<Core>,
+    store: &Store,
     health: &grpc::Health,
     telemetry: &Telemetry,
     clock: &Clock,
@@ -281,6 +248,7 @@ fn router(
         sessions: core.sessions.clone(),
         costs: core.costs.clone(),
         operator: core.operator.clone(),
+        drain: core.winding_up.clone(),
     };
     let settings = grpc::Settings {
         hard_max: config.lifecycle.hard_max,
@@ -295,10 +263,10 @@ fn router(
     };
     let grpc = grpc::routes(services, settings, health)?;
     let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
-    let seen = Arc::downgrade(core);
+    let (seen, database) = (Arc::downgrade(core), store.clone());
     let ops = ops::Ops {
         health: Arc::new(move || match seen.upgrade() {
-            Some(core) => report(&core),
+            Some(core) => report(&core, database.epoch_doubtful()),
             None => ops::HealthReport { status: ops::Health::Draining, ready: false, services: BTreeMap::new() },
         }),
         scrape: Arc::new(move || {
@@ -331,10 +299,11 @@ fn make_key_pair(comment: &str, chance: &dyn Chance) -> Result<grpc::KeyPair, Se
 }
 
 /// How the server is, from memory.
-fn report(core: &Core) -> ops::HealthReport {
-    let (alive, swept, draining) = (core.alive(), core.swept(), core.drain.is_cancelled());
+fn report(core: &Core, frozen: bool) -> ops::HealthReport {
+    let (alive, swept, draining) = (core.alive(), core.swept(), core.drain.is_cancelled() || core.lifecycle.is_retired());
     let mut services = BTreeMap::new();
     services.insert("lifecycle".to_owned(), if alive { "running" } else { "stopped" }.to_owned());
+    services.insert("database".to_owned(), if frozen { "frozen" } else { "ok" }.to_owned());
     let freshness = core.inventory.freshness();
     let offers: usize = freshness.iter().map(|f| f.offers).sum();
     let failing = freshness.iter().filter(|f| f.error.is_some()).count();
@@ -347,7 +316,7 @@ fn report(core: &Core) -> ops::HealthReport {
     };
     services.insert("inventory".to_owned(), inventory.to_owned());
     let outlook = core.outlook.borrow().clone();
-    let mut degraded = false;
+    let mut degraded = frozen;
     for provider in &core.providers {
         let seen = outlook.get(provider);
         let word = match seen {
@@ -378,6 +347,21 @@ async fn trim(store: Store, clock: Clock) {
         clock.sleep(TRIM_EVERY).await;
         if let Err(error) = store.trim(clock.now(), Keep::default()).await {
             tracing::warn!(%error, "deleting what is no longer kept failed; it is tried again");
+        }
+    }
+}
+
+/// Notes how far the database has come, now and then, and the sooner the faster it moves.
+async fn heartbeat(store: Store, board: Board, clock: Clock) {
+    let mut bell = board.subscribe(None);
+    loop {
+        let noted = board.last();
+        if let Err(error) = store.epoch_note(clock.now()).await {
+            tracing::warn!(%error, "noting the epoch failed; it is tried again");
+        }
+        tokio::select! {
+            () = clock.sleep(HEARTBEAT) => {}
+            _ = bell.wait_for(|last| *last >= noted + HEARTBEAT_REVISIONS) => {}
         }
     }
 }

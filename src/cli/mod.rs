@@ -4,10 +4,12 @@
 //! Commands that ask take their arguments and a [`Desk`] (where to write, whom to ask), so that tests run them in-process.
 //! Nothing here decides anything about sessions: that is the server's.
 
+pub mod backup;
 pub mod client;
 pub mod config;
 pub mod costs;
 pub mod demo;
+pub mod drain;
 pub mod failure;
 pub mod follow;
 pub mod inventory;
@@ -87,6 +89,11 @@ pub enum Command {
   gpu-shopper config
   gpu-shopper config --config gpu-shopper.toml -o json")]
     Config(config::ConfigArgs),
+    /// Copy the database and its secret, whether or not the server runs
+    #[command(after_help = "Examples:
+  gpu-shopper backup /backup/gpu-shopper-2026-11-23.db
+  gpu-shopper backup copy.db --database /var/lib/gpu-shopper/gpu-shopper.db -o json")]
+    Backup(backup::BackupArgs),
 }
 
 /// What to ask a server.
@@ -106,6 +113,14 @@ pub enum Ask {
     /// Machines that should be gone and are not proven so
     #[command(after_help = "Examples:\n  gpu-shopper debts\n  gpu-shopper debts -o json")]
     Debts,
+    /// End every session: shows them first, ends them with --yes
+    #[command(after_help = "Examples:
+  gpu-shopper drain
+  gpu-shopper drain --yes
+  gpu-shopper drain --yes --no-wait -o json
+
+The exit code is 0 when every session is over (or, without --yes, could be shown), 130 when the wait was interrupted.")]
+    Drain(drain::DrainArgs),
     /// For operators: what the failure memory holds
     Ops(ops::OpsArgs),
     /// Write completions for a shell
@@ -196,6 +211,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Sim(args) => sim::run(args).await,
+        Command::Backup(args) => ExitCode::from(backup::run(args, &mut Console::standard(cli.global.output)).await),
         Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
     }
 }
@@ -210,6 +226,7 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Costs(args) => costs::run(args, desk).await.map(Exit::code),
         Ask::Providers => operator::providers(desk).await.map(Exit::code),
         Ask::Debts => operator::debts(desk).await.map(Exit::code),
+        Ask::Drain(args) => drain::run(args, desk).await.map(Exit::code),
         Ask::Ops(args) => ops::run(args, desk).await.map(Exit::code),
         Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };

@@ -1,6 +1,6 @@
 //! `serve`: the real server.
 
-use crate::config::{Config, Sources};
+use crate::config::{Config, OnShutdown, Sources};
 use crate::providers;
 use crate::server::{Left, Server};
 use crate::telemetry::{self, Telemetry};
@@ -57,7 +57,8 @@ impl SettingsArgs {
     }
 }
 
-/// Runs until SIGTERM or Ctrl-C. Exit code 0 after a drain; 1 when it can't start.
+/// Runs until SIGTERM or Ctrl-C. Exit code 0 after a drain; 1 when it can't start, when a second signal cut the drain
+/// short, or when sessions were to be ended and not all are proven gone.
 pub async fn run(args: ServeArgs) -> ExitCode {
     match serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,17 +80,35 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let server = Server::start(&config, &telemetry, 100).await?;
     tell(&format!("gpu-shopper listens on {}\n", server.url()));
+    if let Some(why) = &server.frozen {
+        tell(&format!("frozen: {why}\n"));
+    }
     let gave_up = tokio::select! {
         () = signals.wait() => false,
         () = server.core().failed.cancelled() => true,
     };
-    tell(&format!("draining (at most {} s); nothing is destroyed\n", config.shutdown_drain.as_secs()));
+    let destroys = config.lifecycle.on_shutdown == OnShutdown::Destroy && !gave_up;
+    if destroys {
+        let within = config.shutdown_destroy_timeout;
+        tell(&format!("ending every session (LIFECYCLE_ON_SHUTDOWN=destroy), at most {} s; a second signal ends the waiting\n", within.as_secs()));
+        server.end_sessions(within, signals.wait(), |line| tell(&format!("{line}\n"))).await;
+    }
+    tell(&format!("draining (at most {} s); nothing {}is destroyed\n", config.shutdown_drain.as_secs(), if destroys { "more " } else { "" }));
     let url = server.url();
-    let left = server.stop().await;
+    let left = tokio::select! {
+        biased;
+        left = server.stop() => left,
+        () = signals.wait() => {
+            anyhow::bail!("stopped by a second signal before the drain was over. Nothing is lost: start again on the same database");
+        }
+    };
     telemetry.shutdown().await;
     tell(&farewell(&left, &url));
     if gave_up {
         anyhow::bail!("the lifecycle gave up; the log says why. Nothing is lost: start again on the same database");
+    }
+    if destroys && !left.sessions.is_empty() {
+        anyhow::bail!("not everything is proven gone; start again on the same database and it goes on");
     }
     Ok(())
 }
@@ -119,13 +138,15 @@ pub fn farewell(left: &Left, url: &str) -> String {
         n => (format!("{n} sessions stay as they are"), "together"),
     };
     let mut text = format!("stopped; {many}, {together} {}:\n", left.rate);
-    for (id, state) in &left.sessions {
-        text.push_str(&format!("  {id}  {state}\n"));
+    for session in &left.sessions {
+        let machine = if session.machine.is_empty() { "no machine yet" } else { &session.machine };
+        text.push_str(&format!("  {}  {:<12}  {machine}  {}  expires {}\n", session.id, session.state, session.rate, session.expires_at));
     }
-    text.push_str("they go on when the server starts again on the same database; to end one:\n");
-    if let Some((id, _)) = left.sessions.first() {
-        text.push_str(&format!("  gpu-shopper --server {url} sessions destroy {id}\n"));
+    text.push_str("without a server nobody ends them, not even when they expire. They go on when it starts again on the same database; then, to end one or all:\n");
+    if let Some(session) = left.sessions.first() {
+        text.push_str(&format!("  gpu-shopper --server {url} sessions destroy {}\n", session.id));
     }
+    text.push_str(&format!("  gpu-shopper --server {url} drain --yes\n"));
     text
 }
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub watch_bookmark: Duration,
     /// How long open calls may take to end at shutdown.
     pub shutdown_drain: Duration,
+    /// How long a shutdown that destroys waits until every machine is proven gone.
+    pub shutdown_destroy_timeout: Duration,
     /// Where traces go by OTLP over gRPC.
     pub otlp_endpoint: Option<String>,
     /// The providers are simulated ones: the database must not be a real server's, nor become one.
@@ -144,6 +146,17 @@ pub struct Lifecycle {
     pub check_interval: Duration,
     /// How often an account's whole list is compared with what should be there.
     pub reconciliation_interval: Duration,
+    /// What becomes of the sessions when the server is told to end.
+    pub on_shutdown: OnShutdown,
+}
+
+/// What becomes of the sessions when the server is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnShutdown {
+    /// They stay as they are, machines and all.
+    Keep,
+    /// They are ended, and waited for until every machine is proven gone.
+    Destroy,
 }
 
 /// When a machine is believed to be gone.
@@ -290,12 +303,14 @@ impl Reader {
                 hard_max: Duration::from_secs(u64::from(self.whole("lifecycle.hard_max_hours")) * 3600),
                 check_interval: self.duration("lifecycle.check_interval"),
                 reconciliation_interval: self.duration("lifecycle.reconciliation_interval"),
+                on_shutdown: if self.word("lifecycle.on_shutdown").as_deref() == Some("destroy") { OnShutdown::Destroy } else { OnShutdown::Keep },
             },
             absence: Absence { quorum: self.small("absence.quorum"), spacing: self.duration("absence.spacing") },
             failover: Failover { max_attempts: self.small("failover.max_attempts"), max_refused_offers: self.small("failover.max_refused_offers") },
             price_tolerance_percent: i64::from(self.whole("price_tolerance")),
             watch_bookmark: self.duration("watch.bookmark"),
             shutdown_drain: self.duration("shutdown.drain"),
+            shutdown_destroy_timeout: self.duration("shutdown.destroy_timeout"),
             otlp_endpoint: self.http_url("otel.exporter_otlp_endpoint"),
             simulated: false,
             warnings: std::mem::take(&mut self.layered.warnings),

@@ -149,6 +149,13 @@ const AFTER_PROVIDERS: &[Setting] = &[
         Kind::Duration(10, HOUR),
         "How often an account's whole list is compared with what should be there.",
     ),
+    plain(
+        "lifecycle.on_shutdown",
+        "LIFECYCLE_ON_SHUTDOWN",
+        "keep",
+        Kind::Word(&["keep", "destroy"]),
+        "What becomes of the sessions when the server is told to end: `keep` leaves them and their machines as they are, `destroy` ends them all.",
+    ),
     plain("absence.quorum", "ABSENCE_QUORUM", "3", Kind::Whole(2, 10), "Complete lists without a machine that it takes to believe that it is gone."),
     plain("absence.spacing", "ABSENCE_SPACING", "60s", Kind::Duration(1, 600), "The least time between two such lists."),
     plain("failover.max_attempts", "FAILOVER_MAX_ATTEMPTS", "8", Kind::Whole(1, 99), "Attempts for one session in which a machine came to be."),
@@ -162,6 +169,13 @@ const AFTER_PROVIDERS: &[Setting] = &[
     plain("price_tolerance", "PRICE_TOLERANCE", "5%", Kind::Percent(0, 100), "How far a machine's real price may lie above its offer's."),
     plain("watch.bookmark", "WATCH_BOOKMARK", "15s", Kind::Duration(5, 60), "Silence on a stream after which it gets a bookmark."),
     plain("shutdown.drain", "SHUTDOWN_DRAIN", "20s", Kind::Duration(0, 600), "How long open calls and streams may take to end at shutdown."),
+    plain(
+        "shutdown.destroy_timeout",
+        "SHUTDOWN_DESTROY_TIMEOUT",
+        "15m",
+        Kind::Duration(1, 24 * HOUR),
+        "How long a shutdown with `lifecycle.on_shutdown` = `destroy` waits until every machine is proven gone.",
+    ),
     unset("otel.exporter_otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::HttpUrl, "Where traces are sent by OTLP over gRPC; none when not set."),
 ];
 

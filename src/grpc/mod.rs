@@ -18,6 +18,7 @@ pub mod status;
 use crate::domain::ids::ProviderId;
 use crate::services::Error;
 use crate::services::costs::Costs;
+use crate::services::drain::Drain;
 use crate::services::inventory::Inventory;
 use crate::services::lifecycle::Handle;
 use crate::services::operator::Operator;
@@ -51,6 +52,8 @@ pub struct Services {
     pub costs: Costs,
     /// What an operator looks at.
     pub operator: Operator,
+    /// Ends everything.
+    pub drain: Drain,
 }
 
 /// A pair of keys that the server makes for a consumer.
@@ -143,7 +146,7 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
     let inventory = inventory::InventoryService { inventory: services.inventory, settings: Arc::clone(&settings) };
     let sessions = sessions::SessionService { lifecycle: services.lifecycle, sessions: services.sessions, settings: Arc::clone(&settings) };
     let costs = costs::CostService { costs: services.costs, settings: Arc::clone(&settings) };
-    let operator = operator::OperatorService { operator: services.operator, settings };
+    let operator = operator::OperatorService { operator: services.operator, drain: services.drain, settings };
     let router = Routes::new(tuned!(inventory_service_server::InventoryServiceServer, inventory))
         .add_service(tuned!(session_service_server::SessionServiceServer, sessions))
         .add_service(tuned!(cost_service_server::CostServiceServer, costs))

@@ -216,6 +216,8 @@ pub enum Command {
     },
     /// End it at once, from any state.
     Destroy,
+    /// The same by an operator, who ends everything.
+    EndByOperator,
 }
 
 /// The answer to a command.

@@ -89,8 +89,6 @@ pub struct Parts {
     pub sweep: SweepPolicy,
     /// Why nothing automatic may happen until an operator accepts the database.
     pub frozen: Option<String>,
-    /// Called when an operator has accepted the database.
-    pub accept: Arc<dyn Fn() + Send + Sync>,
     /// Where operators see what was found.
     pub findings: Arc<watch::Sender<Findings>>,
 }
@@ -139,6 +137,16 @@ pub enum Closed {
     Credit(String),
     /// It has not been looked at since the start.
     NotSwept,
+    /// It could not be looked at since the start, though that was tried: why. It is tried again and again.
+    Unreachable(String),
+}
+
+impl Closed {
+    /// Whether what may already be on the account is not known yet: that passes by itself once the provider answers.
+    #[must_use]
+    pub fn unseen(&self) -> bool {
+        matches!(self, Self::NotSwept | Self::Unreachable(_))
+    }
 }
 
 /// In the words that people know, once: some vendors' texts begin with them.
@@ -217,6 +225,7 @@ pub(super) enum Message {
 pub struct Handle {
     mailbox: mpsc::Sender<Message>,
     drain: CancellationToken,
+    retired: CancellationToken,
     inventory: Inventory,
     clock: Clock,
     max_offer_age: Duration,
@@ -239,6 +248,7 @@ pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future
     let handle = Handle {
         mailbox,
         drain: drain.clone(),
+        retired: CancellationToken::new(),
         inventory: parts.inventory.clone(),
         clock: parts.tools.clock.clone(),
         max_offer_age: parts.policy.max_offer_age,
@@ -273,10 +283,24 @@ impl Handle {
     /// # Errors
     /// Bad fields, nothing to rent, limits, a provider that refuses our credentials.
     pub async fn create(&self, caller: Caller, create: Create) -> Result<Created, Error> {
+        if self.retired.is_cancelled() {
+            return Err(draining());
+        }
         if !self.drain.is_cancelled() {
             self.inventory.freshen(&create.request.target, self.clock.now() - self.max_offer_age, OFFERS_PATIENCE).await;
         }
         self.ask(|reply| Message::Create { caller, create: Box::new(create), reply }).await
+    }
+
+    /// From now on nothing is created; everything else goes on. For the end of a server that ends its sessions first.
+    pub fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Whether nothing is created any more.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
     }
 
     /// Changes or ends a session.
@@ -323,9 +347,6 @@ impl Handle {
     }
 
     async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
-        let draining = || {
-            Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: try again at its successor").retry(Duration::from_secs(5))
-        };
         if self.drain.is_cancelled() {
             return Err(draining());
         }
@@ -340,4 +361,8 @@ impl Handle {
             .retry(Duration::from_secs(1)))
         })
     }
+}
+
+fn draining() -> Error {
+    Error::new(Code::Unavailable, "SERVER_DRAINING", "the server is shutting down: try again at its successor").retry(Duration::from_secs(5))
 }

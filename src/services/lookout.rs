@@ -22,8 +22,10 @@ const ACCOUNT_EVERY: Duration = Duration::from_secs(300);
 const ACCOUNT_RETRY: Duration = Duration::from_secs(30);
 /// So many lists failed one after the other say that the provider can't be reached.
 const UNREACHABLE_AFTER: u32 = 3;
-/// No look at the start takes longer than this.
-const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// No look takes longer than this, and the one at the start not even together with the proof of the credentials.
+const LOOK: Duration = Duration::from_secs(60);
+/// No proof of the credentials takes longer than this.
+const PROOF: Duration = Duration::from_secs(30);
 
 /// How often to list.
 #[derive(Clone, Copy, Debug)]
@@ -81,11 +83,14 @@ impl Lookout {
         let mut listed = false;
         let mut failed = 0_u32;
         loop {
-            if self.clock.now() >= account_due {
-                account_due = self.clock.now() + self.prove(&mut seen).await;
+            let begun = self.clock.now();
+            if begun >= account_due {
+                let again = self.prove(&mut seen).await;
+                account_due = self.clock.now() + again;
             }
             self.asked.mark_unchanged();
-            let looked = tokio::time::timeout(FIRST_LOOK, self.look(&mut seen)).await;
+            let patience = if seen.swept { LOOK } else { LOOK.saturating_sub(self.clock.now().since(begun)) };
+            let looked = tokio::time::timeout(patience, self.look(&mut seen)).await;
             if looked.is_err() {
                 seen.list_error = Some("no answer in time".to_owned());
             }
@@ -126,14 +131,17 @@ impl Lookout {
                 *listed = true;
                 self.lifecycle.proven(self.id(), account.clone()).await;
             }
-            (None, Some(_)) => self.lifecycle.shut(self.id(), Closed::NotSwept).await,
+            (None, Some(_)) => {
+                let why = seen.list_error.clone().unwrap_or_default();
+                self.lifecycle.shut(self.id(), Closed::Unreachable(why)).await;
+            }
             (_, None) => {}
         }
     }
 
     /// Proves the credentials; returns when to do it again.
     async fn prove(&mut self, seen: &mut Outlook) -> Duration {
-        match tokio::time::timeout(FIRST_LOOK, self.provider.account()).await {
+        match tokio::time::timeout(PROOF, self.provider.account()).await {
             Ok(Ok(account)) => {
                 if seen.account.is_none() {
                     tracing::info!(provider = %self.id(), account = %account.identity, "provider ready");
@@ -150,7 +158,7 @@ impl Lookout {
                         Some(Closed::Auth(error.text.clone()))
                     }
                     ErrorKind::Credit => Some(Closed::Credit(error.text.clone())),
-                    _ if seen.account.is_none() => Some(Closed::NotSwept),
+                    _ if seen.account.is_none() => Some(Closed::Unreachable(error.text.clone())),
                     _ => None,
                 };
                 if let Some(why) = why {
@@ -160,10 +168,11 @@ impl Lookout {
                 ACCOUNT_RETRY
             }
             Err(_) => {
+                let why = "no answer in time";
                 if seen.account.is_none() {
-                    self.lifecycle.shut(self.id(), Closed::NotSwept).await;
+                    self.lifecycle.shut(self.id(), Closed::Unreachable(why.to_owned())).await;
                 }
-                seen.account_error = Some("no answer in time".to_owned());
+                seen.account_error = Some(why.to_owned());
                 ACCOUNT_RETRY
             }
         }

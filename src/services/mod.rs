@@ -10,12 +10,14 @@
 //! * [`costs`]: the ledger and its reports.
 //! * [`counters`]: Prometheus, from what was committed.
 //! * [`operator`]: what an operator looks at.
+//! * [`drain`]: ends every session, for an operator or before the server ends.
 //! * [`api`], [`error`]: the words that callers use.
 
 pub mod api;
 pub mod board;
 pub mod costs;
 pub mod counters;
+pub mod drain;
 pub mod error;
 pub mod inventory;
 pub mod lifecycle;

@@ -7,7 +7,9 @@
 //! What is not here: deciding anything (`domain/`), and telling watchers (`services/`).
 
 mod audit;
+mod backup;
 mod engine;
+mod epoch;
 mod error;
 mod events;
 mod instances;
@@ -22,6 +24,7 @@ mod timelines;
 mod upkeep;
 
 pub use audit::AuditRecord;
+pub use backup::{Copied, backup};
 pub use error::{Certainty, Error};
 pub use events::EventBounds;
 pub use requests::RequestRecord;
@@ -110,6 +113,7 @@ struct Inner {
     engine: Engine,
     _lock: Option<open::Lock>,
     path: Option<PathBuf>,
+    epoch: epoch::Keeper,
     commits: AtomicU64,
     gate: RwLock<Option<Gate>>,
 }
@@ -133,7 +137,7 @@ impl Store {
             Mode::Threaded => Engine::threaded(&path)?,
             Mode::Inline => Engine::inline(open::connect(&path, open::Access::WriteUnsynced)?),
         };
-        Ok(Self::new(engine, Some(lock), Some(options.path)))
+        Ok(Self::new(engine, Some(lock), Some(options.path), epoch::Keeper::beside(&path)))
     }
 
     /// A store in memory, inline: for simulated worlds that never restart.
@@ -141,11 +145,11 @@ impl Store {
     /// # Errors
     /// [`Error::Open`] when there is no memory for it.
     pub fn open_memory() -> Result<Self, Error> {
-        Ok(Self::new(Engine::inline(open::memory()?), None, None))
+        Ok(Self::new(Engine::inline(open::memory()?), None, None, epoch::Keeper::default()))
     }
 
-    fn new(engine: Engine, lock: Option<open::Lock>, path: Option<PathBuf>) -> Self {
-        Self { inner: Arc::new(Inner { engine, _lock: lock, path, commits: AtomicU64::new(0), gate: RwLock::new(None) }) }
+    fn new(engine: Engine, lock: Option<open::Lock>, path: Option<PathBuf>, epoch: epoch::Keeper) -> Self {
+        Self { inner: Arc::new(Inner { engine, _lock: lock, path, epoch, commits: AtomicU64::new(0), gate: RwLock::new(None) }) }
     }
 
     /// The file, as it was named at opening; `None` in memory.

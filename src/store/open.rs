@@ -49,9 +49,7 @@ pub(super) fn claim(path: &Path, holder: &str) -> Result<(PathBuf, Lock), Error>
     let failed = |cause: &dyn std::fmt::Display| Error::Open { path: path.to_owned(), cause: cause.to_string(), advice: ADVICE };
     // A link and its file are one database: what lies beside it lies beside the file.
     let real = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).map_err(|e| failed(&e))?;
-    let mut beside = real.clone().into_os_string();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
+    let beside = beside(&real, "lock");
 
     // A running server is named before its file is looked at.
     let mut lock = if beside.exists() { Some(lock_file(&beside, path)?) } else { None };
@@ -71,6 +69,14 @@ pub(super) fn claim(path: &Path, holder: &str) -> Result<(PathBuf, Lock), Error>
     let mut conn = connect(&real, Access::Write)?;
     migrate(&mut conn, path)?;
     Ok((real, lock))
+}
+
+/// The file beside a database with another ending: `<db>.lock`.
+pub(super) fn beside(database: &Path, ending: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 /// For files that hold what only their owner should read.
@@ -157,7 +163,7 @@ struct Counted {
 }
 
 /// Refuses a file that is not ours, by reading alone.
-fn inspect(real: &Path, path: &Path) -> Result<(), Error> {
+pub(super) fn inspect(real: &Path, path: &Path) -> Result<(), Error> {
     let failed = |e: diesel::result::Error| Error::Open { path: path.to_owned(), cause: clip(&e.to_string(), 300), advice: ADVICE };
     if std::fs::metadata(real).map_or(0, |m| m.len()) == 0 {
         return Ok(());

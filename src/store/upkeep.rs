@@ -1,18 +1,13 @@
-//! Keeping the database small, and copying it while it is in use.
+//! Keeping the database small.
 
-use crate::domain::ids::clip;
 use crate::domain::memory;
 use crate::domain::session::State;
 use crate::domain::time::Time;
 use crate::store::Store;
 use crate::store::error::Error;
-use crate::store::open::private;
 use crate::store::schema::{events, requests, sessions};
 use diesel::dsl::min;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
-use std::fs::{File, OpenOptions};
-use std::path::Path;
 use std::time::Duration;
 
 /// Events removed in one transaction: small enough that commits between two of them don't wait noticeably.
@@ -95,33 +90,5 @@ impl Store {
         let removed = self.write(move |conn| super::lessons::trim(conn, now - keep.lesson_age)).await?;
         trimmed.lessons = u64::try_from(removed).unwrap_or(0);
         Ok(trimmed)
-    }
-
-    /// Copies the whole database as it is at one moment to a new file, readable by its owner only, while everything
-    /// goes on. The copy is on disk when this returns.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when the file exists or can't be made; otherwise when the database fails. No file is left
-    /// then.
-    pub async fn backup(&self, path: &Path) -> Result<(), Error> {
-        let path = path.to_owned();
-        self.inner
-            .engine
-            .bare(move |conn| {
-                let failed = |e: std::io::Error| Error::Invalid(format!("backup to {}: {e}", path.display()));
-                let absolute = std::path::absolute(&path).map_err(failed)?;
-                let text = absolute.to_str().ok_or_else(|| Error::Invalid(format!("backup to {}: the path is not UTF-8", path.display())))?;
-                private(OpenOptions::new().write(true).create_new(true)).open(&path).map_err(failed)?;
-                let copied = diesel::sql_query("VACUUM INTO ?")
-                    .bind::<Text, _>(text)
-                    .execute(conn)
-                    .map_err(|e| Error::Database { text: clip(&e.to_string(), 300), certainty: crate::store::Certainty::NotCommitted });
-                let copied = copied.and_then(|_| File::open(&path).and_then(|file| file.sync_all()).map_err(failed));
-                if copied.is_err() {
-                    let _ = std::fs::remove_file(&path);
-                }
-                copied
-            })
-            .await
     }
 }

@@ -203,6 +203,11 @@ impl Served {
         panic!("it does not become ready: {}", server.child.err())
     }
 
+    /// Why nothing happens by itself, as it was told at the start; `None` = it was told of no such thing.
+    pub fn frozen(&self) -> Option<String> {
+        self.child.err().split_once("frozen: ").map(|(_, why)| why.to_owned())
+    }
+
     pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(self.url.clone()).unwrap().connect().await.unwrap()
     }

@@ -747,6 +747,38 @@ async fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(err.text(), "");
 }
 
+#[tokio::test]
+async fn everything_is_shown_before_it_is_ended_and_waited_for() {
+    let mock = Mock::start().await;
+    let shown = gs(&mock, &["drain"]).await;
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(shown.out.contains(ID) && shown.out.contains("running") && shown.out.contains("alice"), "{}", shown.out);
+    assert!(shown.err.contains("1 session at $0.2467 per hour; nothing was ended") && shown.err.contains("drain --yes"), "{}", shown.err);
+    let shown = gs(&mock, &["drain", "-o", "json"]).await.json();
+    assert_eq!((&shown["drained"], &shown["over"], &shown["sessions"][0]["session_id"]), (&false.into(), &false.into(), &ID.into()));
+
+    // The server is away for a moment; then the wait is over without the end, then with it.
+    let over = pb::Session { end_reason: pb::EndReason::Admin.into(), ..session(State::Stopped) };
+    mock.with(|m| m.waits = vec![Ok(over), Ok(session(State::Stopping)), Err(Status::unavailable("restarting"))]);
+    let done = gs(&mock, &["drain", "--yes", "-o", "json"]).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(
+        (&done.json()["drained"], &done.json()["over"], &done.json()["sessions"][0]["end_reason"]),
+        (&true.into(), &true.into(), &"admin".into())
+    );
+    assert!(done.err.contains("restarting") && done.err.contains("1 of 1"), "{}", done.err);
+
+    let left = gs(&mock, &["drain", "--yes", "--no-wait"]).await;
+    assert_eq!(left.code, 0, "{}", left.err);
+    assert!(left.out.contains("stopping") && left.err.contains("until they are proven gone"), "{}", left.err);
+    let interrupt = CancellationToken::new();
+    interrupt.cancel();
+    let left = gs_until(&mock, &["drain", "--yes"], interrupt, None).await;
+    assert_eq!(left.code, 130, "{}", left.err);
+    assert!(left.err.contains("that goes on without us"), "{}", left.err);
+    assert_eq!(Cli::try_parse_from(["gpu-shopper", "drain", "--no-wait"]).unwrap_err().exit_code(), 2, "nothing to wait for");
+}
+
 #[test]
 fn the_program_itself_usage_is_2_and_nobody_there_is_7() {
     let program = || {

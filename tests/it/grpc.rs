@@ -60,6 +60,7 @@ impl Face {
             sessions: core.sessions.clone(),
             costs: core.costs.clone(),
             operator: core.operator.clone(),
+            drain: core.winding_up.clone(),
         };
         let health = Health::new().await;
         let router = grpc::routes(services, settings(&house), &health).unwrap();

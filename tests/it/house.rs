@@ -692,6 +692,7 @@ fn reasons() -> BTreeMap<String, Code> {
     let codes = [
         Code::InvalidArgument,
         Code::OutOfRange,
+        Code::PermissionDenied,
         Code::NotFound,
         Code::AlreadyExists,
         Code::FailedPrecondition,

@@ -23,6 +23,7 @@ mod sim;
 mod sim_adapters;
 mod sim_http;
 mod ssh;
+mod startup;
 mod store;
 mod support;
 mod sweep;

@@ -31,6 +31,14 @@ fn open(path: &Path) -> Store {
     Store::open(options(path, Mode::Threaded)).unwrap()
 }
 
+/// Another session with so many events, on a store that may have others.
+pub async fn some_history(store: &Store, session: u64, events: i64) {
+    let (mut session, last) = (plain(session), store.last_revision().await.unwrap());
+    for revision in last + 1..=last + events {
+        store.commit(told(&mut session, revision)).await.unwrap();
+    }
+}
+
 #[derive(QueryableByName, Debug, PartialEq)]
 struct Shown {
     #[diesel(sql_type = Text)]

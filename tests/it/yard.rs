@@ -243,7 +243,6 @@ pub fn parts(store: Store, providers: &[Arc<dyn Provider>], clock: &Clock, polic
     CoreParts {
         sweep: SweepPolicy::default(),
         frozen: None,
-        accept: Arc::new(|| ()),
         store,
         deployment_id: "yard".to_owned(),
         providers: providers.iter().map(|p| (p.facts().id.clone(), Arc::clone(p))).collect(),

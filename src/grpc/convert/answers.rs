@@ -12,6 +12,7 @@ use crate::domain::time::Time;
 use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
+use crate::services::drain::Drained;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -557,6 +558,16 @@ pub fn unconfirmed(rows: Vec<api::UnconfirmedDestroy>) -> pb::ListUnconfirmedDes
         destroys: rows.into_iter().map(one).collect(),
         at_risk_per_hour: Some(rate(all)),
         at_risk_text: all.to_string(),
+    }
+}
+
+/// The sessions that a drain ends.
+#[must_use]
+pub fn drained(d: &Drained, settings: &Settings) -> pb::DrainSessionsResponse {
+    pb::DrainSessionsResponse {
+        sessions: d.sessions.iter().map(|s| session(s, settings)).collect(),
+        at_risk_per_hour: Some(rate(d.rate)),
+        at_risk_text: d.rate.to_string(),
     }
 }
 

@@ -392,11 +392,8 @@ impl Actor {
             }
         }
         staged.touched.insert(id);
-        let who = if caller.admin && matches!(command, Command::Extend { override_hard_max: true, .. }) {
-            Who::Operator(caller.principal.clone())
-        } else {
-            Who::User(caller.principal.clone())
-        };
+        let operators = matches!(command, Command::Extend { override_hard_max: true, .. } | Command::EndByOperator);
+        let who = if caller.admin && operators { Who::Operator(caller.principal.clone()) } else { Who::User(caller.principal.clone()) };
         let input = Input::Asked { ask: ask_of(&command, caller.admin), actor: who };
         if validate_only {
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
@@ -408,8 +405,8 @@ impl Actor {
             let _ = reply.send(answer);
             return Ok(());
         }
-        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy) {
-            // Its user has said what is wanted: that is no old fact.
+        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy | Command::EndByOperator) {
+            // Somebody has said what is wanted now: that is no old fact.
             self.thawed.insert(id);
         }
         if let Err(refusal) = self.try_apply(id, input, staged) {
@@ -640,12 +637,12 @@ impl Actor {
 
     /// Whether a provider's offers could be of use to a session.
     fn concerns(&self, provider: &ProviderId, session: &Session) -> bool {
-        self.asks(provider, session) && matches!(self.closed.get(provider), None | Some(Closed::NotSwept))
+        self.asks(provider, session) && self.closed.get(provider).is_none_or(Closed::unseen)
     }
 
     /// Whether a provider has not told its offers for too long, or was not looked at since the server started.
     fn unheard(&self, freshness: &ProviderFreshness, not_before: Time) -> bool {
-        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider) == Some(&Closed::NotSwept)
+        freshness.fetched_at.is_none_or(|at| at < not_before) || self.closed.get(&freshness.provider).is_some_and(Closed::unseen)
     }
 
     /// Gives drafts their revisions; the session in memory carries that of its last event.
@@ -797,6 +794,7 @@ fn method_of(command: &Command) -> &'static str {
         Command::KeepAlive => "KeepAlive",
         Command::Complete { .. } => "CompleteSession",
         Command::Destroy => "DestroySession",
+        Command::EndByOperator => "DrainSessions",
     }
 }
 
@@ -807,6 +805,7 @@ fn ask_of(command: &Command, admin: bool) -> Ask {
         Command::KeepAlive => Ask::KeepAlive,
         Command::Complete { .. } => Ask::End(EndReason::Completed),
         Command::Destroy => Ask::End(EndReason::DestroyedByUser),
+        Command::EndByOperator => Ask::End(EndReason::Admin),
     }
 }
 

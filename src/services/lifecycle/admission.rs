@@ -13,6 +13,9 @@ use crate::services::sweeper::HoldKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// When to ask again for a provider that can't be reached: about when it has been tried again.
+const UNREACHABLE_RETRY: Duration = Duration::from_secs(15);
+
 impl Actor {
     /// The session to be, or why not. Writes nothing.
     pub(super) fn admit(&self, caller: &Caller, create: &Create, id: SessionId, now: Time) -> Result<Session, Error> {
@@ -114,7 +117,7 @@ impl Actor {
             return Error::new(
                 Code::Unavailable,
                 "STARTING",
-                format!("{names} could not be looked at since the start, so nothing is rented there yet: try again"),
+                format!("not looked at yet since the start: {names}; nothing is rented there before that: try again in a moment"),
             )
             .with("providers", names)
             .retry(Duration::from_secs(3));
@@ -150,6 +153,7 @@ impl Actor {
             Closed::Auth(text) => refused_credentials(text),
             Closed::Credit(text) => format!("out of credit: {text}"),
             Closed::NotSwept => "not looked at since the start".to_owned(),
+            Closed::Unreachable(text) => format!("could not be looked at since the start: {text}"),
         });
         closed.or_else(|| self.sweeper.why_held(provider, HoldKind::Launches, now).map(|hold| format!("launches are held: {}", hold.reason)))
     }
@@ -161,6 +165,12 @@ impl Actor {
             Some(Closed::Credit(text)) => {
                 Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", format!("the account at {provider} is out of credit: {text}"))
             }
+            Some(Closed::Unreachable(text)) => Error::new(
+                Code::Unavailable,
+                "PROVIDER_UNREACHABLE",
+                format!("{provider} could not be looked at since the start ({text}), so nothing is rented there yet; it is tried again and again"),
+            )
+            .retry(UNREACHABLE_RETRY),
             Some(Closed::NotSwept) => return None,
             None => {
                 let hold = self.sweeper.why_held(provider, HoldKind::Launches, now)?;

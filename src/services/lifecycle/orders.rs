@@ -58,6 +58,13 @@ impl Actor {
                 None
             }
             Order::Accept => {
+                // Accepted is what a restart will believe, too.
+                if let Err(error) = self.parts.store.epoch_accept(now).await {
+                    tracing::error!(%error, "the database stays frozen");
+                    let why = format!("the database stays frozen, since its acceptance can't be written down: {error}");
+                    let _ = reply.send(Err(Error::new(Code::FailedPrecondition, "EPOCH_NOT_WRITTEN", why)));
+                    return Ok(());
+                }
                 self.thaw();
                 None
             }
@@ -80,7 +87,7 @@ impl Actor {
                     let known = self.awaken(label.session).await?;
                     match fate {
                         Fate::Keep { .. } if known => Err(Error::new(
-                            Code::FailedPrecondition,
+                            Code::AlreadyExists,
                             "SESSION_EXISTS",
                             format!("session {} of this machine's label is on record with other machines: it can only be destroyed", label.session),
                         )
@@ -171,7 +178,6 @@ impl Actor {
     /// Everything goes on as after a restart.
     fn thaw(&mut self) {
         self.sweeper.thaw();
-        (self.parts.accept)();
         let resumed: Vec<SessionId> = self.live.keys().filter(|id| !self.thawed.contains(id)).copied().collect();
         self.after_commit.extend(resumed.into_iter().map(|id| (id, Input::Resumed)));
         self.thawed.clear();

@@ -35,6 +35,8 @@ pub struct Canned {
     pub tokens: Vec<String>,
     pub extends_asked: Vec<pb::ExtendSessionRequest>,
     pub outcomes: Vec<i32>,
+    /// The last one is answered first; when there is none left, a wait never ends.
+    pub waits: Vec<Result<pb::Session, Status>>,
     pub reports_asked: Vec<pb::GetCostReportRequest>,
 }
 
@@ -264,7 +266,10 @@ impl SessionService for Face {
     }
 
     async fn wait_session(&self, _: Request<pb::WaitSessionRequest>) -> Result<Response<pb::WaitSessionResponse>, Status> {
-        Err(Status::unimplemented("not asked for by the command line"))
+        match self.with(|m| m.waits.pop()) {
+            Some(answer) => answer.map(|session| Response::new(pb::WaitSessionResponse { session: Some(session), reached: true })),
+            None => std::future::pending().await,
+        }
     }
 
     async fn watch_session(&self, request: Request<pb::WatchSessionRequest>) -> Result<Response<Self::WatchSessionStream>, Status> {
@@ -488,6 +493,16 @@ impl OperatorService for Face {
         };
         Ok(Response::new(pb::ListUnconfirmedDestroysResponse {
             destroys: vec![debt],
+            at_risk_per_hour: usd(0, 246_666_667),
+            at_risk_text: String::new(),
+        }))
+    }
+
+    async fn drain_sessions(&self, request: Request<pb::DrainSessionsRequest>) -> Result<Response<pb::DrainSessionsResponse>, Status> {
+        let planned = request.into_inner().validate_only;
+        let ending = pb::Session { end_reason: pb::EndReason::Admin.into(), ..session(State::Stopping) };
+        Ok(Response::new(pb::DrainSessionsResponse {
+            sessions: vec![if planned { running() } else { ending }],
             at_risk_per_hour: usd(0, 246_666_667),
             at_risk_text: String::new(),
         }))

@@ -194,7 +194,6 @@ impl House {
         let core = Core::start(CoreParts {
             sweep: self.sweep,
             frozen: self.frozen.clone(),
-            accept: Arc::new(|| ()),
             store: self.store.clone(),
             deployment_id: self.deployment.clone(),
             providers: map,

@@ -1,0 +1,681 @@
+//! The edges of a server's life: what it believes of its database, what it refuses to begin with, providers that don't
+//! answer, backups, and how sessions end with it when they shall.
+
+use crate::child::{Child, Ended, Env, Served, alive, log_in, pointed_at, wanted, world};
+use crate::support::{House, Plan, any, caller, request};
+use crate::yard::{self, Warehouse};
+use async_trait::async_trait;
+use gpu_shopper::clock::Clock;
+use gpu_shopper::domain::ids::{OfferId, ProviderId};
+use gpu_shopper::domain::instance::Sighting;
+use gpu_shopper::domain::policy::Policy;
+use gpu_shopper::domain::session;
+use gpu_shopper::grpc::pb;
+use gpu_shopper::grpc::pb::operator_service_client::OperatorServiceClient;
+use gpu_shopper::grpc::pb::session::State;
+use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts};
+use gpu_shopper::services::api::Command;
+use gpu_shopper::services::lifecycle::Order;
+use gpu_shopper::sim::{Credentials, Dialect, Faults};
+use gpu_shopper::store::{Mode, Options, Store};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+fn with(env: &Env, pairs: &[(&str, &str)]) -> Env {
+    let mut all = env.clone();
+    all.extend(crate::child::env(pairs));
+    all
+}
+
+fn without(env: &Env, name: &str) -> Env {
+    env.iter().filter(|(key, _)| key.as_str() != name).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn holds_all(text: &str, wanted: &[&str]) {
+    for one in wanted {
+        assert!(text.contains(one), "`{one}` is not in:\n{text}");
+    }
+}
+
+fn beside(database: &Path, ending: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{ending}", database.display()))
+}
+
+fn noted(database: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(beside(database, "epoch")).unwrap()).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Any machine of a provider, running.
+async fn rented(server: &Served, provider: &str) -> (pb::Session, String) {
+    let created = server.sessions().await.create_session(wanted(provider)).await.unwrap().into_inner();
+    let running = server.until(&created.session.unwrap().session_id, State::Running).await;
+    (running, created.ssh_private_key)
+}
+
+/// Starts something that must refuse to run.
+async fn refused(folder: &Path, env: &Env) -> String {
+    let ended = Child::start(&["serve"], folder, env).end().await;
+    assert_eq!(ended.status.code(), Some(1), "{}\n{}", ended.out, ended.err);
+    assert!(!ended.err.contains("panicked"), "{}", ended.err);
+    ended.err
+}
+
+/// Runs a command of the program to its end.
+async fn ran(args: &[&str], folder: &Path, env: &Env) -> Ended {
+    Child::start(args, folder, env).end().await
+}
+
+fn reason(status: &tonic::Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+// === the epoch ===
+
+fn open(path: &Path) -> Store {
+    Store::open(Options { path: path.to_owned(), mode: Mode::Threaded, holder: "test".to_owned() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_database_is_believed_as_long_as_it_has_come_as_far_as_its_epoch_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("house.db");
+    let now = Clock::System.now();
+    let store = open(&path);
+    assert_eq!(store.epoch_check(7, now).await.unwrap(), None, "a new one");
+    assert_eq!((noted(&path)["revision"].clone(), mode(&beside(&path, "epoch"))), (0.into(), 0o600));
+    let name = noted(&path)["store_id"].clone();
+    crate::store::some_history(&store, 1, 3).await;
+    store.epoch_note(now).await.unwrap();
+    assert_eq!(noted(&path)["revision"], 3);
+    crate::store::some_history(&store, 2, 1).await;
+    drop(store);
+
+    // It may be ahead of its note: the note trails it.
+    let store = open(&path);
+    assert_eq!(store.epoch_check(8, now).await.unwrap(), None);
+    assert_eq!((&noted(&path)["revision"], &noted(&path)["store_id"]), (&4.into(), &name), "noted at once, under the name it has");
+    let copy = folder.path().join("copy.db");
+    let copied = store.backup(&copy).await.unwrap();
+    assert_eq!((copied.revision, copied.sessions, copied.bytes), (4, 2, std::fs::metadata(&copy).unwrap().len()));
+    assert_eq!(mode(&copy), 0o600);
+    crate::store::some_history(&store, 3, 2).await;
+    store.epoch_note(now).await.unwrap();
+    drop(store);
+
+    // The copy alone, beside the epoch of its original, and with the epoch that it had itself: never believed by itself.
+    let doubt = async |copy: &Path| open(copy).epoch_check(9, now).await.unwrap().expect("a doubt");
+    holds_all(&doubt(&copy).await, &["copy.db", "no epoch file", "revision 4"]);
+    assert!(!beside(&copy, "epoch").exists(), "nothing is noted of what nobody has accepted");
+    std::fs::copy(beside(&path, "epoch"), beside(&copy, "epoch")).unwrap();
+    holds_all(&doubt(&copy).await, &["copy.db is at revision 4", "had come to revision 6"]);
+    let second = folder.path().join("second.db");
+    open(&path).backup(&second).await.unwrap();
+    std::fs::copy(beside(&path, "epoch"), beside(&second, "epoch")).unwrap();
+    holds_all(&doubt(&second).await, &["is a backup, taken at", "revision 6"]);
+
+    // A doubt lasts, however far its database comes.
+    let store = open(&copy);
+    store.epoch_check(9, now).await.unwrap();
+    crate::store::some_history(&store, 4, 9).await;
+    store.epoch_note(now).await.unwrap();
+    assert!(store.epoch_doubtful());
+    assert_eq!(noted(&copy)["revision"], 6);
+    drop(store);
+    holds_all(&doubt(&copy).await, &["copy.db is at revision 4"]);
+    let store = open(&copy);
+    store.epoch_check(9, now).await.unwrap();
+    store.epoch_accept(now).await.unwrap();
+    assert!(!store.epoch_doubtful());
+    assert_eq!(noted(&copy)["revision"], 13);
+    drop(store);
+    assert_eq!(open(&copy).epoch_check(9, now).await.unwrap(), None);
+
+    // What has come less far than its note, and is accepted all the same, is what counts from then on.
+    let store = open(&second);
+    store.epoch_check(9, now).await.unwrap();
+    let mut far = noted(&second);
+    far["revision"] = 60.into();
+    std::fs::write(beside(&second, "epoch"), far.to_string()).unwrap();
+    store.epoch_accept(now).await.unwrap();
+    assert_eq!(noted(&second)["revision"], 6);
+    drop(store);
+
+    // Another database's epoch, one that nobody understands, and one that can't be read.
+    let new = folder.path().join("new.db");
+    std::fs::copy(beside(&path, "epoch"), beside(&new, "epoch")).unwrap();
+    holds_all(&doubt(&new).await, &["another database", "revision 6", "new.db is a new one"]);
+    std::fs::write(beside(&path, "epoch"), "{").unwrap();
+    holds_all(&doubt(&path).await, &["house.db.epoch can't be read", "not ours"]);
+    std::fs::remove_file(beside(&path, "epoch")).unwrap();
+    std::fs::create_dir(beside(&path, "epoch")).unwrap();
+    let store = open(&path);
+    holds_all(&store.epoch_check(9, now).await.unwrap().unwrap(), &["house.db.epoch can't be read"]);
+    let error = store.epoch_accept(now).await.unwrap_err().to_string();
+    holds_all(&error, &["house.db.epoch"]);
+    assert!(store.epoch_doubtful(), "what can't be noted is not accepted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_accepts_is_believed_from_then_on() {
+    let mut house = Plan::new(209, Faults::none()).on_disk().build().await;
+    let (kept, ended) = (house.rent(Some("vastai")).await.session.id, house.rent(Some("tensordock")).await.session.id);
+    for id in [kept, ended] {
+        house.until(id, session::State::Running, Duration::from_secs(600)).await;
+    }
+    house.die().await;
+    let now = Clock::System.now();
+    house.frozen = house.store().epoch_check(7, now).await.unwrap();
+    holds_all(house.frozen.as_deref().unwrap_or_default(), &["no epoch file"]);
+    let note = beside(house.path(), "epoch");
+    std::fs::create_dir(&note).unwrap();
+    house.start(None).await;
+
+    let accept = async |house: &House| house.core().lifecycle.order(caller(), Order::Accept).await;
+    let refused = accept(&house).await.unwrap_err();
+    assert_eq!(refused.reason, "EPOCH_NOT_WRITTEN");
+    holds_all(&refused.message, &["house.db.epoch"]);
+    assert!(house.store().epoch_doubtful() && house.core().operator.findings().frozen.is_some());
+    // An operator's word to end everything is no old fact; what is told only would be.
+    let planned = house.core().winding_up.end_all(&caller(), true).await.unwrap();
+    assert_eq!((planned.sessions.len(), house.get(ended).await.state), (2, session::State::Running));
+    house.core().lifecycle.command(caller(), ended, Command::EndByOperator, None, false).await.unwrap();
+    let over = house.until(ended, session::State::Stopped, Duration::from_secs(600)).await;
+    assert_eq!(over.end_reason, Some(session::EndReason::Admin));
+    assert_eq!(house.alive().len(), 1);
+
+    std::fs::remove_dir(&note).unwrap();
+    accept(&house).await.unwrap();
+    assert!(!house.store().epoch_doubtful() && house.core().operator.findings().frozen.is_none());
+    house.die().await;
+    assert_eq!(house.store().epoch_check(8, now).await.unwrap(), None);
+    house.frozen = None;
+    house.start(None).await;
+    assert_eq!(house.get(kept).await.state, session::State::Running);
+    house.core().winding_up.wind_up(&caller(), |_| ()).await;
+    assert_eq!(house.get(kept).await.end_reason, Some(session::EndReason::Admin));
+    assert_eq!(house.create(request(any(None))).await.unwrap_err().reason, "SERVER_DRAINING");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_is_taken_while_all_goes_on_and_believed_only_when_accepted() {
+    let (world, home) = (world(201, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = pointed_at(&world, home.path());
+    let database = home.path().join("house.db");
+    let server = Served::ready(home.path(), &env, 2).await;
+    assert_eq!(mode(&beside(&database, "epoch")), 0o600, "a new database is noted at once");
+    let (kept, key) = rented(&server, "vastai").await;
+
+    // Sessions change while the copy is made.
+    let mut busy = server.sessions().await;
+    let id = kept.session_id.clone();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    let changes = tokio::spawn(async move {
+        let mut n = 0_u32;
+        while !stopped.is_cancelled() {
+            n += 1;
+            let labels = [("n".to_owned(), n.to_string())].into();
+            let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
+            let asked = pb::UpdateSessionRequest { session_id: id.clone(), labels, update_mask, ..Default::default() };
+            busy.update_session(asked).await.unwrap();
+        }
+        n
+    });
+    let copy = home.path().join("copy.db");
+    let told = ran(&["backup", "copy.db", "-o", "json"], home.path(), &env).await;
+    assert_eq!(told.status.code(), Some(0), "{}", told.err);
+    let told: Value = serde_json::from_str(&told.out).unwrap();
+    stop.cancel();
+    assert!(changes.await.unwrap() > 0);
+    assert_eq!((told["sessions"].as_i64(), told["bytes"].as_u64()), (Some(1), Some(std::fs::metadata(&copy).unwrap().len())));
+    assert!(told["revision"].as_i64().unwrap() > 0);
+    assert_eq!((mode(&copy), mode(&beside(&copy, "secret"))), (0o600, 0o600));
+    assert_eq!(std::fs::read(beside(&copy, "secret")).unwrap(), std::fs::read(beside(&database, "secret")).unwrap());
+    let again = ran(&["backup", "copy.db"], home.path(), &env).await;
+    assert_eq!(again.status.code(), Some(1), "{}", again.err);
+    holds_all(&again.err, &["copy.db exists already", "FILE_EXISTS"]);
+
+    // What the copy does not know: this one is ended, and another one runs.
+    server.complete(&kept.session_id).await;
+    server.until(&kept.session_id, State::Stopped).await;
+    let (later, _) = rented(&server, "tensordock").await;
+    let ended = server.stop().await;
+    assert!(!ended.err.contains("frozen: "), "{}", ended.err);
+    let last = noted(&database)["revision"].as_i64().unwrap();
+
+    // No server runs now.
+    let quiet = ran(&["backup", "quiet.db", "--database", "house.db"], home.path(), &env).await;
+    assert_eq!(quiet.status.code(), Some(0), "{}", quiet.err);
+    holds_all(&quiet.out, &["quiet.db", &format!("revision {last}"), "2 sessions", "quiet.db.secret"]);
+    let nothing = ran(&["backup", "other.db", "--database", "no-such.db"], home.path(), &env).await;
+    assert_eq!(nothing.status.code(), Some(1), "{}", nothing.err);
+    holds_all(&nothing.err, &["no-such.db", "DATABASE_PATH"]);
+    assert!(!home.path().join("other.db").exists() && !home.path().join("no-such.db").exists());
+
+    // The copy, put to work: once without any epoch, once with the original's.
+    let restored = with(&env, &[("DATABASE_PATH", copy.to_str().unwrap())]);
+    for (why, epoch) in [("no epoch file", false), ("had come to revision", true)] {
+        if epoch {
+            std::fs::copy(beside(&database, "epoch"), beside(&copy, "epoch")).unwrap();
+        }
+        let server = Served::ready(home.path(), &restored, 2).await;
+        server.child.says("frozen: ").await;
+        let price = kept.price.as_ref().unwrap().total_text.clone();
+        holds_all(
+            &server.child.err(),
+            &[why, "1 session, 1 machine", &price, &kept.session_id, &format!("gpu-shopper --server {} ops accept-database", server.url)],
+        );
+        assert_eq!(server.get_session(&kept.session_id).await.state(), State::Running);
+        let error = server.sessions().await.create_session(wanted("vastai")).await.unwrap_err();
+        assert_eq!(reason(&error), "DATABASE_NOT_ACCEPTED", "{error:?}");
+        let compared = server.child.says("compared with what the providers show:").await;
+        let (left, right) = compared.split_once("vastai: ").unwrap_or_else(|| panic!("{compared}"));
+        holds_all(left, &["tensordock: there and not in the database: gs-", &later.session_id]);
+        holds_all(right, &["open in the database and not there: gs-", &kept.session_id]);
+        let health: Value = serde_json::from_str(&server.get("/health").await.1).unwrap();
+        assert_eq!((&health["status"], &health["services"]["database"]), (&"degraded".into(), &"frozen".into()));
+        server.stop().await;
+        assert_eq!(alive(&world).len(), 1, "the machine that the copy does not know stays");
+    }
+
+    // The original goes on as if nothing had been.
+    let server = Served::ready(home.path(), &env, 2).await;
+    assert!(!server.child.err().contains("frozen: "));
+    assert_eq!(server.get_session(&later.session_id).await.state(), State::Running);
+    server.complete(&later.session_id).await;
+    server.until(&later.session_id, State::Stopped).await;
+    server.child.kill().await;
+    let server = Served::start(home.path(), &env).await;
+    assert!(server.frozen().is_none(), "a server that was killed is ahead of its note");
+    server.stop().await;
+    drop(key);
+    world.stop().await;
+}
+
+// === what it refuses, and what it begins with all the same ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_open_is_left_behind_by_changed_settings() {
+    let (world, home) = (world(202, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = with(&pointed_at(&world, home.path()), &[("DEPLOYMENT_ID", "one")]);
+    let server = Served::ready(home.path(), &env, 2).await;
+    let (session, key) = rented(&server, "vastai").await;
+    server.stop().await;
+    let machine = world.market.truth().into_iter().find(|m| m.alive).unwrap();
+    let price = session.price.as_ref().unwrap().total_text.clone();
+
+    let gone = refused(home.path(), &without(&env, "VASTAI_API_KEY")).await;
+    holds_all(
+        &gone,
+        &["provider vastai is not enabled", "1 machine", &machine.label, &machine.native_id, &price, "VASTAI_API_KEY", "gpu-shopper ops settle"],
+    );
+    let renamed = refused(home.path(), &with(&env, &[("DEPLOYMENT_ID", "two")])).await;
+    holds_all(&renamed, &["`two`", "`one`", &session.session_id, &machine.native_id, "DEPLOYMENT_ID=one"]);
+    assert_eq!(alive(&world).len(), 1);
+
+    // The other provider may go: nothing is open there. And credentials that no longer work are enough to begin.
+    let alone = without(&without(&env, "TENSORDOCK_AUTH_ID"), "TENSORDOCK_API_TOKEN");
+    let server = Served::start(home.path(), &with(&alone, &[("VASTAI_API_KEY", &"ab".repeat(32))])).await;
+    server.child.says("Provider authentication failed").await;
+    assert_eq!(server.get_session(&session.session_id).await.state(), State::Running);
+    server.stop().await;
+    let server = Served::ready(home.path(), &alone, 1).await;
+    assert!(log_in(&server.get_session(&session.session_id).await, &key).await.contains("GPU 0"));
+    server.complete(&session.session_id).await;
+    server.until(&session.session_id, State::Stopped).await;
+    server.stop().await;
+    // Nothing is open any more: both may change.
+    let env = with(&without(&env, "VASTAI_API_KEY"), &[("DEPLOYMENT_ID", "two")]);
+    Served::ready(home.path(), &env, 1).await.stop().await;
+    assert_eq!(alive(&world), Vec::<String>::new());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_machines_of_a_lost_database_are_reported_and_left_alone() {
+    let (world, home) = (world(203, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = with(&pointed_at(&world, home.path()), &[("DEPLOYMENT_ID", "one")]);
+    let server = Served::ready(home.path(), &env, 2).await;
+    let (session, _) = rented(&server, "vastai").await;
+    server.child.kill().await;
+    let lose = |endings: &[&str]| {
+        for ending in endings {
+            std::fs::remove_file(home.path().join(format!("house.db{ending}"))).unwrap();
+        }
+    };
+
+    // The database alone is lost: its epoch tells.
+    for entry in std::fs::read_dir(home.path()).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        if name == "house.db" || name.ends_with("-wal") || name.ends_with("-shm") {
+            std::fs::remove_file(home.path().join(name)).unwrap();
+        }
+    }
+    let server = Served::ready(home.path(), &env, 2).await;
+    holds_all(&server.frozen().expect("frozen"), &["another database", "house.db is a new one", "0 sessions, 0 machines"]);
+    server.child.says("no record knows").await;
+    server.stop().await;
+    assert_eq!(alive(&world).len(), 1);
+
+    // Everything is lost.
+    lose(&["", ".epoch", ".secret", ".lock"]);
+    let server = Served::ready(home.path(), &env, 2).await;
+    assert_eq!(server.frozen(), None, "a new database knows nothing that could be untrue");
+    server.child.says("no record knows").await;
+    holds_all(&server.get("/metrics").await.1, &["gpu_orphans_detected_total 1"]);
+    let sessions = server.sessions().await.list_sessions(pb::ListSessionsRequest::default()).await.unwrap().into_inner().sessions;
+    assert_eq!(sessions, Vec::new());
+    server.stop().await;
+    assert!(alive(&world)[0].contains(&session.session_id), "{:?}", alive(&world));
+    world.stop().await;
+}
+
+/// A place that refuses connections until it is opened, and from then on passes them on.
+struct Gate {
+    address: std::net::SocketAddr,
+}
+
+impl Gate {
+    async fn shut() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { address: listener.local_addr().unwrap() }
+    }
+
+    async fn open(&self, to: &str) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        let to = to.strip_prefix("http://").unwrap().to_owned();
+        tokio::spawn(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                let to = to.clone();
+                tokio::spawn(async move {
+                    if let Ok(mut to) = TcpStream::connect(to).await {
+                        let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_can_not_be_reached_holds_nobody_up_and_is_tried_again() {
+    let (world, home) = (world(204, Faults::none()).await, tempfile::tempdir().unwrap());
+    let gate = Gate::shut().await;
+    let env = with(&pointed_at(&world, home.path()), &[("TENSORDOCK_BASE_URL", &format!("http://{}", gate.address))]);
+    let server = Served::ready(home.path(), &env, 1).await;
+    let health: Value = serde_json::from_str(&server.get("/health").await.1).unwrap();
+    assert_eq!((&health["status"], &health["services"]["vastai"]), (&"degraded".into(), &"ok".into()));
+
+    let error = server.sessions().await.create_session(wanted("tensordock")).await.unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "PROVIDER_UNREACHABLE"), "{error:?}");
+    holds_all(error.message(), &["tensordock could not be looked at since the start"]);
+    assert!(error.get_error_details().retry_info().is_some());
+    // Anybody else's: at whoever answers.
+    let anywhere = pb::CreateSessionRequest {
+        target: Some(pb::create_session_request::Target::Requirements(pb::Requirements { order_by: "price".to_owned(), ..Default::default() })),
+        ..Default::default()
+    };
+    let id = server.sessions().await.create_session(anywhere).await.unwrap().into_inner().session.unwrap().session_id;
+    let running = server.until(&id, State::Running).await;
+    assert_eq!(running.provider, "vastai");
+    server.complete(&id).await;
+
+    gate.open(&world.tensordock_url).await;
+    let there = tokio::time::timeout(crate::child::PATIENCE, async {
+        loop {
+            match server.sessions().await.create_session(wanted("tensordock")).await {
+                Ok(created) => return created.into_inner().session.unwrap().session_id,
+                Err(error) => assert_eq!(error.code(), Code::Unavailable, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let id = there.await.expect("it was not tried again");
+    server.until(&id, State::Running).await;
+    server.complete(&id).await;
+    server.until(&id, State::Stopped).await;
+    server.stop().await;
+    world.stop().await;
+}
+
+/// Takes every question and answers none.
+struct Silent(Arc<Warehouse>);
+
+#[async_trait]
+impl Provider for Silent {
+    fn facts(&self) -> &ProviderFacts {
+        self.0.facts()
+    }
+    fn owns_offer_id(&self, id: &OfferId) -> bool {
+        self.0.owns_offer_id(id)
+    }
+    async fn account(&self) -> Result<Account, ProviderError> {
+        std::future::pending().await
+    }
+    async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        std::future::pending().await
+    }
+    async fn launch(&self, _: &LaunchSpec) -> Result<Launched, ProviderError> {
+        std::future::pending().await
+    }
+    async fn attach_key(&self, _: &str, _: &str) -> Result<(), ProviderError> {
+        std::future::pending().await
+    }
+    async fn instance(&self, _: &str) -> Result<Option<Sighting>, ProviderError> {
+        std::future::pending().await
+    }
+    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
+        std::future::pending().await
+    }
+    async fn start(&self, _: &str) -> Result<(), ProviderError> {
+        std::future::pending().await
+    }
+    async fn destroy(&self, _: &str) -> Result<DestroyAnswer, ProviderError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_says_nothing_holds_the_start_up_for_a_minute_and_no_longer() {
+    let clock = Clock::simulated(crate::support::BEGIN);
+    let silent = Arc::new(Silent(Warehouse::new("tensordock", &clock, Vec::new())));
+    let speaking = Warehouse::new("vastai", &clock, vec![yard::offer("vastai", "1")]);
+    let providers: [Arc<dyn Provider>; 2] = [silent, speaking];
+    let begun = clock.now();
+    let core = gpu_shopper::app::Core::start(yard::parts(Store::open_memory().unwrap(), &providers, &clock, Policy::default(), 1)).await.unwrap();
+    assert!(!core.swept());
+    core.wait_swept().await;
+    assert_eq!(clock.now().since(begun), Duration::from_secs(60));
+    let outlook = core.outlook.borrow().clone();
+    let silent = &outlook[&ProviderId::new("tensordock")];
+    assert!(silent.account_error.is_some() && silent.list_error.is_some(), "{silent:?}");
+    assert!(outlook[&ProviderId::new("vastai")].list_error.is_none());
+    core.stop().await.unwrap();
+}
+
+// === the end ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_shall_ends_everything_before_itself() {
+    let (world, home) = (world(205, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = with(&pointed_at(&world, home.path()), &[("LIFECYCLE_ON_SHUTDOWN", "destroy")]);
+    let server = Served::ready(home.path(), &env, 2).await;
+    let (one, _) = rented(&server, "vastai").await;
+    let (two, _) = rented(&server, "tensordock").await;
+    assert_eq!(alive(&world).len(), 2);
+    let mut late = server.sessions().await;
+    server.child.terminate();
+    server.child.says("ending: 2 sessions are not over, 2 machines").await;
+    let error = late.create_session(wanted("vastai")).await.unwrap_err();
+    assert_eq!(reason(&error), "SERVER_DRAINING", "{error:?}");
+    let ended = server.child.end().await;
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+    assert!(ended.err.ends_with("stopped; no session is open\n"), "{}", ended.err);
+    assert_eq!(alive(&world), Vec::<String>::new());
+
+    let server = Served::start(home.path(), &env).await;
+    for id in [&one.session_id, &two.session_id] {
+        let session = server.get_session(id).await;
+        assert_eq!((session.state(), session.end_reason(), session.cost_final), (State::Stopped, pb::EndReason::Admin, true));
+    }
+    // Nothing to end: it ends at once.
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_waits_for_the_end_of_everything_no_longer_than_it_shall() {
+    let mut faults = Faults::none();
+    faults.set("destroy_ignored", "1").unwrap();
+    let (world, home) = (world(206, faults).await, tempfile::tempdir().unwrap());
+    let env = with(&pointed_at(&world, home.path()), &[("LIFECYCLE_ON_SHUTDOWN", "destroy"), ("SHUTDOWN_DESTROY_TIMEOUT", "2s")]);
+    let server = Served::ready(home.path(), &env, 2).await;
+    let (session, _) = rented(&server, "vastai").await;
+    let machine = world.market.truth().into_iter().find(|m| m.alive).unwrap();
+    server.child.terminate();
+    let ended = server.child.end().await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    holds_all(
+        &ended.err,
+        &["not over after 2 s", "1 session stays", &session.session_id, "stopping", &machine.native_id, "expires", "not everything is proven gone"],
+    );
+
+    // It goes on with it, and a second signal ends the wait.
+    let server = Served::start(home.path(), &with(&env, &[("SHUTDOWN_DESTROY_TIMEOUT", "1h")])).await;
+    assert_eq!(server.get_session(&session.session_id).await.state(), State::Stopping);
+    server.child.terminate();
+    server.child.says("ending: 1 sessions are not over").await;
+    server.child.terminate();
+    let ended = server.child.end().await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    holds_all(&ended.err, &["no longer waiting", &session.session_id]);
+    world.market.set_faults(Faults::none());
+    let server = Served::start(home.path(), &env).await;
+    server.until(&session.session_id, State::Stopped).await;
+    assert_eq!(alive(&world), Vec::<String>::new());
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_in_doubt_is_not_ended_with_its_server() {
+    let (world, home) = (world(207, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = with(&pointed_at(&world, home.path()), &[("LIFECYCLE_ON_SHUTDOWN", "destroy")]);
+    let server = Served::ready(home.path(), &env, 2).await;
+    let (session, _) = rented(&server, "vastai").await;
+    server.child.kill().await;
+    std::fs::remove_file(home.path().join("house.db.epoch")).unwrap();
+    let server = Served::start(home.path(), &env).await;
+    server.child.terminate();
+    let ended = server.child.end().await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    holds_all(&ended.err, &["the database is in doubt, so its sessions are not ended", &session.session_id, "running"]);
+    assert_eq!(alive(&world).len(), 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_ends_everything_from_the_command_line() {
+    let (world, home) = (world(208, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = pointed_at(&world, home.path());
+    let server = Served::ready(home.path(), &env, 2).await;
+    let asked = crate::child::env(&[("GPU_SHOPPER_URL", &server.url)]);
+    let nothing = ran(&["drain", "--yes"], home.path(), &asked).await;
+    assert_eq!(nothing.status.code(), Some(0), "{}", nothing.err);
+    holds_all(&nothing.err, &["no session is open"]);
+    let (one, _) = rented(&server, "vastai").await;
+    let (two, _) = rented(&server, "tensordock").await;
+
+    let shown = ran(&["drain"], home.path(), &asked).await;
+    assert_eq!(shown.status.code(), Some(0), "{}", shown.err);
+    holds_all(&shown.out, &[&one.session_id, &two.session_id, "running", "tester"]);
+    holds_all(&shown.err, &["2 sessions", "nothing was ended", "--yes"]);
+    assert_eq!(alive(&world).len(), 2, "only shown");
+    let mut operator = OperatorServiceClient::new(server.channel().await);
+    let planned = operator.drain_sessions(pb::DrainSessionsRequest { validate_only: true }).await.unwrap().into_inner();
+    assert!(planned.sessions.iter().all(|s| s.state() == State::Running) && planned.sessions.len() == 2);
+    assert!(planned.at_risk_per_hour.is_some() && planned.at_risk_text.ends_with("/h"));
+
+    let done = ran(&["drain", "--yes", "-o", "json"], home.path(), &asked).await;
+    assert_eq!(done.status.code(), Some(0), "{}", done.err);
+    let told: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((&told["drained"], &told["over"], told["sessions"].as_array().unwrap().len()), (&true.into(), &true.into(), 2));
+    for session in told["sessions"].as_array().unwrap() {
+        assert_eq!((&session["state"], &session["end_reason"]), (&"stopped".into(), &"admin".into()));
+    }
+    assert_eq!(alive(&world), Vec::<String>::new());
+    holds_all(&done.err, &["ending 2 sessions", "2 of 2"]);
+    let asked = pb::ListSessionEventsRequest { session_id: one.session_id.clone(), ..Default::default() };
+    let events = server.sessions().await.list_session_events(asked).await.unwrap().into_inner().events;
+    assert!(events.iter().any(|e| e.to_state() == State::Stopping && e.actor == "operator:operator"), "{events:?}");
+    // The server goes on.
+    let (again, _) = rented(&server, "vastai").await;
+    server.complete(&again.session_id).await;
+    server.until(&again.session_id, State::Stopped).await;
+    server.stop().await;
+    world.stop().await;
+}
+
+/// Waits for so many more complete lists of a provider.
+async fn listed_again(server: &Served, provider: &str, times: usize) {
+    let mut operator = OperatorServiceClient::new(server.channel().await);
+    let (mut last, mut seen) = (None, 0);
+    let lists = async {
+        while seen <= times {
+            let all = operator.list_providers(pb::ListProvidersRequest {}).await.unwrap().into_inner().providers;
+            let now = all.into_iter().find(|p| p.provider == provider).and_then(|p| p.list_time);
+            if now.is_some() && now != last {
+                (last, seen) = (now, seen + 1);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(crate::child::PATIENCE, lists).await.unwrap_or_else(|_| panic!("it is not listed any more: {}", server.child.err()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_another_account_no_absence_and_no_destroy_is_believed() {
+    let (world, home) = (world(210, Faults::none()).await, tempfile::tempdir().unwrap());
+    let env = with(&pointed_at(&world, home.path()), &[("LIFECYCLE_CHECK_INTERVAL", "5s"), ("ABSENCE_QUORUM", "2")]);
+    let server = Served::ready(home.path(), &env, 2).await;
+    let (session, key) = rented(&server, "vastai").await;
+    let id = session.session_id;
+    server.stop().await;
+
+    let other = "cd".repeat(32);
+    world.market.add_account(Dialect::Vastai, Credentials::Key(other.clone()), None);
+    let server = Served::ready(home.path(), &with(&env, &[("VASTAI_API_KEY", &other)]), 2).await;
+    listed_again(&server, "vastai", 4).await;
+    let found = server.get_session(&id).await;
+    assert_eq!(found.state(), State::Running, "{}", found.status_message);
+    assert!(log_in(&found, &key).await.contains("GPU 0"));
+
+    // Its user ends it: this account's vendor knows no such machine, and that ends nothing.
+    let asked = pb::DestroySessionRequest { session_id: id.clone(), ..Default::default() };
+    server.sessions().await.destroy_session(asked).await.unwrap();
+    listed_again(&server, "vastai", 4).await;
+    assert_eq!(server.get_session(&id).await.state(), State::Stopping);
+    assert_eq!(alive(&world).len(), 1);
+    let mut operator = OperatorServiceClient::new(server.channel().await);
+    let owed = operator.list_unconfirmed_destroys(pb::ListUnconfirmedDestroysRequest {}).await.unwrap().into_inner().destroys;
+    assert_eq!(owed.len(), 1, "{owed:?}");
+    let ended = server.stop().await;
+    holds_all(&ended.err, &["1 session stays as it is", &id, "stopping"]);
+
+    let server = Served::ready(home.path(), &env, 2).await;
+    server.until(&id, State::Stopped).await;
+    assert_eq!(alive(&world), Vec::<String>::new());
+    server.stop().await;
+    world.stop().await;
+}
