@@ -23,7 +23,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Ordered maps make equal messages equal bytes: requests are hashed.
         .btree_map(".")
         // These carry secrets: their Debug is written by hand.
-        .skip_debug([".gpushopper.v1.CreateSessionRequest", ".gpushopper.v1.CreateSessionResponse"])
+        .skip_debug([
+            ".gpushopper.v1.CreateSessionRequest",
+            ".gpushopper.v1.CreateSessionResponse",
+            ".gpushopper.v1.RotateSessionKeyResponse",
+            ".gpushopper.v1.RegistryLogin",
+        ])
         .include_file("pb.rs")
         .compile_fds(descriptors)?;
     Ok(())

@@ -18,6 +18,7 @@ use crate::services::operator::{self, Operator, VendorCall};
 use crate::services::provisioner::Tools;
 use crate::services::sessions::Sessions;
 use crate::services::sweeper::{Findings, SweepPolicy};
+use crate::services::templates::Templates;
 use crate::services::tokens::Tokens;
 use crate::store::{self, Store};
 use sha2::{Digest, Sha256};
@@ -50,7 +51,7 @@ pub struct CoreParts {
     pub refresh: Option<Duration>,
     /// How long launches and destroys under way are waited for when draining.
     pub drain: Duration,
-    /// Keeps private keys for a while.
+    /// Seals what is secret and has to be kept.
     pub vault: Vault,
     /// Providers whose machines may have private addresses.
     pub private_addresses: Vec<ProviderId>,
@@ -68,6 +69,8 @@ pub struct CoreParts {
 pub struct Core {
     /// Offers.
     pub inventory: Inventory,
+    /// Templates.
+    pub templates: Templates,
     /// Changes to sessions.
     pub lifecycle: Handle,
     /// Reading sessions.
@@ -144,28 +147,29 @@ impl Core {
             chance: Arc::clone(&parts.chance),
             clock: parts.clock.clone(),
             private_addresses: parts.private_addresses,
+            vault: parts.vault,
         };
         let inventory = Inventory::new(parts.providers.clone(), parts.offer_ids, parts.clock.clone());
+        let templates = Templates::new(parts.providers.clone(), inventory.clone(), parts.clock.clone());
         inventory.remember(parts.store.lesson_list(now - memory::HORIZON).await?, parts.policy.memory_acts);
         let drain = CancellationToken::new();
         let (attention, attention_seen) = watch::channel(BTreeMap::new());
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
         let (findings, findings_seen) = watch::channel(Findings::default());
         let (sweep_now, sweep_asked) = watch::channel(0_u64);
-        let rules = Rules { tag, policy: parts.policy.clone(), terms: terms.clone(), expiry_held: BTreeSet::new() };
-        let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens.clone(), tools.clone(), rules, drain.clone());
+        let rules = Rules { tag, policy: parts.policy.clone(), secret: String::new(), terms: terms.clone(), expiry_held: BTreeSet::new() };
         let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
         let (handle, actor) = lifecycle::lifecycle(
             Parts {
                 store: parts.store.clone(),
                 board: board.clone(),
                 inventory: inventory.clone(),
+                templates: templates.clone(),
                 tools: tools.clone(),
                 policy: parts.policy,
                 standing: Arc::new(Mutex::new(Standing { closed, terms, accepted: parts.frozen.is_none() })),
                 tag,
-                tokens,
-                vault: parts.vault,
+                tokens: tokens.clone(),
                 drain: parts.drain,
                 attention,
                 sweep: parts.sweep,
@@ -174,6 +178,7 @@ impl Core {
             },
             drain.clone(),
         );
+        let sessions = Sessions::new(parts.store.clone(), board.clone(), tokens, tools.clone(), rules, handle.clone(), drain.clone());
         let failed = CancellationToken::new();
         let gave_up = failed.clone();
         let actor = tokio::spawn(async move {
@@ -214,6 +219,7 @@ impl Core {
         });
         Ok(Self {
             inventory,
+            templates,
             lifecycle: handle,
             sessions,
             costs,

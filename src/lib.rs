@@ -23,7 +23,7 @@
 //!   only looks.
 //! * A vendor: [`providers`] (the register), then `providers/vastai/` or `providers/tensordock/`.
 //! * Money: [`domain::money`], [`domain::meter`], [`services::costs`].
-//! * A whole world in memory: [`sim`], and `tests/it/support/`.
+//! * A whole world in memory: [`sim`], [`chaos`], and `tests/it/support/`.
 //!
 //! # Floors
 //!
@@ -31,7 +31,7 @@
 //!
 //! | floor | modules | what they are |
 //! | --- | --- | --- |
-//! | 4 | [`app`], [`server`], [`config`], [`telemetry`], [`cli`] | wiring, settings, commands: where concrete meets abstract |
+//! | 4 | [`app`], [`server`], [`config`], [`telemetry`], [`cli`], [`chaos`] | wiring, settings, commands: where concrete meets abstract; and the simulation of whole days |
 //! | 3 | [`grpc`], [`http`] | words of the wire; no decision, no store, no provider |
 //! | 2 | [`services`] on one side; [`providers`], [`ssh`], [`sim`] on the other | deciding and recording; acting outside. The sides know each other by `ports` only, and the three on the right not at all |
 //! | 1 | [`ports`], [`store`] | traits for third parties and chance; our own disk |
@@ -54,6 +54,7 @@
 #![warn(missing_docs)]
 
 pub mod app;
+pub mod chaos;
 pub mod cli;
 pub mod clock;
 pub mod config;

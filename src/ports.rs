@@ -11,10 +11,14 @@ use crate::domain::instance::{Billed, Sighting, SshEndpoint};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Component, Offer};
 pub use crate::domain::policy::StageBudgets;
+use crate::domain::service::Service;
+use crate::domain::session::RegistryLogin;
+use crate::domain::template::Template;
 use crate::domain::time::{Look, Time};
 pub use crate::domain::verify::{GpuAnswer, ProbeFailureKind};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 /// What a provider is like: facts that don't change while the server runs.
@@ -62,8 +66,8 @@ pub struct Account {
     pub balance: Option<Nanos>,
 }
 
-/// What to launch.
-#[derive(Clone, Debug)]
+/// What to launch. Shows nothing of what may be secret.
+#[derive(Clone)]
 pub struct LaunchSpec {
     /// The label it must carry.
     pub label: Label,
@@ -81,6 +85,29 @@ pub struct LaunchSpec {
     pub env: BTreeMap<String, String>,
     /// Shell commands to run at start.
     pub on_start: Option<String>,
+    /// Ports inside the machine to be mapped, beside SSH, where the vendor maps any.
+    pub ports: Vec<u16>,
+    /// The template that image, environment and commands were taken from, by its hash.
+    pub template: Option<String>,
+    /// The server program that it is to start by itself.
+    pub service: Option<Service>,
+    /// Who may fetch the image.
+    pub registry: Option<RegistryLogin>,
+}
+
+impl LaunchSpec {
+    /// Every text in it that may be secret: vendors repeat what they were sent.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let password = self.registry.iter().map(|login| login.password.clone());
+        self.env.values().cloned().chain(self.on_start.clone()).chain(password).collect()
+    }
+}
+
+impl fmt::Debug for LaunchSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaunchSpec").field("label", &self.label).field("offer", &self.offer.id).field("image", &self.image).finish_non_exhaustive()
+    }
 }
 
 /// A successful launch.
@@ -108,6 +135,17 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Everything that can be rented now.
     async fn offers(&self) -> Result<OfferBatch, ProviderError>;
+
+    /// The templates that its vendor recommends; none where there are none.
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    /// One template by its hash, recommended or not; `None` when there is none.
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        let _ = hash_id;
+        Ok(None)
+    }
 
     /// Creates one instance, once; never retried inside.
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError>;
@@ -242,6 +280,19 @@ pub struct ProbeTarget {
     pub allow_private: bool,
 }
 
+/// Where and how an API is asked whether it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiTarget {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What is asked for, by GET.
+    pub path: &'static str,
+    /// Whether private, loopback and link-local addresses may be contacted.
+    pub allow_private: bool,
+}
+
 /// A login that worked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeReport {
@@ -278,6 +329,12 @@ pub trait SshProbe: Send + Sync + 'static {
     /// Logs in, and asks the GPU when the target says so. Keeps its own deadlines.
     async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure>;
 
+    /// Logs in and changes who may: `add` may, `remove` may not any more (all OpenSSH lines); the verifier key may in any
+    /// case. Whole or not at all, and harmless to repeat. `ask_gpu` plays no part.
+    async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure>;
+
+    /// Asks an API by plain HTTP and gives the status of its answer. Keeps its own deadlines, follows no redirects.
+    async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure>;
     /// Logs in and looks whether anybody uses the machine; its own logins are no use. What can't be told after the login
     /// is unknown, not an error. Keeps its own deadlines; the target's `ask_gpu` plays no part.
     async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure>;

@@ -22,7 +22,7 @@ use crate::services::board::Board;
 use crate::services::counters;
 use crate::services::drain::Drain;
 use crate::services::error::Error as ServiceError;
-use crate::services::lifecycle::Vault;
+use crate::services::lifecycle::{Content, Vault};
 use crate::services::lookout::Rhythm;
 use crate::services::operator::VendorCall;
 use crate::services::sweeper::SweepPolicy;
@@ -93,6 +93,7 @@ impl Server {
         let secret = Secret::load_or_create(&beside(&config.database_path, "secret"))?;
         start::keep_apart(&store, config.simulated).await?;
         let deployment_id = start::deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
+        start::compare_secret(&store, &secret, &config.database_path).await?;
         start::require_owing(&store, &enabled.providers.keys().cloned().collect()).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let name = u128::from(chance.bits()) << 64 | u128::from(chance.bits());
@@ -215,19 +216,25 @@ fn enabled(config: &Config, clock: &Clock, chance: &Arc<dyn Chance>, pace: u32) 
     Ok(all)
 }
 
-fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
-    const PURPOSE: &str = "consumer private key";
+/// Seals and opens with keys derived from the server's secret.
+pub fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
+    fn purpose(content: Content) -> &'static str {
+        match content {
+            Content::ConsumerKey => "consumer private key",
+            Content::Start => "start of a machine",
+        }
+    }
     let opening = secret.clone();
     Vault {
-        seal: Arc::new(move |id, key: &SecretString| {
+        seal: Arc::new(move |content, id, key: &SecretString| {
             let mut nonce = [0; NONCE_BYTES];
             for chunk in nonce.chunks_mut(8) {
                 chunk.copy_from_slice(&chance.bits().to_be_bytes()[..chunk.len()]);
             }
-            keys::seal(&secret, PURPOSE, &id.bits().to_be_bytes(), nonce, key.expose_secret().as_bytes()).ok()
+            keys::seal(&secret, purpose(content), &id.bits().to_be_bytes(), nonce, key.expose_secret().as_bytes()).ok()
         }),
-        open: Arc::new(move |id, sealed| {
-            let plain = keys::open(&opening, PURPOSE, &id.bits().to_be_bytes(), sealed).ok()?;
+        open: Arc::new(move |content, id, sealed| {
+            let plain = keys::open(&opening, purpose(content), &id.bits().to_be_bytes(), sealed).ok()?;
             String::from_utf8(plain.expose_secret().to_vec()).ok().map(SecretString::from)
         }),
     }
@@ -244,6 +251,7 @@ fn router(
 ) -> anyhow::Result<axum::Router> {
     let services = grpc::Services {
         inventory: core.inventory.clone(),
+        templates: core.templates.clone(),
         lifecycle: core.lifecycle.clone(),
         sessions: core.sessions.clone(),
         costs: core.costs.clone(),

@@ -20,7 +20,7 @@ pub enum Followed {
     Left(Box<pb::Session>),
 }
 
-/// Follows `session` from `token` until it is in `until` or over, with a line for each change, counted from `begin`.
+/// Follows `session` from `token` until it is as `until` says or over, with a line for each change, counted from `begin`.
 ///
 /// # Errors
 /// When the watch fails for good.
@@ -29,7 +29,7 @@ pub async fn follow(
     clients: &Clients,
     session: pb::Session,
     token: String,
-    until: pb::session::State,
+    until: impl Fn(&pb::Session) -> bool,
     begin: Option<Time>,
 ) -> Result<Followed, Failure> {
     let mut last = session;
@@ -38,7 +38,7 @@ pub async fn follow(
     let interrupted = interrupt.wait();
     tokio::pin!(interrupted);
     let outcome = loop {
-        if last.state == i32::from(until) || is_over(last.state) {
+        if until(&last) || is_over(last.state) {
             break Ok(Followed::Reached(Box::new(last)));
         }
         let waiting = format!("{}  {}  {}", last.session_id, words::state(last.state), last.status_message);
@@ -87,6 +87,11 @@ pub fn what(event: &pb::SessionEvent, tint: impl Fn(&str, Tint) -> String) -> St
     let padded = format!("{state:<12}");
     let line = format!("{}  {:<13}  {}", tint(&padded, Tint::of_state(&state)), words::stage(event.stage), story(event));
     line.trim_end().to_owned()
+}
+
+/// Whether a session is in a state, for [`follow`].
+pub fn is_in(state: pb::session::State) -> impl Fn(&pb::Session) -> bool {
+    move |session| session.state == i32::from(state)
 }
 
 /// What happened, with the reason of an ending.

@@ -49,6 +49,22 @@ pub enum InventoryCommand {
     /// Which GPU models are on offer, how many, and from which price
     #[command(after_help = "Examples:\n  gpu-shopper inventory gpus\n  gpu-shopper inventory gpus -o json")]
     Gpus,
+    /// Templates: ready-made descriptions of what runs on a machine
+    #[command(after_help = "Examples:\n  gpu-shopper inventory templates --name vllm\n  gpu-shopper inventory templates --for-offer vastai-12345678")]
+    Templates {
+        /// Whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+        /// Whose image contains this
+        #[arg(long, value_name = "TEXT")]
+        image: Option<String>,
+        /// Only those made for logging in by SSH
+        #[arg(long)]
+        ssh_only: bool,
+        /// Only those that can run on this offer
+        #[arg(long, value_name = "ID")]
+        for_offer: Option<String>,
+    },
     /// One offer with all that is known about it
     #[command(after_help = "Examples:\n  gpu-shopper inventory get vastai-12345678\n  gpu-shopper inventory get vastai-12345678 --disk 100")]
     Get {
@@ -70,8 +86,34 @@ pub async fn run(args: InventoryArgs, desk: &mut Desk) -> Result<Exit, Failure> 
         None if args.explain => explain(&args, desk, &mut clients).await,
         None => list(&args, desk, &mut clients).await,
         Some(InventoryCommand::Gpus) => models(desk, &mut clients).await,
+        Some(InventoryCommand::Templates { name, image, ssh_only, for_offer }) => {
+            templates(pb::ListTemplatesRequest { name, image, ssh_only, offer_id: for_offer }, desk, &mut clients).await
+        }
         Some(InventoryCommand::Get { offer, disk }) => one(offer, disk, desk, &mut clients).await,
     }
+}
+
+async fn templates(request: pb::ListTemplatesRequest, desk: &mut Desk, clients: &mut Clients) -> Result<Exit, Failure> {
+    let answer = clients.inventory.list_templates(asking(request)).await?.into_inner();
+    if desk.console.is_json() {
+        desk.console.json(&Message::of("ListTemplatesResponse", &answer)?)?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = Table::new(["TEMPLATE", "PROVIDER", "NAME", "IMAGE", ">DISK", ">CUDA", "PORTS"]);
+    for template in &answer.templates {
+        let ports: Vec<String> = template.ports.iter().map(ToString::to_string).collect();
+        table.row([
+            template.template_hash_id.as_str().into(),
+            template.provider.as_str().into(),
+            words::text(&template.name).into(),
+            words::text(&template.image).into(),
+            template.disk_gb.map_or_else(|| words::NOTHING.to_owned(), |gb| format!("{gb} GB")).into(),
+            words::text(&template.min_cuda_version).into(),
+            words::text(&ports.join(",")).into(),
+        ]);
+    }
+    desk.console.table(&table, "no templates")?;
+    Ok(Exit::Ok)
 }
 
 async fn list(args: &InventoryArgs, desk: &mut Desk, clients: &mut Clients) -> Result<Exit, Failure> {

@@ -5,6 +5,7 @@
 //! Nothing here decides anything about sessions: that is the server's.
 
 pub mod backup;
+pub mod chaos;
 pub mod client;
 pub mod config;
 pub mod costs;
@@ -84,6 +85,12 @@ pub enum Command {
   gpu-shopper sim
   gpu-shopper sim --preset field --seed 7")]
     Sim(sim::SimArgs),
+    /// Live many simulated days in which everything goes wrong, and look for a broken law
+    #[command(after_help = "Examples:
+  gpu-shopper chaos --seeds 300 --hours 24
+  gpu-shopper chaos --seed 17 --seeds 1
+  gpu-shopper chaos --seeds 20 --wrong launch-again")]
+    Chaos(chaos::ChaosArgs),
     /// Show the server's settings and where each comes from
     #[command(after_help = "Examples:
   gpu-shopper config
@@ -211,6 +218,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Sim(args) => sim::run(args).await,
+        Command::Chaos(args) => chaos::run(&args, cli.global.output == Format::Json),
         Command::Backup(args) => ExitCode::from(backup::run(args, &mut Console::standard(cli.global.output)).await),
         Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
     }

@@ -5,7 +5,7 @@
 use crate::cli::Desk;
 use crate::cli::client::{asking, insist};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::follow::{Followed, ended_badly, follow};
+use crate::cli::follow::{Followed, ended_badly, follow, is_in};
 use crate::cli::json::Message;
 use crate::cli::output::Cell;
 use crate::cli::sessions::{facts, fetch};
@@ -27,6 +27,8 @@ use std::time::Duration;
   gpu-shopper provision -i vastai-12345678 -c alice --ssh-key ~/.ssh/id_ed25519.pub
   gpu-shopper provision -g h100 --gpus 2 -w training -t 8h --max-total-cost 40 --failover same-gpu --label team=vision
   gpu-shopper provision --min-vram 24 --order-by price --detach -o json
+  gpu-shopper provision -w llm-vllm --launch-mode entrypoint --model Qwen/Qwen2.5-7B-Instruct --min-vram 24 --secret-env HF_TOKEN
+  gpu-shopper provision --template 1b2c3d4e5f60718293a4b5c6d7e8f90a --max-price 0.60
   gpu-shopper provision -g a100 --dry-run
 
 Without --ssh-key the server makes a key pair and tells the private key once: to the file of --save-key, or to
@@ -65,6 +67,27 @@ pub struct ProvisionArgs {
     /// A variable of the machine's environment (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,
+    /// A variable whose value is read from this program's own environment, so that no command line shows it (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub secret_env: Vec<String>,
+    /// What the machine does when it is up
+    #[arg(long, value_enum, default_value_t = Mode::Ssh)]
+    pub launch_mode: Mode,
+    /// The model that runs on it: Qwen/Qwen2.5-7B-Instruct
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// How the model's weights are stored; default: as its name tells, else 16 bits
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub quantization: Option<Weights>,
+    /// A port inside the machine to be reachable from outside; the API's first (repeatable)
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+    /// Who may fetch the image; the password is read from REGISTRY_PASSWORD
+    #[arg(long, value_name = "USER", requires = "image")]
+    pub registry_user: Option<String>,
+    /// The registry's host; default: the usual one
+    #[arg(long, value_name = "HOST", requires = "registry_user")]
+    pub registry_server: Option<String>,
     /// Your public key, the file that ends with .pub
     #[arg(long, value_name = "FILE")]
     pub ssh_key: Option<PathBuf>,
@@ -132,6 +155,39 @@ pub enum Workload {
     Inference,
     /// A benchmark
     Benchmark,
+}
+
+/// What a machine does when it is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// It waits for logins
+    Ssh,
+    /// It starts a server program by itself, and takes logins as well
+    Entrypoint,
+}
+
+/// How a model's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// 32 bits a parameter
+    Fp32,
+    /// 16 bits
+    Fp16,
+    /// 16 bits, with the exponent of 32
+    Bf16,
+    /// 8 bits, floating
+    Fp8,
+    /// 8 bits
+    Int8,
+    /// 4 bits and scales, by AWQ
+    Awq,
+    /// 4 bits and scales, by GPTQ
+    Gptq,
+    /// 4 bits
+    Int4,
+    /// 4 bits, in a GGUF file
+    #[value(alias = "gguf_q4")]
+    GgufQ4,
 }
 
 /// What is proven before a session counts as ready.
@@ -233,7 +289,7 @@ pub async fn run(args: ProvisionArgs, desk: &mut Desk) -> Result<Exit, Failure> 
     } else {
         desk.console.note(&format!("session {} (request {})", session.session_id, told.request_id));
         let begin = words::time(session.create_time.as_ref());
-        follow(desk, &clients, session.clone(), answer.resume_token, pb::session::State::Running, begin).await
+        follow(desk, &clients, session.clone(), answer.resume_token, is_in(pb::session::State::Running), begin).await
     };
     // What follows RUNNING at once (the expiry is counted anew from it) shall be in what we show.
     let outcome = match outcome {
@@ -303,8 +359,8 @@ fn show(desk: &mut Desk, session: &pb::Session, key: Option<&Path>) -> Result<()
 fn request(args: &ProvisionArgs) -> Result<pb::CreateSessionRequest, Failure> {
     let target = match &args.offer {
         Some(id) => {
-            // The most to pay goes with an offer, too; all else would be a second choice.
-            if !(FilterArgs { max_price: None, ..args.filter.clone() }).is_empty() {
+            // The most to pay and a template go with an offer, too; all else would be a second choice.
+            if !(FilterArgs { max_price: None, template: None, ..args.filter.clone() }).is_empty() {
                 return Err(Failure::usage("--offer names what to rent; --gpu and the other filters don't go with it"));
             }
             Target::OfferId(id.clone())
@@ -350,7 +406,30 @@ fn request(args: &ProvisionArgs) -> Result<pb::CreateSessionRequest, Failure> {
             None => fresh_id()?,
         },
         validate_only: args.dry_run,
+        template_hash_id: args.filter.template.clone(),
+        launch_mode: match args.launch_mode {
+            Mode::Ssh => pb::LaunchMode::Ssh,
+            Mode::Entrypoint => pb::LaunchMode::Entrypoint,
+        }
+        .into(),
+        model_id: args.model.clone(),
+        quantization: args.quantization.map_or(pb::Quantization::Unspecified, Weights::wire).into(),
+        exposed_ports: args.ports.iter().map(|port| i32::from(*port)).collect(),
+        secret_env: args.secret_env.iter().map(|name| Ok((name.clone(), from_environment(name)?))).collect::<Result<_, Failure>>()?,
+        registry_login: match &args.registry_user {
+            None => None,
+            Some(username) => Some(pb::RegistryLogin {
+                server: args.registry_server.clone().unwrap_or_default(),
+                username: username.clone(),
+                password: from_environment("REGISTRY_PASSWORD")?,
+            }),
+        },
     })
+}
+
+/// A secret, from this program's own environment.
+fn from_environment(name: &str) -> Result<String, Failure> {
+    std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not set in the environment (or is no text)")))
 }
 
 /// A random UUID (version 4).
@@ -364,7 +443,11 @@ pub fn fresh_id() -> Result<String, Failure> {
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
 }
 
-fn public_key(path: &Path) -> Result<String, Failure> {
+/// The one public key in a file.
+///
+/// # Errors
+/// When the file can't be read, is a private key, or holds another number of keys.
+pub(super) fn public_key(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::local("FILE", format!("cannot read {}: {e}", path.display())))?;
     if text.contains("PRIVATE KEY") {
         return Err(Failure::usage(format!("{} is a private key, which is nobody else's business; name the .pub file", path.display())));
@@ -377,14 +460,15 @@ fn public_key(path: &Path) -> Result<String, Failure> {
 }
 
 /// A new, empty file for a private key, readable by its owner alone; removed again unless it is kept.
-struct KeyFile {
-    path: PathBuf,
+pub(super) struct KeyFile {
+    pub(super) path: PathBuf,
     file: File,
     kept: bool,
 }
 
 impl KeyFile {
-    fn create(path: &Path) -> Result<Self, Failure> {
+    /// Makes the file; it must not be there yet.
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -396,12 +480,14 @@ impl KeyFile {
         Ok(Self { path: path.to_owned(), file, kept: false })
     }
 
-    fn fill(&self, key: &str) -> Result<(), Failure> {
+    /// Puts the key in.
+    pub(super) fn fill(&self, key: &str) -> Result<(), Failure> {
         let written = (&self.file).write_all(key.as_bytes()).and_then(|()| self.file.sync_all());
         written.map_err(|e| Failure::local("FILE", format!("cannot write {}: {e}", self.path.display())))
     }
 
-    fn keep(mut self) -> PathBuf {
+    /// Keeps it for good.
+    pub(super) fn keep(mut self) -> PathBuf {
         self.kept = true;
         self.path.clone()
     }
@@ -427,6 +513,22 @@ impl Workload {
             Self::Interactive => pb::WorkloadType::Interactive,
             Self::Inference => pb::WorkloadType::Inference,
             Self::Benchmark => pb::WorkloadType::Benchmark,
+        }
+    }
+}
+
+impl Weights {
+    const fn wire(self) -> pb::Quantization {
+        match self {
+            Self::Fp32 => pb::Quantization::Fp32,
+            Self::Fp16 => pb::Quantization::Fp16,
+            Self::Bf16 => pb::Quantization::Bf16,
+            Self::Fp8 => pb::Quantization::Fp8,
+            Self::Int8 => pb::Quantization::Int8,
+            Self::Awq => pb::Quantization::Awq,
+            Self::Gptq => pb::Quantization::Gptq,
+            Self::Int4 => pb::Quantization::Int4,
+            Self::GgufQ4 => pb::Quantization::GgufQ4,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `sessions`: look at them, use their machines, change and end them.
 
 mod changes;
+mod keys;
 mod looks;
 mod streams;
 mod uses;
@@ -125,6 +126,14 @@ A lost connection is resumed without gaps. The exit code is 0 when the session e
         #[arg(long, conflicts_with = "labels")]
         clear: bool,
     },
+    /// Change the key that logs in to a session's machine
+    #[command(after_help = "Examples:
+  gpu-shopper sessions rotate-key 01kaphz700fay8vvr14d2pf2db --save-key key.pem
+  gpu-shopper sessions rotate-key 01kaphz700fay8vvr14d2pf2db --ssh-key ~/.ssh/id_ed25519.pub
+
+Without --ssh-key the server makes a key pair and tells the private key: to the file of --save-key, or to standard
+output. Ends when the machine takes the new key, and the one before no more.")]
+    RotateKey(RotateArgs),
     /// Change after how long without use a session ends, or switch that off
     #[command(after_help = "Examples:
   gpu-shopper sessions idle 01kaphz700fay8vvr14d2pf2db 30m
@@ -284,6 +293,25 @@ pub struct ExtendArgs {
     pub request_id: Option<String>,
 }
 
+/// A new key.
+#[derive(Args, Clone, Debug)]
+pub struct RotateArgs {
+    /// The session's id
+    pub session: String,
+    /// Your public key, the file that ends with .pub
+    #[arg(long, value_name = "FILE")]
+    pub ssh_key: Option<PathBuf>,
+    /// Where to put the private key that the server makes; the file must not exist yet
+    #[arg(long, value_name = "FILE", conflicts_with = "ssh_key")]
+    pub save_key: Option<PathBuf>,
+    /// Don't wait until the machine takes it
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Your name for this request: repeating it gives the same key; default: a fresh one
+    #[arg(long, value_name = "TEXT")]
+    pub request_id: Option<String>,
+}
+
 /// How to log in.
 #[derive(Args, Clone, Debug)]
 pub struct LoginArgs {
@@ -313,6 +341,7 @@ pub async fn run(args: SessionsArgs, desk: &mut Desk) -> Result<u8, Failure> {
         SessionsCommand::Destroy { end } => changes::destroy(end, desk, &clients).await,
         SessionsCommand::Extend(args) => changes::extend(args, desk, &clients).await,
         SessionsCommand::Label { session, labels, .. } => changes::label(session, &labels, desk, &clients).await,
+        SessionsCommand::RotateKey(args) => keys::rotate(args, desk, &clients).await,
         SessionsCommand::Idle { session, threshold } => changes::idle(session, threshold, desk, &clients).await,
         SessionsCommand::KeepAlive { session } => changes::keep_alive(session, desk, &clients).await,
         SessionsCommand::Ssh { login, options } => return uses::ssh(&login, &options, desk, &mut clients).await,

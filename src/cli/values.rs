@@ -274,6 +274,9 @@ pub struct FilterArgs {
     /// Only machines whose host keeps them on the market until then: a UTC day or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = day_or_moment)]
     pub available_until: Option<DayOrMoment>,
+    /// Only what this template can run on, by its hash; `provision` runs it
+    #[arg(long, value_name = "HASH")]
+    pub template: Option<String>,
 }
 
 impl FilterArgs {
@@ -309,6 +312,7 @@ impl FilterArgs {
             min_confidence: self.min_confidence,
             excluded_machines: self.excluded_machines.clone(),
             min_host_end_time: self.available_until.map(|t| timestamp(t.end)),
+            template_hash_id: self.template.clone(),
         }
     }
 }

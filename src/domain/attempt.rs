@@ -6,6 +6,7 @@ use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder};
 use crate::domain::policy::Policy;
+use crate::domain::service;
 use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
 use crate::domain::time::Time;
 use std::cmp::Ordering;
@@ -80,6 +81,9 @@ pub fn may_retry(session: &Session, failure: AttemptFailure, policy: &Policy) ->
     if failure == AttemptFailure::Invalid && matches!(session.request.target, Target::Offer(_)) {
         return Err("the provider finds the request wrong".to_owned());
     }
+    if failure == AttemptFailure::SecretLost {
+        return Err("every attempt would miss it".to_owned());
+    }
     let came = session.attempts.iter().filter(|a| a.came_to_be).count();
     let refused = session.attempts.len() - came;
     if came >= usize::from(failover.max_attempts) {
@@ -105,12 +109,15 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
         (Target::Requirements { filter, order }, None) => ((**filter).clone(), *order),
         (Target::Requirements { filter, order }, Some(first)) => (widened(session, first, (**filter).clone()), *order),
     };
-    let disk = session.request.disk_gb.or(filter.disk_gb);
-    let filter = OfferFilter { disk_gb: disk, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
+    let disk = session.request.disk().or(filter.disk_gb);
+    let needs = session.request.template.as_ref().map(|t| t.needs.clone()).or(filter.needs);
+    let filter =
+        OfferFilter { disk_gb: disk, needs, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
     let fits = |offer: &&Arc<Offer>| {
         filter.check(offer).is_ok()
             && offer.seen_at >= market.not_before
             && !(market.closed)(&offer.provider)
+            && maps(session, offer)
             && (offer.slots != Some(1) || !(market.claimed)(&offer.id))
             && session.tried_machines().all(|m| *m != offer.machine)
             && affordable(session, offer.price(disk).total(), now).is_ok()
@@ -120,6 +127,12 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
         Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
         None => Err(none_fits(session, market, &filter, now)),
     }
+}
+
+/// Whether an offer's machine can be reached at the ports that a session wants.
+#[must_use]
+pub fn maps(session: &Session, offer: &Offer) -> bool {
+    offer.direct_ports != Some(false) || service::ports(&session.request).is_empty()
 }
 
 /// Why nothing fits: what the filter does, and what keeps out the offers that would pass it.
@@ -145,6 +158,7 @@ fn none_fits(session: &Session, market: &Market<'_>, filter: &OfferFilter, now: 
     }
     tell("at providers that take no launches now", &|o| (market.closed)(&o.provider));
     tell("on machines that this session has tried", &|o| session.tried_machines().any(|m| *m == o.machine));
+    tell("reached through their vendor's proxy only, which maps no ports", &|o| !maps(session, o));
     tell("taken by other sessions", &|o| o.slots == Some(1) && (market.claimed)(&o.id));
     tell("beyond the session's own price limits", &|o| affordable(session, o.price(filter.disk_gb).total(), now).is_err());
     let aside = market.set_aside.iter().filter(|o| filter.check(o).is_ok()).count();
@@ -165,7 +179,13 @@ fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> 
     if offer.seen_at < market.not_before {
         return Err(format!("{} last told of offer {id} at {}, too long ago to rent it unseen", offer.provider, offer.seen_at));
     }
-    let disk = session.request.disk_gb;
+    if let Some(template) = &session.request.template {
+        template.needs.met_by(offer).map_err(|why| format!("template {} does not run on offer {id}: {why}", template.hash_id))?;
+    }
+    if !maps(session, offer) {
+        return Err(format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only"));
+    }
+    let disk = session.request.disk();
     affordable(session, offer.price(disk).total(), now)?;
     Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) })
 }

@@ -33,6 +33,8 @@ pub enum EventType {
     ConditionChanged,
     /// Labels or other settings were changed.
     Updated,
+    /// The machine takes another key of its consumer, and the one before no more.
+    KeyRotated,
     /// A machine that appeared after the end is being destroyed.
     LatecomerDestroyed,
     /// The cost changed after the end.
@@ -41,7 +43,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Created,
         Self::StateChanged,
         Self::StageChanged,
@@ -53,6 +55,7 @@ impl EventType {
         Self::PriceChanged,
         Self::ConditionChanged,
         Self::Updated,
+        Self::KeyRotated,
         Self::LatecomerDestroyed,
         Self::CostAmended,
     ];
@@ -72,6 +75,7 @@ impl EventType {
             Self::PriceChanged => "price_changed",
             Self::ConditionChanged => "condition_changed",
             Self::Updated => "updated",
+            Self::KeyRotated => "key_rotated",
             Self::LatecomerDestroyed => "latecomer_destroyed",
             Self::CostAmended => "cost_amended",
         }

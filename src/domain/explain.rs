@@ -262,6 +262,11 @@ fn changed(filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>], keep
             next.min_confidence = Some(best);
             (best.to_string(), share_thousandths(filter.min_confidence?, best))
         }
+        "template_hash_id" => {
+            cheapest()?;
+            (next.template, next.needs) = (None, None);
+            ("unset".to_owned(), WHOLLY)
+        }
         "excluded_machines" => {
             let back = cheapest()?.machine.clone();
             next.excluded_machines.retain(|m| *m != back);

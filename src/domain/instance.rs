@@ -65,6 +65,8 @@ pub struct Sighting {
     pub endpoints: Vec<SshEndpoint>,
     /// Mapped ports: inside → outside.
     pub ports: Vec<(u16, u16)>,
+    /// Where mapped ports are reached, when known.
+    pub public_host: Option<String>,
     /// What it costs, where the vendor says.
     pub price: Option<PriceSeen>,
     /// Whether it runs on a bid.

@@ -213,7 +213,7 @@ impl Lesson {
             offer: attempt.offer.id.clone(),
             machine: attempt.offer.machine.clone(),
             host: attempt.offer.host.clone(),
-            own_image: session.request.image.is_some() || session.request.on_start.is_some(),
+            own_image: session.request.image().is_some() || session.request.start.on_start_sha256.is_some(),
             at,
             text,
         };
@@ -232,7 +232,9 @@ impl Lesson {
                 F::StageTimeout | F::AttemptTimeout | F::InstanceStopped | F::InstanceFailed | F::InstanceVanished => Blame::Stuck,
                 F::AuthFailed | F::SshAlgorithmMismatch | F::GpuBroken => Blame::Broken,
                 F::GpuMismatch => return Some(Blame::Broken),
-                F::RateLimited | F::ProviderAuth | F::ProviderCredit | F::Invalid | F::ProviderUnavailable | F::SessionEnded => return None,
+                F::RateLimited | F::ProviderAuth | F::ProviderCredit | F::Invalid | F::ProviderUnavailable | F::SessionEnded | F::SecretLost => {
+                    return None;
+                }
             },
         };
         Some(if self.own_image { Blame::Doubtful } else { blame })

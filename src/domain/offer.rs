@@ -5,6 +5,7 @@
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
 use crate::domain::money::{Nanos, Rate};
+use crate::domain::template::Needs;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -257,6 +258,10 @@ pub struct OfferFilter {
     pub excluded_machines: Vec<MachineId>,
     /// Only machines whose host keeps them at least until then.
     pub host_end_after: Option<Time>,
+    /// Only what this template can run on, by its hash.
+    pub template: Option<String>,
+    /// What that template needs, once it was looked up.
+    pub needs: Option<Needs>,
 }
 
 impl OfferFilter {
@@ -270,7 +275,7 @@ impl OfferFilter {
 
     /// Every field by name, in order, and whether an offer passes it. A field that is not set passes everything.
     #[must_use]
-    pub fn tests(&self, offer: &Offer) -> [(&'static str, bool); 17] {
+    pub fn tests(&self, offer: &Offer) -> [(&'static str, bool); 18] {
         let price = || offer.price(self.disk_gb).total();
         [
             ("providers", self.providers.is_empty() || self.providers.contains(&offer.provider)),
@@ -288,6 +293,7 @@ impl OfferFilter {
             ("rental_kind", self.rental.is_none_or(|kind| offer.rental == kind)),
             ("verified_only", !self.verified_only || offer.verified == Some(true)),
             ("min_confidence", self.min_confidence.is_none_or(|least| offer.confidence >= least)),
+            ("template_hash_id", self.needs.as_ref().is_none_or(|needs| needs.met_by(offer).is_ok())),
             ("excluded_machines", !self.excluded_machines.contains(&offer.machine)),
             ("host_end", self.host_end_after.is_none_or(|end| offer.host_end.is_none_or(|host| host >= end))),
         ]

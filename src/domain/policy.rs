@@ -38,6 +38,8 @@ pub struct Policy {
     pub probe_interval: Duration,
     /// Time between looks by id while an attempt is under way.
     pub look_interval: Duration,
+    /// Time between logins to a machine in use, which notice a lost key, another host key and silence.
+    pub check_login: Duration,
     /// A running machine whose price the lists don't tell is asked for it by id this often.
     pub price_interval: Duration,
     /// Offers that their provider has not told of for longer than this are not rented unseen.
@@ -65,6 +67,7 @@ impl Default for Policy {
             offline_limit: Duration::from_secs(600),
             probe_interval: Duration::from_secs(2),
             look_interval: Duration::from_secs(5),
+            check_login: Duration::from_secs(600),
             price_interval: Duration::from_secs(30 * 60),
             max_offer_age: Duration::from_secs(5 * 60),
             memory_acts: true,
@@ -112,6 +115,8 @@ pub struct Rules {
     pub tag: Tag,
     /// Settings.
     pub policy: Policy,
+    /// Which secret the server's verifier keys come from: another one can't log in where this one could.
+    pub secret: String,
     /// By provider.
     pub terms: BTreeMap<ProviderId, Terms>,
     /// Providers where nothing ends by the clock for now: an operator's hold.

@@ -2,17 +2,22 @@
 //!
 //! The transitions themselves are in `lifecycle.rs`; here are the nouns.
 
+use crate::domain::event::Actor;
 use crate::domain::gpu::GpuModel;
+use crate::domain::hiding::hide;
 use crate::domain::idle::IdleClock;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
 use crate::domain::meter::Amount;
+use crate::domain::model::{self, Estimate};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, RentalKind};
+use crate::domain::template::Template;
 use crate::domain::time::Time;
 use crate::domain::verify::{GpuReport, Verify};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 macro_rules! words {
@@ -192,6 +197,8 @@ words! {
         PriceChanged = "price_changed",
         /// The session was ended meanwhile.
         SessionEnded = "session_ended",
+        /// What the machine was to be started with was sealed with a secret that the server no longer has.
+        SecretLost = "secret_lost",
     }
 }
 
@@ -220,7 +227,8 @@ impl AttemptFailure {
             | Self::InstanceStopped
             | Self::InstanceFailed
             | Self::InstanceVanished
-            | Self::SessionEnded => {
+            | Self::SessionEnded
+            | Self::SecretLost => {
                 if came_to_be || !matches!(self, Self::NeverAppeared) {
                     EndReason::ProvisionFailed
                 } else {
@@ -279,6 +287,102 @@ words! {
     }
 }
 
+words! {
+    /// What a machine does when it is up.
+    LaunchMode {
+        /// It waits for logins.
+        Ssh = "ssh",
+        /// It starts a server program by itself, and takes logins as well.
+        Entrypoint = "entrypoint",
+    }
+}
+
+words! {
+    /// How a model's weights are stored.
+    Quantization {
+        /// 32 bits a parameter.
+        Fp32 = "fp32",
+        /// 16 bits.
+        Fp16 = "fp16",
+        /// 16 bits, of Google's form.
+        Bf16 = "bf16",
+        /// 8 bits, floating.
+        Fp8 = "fp8",
+        /// 8 bits.
+        Int8 = "int8",
+        /// 4 bits and scales, by AWQ.
+        Awq = "awq",
+        /// 4 bits and scales, by GPTQ.
+        Gptq = "gptq",
+        /// 4 bits.
+        Int4 = "int4",
+        /// 4 bits, in a GGUF file.
+        GgufQ4 = "gguf_q4",
+    }
+}
+
+/// What a machine is started with that may hold secrets. Shows nothing of it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartSecrets {
+    /// Environment of the machine.
+    pub env: BTreeMap<String, String>,
+    /// More of it.
+    pub secret_env: BTreeMap<String, String>,
+    /// Commands to run at start.
+    pub on_start: Option<String>,
+    /// Who may fetch the image.
+    pub registry: Option<RegistryLogin>,
+}
+
+impl fmt::Debug for StartSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl StartSecrets {
+    /// A text with every secret in it hidden: for what vendors say about a launch.
+    #[must_use]
+    pub fn hide_in(&self, text: &str) -> String {
+        let password = self.registry.iter().map(|r| r.password.clone());
+        let all: Vec<String> = self.env.values().chain(self.secret_env.values()).cloned().chain(self.on_start.clone()).chain(password).collect();
+        hide(text, &all)
+    }
+}
+
+/// A login at an image registry. Shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The registry's host; empty = the usual one.
+    pub server: String,
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// [`StartSecrets`] as they are kept: sealed, with what may be told of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SealedStart {
+    /// The sealed whole, base64; `None` when there is nothing.
+    pub sealed: Option<String>,
+    /// Names of the variables.
+    pub env_names: Vec<String>,
+    /// Names of the secret ones.
+    pub secret_env_names: Vec<String>,
+    /// SHA-256 of the commands, in hex.
+    pub on_start_sha256: Option<String>,
+    /// The registry's host.
+    pub registry: Option<String>,
+}
+
 /// When and how to try another offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failover {
@@ -321,14 +425,28 @@ pub struct Request {
     pub idle_threshold: Duration,
     /// The disk's fate.
     pub storage: StoragePolicy,
-    /// Image; `None` = the provider's default.
+    /// The template to take over what the request does not say, as it was when the session was created.
+    #[serde(default)]
+    pub template: Option<Template>,
+    /// Image; `None` = the template's or the provider's default.
     pub image: Option<String>,
     /// Disk in GB; `None` = the provider's default.
     pub disk_gb: Option<u32>,
-    /// Commands to run at start.
-    pub on_start: Option<String>,
-    /// Environment of the machine.
-    pub env: BTreeMap<String, String>,
+    /// What the machine is started with.
+    #[serde(default)]
+    pub start: SealedStart,
+    /// What the machine does when it is up.
+    #[serde(default = "ssh_mode")]
+    pub launch_mode: LaunchMode,
+    /// The model that runs on it: `Qwen/Qwen2.5-7B-Instruct`.
+    #[serde(default)]
+    pub model_id: Option<String>,
+    /// How the model's weights are stored.
+    #[serde(default)]
+    pub quantization: Option<Quantization>,
+    /// Ports inside the machine to be mapped, beside SSH; the API's first.
+    #[serde(default)]
+    pub exposed_ports: Vec<u16>,
     /// The consumer's public key (given, or of the pair made for it), OpenSSH format.
     pub public_key: String,
     /// Budget of the login stage.
@@ -359,10 +477,14 @@ impl Request {
             reservation: Duration::from_secs(3600),
             idle_threshold: Duration::ZERO,
             storage: StoragePolicy::Destroy,
+            template: None,
             image: None,
             disk_gb: None,
-            on_start: None,
-            env: BTreeMap::new(),
+            start: SealedStart::default(),
+            launch_mode: LaunchMode::Ssh,
+            model_id: None,
+            quantization: None,
+            exposed_ports: Vec::new(),
             public_key: String::new(),
             ssh_timeout: None,
             verify: Verify::Gpu,
@@ -373,6 +495,35 @@ impl Request {
             allow_same_offer: false,
         }
     }
+
+    /// What the model needs, where its name tells.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Estimate> {
+        model::estimate(self.model_id.as_deref()?, self.quantization, self.template.as_ref().map(|t| t.disk_gb))
+    }
+
+    /// The disk to rent, GB: as asked, else what the model needs, else as the template recommends; `None` = the provider's
+    /// default.
+    #[must_use]
+    pub fn disk(&self) -> Option<u32> {
+        self.disk_gb.or_else(|| self.estimate().map(|e| e.recommended_gb)).or(self.template.as_ref().and_then(|t| t.disk_gb))
+    }
+
+    /// The image to run; `None` = the provider's default.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        self.image.as_deref().or(self.template.as_ref().map(|t| t.image.as_str()))
+    }
+
+    /// The login stage's budget, where the provider's does not hold.
+    #[must_use]
+    pub fn login_budget(&self) -> Option<Duration> {
+        self.ssh_timeout.or(self.template.as_ref().and_then(Template::ssh_timeout))
+    }
+}
+
+fn ssh_mode() -> LaunchMode {
+    LaunchMode::Ssh
 }
 
 /// A tri-state answer.
@@ -404,6 +555,10 @@ words! {
         InstancePresent = "instance_present",
         /// Every machine of this session is proven gone.
         DestroyConfirmed = "destroy_confirmed",
+        /// The consumer's key that was asked for last is on the machine.
+        KeyInstalled = "key_installed",
+        /// The API of the server that the machine starts by itself answers.
+        ApiReady = "api_ready",
     }
 }
 
@@ -491,10 +646,33 @@ pub struct Pace {
     pub last_gpu: Option<String>,
     /// Offline since.
     pub offline_since: Option<Time>,
+    /// When a machine that has been offline for long is knocked at next.
+    pub next_offline_probe: Option<Time>,
+    /// Which of the server's secrets the verifier key on the machine comes from; empty = not on record.
+    pub secret: String,
+    /// Logins in a row that did not work since RUNNING.
+    pub failed_checks: u32,
+    /// When the API is asked next.
+    pub next_api: Option<Time>,
     /// Since when a machine in use has been seen stopped.
     pub stopped_at: Option<Time>,
     /// Whether the account was out of credit when that was asked because of it.
     pub out_of_credit: Option<bool>,
+}
+
+/// Another key that its consumer wants on the machine, while it is not there yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rekey {
+    /// The key wanted, OpenSSH format.
+    pub new: String,
+    /// The keys that must not log in any more.
+    pub old: Vec<String>,
+    /// Who asked.
+    pub by: Actor,
+    /// Tries that failed.
+    pub tries: u32,
+    /// When the next try is due; `None` while one is under way.
+    pub next_at: Option<Time>,
 }
 
 /// A session, whole.
@@ -530,6 +708,9 @@ pub struct Session {
     pub endpoint: Option<SshEndpoint>,
     /// Mapped ports, inside → outside.
     pub ports: Vec<(u16, u16)>,
+    /// Where mapped ports are reached.
+    #[serde(default)]
+    pub public_host: Option<String>,
     /// The machine's host key, OpenSSH format, from the first login.
     pub host_key: Option<String>,
     /// What its GPU showed.
@@ -565,6 +746,9 @@ pub struct Session {
     /// Clocks of the current attempt.
     #[serde(default)]
     pub pace: Pace,
+    /// A change of the consumer's key that is under way.
+    #[serde(default)]
+    pub rekey: Option<Rekey>,
 }
 
 impl Session {
@@ -586,6 +770,7 @@ impl Session {
             price: Price::default(),
             endpoint: None,
             ports: Vec::new(),
+            public_host: None,
             host_key: None,
             gpu_report: None,
             created_at: now,
@@ -602,6 +787,7 @@ impl Session {
             sequence: 0,
             version: 0,
             pace: Pace::default(),
+            rekey: None,
             request,
         }
     }
@@ -639,6 +825,12 @@ impl Session {
     #[must_use]
     pub fn throttled_in_a_row(&self) -> usize {
         self.attempts.iter().rev().take_while(|a| a.failure.is_some_and(AttemptFailure::passes)).count()
+    }
+
+    /// The consumer's key that was asked for last, on the machine or not yet.
+    #[must_use]
+    pub fn wanted_key(&self) -> &str {
+        self.rekey.as_ref().map_or(&self.request.public_key, |rekey| &rekey.new)
     }
 
     /// A condition's present value.

@@ -122,6 +122,7 @@ mod tests {
             progress: None,
             endpoints: Vec::new(),
             ports: Vec::new(),
+            public_host: None,
             price: None,
             interruptible: None,
             gpu_percent: None,

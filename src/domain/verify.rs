@@ -60,6 +60,8 @@ pub enum ProbeFailureKind {
     HostKeyChanged,
     /// The connection broke off, or what answered was no SSH server.
     Broken,
+    /// The login worked, and a command that had to did not.
+    CommandFailed,
 }
 
 impl ProbeFailureKind {
@@ -75,6 +77,23 @@ impl ProbeFailureKind {
             Self::AlgorithmMismatch => "ssh_algorithm_mismatch",
             Self::HostKeyChanged => "host_key_changed",
             Self::Broken => "connection_closed",
+            Self::CommandFailed => "command_failed",
+        }
+    }
+
+    /// Whether nobody answered as an SSH server does: that says nothing about keys.
+    #[must_use]
+    pub fn silent(self) -> bool {
+        matches!(self, Self::Refused | Self::Timeout | Self::Unreachable | Self::Broken)
+    }
+
+    /// The reason of the condition SSH_REACHABLE: a silent host, a refused key and another host key are three things.
+    #[must_use]
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::Refused | Self::Timeout | Self::Unreachable | Self::Broken => "host_silent",
+            Self::AuthRejected => "key_refused",
+            Self::HostKeyChanged | Self::AddressNotAllowed | Self::AlgorithmMismatch | Self::CommandFailed => self.word(),
         }
     }
 }

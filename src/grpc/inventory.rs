@@ -1,9 +1,12 @@
-//! InventoryService: offers.
+//! InventoryService: offers and templates.
 
 use super::Settings;
 use super::convert::{answers, market, requests};
 use super::pb;
+use crate::domain::offer::OfferFilter;
+use crate::services::Error;
 use crate::services::inventory::Inventory;
+use crate::services::templates::Templates;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -11,13 +14,25 @@ use tonic::{Request, Response, Status};
 #[derive(Clone)]
 pub struct InventoryService {
     pub(super) inventory: Inventory,
+    pub(super) templates: Templates,
     pub(super) settings: Arc<Settings>,
+}
+
+impl InventoryService {
+    /// Looks up what a filter's template needs.
+    async fn resolve(&self, filter: &mut OfferFilter) -> Result<(), Error> {
+        if let Some(hash) = &filter.template {
+            filter.needs = Some(self.templates.get(hash).await?.needs.clone());
+        }
+        Ok(())
+    }
 }
 
 #[tonic::async_trait]
 impl pb::inventory_service_server::InventoryService for InventoryService {
     async fn list_offers(&self, request: Request<pb::ListOffersRequest>) -> Result<Response<pb::ListOffersResponse>, Status> {
-        let query = requests::offers(request.get_ref(), &self.settings)?;
+        let mut query = requests::offers(request.get_ref(), &self.settings)?;
+        self.resolve(&mut query.filter).await?;
         let page = self.inventory.list(&query)?;
         Ok(Response::new(answers::offers(page, query.filter.disk_gb)))
     }
@@ -28,8 +43,19 @@ impl pb::inventory_service_server::InventoryService for InventoryService {
         Ok(Response::new(pb::GetOfferResponse { offer: Some(answers::offer(&offer, disk_gb)) }))
     }
 
+    async fn list_templates(&self, request: Request<pb::ListTemplatesRequest>) -> Result<Response<pb::ListTemplatesResponse>, Status> {
+        let found = self.templates.list(&requests::templates(request.get_ref())?).await?;
+        Ok(Response::new(pb::ListTemplatesResponse { templates: found.iter().map(|t| answers::template(t)).collect() }))
+    }
+
+    async fn get_template(&self, request: Request<pb::GetTemplateRequest>) -> Result<Response<pb::GetTemplateResponse>, Status> {
+        let template = self.templates.get(&request.get_ref().template_hash_id).await?;
+        Ok(Response::new(pb::GetTemplateResponse { template: Some(answers::template(&template)) }))
+    }
+
     async fn explain_offers(&self, request: Request<pb::ExplainOffersRequest>) -> Result<Response<pb::ExplainOffersResponse>, Status> {
-        let filter = market::explain(request.get_ref(), &self.settings)?;
+        let mut filter = market::explain(request.get_ref(), &self.settings)?;
+        self.resolve(&mut filter).await?;
         Ok(Response::new(market::explained(self.inventory.explain(&filter)?)))
     }
 

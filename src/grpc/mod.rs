@@ -23,6 +23,7 @@ use crate::services::inventory::Inventory;
 use crate::services::lifecycle::Handle;
 use crate::services::operator::Operator;
 use crate::services::sessions::Sessions;
+use crate::services::templates::Templates;
 use axum::Router;
 use http::{HeaderName, HeaderValue};
 use secrecy::SecretString;
@@ -44,6 +45,8 @@ const LARGEST_REQUEST: usize = 1024 * 1024;
 pub struct Services {
     /// Offers.
     pub inventory: Inventory,
+    /// Templates.
+    pub templates: Templates,
     /// The one writer of sessions.
     pub lifecycle: Handle,
     /// The reading side of sessions.
@@ -143,7 +146,7 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
                 .send_compressed(CompressionEncoding::Gzip)
         };
     }
-    let inventory = inventory::InventoryService { inventory: services.inventory, settings: Arc::clone(&settings) };
+    let inventory = inventory::InventoryService { inventory: services.inventory, templates: services.templates, settings: Arc::clone(&settings) };
     let sessions = sessions::SessionService { lifecycle: services.lifecycle, sessions: services.sessions, settings: Arc::clone(&settings) };
     let costs = costs::CostService { costs: services.costs, settings: Arc::clone(&settings) };
     let operator = operator::OperatorService { operator: services.operator, drain: services.drain, settings };

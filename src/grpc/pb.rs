@@ -31,6 +31,20 @@ impl fmt::Debug for CreateSessionRequest {
     }
 }
 
+impl fmt::Debug for RegistryLogin {
+    /// Nothing of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for RotateSessionKeyResponse {
+    /// Without the private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RotateSessionKeyResponse").field("session", &self.session).field("replayed", &self.replayed).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for CreateSessionResponse {
     /// Without the private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -96,6 +96,11 @@ impl pb::session_service_server::SessionService for SessionService {
         Ok(Response::new(answers::kept_alive(done, &self.settings)))
     }
 
+    async fn rotate_session_key(&self, request: Request<pb::RotateSessionKeyRequest>) -> Result<Response<pb::RotateSessionKeyResponse>, Status> {
+        let done = self.command(request.metadata(), requests::rotate(request.get_ref(), &self.settings)?).await?;
+        Ok(Response::new(answers::rotated(done, &self.settings)))
+    }
+
     async fn complete_session(&self, request: Request<pb::CompleteSessionRequest>) -> Result<Response<pb::CompleteSessionResponse>, Status> {
         let done = self.command(request.metadata(), requests::complete(request.get_ref())?).await?;
         Ok(Response::new(answers::completed(done, &self.settings)))

@@ -28,6 +28,7 @@ pub struct Call {
     pub(super) cap: usize,
     pub(super) kind: CallKind,
     pub(super) past_breaker: bool,
+    pub(super) hidden: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +43,32 @@ pub(super) enum CallKind {
 
 impl Call {
     fn new(operation: &'static str, lane: &'static str, method: Method, path: String, kind: CallKind) -> Self {
-        Self { operation, lane, method, path, query: Vec::new(), body: None, deadline: None, cap: BODY_CAP, kind, past_breaker: false }
+        Self {
+            operation,
+            lane,
+            method,
+            path,
+            query: Vec::new(),
+            body: None,
+            deadline: None,
+            cap: BODY_CAP,
+            kind,
+            past_breaker: false,
+            hidden: Vec::new(),
+        }
     }
 
     /// A GET, repeated after throttles, server errors and broken connections.
     #[must_use]
     pub fn get(operation: &'static str, lane: &'static str, path: impl Into<String>) -> Self {
         Self::new(operation, lane, Method::GET, path.into(), CallKind::Read)
+    }
+
+    /// What the words of a refusal must not repeat, not even in part: vendors tell what they were sent.
+    #[must_use]
+    pub fn hiding(mut self, secrets: Vec<String>) -> Self {
+        self.hidden = secrets;
+        self
     }
 
     /// Something that only reads, or may be said twice without harm, but is no GET; repeated like one.

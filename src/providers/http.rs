@@ -8,6 +8,7 @@
 //! The key travels in the `Authorization` header only, to the configured host only: redirects elsewhere are not followed.
 
 use crate::clock::{Clock, Stopwatch};
+use crate::domain::hiding::hide;
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Look, Time};
 use crate::ports::{Breaker as Position, Chance, ErrorKind, LinkState, ProviderError};
@@ -34,7 +35,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Redirects followed on the same host.
 const MOST_REDIRECTS: usize = 3;
 /// Every operation, as in metrics and errors.
-pub const OPERATIONS: [&str; 8] = ["account", "offers", "launch", "attach_key", "instance", "instances", "start", "destroy"];
+pub const OPERATIONS: [&str; 9] = ["account", "offers", "templates", "launch", "attach_key", "instance", "instances", "start", "destroy"];
 
 /// What all providers share.
 #[derive(Clone)]
@@ -290,7 +291,8 @@ impl Link {
                     reply.retry_after = Some(wait);
                     self.throttled(lane, wait);
                 }
-                read(&reply)
+                // Only the words of a refusal: an answer that says what was created is read as it is.
+                read(&reply).map_err(|fault| Fault { text: hide(&fault.text, &call.hidden), ..fault })
             }
             Err(fault) => Err(fault),
         };

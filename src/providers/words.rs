@@ -126,6 +126,12 @@ fn mask_words(text: &str) -> String {
     out
 }
 
+/// A text as one word of a POSIX shell.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,9 +6,11 @@ use crate::domain::instance::Instance;
 use crate::domain::money::Rate;
 use crate::ports::{Chance, Provider};
 use crate::providers;
+use crate::ssh::keys::Secret;
 use crate::store::Store;
 use anyhow::bail;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,24 @@ use std::time::Duration;
 const COMPARING: Duration = Duration::from_secs(60);
 /// Sessions and machines named one by one in a message; of the others only the number is told.
 const NAMED: usize = 20;
+
+/// Tells when the secret beside the database is another than before: the machines of then can't be logged in to any more.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn compare_secret(store: &Store, secret: &Secret, database: &Path) -> anyhow::Result<()> {
+    const KEY: &str = "secret_fingerprint";
+    let now = secret.fingerprint();
+    if store.meta_get(KEY).await?.is_some_and(|before| before != now) {
+        tracing::warn!(
+            database = %database.display(),
+            "the secret beside the database is another than before: machines rented until now can't be looked into, and what was \
+             sealed can't be told; nothing is destroyed for that. Put the old file back to undo it"
+        );
+    }
+    store.meta_set(KEY, &now).await?;
+    Ok(())
+}
 
 /// Real machines and simulated ones never share a database: to either side the other's machines would be gone.
 ///

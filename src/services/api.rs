@@ -8,7 +8,7 @@ use crate::domain::memory::{Health, SubjectKind};
 use crate::domain::meter::Amount;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, Offer, OfferFilter, OfferOrder};
-use crate::domain::session::{Request, Session, State};
+use crate::domain::session::{Request, Session, StartSecrets, State};
 use crate::domain::time::Time;
 use crate::ports::{Account, LinkState};
 use std::collections::BTreeMap;
@@ -156,6 +156,10 @@ pub struct Create {
     pub request: Request,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What its machines are started with; sealed with the session.
+    pub secrets: StartSecrets,
+    /// The template to take over what the request does not say, by its hash.
+    pub template: Option<String>,
     /// Only check.
     pub validate_only: bool,
     /// Idempotency, when the caller gave an id.
@@ -207,6 +211,8 @@ pub enum Command {
         /// The idle threshold after the change, zero = off; `None` = as it is.
         idle_threshold: Option<Duration>,
     },
+    /// Another key of the consumer in the place of the one before.
+    RotateKey(NewKey),
     /// It is in use: count idleness anew.
     KeepAlive,
     /// The work is done: end it.
@@ -220,6 +226,21 @@ pub enum Command {
     EndByOperator,
 }
 
+/// A key that its consumer wants on the machine.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its public half, OpenSSH format.
+    pub public: String,
+    /// Its private half, when the server made the pair.
+    pub private: Option<secrecy::SecretString>,
+}
+
+impl PartialEq for NewKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+}
+
 /// The answer to a command.
 #[derive(Clone, Debug)]
 pub struct Commanded {
@@ -229,6 +250,8 @@ pub struct Commanded {
     pub resume_token: String,
     /// This call repeated an earlier one.
     pub replayed: bool,
+    /// The private key of a pair that the server made for [`Command::RotateKey`].
+    pub private_key: Option<secrecy::SecretString>,
 }
 
 /// Which sessions.

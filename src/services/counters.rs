@@ -36,6 +36,7 @@ pub(super) fn count(event: &Event) {
         | EventType::CostWarning
         | EventType::PriceChanged
         | EventType::Updated
+        | EventType::KeyRotated
         | EventType::CostAmended => {}
     }
 }

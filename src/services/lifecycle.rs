@@ -16,9 +16,9 @@ mod orders;
 use crate::clock::Clock;
 use crate::domain::ids::{Label, ProviderId, SessionId, Tag};
 use crate::domain::instance::Sighting;
-use crate::domain::lifecycle::Fate;
+use crate::domain::lifecycle::{Fate, Input};
 use crate::domain::policy::{Policy, Terms};
-use crate::domain::session::Session;
+use crate::domain::session::{Session, Target};
 use crate::domain::time::{Look, Time};
 use crate::ports::Account;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency};
@@ -27,6 +27,7 @@ use crate::services::error::{Code, Error};
 use crate::services::inventory::Inventory;
 use crate::services::provisioner::Tools;
 use crate::services::sweeper::{Findings, Hold, HoldKind, SweepPolicy};
+use crate::services::templates::Templates;
 use crate::services::tokens::Tokens;
 use crate::store::Store;
 use futures::FutureExt;
@@ -46,17 +47,26 @@ const OFFERS_PATIENCE: Duration = Duration::from_secs(10);
 const RESTARTS: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
-/// Seals a private key for a session.
-pub type Seal = dyn Fn(SessionId, &SecretString) -> Option<Vec<u8>> + Send + Sync;
-/// Opens a sealed private key again.
-pub type Unseal = dyn Fn(SessionId, &[u8]) -> Option<SecretString> + Send + Sync;
+/// What is sealed. One kind is never opened as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A consumer's private key.
+    ConsumerKey,
+    /// What a machine is started with.
+    Start,
+}
 
-/// How a private key is kept until its owner surely has it.
+/// Seals something secret of a session.
+pub type Seal = dyn Fn(Content, SessionId, &SecretString) -> Option<Vec<u8>> + Send + Sync;
+/// Opens it again; `None` when it was sealed with another secret, as something else, or is damaged.
+pub type Unseal = dyn Fn(Content, SessionId, &[u8]) -> Option<SecretString> + Send + Sync;
+
+/// How secrets are kept on disk.
 #[derive(Clone)]
 pub struct Vault {
-    /// Seals a key.
+    /// Seals.
     pub seal: Arc<Seal>,
-    /// Opens it again.
+    /// Opens again.
     pub open: Arc<Unseal>,
 }
 
@@ -69,6 +79,8 @@ pub struct Parts {
     pub board: Board,
     /// Offers.
     pub inventory: Inventory,
+    /// Templates.
+    pub templates: Templates,
     /// Hands.
     pub tools: Tools,
     /// Settings.
@@ -77,8 +89,6 @@ pub struct Parts {
     pub tag: Tag,
     /// Makes watch tokens.
     pub tokens: Tokens,
-    /// Keeps private keys for a while.
-    pub vault: Vault,
     /// How long in-flight launches and destroys are waited for when draining.
     pub drain: Duration,
     /// What is known of the providers' willingness; outlives the actor.
@@ -211,9 +221,10 @@ pub struct Done {
 }
 
 pub(super) enum Message {
-    Create { caller: Caller, create: Box<Create>, reply: Reply<Created> },
+    Create { caller: Caller, create: Box<Create>, template: Result<(), Error>, reply: Reply<Created> },
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
+    Learnt { id: SessionId, input: Box<Input> },
     Unlisted(ProviderId),
     Operator { caller: Caller, order: Order, reply: Reply<Done> },
     Proven { provider: ProviderId, account: Account },
@@ -227,6 +238,7 @@ pub struct Handle {
     drain: CancellationToken,
     retired: CancellationToken,
     inventory: Inventory,
+    templates: Templates,
     clock: Clock,
     max_offer_age: Duration,
 }
@@ -250,6 +262,7 @@ pub fn lifecycle(parts: Parts, drain: CancellationToken) -> (Handle, impl Future
         drain: drain.clone(),
         retired: CancellationToken::new(),
         inventory: parts.inventory.clone(),
+        templates: parts.templates.clone(),
         clock: parts.tools.clock.clone(),
         max_offer_age: parts.policy.max_offer_age,
     };
@@ -286,10 +299,26 @@ impl Handle {
         if self.retired.is_cancelled() {
             return Err(draining());
         }
+        let mut create = create;
+        let mut template = Ok(());
         if !self.drain.is_cancelled() {
             self.inventory.freshen(&create.request.target, self.clock.now() - self.max_offer_age, OFFERS_PATIENCE).await;
+            template = self.resolve(&mut create).await;
         }
-        self.ask(|reply| Message::Create { caller, create: Box::new(create), reply }).await
+        self.ask(|reply| Message::Create { caller, create: Box::new(create), template, reply }).await
+    }
+
+    /// Puts the template that a create names into its request. A failure is told only by a create that is none of a call
+    /// before: who asks again gets what was made then.
+    async fn resolve(&self, create: &mut Create) -> Result<(), Error> {
+        if let Some(hash) = &create.template {
+            let template = self.templates.get(hash).await?;
+            if let Target::Requirements { filter, .. } = &mut create.request.target {
+                filter.needs = Some(template.needs.clone());
+            }
+            create.request.template = Some((*template).clone());
+        }
+        Ok(())
     }
 
     /// From now on nothing is created; everything else goes on. For the end of a server that ends its sessions first.
@@ -321,6 +350,11 @@ impl Handle {
     /// Takes a complete list of a provider's instances.
     pub async fn listed(&self, listing: Listing) {
         let _ = self.mailbox.send(Message::Listed(listing)).await;
+    }
+
+    /// Takes what somebody else's look at a session's machine has shown. Nobody waits for it: with a full mailbox it is lost.
+    pub fn learnt(&self, id: SessionId, input: Input) {
+        let _ = self.mailbox.try_send(Message::Learnt { id, input: Box::new(input) });
     }
 
     /// Does what an operator orders; it is written down who ordered it before it is done.

@@ -5,7 +5,7 @@
 //! * [`provisioner`]: performs one action at a provider or machine, returns one outcome.
 //! * [`lookout`]: one per provider; lists what is there and reports it.
 //! * [`board`]: what has been committed, for readers; [`tokens`]: where a reader stands.
-//! * [`inventory`]: offers in memory, refreshed in the background.
+//! * [`inventory`]: offers in memory, refreshed in the background; [`templates`]: asked for when wanted.
 //! * [`sessions`]: the reading side: get, list, wait, watch, diagnostics.
 //! * [`costs`]: the ledger and its reports.
 //! * [`counters`]: Prometheus, from what was committed.
@@ -26,6 +26,7 @@ pub mod operator;
 pub mod provisioner;
 pub mod sessions;
 pub mod sweeper;
+pub mod templates;
 pub mod tokens;
 
 pub use error::{Code, Error, Violation};

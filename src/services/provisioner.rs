@@ -6,14 +6,22 @@
 use crate::clock::Clock;
 use crate::domain::backoff;
 use crate::domain::idle;
-use crate::domain::ids::ProviderId;
+use crate::domain::ids::{ProviderId, SessionId};
 use crate::domain::instance::{Instance, SshEndpoint};
-use crate::domain::lifecycle::{Action, Input, LookBy};
+use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
 use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
-use crate::domain::session::{AttemptFailure, Session};
-use crate::domain::time::Look;
-use crate::ports::{Certainty, Chance, ErrorKind, LaunchSpec, ProbeFailure, ProbeFailureKind, ProbeTarget, Provider, ProviderError, SshProbe};
+use crate::domain::service;
+use crate::domain::session::{AttemptFailure, Session, StartSecrets};
+use crate::domain::time::{Look, Time};
+use crate::ports::{
+    ApiTarget, Certainty, Chance, ErrorKind, LaunchSpec, ProbeFailure, ProbeFailureKind, ProbeTarget, Provider, ProviderError, SshProbe,
+};
+use crate::services::lifecycle::{Content, Vault};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,6 +47,8 @@ pub struct Tools {
     pub clock: Clock,
     /// Providers whose machines may have private addresses.
     pub private_addresses: Vec<ProviderId>,
+    /// Opens what is sealed.
+    pub vault: Vault,
 }
 
 /// One action with everything it needs, taken out of the session when it was decided.
@@ -49,6 +59,14 @@ pub(super) struct Job {
 }
 
 impl Tools {
+    /// Which secret the verifier keys come from: a fingerprint of the key for no session at all.
+    pub(super) fn secret_id(&self) -> String {
+        let key = self.probe.verifier_key(SessionId::new(Time::default(), 0));
+        // A comment may follow the key.
+        let plain: String = key.split_whitespace().take(2).collect();
+        Sha256::digest(plain.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Performs one action. The inputs are what was learnt, in the order it was learnt.
     pub(super) async fn perform(&self, job: Job, policy: &Policy) -> Vec<Input> {
         let Some(provider) = self.providers.get(&job.instance.provider).cloned() else {
@@ -68,6 +86,8 @@ impl Tools {
             }
             Action::Look(attempt) => vec![self.look(&*provider, &job.instance, attempt).await],
             Action::Probe { attempt, endpoint, ask_gpu } => vec![self.probe(&job, attempt, endpoint, ask_gpu).await],
+            Action::RotateKey(attempt) => self.rotate_key(&*provider, &job, attempt).await,
+            Action::ProbeApi(attempt) => vec![self.probe_api(&job, attempt).await],
             Action::Measure(attempt) => vec![self.measure(&job, attempt).await],
             Action::AskCredit(attempt) => vec![Input::CreditTold { attempt, out_of_credit: out_of_credit(&*provider).await }],
             Action::Destroy(attempt) => self.destroy(&*provider, &job, attempt, policy).await,
@@ -79,26 +99,64 @@ impl Tools {
         let Some(tried) = session.attempts.iter().find(|a| a.number == attempt) else {
             return Input::LaunchRefused { attempt, failure: AttemptFailure::Invalid, text: "the attempt is not on record".to_owned() };
         };
+        let Some(secrets) = self.secrets(session) else {
+            let text = "what the machine was to be started with was sealed with a secret that the server no longer has: create the session anew";
+            return Input::LaunchRefused { attempt, failure: AttemptFailure::SecretLost, text: text.to_owned() };
+        };
+        let template = session.request.template.as_ref();
+        let service = service::service(&session.request);
         let spec = LaunchSpec {
             label: job.instance.label,
             offer: tried.offer.clone(),
-            image: session.request.image.clone(),
+            image: service.as_ref().map(|s| s.image.clone()).or_else(|| session.request.image().map(str::to_owned)),
             disk_gb: tried.disk_gb,
             bid: session.request.bid.or(tried.offer.min_bid),
             public_keys: self.keys(session),
-            env: session.request.env.clone(),
-            on_start: session.request.on_start.clone(),
+            env: template.iter().flat_map(|t| t.env.clone()).chain(secrets.env.clone()).chain(secrets.secret_env.clone()).collect(),
+            on_start: secrets.on_start.clone().or(template.and_then(|t| t.on_start.clone())),
+            ports: service::ports(&session.request),
+            service,
+            registry: secrets.registry.clone(),
+            template: template.map(|t| t.hash_id.clone()),
         };
         let answer = tokio::time::timeout(LAUNCH_LIMIT, provider.launch(&spec)).await;
         let call = Look { sent, answered: self.clock.now() };
         match answer {
-            Ok(Ok(launched)) => Input::Launched { attempt, native_id: launched.native_id, call: launched.call, failed: launched.failed },
-            Ok(Err(error)) if error.certainty == Certainty::DidNotHappen => {
-                Input::LaunchRefused { attempt, failure: failure_of(&error), text: error.text }
+            Ok(Ok(launched)) => {
+                let failed = launched.failed.map(|text| secrets.hide_in(&text));
+                Input::Launched { attempt, native_id: launched.native_id, call: launched.call, failed }
             }
-            Ok(Err(error)) => Input::LaunchUnknown { attempt, text: error.text, call },
+            Ok(Err(error)) if error.certainty == Certainty::DidNotHappen => {
+                Input::LaunchRefused { attempt, failure: failure_of(&error), text: secrets.hide_in(&error.text) }
+            }
+            Ok(Err(error)) => Input::LaunchUnknown { attempt, text: secrets.hide_in(&error.text), call },
             Err(_) => Input::LaunchUnknown { attempt, text: "no answer in time".to_owned(), call },
         }
+    }
+
+    /// What a session's machines are started with; `None` when it can't be opened any more.
+    fn secrets(&self, session: &Session) -> Option<StartSecrets> {
+        let Some(sealed) = &session.request.start.sealed else { return Some(StartSecrets::default()) };
+        let plain = (self.vault.open)(Content::Start, session.id, &STANDARD.decode(sealed).ok()?)?;
+        serde_json::from_str(plain.expose_secret()).ok()
+    }
+
+    /// Asks the API where it can be reached from outside.
+    async fn probe_api(&self, job: &Job, attempt: u8) -> Input {
+        let session = &job.session;
+        let Some((host, port)) = service::api_address(session) else {
+            return Input::ApiProbed { attempt, result: Err("not_mapped".to_owned()) };
+        };
+        let path = service::health_path(session.request.workload);
+        let target = ApiTarget { host, port, path, allow_private: self.private_addresses.contains(&job.instance.provider) };
+        let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.api(&target)).await.unwrap_or_else(|_| Err(too_late()));
+        let result = match answer {
+            // Whatever answers at a path of which nothing is known shows that the program is up.
+            Ok(status) if (200..300).contains(&status) || (path == "/" && status < 500) => Ok(()),
+            Ok(status) => Err(format!("http_{status}")),
+            Err(failure) => Err(failure.kind.word().to_owned()),
+        };
+        Input::ApiProbed { attempt, result }
     }
 
     /// The consumer's key and the session's verifier key.
@@ -108,8 +166,12 @@ impl Tools {
 
     async fn attach(&self, provider: &dyn Provider, job: &Job) -> Result<(), String> {
         let Some(id) = &job.instance.native_id else { return Err("its id is not known".to_owned()) };
-        for key in self.keys(&job.session) {
-            limited(provider.attach_key(id, &key)).await?;
+        self.attach_all(provider, id, &self.keys(&job.session)).await
+    }
+
+    async fn attach_all(&self, provider: &dyn Provider, native_id: &str, keys: &[String]) -> Result<(), String> {
+        for key in keys {
+            limited(provider.attach_key(native_id, key)).await?;
         }
         Ok(())
     }
@@ -145,6 +207,31 @@ impl Tools {
         let wait = backoff::doubling(policy.destroy_backoff, policy.destroy_backoff_max, instance.destroy.tries.saturating_add(1));
         let retry_at = call.answered + self.chance.jitter(wait, 0.2);
         learnt.push(Input::DestroyAnswered { attempt, answer, call, retry_at });
+        learnt
+    }
+
+    /// By the vendor's call where there is one, and in any case on the machine itself: only there the old keys go.
+    async fn rotate_key(&self, provider: &dyn Provider, job: &Job, attempt: u8) -> Vec<Input> {
+        let session = &job.session;
+        let Some(rekey) = &session.rekey else { return Vec::new() };
+        let mut learnt = Vec::new();
+        let result = match (&session.endpoint, &job.instance.native_id) {
+            (Some(endpoint), Some(id)) => {
+                if provider.facts().attaches_keys {
+                    let result = self.attach_all(provider, id, &[rekey.new.clone(), self.probe.verifier_key(session.id)]).await;
+                    learnt.push(Input::KeysAttached { attempt, result });
+                }
+                let target = self.target(session, endpoint, &job.instance.provider, false);
+                let done = tokio::time::timeout(PROBE_LIMIT, self.probe.install_key(&target, &rekey.new, &rekey.old)).await;
+                let done = done.unwrap_or_else(|_| Err(too_late()));
+                done.map_err(|failure| KeyFault { reason: failure.kind.condition(), text: failure.text })
+            }
+            _ => Err(KeyFault { reason: "address_unknown", text: "its address is not known".to_owned() }),
+        };
+        if let Err(fault) = &result {
+            tracing::info!(session_id = %session.id, reason = fault.reason, "changing the key failed, it is tried again: {}", fault.text);
+        }
+        learnt.push(Input::KeyRotated { attempt, key: rekey.new.clone(), result });
         learnt
     }
 
@@ -197,7 +284,7 @@ async fn out_of_credit(provider: &dyn Provider) -> Option<bool> {
 }
 
 /// What to report of an action whose task broke.
-pub(super) fn broken(action: &Action, session: &Session, now: crate::domain::time::Time) -> Vec<Input> {
+pub(super) fn broken(action: &Action, session: &Session, now: Time) -> Vec<Input> {
     let text = "our own task broke".to_owned();
     let call = Look { sent: now, answered: now };
     match action {
@@ -211,6 +298,11 @@ pub(super) fn broken(action: &Action, session: &Session, now: crate::domain::tim
             .iter()
             .map(|endpoint| Input::ProbeFailed { attempt: *attempt, endpoint: endpoint.clone(), kind: ProbeFailureKind::Broken, text: text.clone() })
             .collect(),
+        Action::ProbeApi(attempt) => vec![Input::ApiProbed { attempt: *attempt, result: Err("internal".to_owned()) }],
+        Action::RotateKey(attempt) => {
+            let key = session.rekey.as_ref().map(|r| r.new.clone()).unwrap_or_default();
+            vec![Input::KeyRotated { attempt: *attempt, key, result: Err(KeyFault { reason: "internal", text }) }]
+        }
         Action::Measure(attempt) => {
             let next_at = now + idle::interval(session.request.idle_threshold);
             vec![Input::Measured { attempt: *attempt, result: Err((ProbeFailureKind::Broken, text)), next_at }]

@@ -1,4 +1,5 @@
-//! The reading side of sessions: get, list, wait, watch, events, diagnostics. Writes nothing.
+//! The reading side of sessions: get, list, wait, watch, events, diagnostics. Writes nothing; what a fresh look at a
+//! machine shows, it tells the lifecycle.
 //!
 //! A watch is a cursor over the event log plus a doorbell. The watcher takes its bell, marks it seen, then reads the
 //! board's ring from its cursor, or the table where the ring no longer reaches back. Flow control holds its cursor and
@@ -8,17 +9,19 @@ use crate::clock::Clock;
 use crate::domain::event::{Event, Matchable};
 use crate::domain::idle::{self, Reading};
 use crate::domain::ids::{ProviderId, SessionId};
-use crate::domain::lifecycle::stage_deadline;
+use crate::domain::instance::SshEndpoint;
+use crate::domain::lifecycle::{Input, stage_deadline};
 use crate::domain::money::Rate;
 use crate::domain::policy::Rules;
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
 use crate::domain::verify::{GpuAnswer, GpuReport};
-use crate::ports::{ProbeFailure, ProbeFailureKind, ProbeTarget};
+use crate::ports::{ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget};
 use crate::services::api::{Caller, Diagnostics, EventPage, SessionFilter, SessionPage, WatchMessage, WatchRequest, WatchStart};
 use crate::services::board::{Ahead, Board, Live};
 use crate::services::error::{Code, Error};
 use crate::services::inventory::{hash_of, page_size};
+use crate::services::lifecycle::Handle;
 use crate::services::provisioner::Tools;
 use crate::services::tokens::{self, Tokens};
 use crate::store::{SessionQuery, Store};
@@ -44,6 +47,7 @@ struct Inner {
     tokens: Tokens,
     tools: Tools,
     rules: Rules,
+    lifecycle: Handle,
     drain: CancellationToken,
 }
 
@@ -54,8 +58,8 @@ pub struct Sessions(Arc<Inner>);
 impl Sessions {
     /// Reads from these.
     #[must_use]
-    pub fn new(store: Store, board: Board, tokens: Tokens, tools: Tools, rules: Rules, drain: CancellationToken) -> Self {
-        Self(Arc::new(Inner { store, board, tokens, tools, rules, drain }))
+    pub fn new(store: Store, board: Board, tokens: Tokens, tools: Tools, rules: Rules, lifecycle: Handle, drain: CancellationToken) -> Self {
+        Self(Arc::new(Inner { store, board, tokens, tools, rules, lifecycle, drain }))
     }
 
     fn clock(&self) -> &Clock {
@@ -180,7 +184,7 @@ impl Sessions {
         let (fresh_gpu, fresh_use) = match (session.state, &session.endpoint, session.provider()) {
             (State::Running, Some(endpoint), Some(provider)) => {
                 let target = self.0.tools.target(&session, endpoint, provider, true);
-                let gpu = self.fresh_gpu(&target).await;
+                let gpu = self.fresh_gpu(&target, &session).await;
                 // A machine that takes no login takes no second one either.
                 let used = match &gpu {
                     Err((Some(_), text)) => Err(text.clone()),
@@ -204,8 +208,12 @@ impl Sessions {
     }
 
     /// What the GPU says now; an error names the failure of the login, when it was that.
-    async fn fresh_gpu(&self, target: &ProbeTarget) -> Result<GpuReport, (Option<ProbeFailureKind>, String)> {
-        match self.0.tools.probe.probe(target).await {
+    async fn fresh_gpu(&self, target: &ProbeTarget, session: &Session) -> Result<GpuReport, (Option<ProbeFailureKind>, String)> {
+        let answer = self.0.tools.probe.probe(target).await;
+        if let Some(attempt) = session.attempt().map(|a| a.number) {
+            self.0.lifecycle.learnt(session.id, seen(attempt, &target.endpoint, &answer));
+        }
+        match answer {
             Ok(report) => match report.gpu {
                 Some(GpuAnswer::Report(report)) => Ok(report),
                 Some(GpuAnswer::Broken(text) | GpuAnswer::Silent(text)) => Err((None, text)),
@@ -532,6 +540,15 @@ fn page_token(error: &Error) -> Error {
         "page_token".clone_into(&mut violation.field);
     }
     error
+}
+
+/// What a login, or none, says to the lifecycle.
+fn seen(attempt: u8, endpoint: &SshEndpoint, answer: &Result<ProbeReport, ProbeFailure>) -> Input {
+    let endpoint = endpoint.clone();
+    match answer {
+        Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key.clone(), gpu: None },
+        Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text.clone() },
+    }
 }
 
 fn worded(failure: &ProbeFailure) -> String {

@@ -37,6 +37,15 @@ pub fn keys_in(text: &str) -> Vec<String> {
     unique
 }
 
+/// What a script that rewrites `authorized_keys` does: the keys that it writes, and the data of those that it drops
+/// (`grep -v -F -e '<data>'`). `None` when it is no such script.
+#[must_use]
+pub fn rewrite_in(script: &str) -> Option<(Vec<String>, Vec<Vec<u8>>)> {
+    let filter = script.lines().find(|line| line.starts_with("grep -v -F ") && script.contains("authorized_keys"))?;
+    let dropped = filter.split(" -e '").skip(1).filter_map(|rest| STANDARD.decode(rest.split('\'').next()?).ok()).collect();
+    Some((plain_keys(script), dropped))
+}
+
 fn plain_keys(text: &str) -> Vec<String> {
     let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\')).filter(|w| !w.is_empty()).collect();
     let pairs = words.windows(2).filter_map(|pair| {

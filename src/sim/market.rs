@@ -11,6 +11,7 @@ use crate::sim::catalogue::{Dice, Kind, Listing, catalogue};
 use crate::sim::faults::{BadFault, Delay, Fault, Faults};
 use crate::sim::rental::{GpuTruth, Phase, Rental, Shown, Workload};
 use crate::sim::state::{Account, Event, Order, Pick, Refusal, State};
+use crate::sim::templates::{Made, TEMPLATES};
 use crate::sim::{Bill, Dialect};
 use rand::SeedableRng;
 use sha2::{Digest, Sha256};
@@ -74,6 +75,8 @@ pub struct Wanted {
     pub proxied: bool,
     /// Whether its SSH server answers already.
     pub answers: bool,
+    /// Ports inside that are mapped, beside SSH.
+    pub ports: Vec<u16>,
 }
 
 /// All there is to know about a machine.
@@ -261,6 +264,15 @@ impl Market {
         Ok((state, now))
     }
 
+    /// The vendor's templates, and how long the answer takes.
+    ///
+    /// # Errors
+    /// When the credentials are worthless or the call is too early.
+    pub fn templates(&self, account: AccountId) -> Result<(&'static [Made], Duration), Refusal> {
+        let (mut state, _, dialect) = self.called(account, "templates")?;
+        Ok((&TEMPLATES, state.wait(dialect, Delay::Latency)))
+    }
+
     /// Whether rows with NaN are the fashion of the hour.
     #[must_use]
     pub fn draws_nan(&self) -> bool {
@@ -365,6 +377,7 @@ impl Market {
         let (mut state, now, dialect) = self.called(account, "destroy")?;
         let rental = owned(&mut state, account, native_id, now)?;
         let (serial, refused) = (rental.serial, rental.fate.undeletable_until.filter(|until| now < *until));
+        let deleting = rental.phase == Phase::Deleting;
         if let Some(until) = refused {
             return Err(Refusal::NotReady(until));
         }
@@ -372,7 +385,8 @@ impl Market {
         if state.strikes(dialect, Fault::DestroyIgnored) {
             return Ok(wait);
         }
-        if state.strikes(dialect, Fault::DestroyComesBack) {
+        // What is on its way out does not come back.
+        if !deleting && state.strikes(dialect, Fault::DestroyComesBack) {
             let back = now + state.wait(dialect, Delay::Invisible);
             state.rentals.entry(serial).and_modify(|rental| rental.visible_from = back);
             return Ok(wait);
@@ -451,6 +465,27 @@ impl Market {
         state.rentals.values().filter(|rental| rental.alive()).map(|rental| rental.native_id.clone()).collect()
     }
 
+    /// The machines that exist and whose label begins so: id and label, by age.
+    #[must_use]
+    pub fn living(&self, beginning: &str) -> Vec<(String, String)> {
+        let (state, _) = self.present();
+        let found = state.rentals.values().filter(|rental| rental.alive() && rental.order.label.starts_with(beginning));
+        found.map(|rental| (rental.native_id.clone(), rental.order.label.clone())).collect()
+    }
+
+    /// The label of a machine that exists or did.
+    #[must_use]
+    pub fn label_of(&self, native_id: &str) -> Option<String> {
+        let (state, _) = self.present();
+        by_native(&state, native_id).map(|rental| rental.order.label.clone())
+    }
+
+    /// How often each fault has struck, or was decided to strike a machine later on.
+    #[must_use]
+    pub fn struck(&self) -> BTreeMap<Fault, u64> {
+        self.present().0.struck.clone()
+    }
+
     /// Makes a machine's host disappear.
     pub fn vanish(&self, native_id: &str) -> bool {
         self.touch(native_id, |state, serial, now| state.end(now, serial, Duration::from_secs(3_600)))
@@ -460,6 +495,27 @@ impl Market {
     pub fn preempt(&self, native_id: &str) -> bool {
         self.touch(native_id, |state, serial, now| {
             state.rentals.entry(serial).and_modify(|rental| State::stop(rental, now, "outbid"));
+        })
+    }
+
+    /// Rewrites who may log in to a machine, as somebody on it does: these keys may, those (their wire bytes) may not.
+    pub fn rewrite_keys(&self, native_id: &str, add: &[String], gone: &[Vec<u8>]) -> bool {
+        self.touch(native_id, |state, serial, now| {
+            state.rentals.entry(serial).and_modify(|rental| rental.rewrite_keys(add, gone, now));
+        })
+    }
+
+    /// Makes a machine forget all its keys, as a rebuilt container does.
+    pub fn lose_keys(&self, native_id: &str) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(Rental::lose_keys);
+        })
+    }
+
+    /// Reinstalls a machine: it shows another host key from now on.
+    pub fn change_host_key(&self, native_id: &str) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(|rental| rental.host_keys += 1);
         })
     }
 
@@ -538,6 +594,31 @@ impl Market {
         state.rentals.values().find(|r| r.addressed(now) && (here(&r.direct) || here(&r.proxy))).map(|r| r.native_id.clone())
     }
 
+    /// What a machine's API answers at this address: nothing where nobody listens, 503 while it loads, then 200.
+    #[must_use]
+    pub fn api_status(&self, host: &str, port: u16) -> Option<u16> {
+        let (state, now) = self.present();
+        let here = |r: &&Rental| r.direct.as_ref().is_some_and(|(name, _)| name == host) && r.ports.values().any(|outside| *outside == port);
+        let rental = state.rentals.values().filter(|r| r.answers(now)).find(here)?;
+        Some(rental.api_status(now))
+    }
+
+    /// The same by machine.
+    #[must_use]
+    pub fn api_status_of(&self, native_id: &str) -> Option<u16> {
+        let (state, now) = self.present();
+        by_native(&state, native_id).filter(|r| r.answers(now)).map(|r| r.api_status(now))
+    }
+
+    /// Says where a machine's port inside is reached.
+    pub fn set_port(&self, native_id: &str, inside: u16, outside: u16) -> bool {
+        self.touch(native_id, |state, serial, _| {
+            state.rentals.entry(serial).and_modify(|rental| {
+                rental.ports.insert(inside, outside);
+            });
+        })
+    }
+
     /// Machines that have, or should have, an address now.
     #[must_use]
     pub fn wanted(&self) -> Vec<Wanted> {
@@ -547,6 +628,7 @@ impl Market {
             direct: !r.proxy_only(),
             proxied: r.listing.dialect() == Dialect::Vastai,
             answers: r.answers(now),
+            ports: r.order.ports.clone(),
         };
         state.rentals.values().filter(|r| r.addressed(now)).map(wanted).collect()
     }
@@ -582,7 +664,8 @@ impl Market {
     /// The seed of a machine's Ed25519 host key.
     #[must_use]
     pub fn host_key_seed(&self, native_id: &str) -> [u8; 32] {
-        self.secret(native_id, "host key")
+        let number = by_native(&self.present().0, native_id).map_or(0, |rental| rental.host_keys);
+        self.secret(native_id, &if number == 0 { "host key".to_owned() } else { format!("host key {number}") })
     }
 
     /// 32 bytes that belong to a machine and a purpose.

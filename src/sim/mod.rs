@@ -19,6 +19,7 @@ mod provider;
 mod rental;
 pub mod ssh_host;
 mod state;
+mod templates;
 mod tensordock_api;
 mod vastai_api;
 mod vastai_rows;

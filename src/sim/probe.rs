@@ -4,7 +4,7 @@
 use crate::domain::idle::Activity;
 use crate::domain::ids::SessionId;
 use crate::domain::verify::GpuReport;
-use crate::ports::{GpuAnswer, Measured, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
+use crate::ports::{ApiTarget, GpuAnswer, Measured, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
 use crate::sim::keys::key_blob;
 use crate::sim::market::Market;
 use crate::sim::rental::GpuTruth;
@@ -33,6 +33,19 @@ impl SshProbe for SimProbe {
     fn verifier_key(&self, session: SessionId) -> String {
         let seed = Sha256::new().chain_update(self.secret).chain_update(session.bits().to_be_bytes()).finalize();
         public_line(&seed.into())
+    }
+
+    async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure> {
+        self.market
+            .api_status(&target.host, target.port)
+            .ok_or_else(|| ProbeFailure { kind: ProbeFailureKind::Refused, text: "connection refused".to_owned() })
+    }
+
+    async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure> {
+        let (native_id, _) = self.enter(target)?;
+        let gone: Vec<Vec<u8>> = remove.iter().filter_map(|line| key_blob(line)).collect();
+        self.market.rewrite_keys(&native_id, &[add.to_owned(), self.verifier_key(target.session)], &gone);
+        Ok(())
     }
 
     async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {

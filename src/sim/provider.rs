@@ -8,6 +8,7 @@ use crate::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEn
 use crate::domain::memory::prior;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
+use crate::domain::template::Template;
 use crate::domain::time::{Look, Time};
 use crate::ports::{
     Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts, StageBudgets,
@@ -103,7 +104,7 @@ impl SimProvider {
             ram_gb: PER_GPU.1 * gpus,
             dedicated_ip: false,
             keys: if self.facts.attaches_keys { Vec::new() } else { spec.public_keys.clone() },
-            ports: Vec::new(),
+            ports: spec.ports.iter().copied().filter(|port| *port != 22).collect(),
             runtype: "ssh_direc ssh_proxy".to_owned(),
             env: spec.env.clone(),
         };
@@ -130,6 +131,7 @@ impl SimProvider {
             raw_status: format!("{:?}", shown.phase).to_lowercase(),
             progress: Some(shown.status_text.clone()).filter(|text| !text.is_empty()),
             endpoints: direct.into_iter().chain(shown.proxy.as_ref().map(|at| end(at, true))).collect(),
+            public_host: shown.direct.as_ref().map(|(host, _)| host.clone()),
             ports: shown.ports.iter().map(|(inside, outside)| (*inside, *outside)).collect(),
             price: Some(PriceSeen::Parts(shown.price)),
             interruptible: Some(shown.order.bid.is_some()),
@@ -176,6 +178,20 @@ impl Provider for SimProvider {
         };
         self.within("offers", DEADLINE, wait).await?;
         Ok(OfferBatch { offers, truncated: false, skipped: 0 })
+    }
+
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        let answer = self.market.templates(self.account).map_err(|refusal| self.error("templates", &refusal))?;
+        self.within("templates", DEADLINE, answer.1).await?;
+        let recommended = answer.0.iter().filter(|made| made.recommended);
+        Ok(recommended.filter(|_| self.dialect == Dialect::Vastai).map(|made| made.template(&self.facts.id)).collect())
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        let answer = self.market.templates(self.account).map_err(|refusal| self.error("templates", &refusal))?;
+        self.within("templates", DEADLINE, answer.1).await?;
+        let found = answer.0.iter().find(|made| made.hash_id == hash_id && self.dialect == Dialect::Vastai);
+        Ok(found.map(|made| made.template(&self.facts.id)))
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a server program loads before its API is ready.
+const LOADS: Duration = Duration::from_secs(2);
+
 /// What a machine does, in no vendor's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -174,6 +177,8 @@ pub(super) struct Rental {
     pub proxy: Option<(String, u16)>,
     pub ports: BTreeMap<u16, u16>,
     pub meter: Meter,
+    /// How often its host key was made anew.
+    pub host_keys: u32,
     keys: Vec<Key>,
 }
 
@@ -258,6 +263,7 @@ impl Rental {
             proxy: None,
             ports: BTreeMap::new(),
             meter: Meter::default(),
+            host_keys: 0,
             keys: Vec::new(),
         };
         rental.read_meter(now);
@@ -288,6 +294,12 @@ impl Rental {
         self.addressed(now) && self.ssh_at.is_some_and(|at| at <= now)
     }
 
+    /// What its API answers: a server takes some seconds to load its model.
+    pub fn api_status(&self, now: Time) -> u16 {
+        let loaded = self.ssh_at.is_some_and(|at| at + LOADS <= now);
+        if loaded { 200 } else { 503 }
+    }
+
     /// Whether only the vendor's proxy reaches it.
     pub fn proxy_only(&self) -> bool {
         matches!(&self.listing.kind, Kind::Ask(ask) if ask.direct_ports == 0)
@@ -308,6 +320,20 @@ impl Rental {
             }
             None => self.keys.push(Key { blob, effective: if never { None } else { effective(1) }, tries: 1 }),
         }
+    }
+
+    /// Its `authorized_keys` is rewritten by somebody who is logged in: effective at once, and only as long as it lasts.
+    pub fn rewrite_keys(&mut self, add: &[String], gone: &[Vec<u8>], now: Time) {
+        self.keys.retain(|key| !gone.contains(&key.blob));
+        for blob in add.iter().filter_map(|line| key_blob(line)) {
+            self.keys.retain(|key| key.blob != blob);
+            self.keys.push(Key { blob, effective: Some(now), tries: 1 });
+        }
+    }
+
+    /// Its `authorized_keys` is lost; what is attached from now on counts again.
+    pub fn lose_keys(&mut self) {
+        self.keys.clear();
     }
 
     /// Whether it lets this key in.

@@ -7,7 +7,8 @@ use crate::sim::Dialect;
 use crate::sim::catalogue::{Dice, Kind, Listing};
 use crate::sim::faults::{ALWAYS, Delay, Fault, Faults};
 use crate::sim::rental::{Fate, Made, Phase, Rental, gpu_of, price_of};
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +127,8 @@ pub(super) struct State {
     pub by_native: BTreeMap<String, u64>,
     /// Whether fabricated addresses are given out; otherwise they come from outside.
     pub fabricates: bool,
+    /// How often each fault has struck.
+    pub struck: BTreeMap<Fault, u64>,
     agenda: BTreeMap<(Time, u64), Due>,
     planned: u64,
     next_ask: u64,
@@ -146,6 +149,7 @@ impl State {
             rentals: BTreeMap::new(),
             by_native: BTreeMap::new(),
             fabricates,
+            struck: BTreeMap::new(),
             agenda: BTreeMap::new(),
             planned: 0,
             next_ask: 29_000_000,
@@ -292,7 +296,11 @@ impl State {
     /// Whether a fault strikes a call, by chance alone. Draws nothing when it is off.
     pub fn strikes(&mut self, dialect: Dialect, fault: Fault) -> bool {
         let rate = self.faults.of(dialect).rate(fault);
-        rate > 0 && self.dice.below(u64::from(ALWAYS)) < u64::from(rate)
+        let strikes = rate > 0 && self.dice.below(u64::from(ALWAYS)) < u64::from(rate);
+        if strikes {
+            *self.struck.entry(fault).or_default() += 1;
+        }
+        strikes
     }
 
     /// A wait from its range. Draws nothing when there is no range.
@@ -303,9 +311,24 @@ impl State {
 
     /// Creates a machine, or says why not, and how long the answer takes beyond the usual.
     pub fn create(&mut self, account: u32, dialect: Dialect, pick: &Pick, order: Order, now: Time) -> Created {
+        let struck = RefCell::default();
+        let created = self.cast_create(account, dialect, pick, order, now, &struck);
+        for fault in struck.into_inner() {
+            *self.struck.entry(fault).or_default() += 1;
+        }
+        created
+    }
+
+    fn cast_create(&mut self, account: u32, dialect: Dialect, pick: &Pick, order: Order, now: Time, struck: &RefCell<BTreeSet<Fault>>) -> Created {
         let cast = Cast::new(&mut self.dice);
         let profile = self.faults.of(dialect).clone();
-        let chance = |fault: Fault| u64::from(cast.of(fault)) < u64::from(profile.rate(fault));
+        let noted = |fault: Fault, strikes: bool| {
+            if strikes {
+                struck.borrow_mut().insert(fault);
+            }
+            strikes
+        };
+        let chance = |fault: Fault| noted(fault, u64::from(cast.of(fault)) < u64::from(profile.rate(fault)));
         if chance(Fault::TooManyRequests) {
             return Created::refused(Refusal::Throttled(limit(dialect, "create").3));
         }
@@ -321,7 +344,7 @@ impl State {
         };
         let listing = Arc::clone(&self.listings[index]);
         let quality = listing.quality;
-        let strikes = |fault: Fault| bound(quality, fault, profile.rate(fault)) || cast.by_chance(fault, profile.rate(fault));
+        let strikes = |fault: Fault| noted(fault, bound(quality, fault, profile.rate(fault)) || cast.by_chance(fault, profile.rate(fault)));
         if let Some(refusal) = self.refuse(&listing, index, ask_id, &order, &strikes, now) {
             return Created::refused(refusal);
         }

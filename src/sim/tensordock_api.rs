@@ -174,10 +174,22 @@ fn order(attributes: &Value) -> Result<(Pick, Order), Wrong> {
         ram_gb,
         dedicated_ip,
         keys: installed_keys(attributes, &key),
-        ports: forwards.into_iter().filter(|port| *port != 22).collect(),
+        ports: forwards.into_iter().filter(|port| *port != 22).chain(listening(attributes)).collect(),
         ..Order::default()
     };
     Ok((Pick::Place { location: text("location_id"), v0, count }, order))
+}
+
+/// Ports that a server program started by cloud-init's commands listens at. With an address of its own a machine is reached
+/// there; here, where all share one, they are mapped.
+fn listening(attributes: &Value) -> Vec<u16> {
+    if !attributes["useDedicatedIp"].as_bool().unwrap_or(false) {
+        return Vec::new();
+    }
+    let mut text = String::new();
+    strings(&attributes["cloud_init"]["runcmd"], &mut text);
+    let number = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    text.split("'--port' '").skip(1).filter_map(number).collect()
 }
 
 /// The keys that a machine comes up with: the attribute's, and those that cloud-init's commands write.

@@ -29,7 +29,8 @@ const LABEL: usize = 1024;
 
 /// Every path that Vast.ai has for us, each with and without the trailing slash, and the simulation's own.
 pub fn vastai_router(market: Arc<Market>) -> Router {
-    let routes: [(&str, MethodRouter<Arc<Market>>); 8] = [
+    let routes: [(&str, MethodRouter<Arc<Market>>); 9] = [
+        ("/api/v0/template", get(templates)),
         ("/api/v0/bundles", get(search_get).post(search_post)),
         ("/api/v0/search/asks", put(search_post)),
         ("/api/v0/asks/{id}", put(create)),
@@ -281,6 +282,22 @@ async fn destroy(State(market): Shared, headers: HeaderMap, Path(id): Path<Strin
         Err(refusal) => return Err(refused(&refusal, &id)),
     }
     Ok(Reply::Json(200, json!({"success": true, "msg": "Instance destroyed successfully"})))
+}
+
+async fn templates(State(market): Shared, headers: HeaderMap, Query(params): Params) -> Answer {
+    let account = account(&market, &headers)?;
+    let invalid = |msg: String| Reply::Json(400, json!({"error": "invalid_request", "msg": msg}));
+    let (all, wait) = market.templates(account).map_err(|refusal| refused(&refusal, ""))?;
+    market.pause(wait).await;
+    let query: Map<String, Value> = serde_json::from_str(params.get("select_filters").map_or("{}", String::as_str))
+        .map_err(|_| invalid("Invalid json in select_filters".to_owned()))?;
+    let mut filters = Vec::new();
+    for (field, value) in &query {
+        filters.extend(conditions(field, value).map_err(invalid)?);
+    }
+    let fits = |row: &Value| filters.iter().all(|(field, op, wanted)| holds(row.get(field).unwrap_or(&Value::Null), op, wanted, field));
+    let rows: Vec<Value> = all.iter().enumerate().map(|(at, made)| made.row(at)).filter(fits).collect();
+    Ok(Reply::Json(200, json!({"success": true, "templates_found": rows.len(), "templates": rows})))
 }
 
 async fn user(State(market): Shared, headers: HeaderMap) -> Answer {

@@ -2,6 +2,7 @@
 //! every machine that has an address. What demo, `sim` and the tests over the network run on.
 
 use crate::clock::Clock;
+use crate::sim::keys::rewrite_in;
 use crate::sim::market::{AccountId, Credentials, Market, MarketConfig, Wanted};
 use crate::sim::ssh_host::{ExecReply, GpuState, Machine, SshHost, machine_at_work};
 use crate::sim::{Dialect, Faults, GpuTruth, tensordock_router, vastai_router};
@@ -164,6 +165,18 @@ async fn serve(listener: TcpListener, router: axum::Router, stopping: Cancellati
     }
 }
 
+/// A simulated machine's API: loading at first, then it answers whatever it is asked.
+async fn serve_api(listener: TcpListener, market: Arc<Market>, id: String) {
+    let answer = move || {
+        let status = market.api_status_of(&id).unwrap_or(503);
+        let body = axum::Json(serde_json::json!({"object": "list", "data": [{"id": "model", "object": "model"}]}));
+        async move { (axum::http::StatusCode::from_u16(status).unwrap_or_default(), body) }
+    };
+    if let Err(e) = axum::serve(listener, axum::Router::new().fallback(answer)).await {
+        tracing::debug!("a simulated API ended: {e}");
+    }
+}
+
 /// The SSH servers of the machines.
 struct Doors {
     market: Arc<Market>,
@@ -178,6 +191,8 @@ struct Doors {
 struct Door {
     direct: SocketAddr,
     server: Option<SshHost>,
+    /// The servers behind its mapped ports; they end with it.
+    _apis: JoinSet<()>,
 }
 
 impl Doors {
@@ -209,7 +224,7 @@ impl Doors {
         for (id, machine) in wanted {
             if !self.open.contains_key(&id) {
                 match self.free_address().await {
-                    Ok(direct) => drop(self.open.insert(id.clone(), Door { direct, server: None })),
+                    Ok(direct) => drop(self.open.insert(id.clone(), Door { direct, server: None, _apis: JoinSet::new() })),
                     Err(e) => tracing::warn!("no port for a simulated machine: {e}"),
                 }
             }
@@ -252,8 +267,19 @@ impl Doors {
             (true, false) => (main, None),
             (false, _) => (None, main),
         };
+        let mut apis = JoinSet::new();
+        for inside in wanted.ports.iter().filter(|_| wanted.direct) {
+            let Ok(address) = self.free_address().await else { continue };
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    self.market.set_port(id, *inside, address.port());
+                    apis.spawn(serve_api(listener, Arc::clone(&self.market), id.to_owned()));
+                }
+                Err(e) => tracing::warn!("no port for a simulated machine's API: {e}"),
+            }
+        }
         self.market.set_endpoint(id, ends.0, ends.1);
-        self.open.insert(id.to_owned(), Door { direct: server.addr(), server: Some(server) });
+        self.open.insert(id.to_owned(), Door { direct: server.addr(), server: Some(server), _apis: apis });
     }
 
     /// An address that is free now: from the given ports in turn, or any.
@@ -273,6 +299,11 @@ impl Doors {
     }
 }
 
+/// Whether a command is a script that rewrites `authorized_keys`; if so, it is done.
+fn rewrites(market: &Market, id: &str, command: &str) -> bool {
+    rewrite_in(command).is_some_and(|(add, gone)| market.rewrite_keys(id, &add, &gone))
+}
+
 /// What the market says of a machine, as its SSH server asks it.
 fn machine(market: &Arc<Market>, id: &str) -> Machine {
     let (door, inside) = (Arc::clone(market), Arc::clone(market));
@@ -282,6 +313,7 @@ fn machine(market: &Arc<Market>, id: &str) -> Machine {
         exec: Box::new(move |command| {
             let workload = inside.workload(&inside_id);
             match inside.gpu_truth(&inside_id) {
+                Some(_) if rewrites(&inside, &inside_id, command) => ExecReply::default(),
                 Some(GpuTruth::Present { gpus, driver, cuda }) => {
                     machine_at_work(command, &GpuState::Healthy { gpus: &gpus, driver: &driver, cuda: &cuda }, workload)
                 }

@@ -129,6 +129,12 @@ impl Secret {
         Ok(Some(Self::from_bytes(bytes)))
     }
 
+    /// What tells two secrets apart without giving either away: 16 hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.derive("fingerprint", &[]).expose_secret().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// A key of 32 bytes for one purpose and one context. Different purposes or contexts give unrelated keys.
     fn derive(&self, purpose: &str, context: &[u8]) -> SecretBox<[u8; 32]> {
         let (prk, _) = Hkdf::<Sha256>::extract(None, self.0.expose_secret());

@@ -11,12 +11,14 @@ pub mod keys;
 pub mod nvidia_smi;
 
 mod address;
+mod authorized;
 mod connection;
+mod http_get;
 
 use crate::domain::idle::Activity;
 use crate::domain::ids::{SessionId, clip};
 use crate::domain::instance::SshEndpoint;
-use crate::ports::{GpuAnswer, Measured, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
+use crate::ports::{ApiTarget, GpuAnswer, Measured, ProbeFailure, ProbeFailureKind, ProbeReport, ProbeTarget, SshProbe};
 use async_trait::async_trait;
 use connection::Connection;
 use keys::{LoginKey, Secret};
@@ -136,6 +138,24 @@ impl SshProbe for ThrusshProbe {
         let gpu = if target.ask_gpu { Some(ask_gpu(&mut connection, self.deadlines.command).await) } else { None };
         connection.end().await;
         Ok(ProbeReport { host_key, gpu })
+    }
+
+    async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure> {
+        http_get::status(target, self.deadlines.tcp, self.deadlines.login).await
+    }
+
+    async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure> {
+        let keep = self.verifier_key(target.session);
+        let script = authorized::script(add, &keep, remove).map_err(|e| failure(ProbeFailureKind::Broken, &e.to_string()))?;
+        let result = self.exec(target, &script).await?;
+        match result.exit {
+            Some(0) => Ok(()),
+            exit => {
+                let said = clip(&format!("{}{}", result.stderr, result.stdout), 200);
+                let exit = exit.map_or_else(|| "none".to_owned(), |code| code.to_string());
+                Err(failure(ProbeFailureKind::CommandFailed, &format!("authorized_keys could not be changed (exit status {exit}): {said}")))
+            }
+        }
     }
 
     async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure> {

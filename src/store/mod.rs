@@ -98,9 +98,11 @@ pub enum Point {
     AfterCommit(u64),
 }
 
-/// Decides whether the caller of a commit is frozen at a point: `true` = it waits for ever, as in a process that died
-/// there. This is the seam of the crash tests; a server never sets one.
-pub type Gate = Arc<dyn Fn(Point) -> bool + Send + Sync>;
+/// Sees every batch before and after its commit, and decides whether its caller is frozen there: `true` = it waits for
+/// ever, as in a process that died at that point. What it changes of the batch before the commit is what is written: so a
+/// simulation can have a disk that lies. This is the seam of the crash tests and of the chaos simulation; a server never
+/// sets one.
+pub type Gate = Arc<dyn Fn(Point, &mut Batch) -> bool + Send + Sync>;
 
 /// The store. Clones are the same store; it is closed when the last one is dropped.
 #[derive(Clone)]
@@ -110,7 +112,7 @@ pub struct Store {
 
 struct Inner {
     // Dropped in this order: the files are closed before the lock is given back.
-    engine: Engine,
+    engine: Arc<Engine>,
     _lock: Option<open::Lock>,
     path: Option<PathBuf>,
     epoch: epoch::Keeper,
@@ -140,7 +142,7 @@ impl Store {
         Ok(Self::new(engine, Some(lock), Some(options.path), epoch::Keeper::beside(&path)))
     }
 
-    /// A store in memory, inline: for simulated worlds that never restart.
+    /// A store in memory, inline: for simulated worlds.
     ///
     /// # Errors
     /// [`Error::Open`] when there is no memory for it.
@@ -148,7 +150,19 @@ impl Store {
         Ok(Self::new(Engine::inline(open::memory()?), None, None, epoch::Keeper::default()))
     }
 
+    /// The same database in memory for the successor of a process that died: what was committed is there, the gate and
+    /// the count of commits are new. `None` for a file, which is opened again instead.
+    #[must_use]
+    pub fn inherited(&self) -> Option<Self> {
+        let inner = &self.inner;
+        inner.path.is_none().then(|| Self::with(Arc::clone(&inner.engine), None, None, epoch::Keeper::default()))
+    }
+
     fn new(engine: Engine, lock: Option<open::Lock>, path: Option<PathBuf>, epoch: epoch::Keeper) -> Self {
+        Self::with(Arc::new(engine), lock, path, epoch)
+    }
+
+    fn with(engine: Arc<Engine>, lock: Option<open::Lock>, path: Option<PathBuf>, epoch: epoch::Keeper) -> Self {
         Self { inner: Arc::new(Inner { engine, _lock: lock, path, epoch, commits: AtomicU64::new(0), gate: RwLock::new(None) }) }
     }
 
@@ -177,19 +191,19 @@ impl Store {
     /// [`Error::Conflict`] when a stored version is not older, revisions or sequences have a gap, or a key is taken;
     /// [`Error::Invalid`] when something can't be stored; otherwise when the database fails: [`Error::certainty`] then
     /// says whether the batch may be on disk all the same.
-    pub async fn commit(&self, batch: Batch) -> Result<(), Error> {
+    pub async fn commit(&self, mut batch: Batch) -> Result<(), Error> {
         let number = self.inner.commits.fetch_add(1, Ordering::Relaxed) + 1;
-        self.pass(Point::BeforeCommit(number)).await;
+        self.pass(Point::BeforeCommit(number), &mut batch).await;
         // Rows are made here, on the caller's side: the writer's time is what everybody waits for.
-        let prepared = Prepared::of(batch)?;
+        let prepared = Prepared::of(&batch)?;
         self.write(|conn| prepared.apply(conn)).await?;
-        self.pass(Point::AfterCommit(number)).await;
+        self.pass(Point::AfterCommit(number), &mut batch).await;
         Ok(())
     }
 
-    async fn pass(&self, point: Point) {
+    async fn pass(&self, point: Point, batch: &mut Batch) {
         let gate = self.inner.gate.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if gate.is_some_and(|freezes| freezes(point)) {
+        if gate.is_some_and(|freezes| freezes(point, batch)) {
             pending::<()>().await;
         }
     }
@@ -221,7 +235,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn of(batch: Batch) -> Result<Self, Error> {
+    fn of(batch: &Batch) -> Result<Self, Error> {
         let mut sessions: BTreeMap<SessionId, &Session> = BTreeMap::new();
         for session in &batch.sessions {
             if let Some(before) = sessions.insert(session.id, session)
@@ -243,7 +257,7 @@ impl Prepared {
             sessions: sessions.values().map(|s| sessions::Write::new(s, told.get(&s.id).map_or(&[], Vec::as_slice))).collect::<Result<_, _>>()?,
             instances: instances.values().map(|i| instances::Write::new(i, sessions.get(&i.label.session).copied())).collect::<Result<_, _>>()?,
             events: batch.events.iter().map(|e| events::Row::of(e)).collect::<Result<_, _>>()?,
-            requests: batch.requests.into_iter().map(requests::Row::of).collect(),
+            requests: batch.requests.iter().cloned().map(requests::Row::of).collect(),
             lessons: batch.lessons.iter().map(lessons::Row::of).collect(),
         })
     }

@@ -25,7 +25,7 @@ pub struct RequestRecord {
     pub created_at: Time,
     /// The last revision before its first event: where a watch begins.
     pub watch_revision: i64,
-    /// The consumer's private key, sealed. The store never sees one in clear.
+    /// The consumer's private key, sealed. The store never sees one in clear. Empty once it may not be told any more.
     pub sealed: Option<Vec<u8>>,
 }
 
@@ -54,19 +54,6 @@ impl Store {
         self.read(move |conn| {
             let row: Option<Row> = requests::table.find(key).first(conn).optional()?;
             row.map(Row::restore).transpose()
-        })
-        .await
-    }
-
-    /// Forgets the sealed private keys of a session: after this they can't be handed out again. Returns how many there
-    /// were.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn request_keys_forget(&self, session: SessionId) -> Result<usize, Error> {
-        self.write(move |conn| {
-            let sealed = requests::table.filter(requests::session_id.eq(session.to_string()).and(requests::sealed.is_not_null()));
-            Ok(diesel::update(sealed).set(requests::sealed.eq(None::<Vec<u8>>)).execute(conn)?)
         })
         .await
     }

@@ -22,6 +22,8 @@ pub struct Keep {
     pub event_age: Duration,
     /// Accepted calls younger than this; and those of open sessions, however old.
     pub request_age: Duration,
+    /// Sealed private keys younger than this; and those of sessions that have not run yet.
+    pub key_age: Duration,
     /// What launches taught, younger than this.
     pub lesson_age: Duration,
 }
@@ -29,7 +31,7 @@ pub struct Keep {
 impl Default for Keep {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { events: 100_000, event_age: day, request_age: day, lesson_age: memory::HORIZON }
+        Self { events: 100_000, event_age: day, request_age: day, key_age: Duration::from_secs(600), lesson_age: memory::HORIZON }
     }
 }
 
@@ -40,6 +42,8 @@ pub struct Trimmed {
     pub events: u64,
     /// Accepted calls.
     pub requests: u64,
+    /// Sealed private keys; the calls they came with are still known.
+    pub keys: u64,
     /// What launches taught.
     pub lessons: u64,
 }
@@ -87,6 +91,16 @@ impl Store {
             })
             .await?;
         trimmed.requests = u64::try_from(removed).unwrap_or(0);
+        let emptied = self
+            .write(move |conn| {
+                let waiting = [State::Pending, State::Provisioning].map(State::word);
+                let handed = sessions::table.filter(sessions::status.ne_all(waiting)).select(sessions::id);
+                let told = requests::created_at.lt((now - keep.key_age).millis()).and(requests::sealed.ne(Vec::new()));
+                let old = requests::table.filter(told.and(requests::session_id.eq_any(handed)));
+                Ok(diesel::update(old).set(requests::sealed.eq(Vec::new())).execute(conn)?)
+            })
+            .await?;
+        trimmed.keys = u64::try_from(emptied).unwrap_or(0);
         let removed = self.write(move |conn| super::lessons::trim(conn, now - keep.lesson_age)).await?;
         trimmed.lessons = u64::try_from(removed).unwrap_or(0);
         Ok(trimmed)

@@ -527,6 +527,45 @@ async fn sessions_are_listed_shown_extended_and_labelled() {
 }
 
 #[tokio::test]
+async fn templates_are_listed() {
+    let mock = Mock::start().await;
+    let ran = gs(&mock, &["inventory", "templates", "--name", "vllm"]).await;
+    let want = "TEMPLATE  PROVIDER  NAME  IMAGE                  DISK  CUDA  PORTS\n\
+                1b2c      vastai    vLLM  vllm/vllm-openai:v1  120 GB  12.4  8000\n";
+    assert_eq!(ran.out, want);
+    let json = gs(&mock, &["inventory", "templates", "--name", "vllm", "-o", "json"]).await.json();
+    assert_eq!(json["templates"][0]["template_hash_id"], "1b2c");
+}
+
+#[tokio::test]
+async fn a_key_is_changed_and_kept_from_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new.pem");
+    let mock = Mock::start().await;
+    let mut done = event(4, State::Running, pb::Stage::GpuVerified, "the machine takes the new key");
+    done.session = Some(server::rekeyed(true));
+    mock.with(|m| m.watches = vec![vec![Ok(server::told(done, "t4"))]]);
+    let ran = gs(&mock, &["sessions", "rotate-key", ID, "--save-key", file.to_str().unwrap()]).await;
+    assert_eq!((ran.code, ran.out), (0, format!("session {ID}: its machine takes the new key, and the one before no more\n")));
+    assert!(!ran.err.contains("PRIVATE KEY"), "{}", ran.err);
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let asked = mock.with(|m| std::mem::take(&mut m.rotates_asked));
+    assert_eq!((asked[0].session_id.as_str(), asked[0].ssh_public_key.as_ref(), asked[0].request_id.is_empty()), (ID, None, false));
+    assert_eq!(mock.with(|m| m.tokens.clone()), ["rekey"], "watched from before the change");
+    // A file that is there is never overwritten, and nothing is asked then.
+    let ran = gs(&mock, &["sessions", "rotate-key", ID, "--save-key", file.to_str().unwrap()]).await;
+    assert!(ran.code != 0 && ran.err.contains("exists already"), "{}", ran.err);
+    let own = folder.path().join("own.pub");
+    std::fs::write(&own, "ssh-ed25519 AAAA me\n").unwrap();
+    let ran = gs(&mock, &["sessions", "rotate-key", ID, "--ssh-key", own.to_str().unwrap(), "--no-wait", "-o", "json"]).await.json();
+    assert_eq!((&ran["installed"], &ran["ssh_private_key"]), (&Value::Bool(false), &Value::Null));
+    let asked = mock.with(|m| std::mem::take(&mut m.rotates_asked));
+    assert_eq!((asked.len(), asked[0].ssh_public_key.as_deref()), (1, Some("ssh-ed25519 AAAA me")));
+}
+
+#[tokio::test]
 async fn done_and_destroy_wait_for_the_proven_end() {
     let mock = Mock::start().await;
     let mut end = event(4, State::Stopped, pb::Stage::GpuVerified, "every machine is proven gone");

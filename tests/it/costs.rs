@@ -99,7 +99,15 @@ async fn week(faults: Faults) -> Week {
             let wanted =
                 Request { consumer: ConsumerId::new(plan.consumer), reservation: plan.reservation, ..request(any(Some(plan.provider.word()))) };
             let labels = plan.team.map(|team| ("team".to_owned(), team.to_owned())).into_iter().collect();
-            let create = Create { request: wanted, labels, validate_only: false, idempotency: None, private_key: None };
+            let create = Create {
+                request: wanted,
+                labels,
+                secrets: Default::default(),
+                template: None,
+                validate_only: false,
+                idempotency: None,
+                private_key: None,
+            };
             let id = core.lifecycle.create(caller(), create).await.unwrap().session.id;
             if let Some(wait) = plan.done_after {
                 clock.sleep(wait).await;

@@ -2,8 +2,9 @@
 //! asked: no machine alive that nobody owns, never two launches for one attempt, every session ends, the bill within
 //! what was accounted. Then the suite's own teeth: with a wrong rule of recovery, the same audit finds something.
 
-use crate::support::{Doom, House, Plan, Wrap, any, audit, request, silence};
+use crate::support::{Doom, House, Plan, Wrap, any, request, silence};
 use async_trait::async_trait;
+use gpu_shopper::chaos::audit;
 use gpu_shopper::domain::ids::OfferId;
 use gpu_shopper::domain::instance::{PriceSeen, Sighting};
 use gpu_shopper::domain::session::{EndReason, Session, State};
@@ -425,7 +426,7 @@ async fn late_intents(suite: &Suite) -> Vec<String> {
         let mut house = suite.plan(doom).build().await;
         let copies = tempfile::tempdir().unwrap();
         let (path, folder) = (house.path().to_owned(), copies.path().to_owned());
-        let gate = house.life().gate(Some(Arc::new(move |point| {
+        let gate = house.life().gate(Some(Arc::new(move |point, _| {
             if let Point::BeforeCommit(_) = point {
                 copy_database(&path, &folder);
             }

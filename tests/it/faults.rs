@@ -390,9 +390,10 @@ async fn what_comes_back_after_the_end_is_destroyed_and_paid() {
 async fn a_destroy_is_wanted_until_it_is_done() {
     for dialect in Dialect::ALL {
         let faults = Faults::gentle().with(Fault::DestroyRefused, ALWAYS).with_delay(Delay::Undeletable, 2 * HOUR).with(Fault::ListFails, HALF);
-        let house = house(dialect, 5, faults).await;
+        let house = house(dialect, 5, Faults::gentle()).await;
         let id = house.rent(None).await.session.id;
         house.until(id, State::Running, 10 * MINUTE).await;
+        house.market.set_faults(faults);
         house.command(id, Command::Destroy).await.unwrap();
         house.pass(HOUR).await;
         let waiting = house.get(id).await;
@@ -513,7 +514,7 @@ async fn day(seed: u64, sessions: u64, crashes: usize) -> (House, BTreeMap<&'sta
 async fn a_day_of_the_field() {
     let (house, ends) = day(1, 40, 3).await;
     let machines = house.market.truth().len();
-    let launches = house.launches.lock().unwrap().len();
+    let launches = house.witness.launches().len();
     println!("40 sessions, 3 crashes: {launches} launches, {machines} machines, ends {ends:?}");
     clean(&house).await;
     assert!(ends.get("had a machine").is_some_and(|n| *n >= 36), "{ends:?}");

@@ -56,6 +56,7 @@ impl Face {
         let core = house.core();
         let services = Services {
             inventory: core.inventory.clone(),
+            templates: core.templates.clone(),
             lifecycle: core.lifecycle.clone(),
             sessions: core.sessions.clone(),
             costs: core.costs.clone(),

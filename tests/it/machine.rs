@@ -8,11 +8,11 @@ use gpu_shopper::domain::event::Actor;
 use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, PriceSeen, Sighting, SshEndpoint};
-use gpu_shopper::domain::lifecycle::{Action, Ask, Input, LookBy, Refusal, next_deadline, step};
+use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refusal, next_deadline, step};
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::Offer;
 use gpu_shopper::domain::policy::{Policy, Rules};
-use gpu_shopper::domain::session::{AttemptFailure, EndReason, Session, State};
+use gpu_shopper::domain::session::{AttemptFailure, EndReason, LaunchMode, Session, State};
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::domain::verify::{GpuAnswer, GpuReport, ProbeFailureKind};
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
@@ -42,6 +42,7 @@ async fn market() -> (Vec<Arc<Offer>>, Rules) {
     let mut rules = Rules {
         tag: tag_of("machine"),
         policy: Policy::default(),
+        secret: "own".to_owned(),
         terms: std::collections::BTreeMap::new(),
         expiry_held: std::collections::BTreeSet::new(),
     };
@@ -59,6 +60,10 @@ impl World {
         let id = SessionId::new(BEGIN, u128::from(seed));
         let mut request = request(any(None));
         request.failover.max_attempts = 3;
+        if seed.is_multiple_of(2) {
+            request.launch_mode = LaunchMode::Entrypoint;
+            request.exposed_ports = vec![8000];
+        }
         request.idle_threshold = Duration::from_secs(600 * (seed & 1));
         let session = Session::new(id, request, std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
         let mut world = Self {
@@ -90,7 +95,9 @@ impl World {
         let result = step(&self.session, &self.rows, input, &self.rules, self.now);
         let step = match result {
             Ok(step) => step,
-            Err(Refusal::Ended { .. } | Refusal::HardMax { .. } | Refusal::NotLater { .. } | Refusal::CostLimit(_)) => return,
+            Err(Refusal::Ended { .. } | Refusal::NotRunning { .. } | Refusal::HardMax { .. } | Refusal::NotLater { .. } | Refusal::CostLimit(_)) => {
+                return;
+            }
         };
         self.check(&step.session, &step.instances, &shown);
         assert_eq!(step.session.sequence - self.session.sequence, i64::try_from(step.events.len()).unwrap(), "{shown}");
@@ -195,6 +202,7 @@ impl World {
             progress: Some(self.below(3).to_string()),
             endpoints: if self.below(3) == 0 { Vec::new() } else { vec![endpoint] },
             ports: Vec::new(),
+            public_host: None,
             price: self.one(&[
                 None,
                 None,
@@ -253,6 +261,12 @@ impl World {
                     Input::Probed { attempt: *attempt, endpoint, host_key: "ssh-ed25519 AAAA".to_owned(), gpu }
                 }
             },
+            Action::ProbeApi(attempt) => Input::ApiProbed { attempt: *attempt, result: if die < 3 { Err("http_503".to_owned()) } else { Ok(()) } },
+            Action::RotateKey(attempt) => {
+                let fault = KeyFault { reason: "host_silent", text: "no".to_owned() };
+                let key = self.session.rekey.as_ref().map_or_else(|| "gone".to_owned(), |r| r.new.clone());
+                Input::KeyRotated { attempt: *attempt, key, result: if die < 3 { Err(fault) } else { Ok(()) } }
+            }
             Action::Measure(attempt) => {
                 let busy = u32::from(!benign && self.below(6) == 0);
                 let quiet = Activity { gpu_percent: Some(busy * 90), gpu_memory_mib: Some(0), gpu_processes: Some(0), connections: Some(0) };
@@ -311,13 +325,14 @@ impl World {
                 self.put(input);
             }
             5 if self.below(4) == 0 => {
-                let ask = match self.below(4) {
+                let ask = match self.below(5) {
                     0 => Ask::Extend { by: Some(Duration::from_secs(self.below(50_000))), to: None, override_hard_max: self.below(5) == 0 },
                     1 => Ask::Update {
                         labels: Some([("a".to_owned(), self.below(3).to_string())].into()),
                         idle_threshold: self.one(&[None, Some(Duration::ZERO), Some(Duration::from_secs(300))]),
                     },
                     2 => Ask::KeepAlive,
+                    3 => Ask::RotateKey(format!("key {}", self.below(3))),
                     _ => Ask::End(self.one(&[EndReason::Completed, EndReason::DestroyedByUser])),
                 };
                 self.put(Input::Asked { ask, actor: Actor::Service });

@@ -1,5 +1,6 @@
 //! The integration tests, one binary, one module per area.
 
+mod chaos;
 mod child;
 mod cli;
 mod config;
@@ -7,11 +8,13 @@ mod costs;
 mod crash;
 mod demo;
 mod endings;
+mod entrypoint;
 mod faults;
 mod field;
 mod grpc;
 mod house;
 mod inventory;
+mod keys;
 mod machine;
 mod market;
 mod port;
@@ -27,6 +30,7 @@ mod startup;
 mod store;
 mod support;
 mod sweep;
+mod templates;
 mod watch;
 mod wire;
 mod yard;

@@ -271,8 +271,8 @@ async fn exhausted(scope: FailoverScope, change: impl FnOnce(&mut gpu_shopper::d
     let ended = house.reach(id, None, HOUR).await;
     assert_eq!((ended.state, ended.end_reason), (State::Failed, Some(EndReason::NoCapacity)));
     assert_eq!(ended.attempts[0].offer.id, offer.id);
-    let labels = house.launches.lock().unwrap().clone();
-    assert!(labels.len() == ended.attempts.len() && labels.iter().all(|l| l.contains(&id.to_string())), "one session, whatever it tries");
+    let labels = house.witness.launches();
+    assert!(labels.len() == ended.attempts.len() && labels.iter().all(|l| l.session == id), "one session, whatever it tries");
     assert_eq!(machines(&ended).iter().collect::<BTreeSet<_>>().len(), ended.attempts.len(), "no machine twice");
     clean(&house).await;
     (ended, house)
@@ -345,7 +345,15 @@ async fn who_gets_nothing_hears_what_would_help_and_it_does() {
     assert_eq!((told.explanation.passing, told.set_aside), (0, 0));
     assert!(told.explanation.relaxations.iter().any(|r| r.field == "max_price_per_hour"));
     for r in &told.explanation.relaxations {
-        let create = Create { request: ask(&r.filter), labels: BTreeMap::new(), validate_only: true, idempotency: None, private_key: None };
+        let create = Create {
+            request: ask(&r.filter),
+            labels: BTreeMap::new(),
+            secrets: Default::default(),
+            template: None,
+            validate_only: true,
+            idempotency: None,
+            private_key: None,
+        };
         house.core().lifecycle.create(caller(), create).await.unwrap();
     }
     let unknown = OfferFilter { providers: vec![ProviderId::new("acme")], ..OfferFilter::default() };

@@ -222,6 +222,10 @@ async fn spec(dialect: &Dialect) -> LaunchSpec {
         public_keys: vec!["ssh-ed25519 AAAAC3Nza consumer".to_owned()],
         env: BTreeMap::new(),
         on_start: None,
+        ports: Vec::new(),
+        template: None,
+        service: None,
+        registry: None,
     }
 }
 

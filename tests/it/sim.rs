@@ -66,6 +66,10 @@ impl Town {
             public_keys: vec![self.probe.verifier_key(session(number))],
             env: BTreeMap::new(),
             on_start: None,
+            ports: Vec::new(),
+            template: None,
+            service: None,
+            registry: None,
         }
     }
 

@@ -67,6 +67,10 @@ impl Street {
             public_keys: vec![self.probe.verifier_key(session)],
             env: BTreeMap::new(),
             on_start: None,
+            ports: Vec::new(),
+            template: None,
+            service: None,
+            registry: None,
         }
     }
 }
@@ -225,7 +229,15 @@ async fn a_machine_is_ended_when_real_logins_find_that_nobody_uses_it() {
     let Target::Requirements { mut filter, order } = any(None) else { unreachable!() };
     filter.rental = Some(RentalKind::OnDemand);
     let wanted = Request { idle_threshold: Duration::from_secs(5), ..request(Target::Requirements { filter, order }) };
-    let create = Create { request: wanted, labels: BTreeMap::new(), validate_only: false, idempotency: None, private_key: None };
+    let create = Create {
+        request: wanted,
+        labels: BTreeMap::new(),
+        secrets: Default::default(),
+        template: None,
+        validate_only: false,
+        idempotency: None,
+        private_key: None,
+    };
     let id = core.lifecycle.create(caller(), create).await.unwrap().session.id;
     let (running, reached) = core.sessions.wait(&caller(), id, &[State::Running], Duration::from_secs(60)).await.unwrap();
     assert!(reached, "{}", running.status_message);

@@ -321,7 +321,7 @@ async fn a_caller_that_goes_away_leaves_no_transaction_open() {
 async fn a_gate_freezes_its_caller_as_a_dead_process_would() {
     let (_dir, path) = folder();
     let reopen = || Store::open(options(&path, Mode::Inline)).unwrap();
-    let freeze = |store: &Store, at: Point| store.set_gate(Arc::new(move |point| point == at));
+    let freeze = |store: &Store, at: Point| store.set_gate(Arc::new(move |point, _| point == at));
     let (mut session, mut revision) = (plain(1), 0);
 
     let store = reopen();

@@ -37,6 +37,10 @@ async fn planted(house: &House, dialect: Dialect, label: &str) -> String {
         public_keys: Vec::new(),
         env: BTreeMap::new(),
         on_start: None,
+        ports: Vec::new(),
+        template: None,
+        service: None,
+        registry: None,
     };
     let native = provider.launch(&spec).await.unwrap().native_id;
     house.market.label(house.accounts[&dialect], &native, label).unwrap();

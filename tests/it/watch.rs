@@ -526,6 +526,14 @@ fn plain() -> Request {
 }
 
 async fn rent(core: &Core) -> Created {
-    let create = Create { request: plain(), labels: BTreeMap::new(), validate_only: false, idempotency: None, private_key: None };
+    let create = Create {
+        request: plain(),
+        labels: BTreeMap::new(),
+        secrets: Default::default(),
+        template: None,
+        validate_only: false,
+        idempotency: None,
+        private_key: None,
+    };
     core.lifecycle.create(caller(), create).await.unwrap()
 }

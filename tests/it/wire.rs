@@ -8,7 +8,8 @@ use gpu_shopper::domain::meter::Amount;
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferOrder, Price, Region, RentalKind, Traffic};
 use gpu_shopper::domain::session::{
-    Attempt, AttemptFailure, ConditionType, EndReason, FailoverScope, Session, Stage, State, StoragePolicy, Target, Truth, Workload,
+    Attempt, AttemptFailure, ConditionType, EndReason, FailoverScope, LaunchMode, Quantization, SealedStart, Session, Stage, State, StoragePolicy,
+    Target, Truth, Workload,
 };
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::domain::verify::Verify;
@@ -95,7 +96,7 @@ fn enum_words_are_total_both_ways() {
     }
     worded!(
         State "STATE_", Stage "STAGE_", EndReason "END_REASON_", AttemptFailure "ATTEMPT_FAILURE_", Workload "WORKLOAD_TYPE_",
-        StoragePolicy "STORAGE_POLICY_", FailoverScope "FAILOVER_SCOPE_", ConditionType "TYPE_"
+        StoragePolicy "STORAGE_POLICY_", LaunchMode "LAUNCH_MODE_", Quantization "QUANTIZATION_", FailoverScope "FAILOVER_SCOPE_", ConditionType "TYPE_"
     );
     both_ways(&EventType::ALL);
     same_words::<EventType>("TYPE_", &EventType::ALL.map(EventType::word));
@@ -181,7 +182,7 @@ fn the_least_create_gets_the_documented_defaults() {
     assert_eq!((r.reservation, r.idle_threshold), (Duration::from_secs(3600), Duration::ZERO));
     assert_eq!((r.failover.scope, r.failover.max_attempts, r.failover.max_price), (FailoverScope::None, 8, None));
     assert_eq!((r.disk_gb, r.bid, r.max_price, r.max_total_cost, r.ssh_timeout), (None, None, None, None, None));
-    assert_eq!((&r.image, &r.on_start, r.allow_same_offer), (&None, &None, false));
+    assert_eq!((&r.image, &r.start, r.launch_mode, r.allow_same_offer), (&None, &SealedStart::default(), LaunchMode::Ssh, false));
     assert_eq!(r.public_key, "ssh-ed25519 AAAA default", "a pair is made");
     assert_eq!(made.private_key.unwrap().expose_secret(), "made");
     assert_eq!((made.idempotency, made.validate_only), (None, false));
@@ -245,8 +246,8 @@ fn everything_wrong_with_a_create_is_told_at_once() {
         "requirements.filter.rental_kind",
         "requirements.filter.min_confidence",
         "requirements.filter.min_host_end_time",
-        "consumer_id",
         "workload_type",
+        "consumer_id",
         "reservation",
         "storage_policy",
         "docker_image",
@@ -381,6 +382,20 @@ fn commands_are_read_and_their_faults_told() {
     let alive = requests::keep_alive(&pb::KeepAliveRequest { session_id: SESSION.to_owned(), ..Default::default() }).unwrap();
     assert_eq!((alive.command, alive.idempotency), (api::Command::KeepAlive, None));
     assert_eq!(violated(&requests::keep_alive(&pb::KeepAliveRequest::default()).unwrap_err()), ["session_id"]);
+
+    let rotate = |ssh_public_key: Option<&str>| {
+        let ssh_public_key = ssh_public_key.map(str::to_owned);
+        requests::rotate(&pb::RotateSessionKeyRequest { session_id: SESSION.to_owned(), ssh_public_key, ..Default::default() }, &settings())
+    };
+    let new = |public: &str| api::Command::RotateKey(api::NewKey { public: public.to_owned(), private: None });
+    let own = rotate(Some("ssh-ed25519 AAAA mine ")).unwrap().command;
+    assert_eq!(own, new("ssh-ed25519 AAAA mine"));
+    assert!(matches!(own, api::Command::RotateKey(api::NewKey { private: None, .. })), "the caller's key has no private half here");
+    match rotate(None).unwrap().command {
+        api::Command::RotateKey(made) => assert_eq!(made.private.unwrap().expose_secret(), "made"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(violated(&rotate(Some("nonsense")).unwrap_err()), ["ssh_public_key"]);
 
     let complete = |outcome| requests::complete(&pb::CompleteSessionRequest { session_id: SESSION.to_owned(), outcome, ..Default::default() });
     assert_eq!(complete(0).unwrap().command, api::Command::Complete { bad_machine: false });
@@ -568,7 +583,9 @@ fn sample_session() -> Session {
     request.env = BTreeMap::from([("TOKEN".to_owned(), "canary-env".to_owned())]);
     request.on_start_cmd = Some("curl canary-script".to_owned());
     request.ssh_public_key = Some("ssh-ed25519 AAAA alice".to_owned());
+    request.secret_env = BTreeMap::from([("HF_TOKEN".to_owned(), "canary-secret".to_owned())]);
     let created = requests::create(&request, &settings()).unwrap();
+    assert_eq!((created.secrets.env.len(), created.secrets.secret_env.len(), created.secrets.on_start.is_some()), (1, 1, true));
     assert!(created.private_key.is_none(), "a given key needs no pair");
     let mut session = Session::new(SESSION.parse().unwrap(), created.request, BTreeMap::new(), Duration::from_secs(43_200), Time::from_millis(1_500));
     session.attempts.push(Attempt {
@@ -608,7 +625,62 @@ fn a_session_is_told_without_its_secrets() {
         (spec.env_names, spec.on_start_cmd_sha256.len(), spec.ssh_public_key.as_str()),
         (vec!["TOKEN".to_owned()], 64, "ssh-ed25519 AAAA alice")
     );
+    assert_eq!(spec.secret_env_names, ["HF_TOKEN"]);
     assert!(!format!("{told:?}").contains("canary"));
+    // The API of a machine that starts a server is where its port is mapped to.
+    session.request.launch_mode = LaunchMode::Entrypoint;
+    session.request.exposed_ports = vec![8000];
+    assert_eq!(answers::session(&session, &settings()).api_endpoint, "http://203.0.113.7:8000", "its own address, nothing mapped");
+    (session.ports, session.public_host) = (vec![(22, 41_022), (8000, 33_526)], Some("203.0.113.9".to_owned()));
+    let told = answers::session(&session, &settings());
+    assert_eq!((told.api_endpoint.as_str(), told.public_host.as_str()), ("http://203.0.113.9:33526", "203.0.113.9"));
+    session.ports = vec![(22, 41_022)];
+    assert_eq!(answers::session(&session, &settings()).api_endpoint, "", "not mapped");
+}
+
+#[test]
+fn what_a_machine_is_started_with_is_checked_whole() {
+    let faults = |change: fn(&mut pb::CreateSessionRequest)| {
+        let mut request = create();
+        change(&mut request);
+        match requests::create(&request, &settings()) {
+            Ok(_) => Vec::new(),
+            Err(error) => violated(&error).into_iter().map(str::to_owned).collect::<Vec<_>>(),
+        }
+    };
+    assert_eq!(faults(|r| r.launch_mode = pb::LaunchMode::Entrypoint.into()), ["docker_image", "on_start_cmd"]);
+    assert_eq!(
+        faults(|r| {
+            r.launch_mode = pb::LaunchMode::Entrypoint.into();
+            r.workload_type = pb::WorkloadType::LlmTgi.into();
+        }),
+        ["model_id"]
+    );
+    assert!(
+        faults(|r| {
+            r.launch_mode = pb::LaunchMode::Entrypoint.into();
+            r.workload_type = pb::WorkloadType::LlmVllm.into();
+            r.model_id = Some("Qwen/Qwen2.5-7B".to_owned());
+            r.exposed_ports = vec![8080];
+        })
+        .is_empty()
+    );
+    assert_eq!(faults(|r| r.model_id = Some("--trust-remote-code".to_owned())), ["model_id"]);
+    assert_eq!(faults(|r| r.model_id = Some("a b".to_owned())), ["model_id"]);
+    assert_eq!(faults(|r| r.exposed_ports = vec![0, 22, 80, 80, 70_000]), ["exposed_ports"; 4]);
+    assert_eq!(faults(|r| r.launch_mode = 9), ["launch_mode"]);
+    assert_eq!(faults(|r| r.quantization = 99), ["quantization"]);
+    assert_eq!(
+        faults(|r| {
+            r.env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+            r.secret_env = BTreeMap::from([("A".to_owned(), "2".to_owned())]);
+        }),
+        ["secret_env"]
+    );
+    assert_eq!(
+        faults(|r| r.registry_login = Some(pb::RegistryLogin { server: String::new(), username: "-x".to_owned(), password: "a b".to_owned() })),
+        ["registry_login", "registry_login.username", "registry_login.password"]
+    );
 }
 
 #[test]
@@ -625,6 +697,8 @@ fn debug_output_of_create_shows_no_secret() {
     let mut request = create();
     request.env = BTreeMap::from([("TOKEN".to_owned(), "canary".to_owned())]);
     request.on_start_cmd = Some("canary".to_owned());
+    let login = pb::RegistryLogin { password: "canary".to_owned(), ..Default::default() };
     let response = pb::CreateSessionResponse { ssh_private_key: "canary".to_owned(), ..Default::default() };
-    assert!(!format!("{request:?}{response:?}").contains("canary"));
+    let rotated = pb::RotateSessionKeyResponse { ssh_private_key: "canary".to_owned(), ..Default::default() };
+    assert!(!format!("{request:?}{response:?}{login:?}{rotated:?}").contains("canary"));
 }

@@ -14,8 +14,8 @@ use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Region, Ren
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::ports::{
-    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, Measured, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget, Provider,
-    ProviderError, ProviderFacts, SeededChance, SshProbe, StageBudgets,
+    Account, ApiTarget, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, Measured, OfferBatch, ProbeFailure, ProbeReport, ProbeTarget,
+    Provider, ProviderError, ProviderFacts, SeededChance, SshProbe, StageBudgets,
 };
 use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
@@ -127,6 +127,7 @@ impl Provider for Warehouse {
             progress: None,
             endpoints: vec![SshEndpoint { host: "203.0.113.7".to_owned(), port: 22, user: "root".to_owned(), proxied: false }],
             ports: Vec::new(),
+            public_host: None,
             price: Some(PriceSeen::Parts(spec.offer.price(Some(spec.disk_gb)))),
             interruptible: Some(false),
             machine: Some(spec.offer.machine.clone()),
@@ -172,6 +173,14 @@ impl SshProbe for OpenDoor {
     async fn probe(&self, _: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
         tokio::task::yield_now().await;
         Ok(ProbeReport { host_key: "ssh-ed25519 AAAA host".to_owned(), gpu: None })
+    }
+
+    async fn api(&self, _: &ApiTarget) -> Result<u16, ProbeFailure> {
+        Ok(200)
+    }
+
+    async fn install_key(&self, _: &ProbeTarget, _: &str, _: &[String]) -> Result<(), ProbeFailure> {
+        Ok(())
     }
 
     async fn measure(&self, _: &ProbeTarget) -> Result<Measured, ProbeFailure> {
@@ -253,7 +262,7 @@ pub fn parts(store: Store, providers: &[Arc<dyn Provider>], clock: &Clock, polic
         rhythm: Rhythm { close: Duration::from_secs(5), steady: Duration::from_secs(30), idle: Duration::from_secs(120) },
         refresh: None,
         drain: Duration::from_secs(5),
-        vault: Vault { seal: Arc::new(|_, _| None), open: Arc::new(|_, _| None) },
+        vault: Vault { seal: Arc::new(|_, _, _| None), open: Arc::new(|_, _, _| None) },
         private_addresses: Vec::new(),
         offer_ids: vec![|text| text.starts_with("vastai-") || text.starts_with("tensordock-")],
         vendor_calls: BTreeMap::new(),

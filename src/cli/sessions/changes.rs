@@ -4,7 +4,7 @@ use super::{EndArgs, ExtendArgs};
 use crate::cli::Desk;
 use crate::cli::client::{Clients, asking, insist};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::follow::{Followed, follow};
+use crate::cli::follow::{Followed, follow, is_in};
 use crate::cli::json::Message;
 use crate::cli::provision::fresh_id;
 use crate::cli::values::{pairs, timestamp, to_wire};
@@ -54,7 +54,7 @@ pub async fn destroy(end: EndArgs, desk: &mut Desk, clients: &Clients) -> Result
 async fn ending(end: &EndArgs, session: pb::Session, token: String, replayed: bool, desk: &mut Desk, clients: &Clients) -> Result<Exit, Failure> {
     let followed = if end.wait && !end.no_wait {
         let begin = Some(desk.clock.now());
-        follow(desk, clients, session, token, pb::session::State::Stopped, begin).await?
+        follow(desk, clients, session, token, is_in(pb::session::State::Stopped), begin).await?
     } else {
         Followed::Reached(Box::new(session))
     };
@@ -172,6 +172,7 @@ async fn update(request: pb::UpdateSessionRequest, desk: &mut Desk, clients: &Cl
     .await
 }
 
-fn named(given: Option<String>) -> Result<String, Failure> {
+/// The caller's name for a request, or a fresh one.
+pub(super) fn named(given: Option<String>) -> Result<String, Failure> {
     given.map_or_else(fresh_id, Ok)
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{MachineId, ProviderId};
 use crate::domain::offer::{DiskTerms, Price, Region, sample};
+use crate::domain::template::Needs;
 use crate::domain::time::Time;
 use proptest::prelude::*;
 
@@ -90,8 +91,13 @@ fn any_offer() -> impl Strategy<Value = Offer> {
 }
 
 fn any_filter() -> impl Strategy<Value = OfferFilter> {
-    let lists =
-        (proptest::option::of(0..2_usize), proptest::option::of(0..3_usize), proptest::option::of(0..2_usize), proptest::option::of(0..6_u32));
+    let lists = (
+        proptest::option::of(0..2_usize),
+        proptest::option::of(0..3_usize),
+        proptest::option::of(0..2_usize),
+        proptest::option::of(0..6_u32),
+        any::<bool>(),
+    );
     let numbers = (
         proptest::option::of(20_000..90_000_u32),
         proptest::option::of(20_000..90_000_u32),
@@ -127,6 +133,8 @@ fn any_filter() -> impl Strategy<Value = OfferFilter> {
         min_confidence: told.3.map(|n| f64::from(n) / 100.0),
         rental: told.4.map(|bid| if bid { RentalKind::Interruptible } else { RentalKind::OnDemand }),
         host_end_after: told.5.map(|hours| Time::from_millis(hours * 3_600_000)),
+        template: lists.4.then(|| "ab12".to_owned()),
+        needs: lists.4.then(|| Needs { min_cuda: Some(1204), ..Needs::of(ProviderId::new("vastai")) }),
     })
 }
 

@@ -89,6 +89,8 @@ impl Work<'_> {
             | Input::Started { .. }
             | Input::Probed { .. }
             | Input::ProbeFailed { .. }
+            | Input::KeyRotated { .. }
+            | Input::ApiProbed { .. }
             | Input::Measured { .. }
             | Input::CreditTold { .. }
             | Input::Asked { .. }

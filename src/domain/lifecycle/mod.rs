@@ -7,10 +7,14 @@
 //!
 //! * `provisioning`: from the chosen offer to RUNNING, or to the next attempt.
 //! * `running`: what can happen to a machine in use.
+//! * `api`: whether the server that it starts by itself answers.
+//! * `keys`: whether it can still be logged in to, and by whom.
 //! * `debts`: destroys, confirmations and verdicts of absence, in whichever state.
 //! * `metering`: segments from looks.
 
+mod api;
 mod debts;
+mod keys;
 mod metering;
 mod provisioning;
 mod running;
@@ -61,6 +65,8 @@ pub enum Ask {
     },
     /// It is in use.
     KeepAlive,
+    /// Put another key of the consumer, in OpenSSH format, in the place of the one before.
+    RotateKey(String),
     /// End it, for this reason.
     End(EndReason),
 }
@@ -220,6 +226,22 @@ pub enum Input {
         /// When the next try is due if this one did not do it (jittered by the caller).
         retry_at: Time,
     },
+    /// Another key of the consumer was put on the machine, or not.
+    KeyRotated {
+        /// Which attempt.
+        attempt: u8,
+        /// The key.
+        key: String,
+        /// Why not.
+        result: Result<(), KeyFault>,
+    },
+    /// The API was asked.
+    ApiProbed {
+        /// Which attempt.
+        attempt: u8,
+        /// Why it did not answer well, in one word.
+        result: Result<(), String>,
+    },
     /// A caller asks.
     Asked {
         /// What.
@@ -229,6 +251,15 @@ pub enum Input {
     },
     /// Time has passed.
     Tick,
+}
+
+/// Why a key could not be put on a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFault {
+    /// In one word, for the condition KEY_INSTALLED.
+    pub reason: &'static str,
+    /// In words, without secrets.
+    pub text: String,
 }
 
 /// What is to be done outside, each named by its attempt.
@@ -253,6 +284,10 @@ pub enum Action {
         /// Ask for `nvidia-smi`.
         ask_gpu: bool,
     },
+    /// Put the consumer's new key on the machine and take the old ones off.
+    RotateKey(u8),
+    /// Ask the API whether it answers.
+    ProbeApi(u8),
     /// Look whether anybody uses it.
     Measure(u8),
     /// Ask the account for its balance: the machine was stopped, and nobody said why.
@@ -310,6 +345,12 @@ pub enum Refusal {
         /// The latest possible one.
         limit: Time,
     },
+    /// The session has no machine in use yet.
+    #[error("the session is {state}: only a running one has a machine whose key can be changed")]
+    NotRunning {
+        /// Its state.
+        state: State,
+    },
     /// Not in the future.
     #[error("{wanted} is not in the future")]
     NotLater {
@@ -349,7 +390,10 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
                 due.push(session.expires_at - rules.policy.expiring_before);
             }
             due.extend(session.idle.next_look);
-            due.extend(session.pace.offline_since.map(|since| since + rules.policy.offline_limit));
+            due.extend(running::offline_probe_at(session, rules));
+            due.extend(session.pace.next_attach);
+            due.extend(session.pace.next_api);
+            due.extend(session.rekey.as_ref().and_then(|r| r.next_at));
         }
         due.extend(session.pace.next_probe);
         due.extend(session.pace.next_choice);
@@ -443,6 +487,8 @@ impl Work<'_> {
                 | Input::Settle { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::KeyRotated { .. }
+                | Input::ApiProbed { .. }
                 | Input::DestroyAnswered { .. } => {}
             },
             State::Provisioning => match input {
@@ -463,6 +509,8 @@ impl Work<'_> {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
                 | Input::Unlisted
+                | Input::KeyRotated { .. }
+                | Input::ApiProbed { .. }
                 | Input::Measured { .. }
                 | Input::CreditTold { .. }
                 | Input::Duplicate { .. }
@@ -479,6 +527,9 @@ impl Work<'_> {
                 Input::Unlisted => self.unreachable("list_failed"),
                 Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
+                Input::KeysAttached { attempt, result } => self.keys_attached_running(attempt, result),
+                Input::KeyRotated { attempt, key, result } => self.key_rotated(attempt, &key, result),
+                Input::ApiProbed { attempt, result } => self.api_probed(attempt, result),
                 Input::Measured { attempt, result, next_at } => self.measured(attempt, result, next_at),
                 Input::CreditTold { attempt, out_of_credit } => self.credit_told(attempt, out_of_credit),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
@@ -489,7 +540,6 @@ impl Work<'_> {
                 | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
-                | Input::KeysAttached { .. }
                 | Input::Started { .. }
                 | Input::Duplicate { .. }
                 | Input::Retry { .. }
@@ -518,6 +568,8 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::KeyRotated { .. }
+                | Input::ApiProbed { .. }
                 | Input::Measured { .. }
                 | Input::CreditTold { .. }
                 | Input::DestroyAnswered { .. }
@@ -544,6 +596,8 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::Probed { .. }
                 | Input::ProbeFailed { .. }
+                | Input::KeyRotated { .. }
+                | Input::ApiProbed { .. }
                 | Input::Measured { .. }
                 | Input::CreditTold { .. }
                 | Input::DestroyAnswered { .. }
@@ -571,6 +625,7 @@ impl Work<'_> {
                 self.keep_alive();
                 Ok(())
             }
+            Ask::RotateKey(key) => self.ask_for_key(key, actor),
             Ask::Extend { by, to, override_hard_max } => {
                 if ended {
                     return Err(Refusal::Ended { state: self.s.state });
@@ -618,6 +673,8 @@ impl Work<'_> {
             self.provisioning_deadlines();
         } else if self.s.state == State::Running {
             self.running_deadlines();
+            self.keys_due();
+            self.api_due();
         }
     }
 
@@ -643,6 +700,7 @@ impl Work<'_> {
         }
         self.s.pace.next_probe = None;
         self.s.pace.next_attach = None;
+        self.s.rekey = None;
         self.s.idle.next_look = None;
         for row in self.rows.iter_mut().filter(|r| r.open()) {
             want_gone(row, now);

@@ -36,7 +36,7 @@ pub(super) fn stage_deadline(s: &Session, rows: &[Instance], rules: &Rules) -> O
         Stage::Requested => whole,
         Stage::Accepted | Stage::Scheduled => s.pace.progress_at + budgets.first_sign,
         Stage::ImagePulling | Stage::Booting => match s.pace.address_at {
-            Some(known) => known + s.request.ssh_timeout.unwrap_or(budgets.login),
+            Some(known) => known + s.request.login_budget().unwrap_or(budgets.login),
             None => s.pace.progress_at + budgets.boot,
         },
         Stage::SshReachable | Stage::GpuVerified => s.stage_at.max(s.pace.progress_at) + budgets.gpu,
@@ -71,7 +71,7 @@ impl Work<'_> {
             cost: crate::domain::money::Nanos::ZERO,
         });
         self.s.price = price;
-        self.s.pace = Pace { progress_at: now, ..Pace::default() };
+        self.s.pace = Pace { progress_at: now, secret: self.rules.secret.clone(), ..Pace::default() };
         self.s.stage = Stage::Requested;
         self.s.stage_at = now;
         self.s.status_message.clone_from(&message);
@@ -174,6 +174,7 @@ impl Work<'_> {
         self.s.pace = Pace { progress_at: now, ..Pace::default() };
         self.s.endpoint = None;
         self.s.ports.clear();
+        self.s.public_host = None;
         self.s.host_key = None;
         self.s.gpu_report = None;
         self.s.conditions.retain(|c| !matches!(c.kind, ConditionType::SshReachable | ConditionType::GpuVerified | ConditionType::InstancePresent));
@@ -255,6 +256,7 @@ impl Work<'_> {
             return;
         }
         self.s.ports.clone_from(&sighting.ports);
+        self.s.public_host.clone_from(&sighting.public_host);
         if self.s.pace.endpoints != sighting.endpoints {
             self.s.pace.endpoints.clone_from(&sighting.endpoints);
             self.s.pace.endpoint_index = 0;
@@ -311,6 +313,7 @@ impl Work<'_> {
         match result {
             Ok(()) => {
                 self.s.pace.keys_attached = true;
+                self.s.pace.secret.clone_from(&self.rules.secret);
                 if !self.s.pace.endpoints.is_empty() && self.s.pace.next_probe.is_none() && self.s.pace.probes == 0 {
                     self.s.pace.next_probe = Some(now);
                 }
@@ -362,7 +365,7 @@ impl Work<'_> {
                 }
             }
             Some(GpuAnswer::Broken(text)) => {
-                self.s.pace.gpu_silent = self.s.request.image.is_some();
+                self.s.pace.gpu_silent = self.s.request.image().is_some();
                 self.s.pace.last_gpu = Some(text);
                 self.s.pace.next_probe = Some(now + Duration::from_secs(5));
             }
@@ -385,6 +388,10 @@ impl Work<'_> {
             pace.endpoint_index = (pace.endpoint_index + 1) % pace.endpoints.len();
         }
         pace.last_probe_error = Some(format!("{}: {text}", kind.word()));
+        if kind == ProbeFailureKind::AuthRejected && self.verifier_key_lost() && self.hand_over_unseen(number) {
+            return;
+        }
+        let pace = &mut self.s.pace;
         let wait = match kind {
             ProbeFailureKind::AuthRejected => {
                 pace.refused_since.get_or_insert(now);
@@ -406,7 +413,8 @@ impl Work<'_> {
             | ProbeFailureKind::Unreachable
             | ProbeFailureKind::AddressNotAllowed
             | ProbeFailureKind::HostKeyChanged
-            | ProbeFailureKind::Broken => {
+            | ProbeFailureKind::Broken
+            | ProbeFailureKind::CommandFailed => {
                 if endpoint.proxied {
                     Duration::from_secs(5)
                 } else {
@@ -418,14 +426,15 @@ impl Work<'_> {
     }
 
     /// RUNNING: the reservation counts from here.
-    fn run(&mut self, message: &str) {
+    pub(super) fn run(&mut self, message: &str) {
         let (now, from, before) = (self.now, self.s.state, Matchable::of(&self.s));
         self.s.state = State::Running;
         self.s.state_at = now;
         self.s.running_at.get_or_insert(now);
         message.clone_into(&mut self.s.status_message);
-        self.s.pace.next_probe = None;
+        self.s.pace.next_probe = Some(now + self.policy().check_login);
         self.s.pace.next_attach = None;
+        self.begin_api();
         self.s.idle = IdleClock::begin(self.s.request.idle_threshold, now);
         self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
         let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);

@@ -5,9 +5,10 @@ use super::{Action, Refusal, Work};
 use crate::domain::attempt;
 use crate::domain::event::{Actor, EventType, Matchable};
 use crate::domain::idle::{self, Activity, Signal, Turn};
-use crate::domain::instance::{Evidence, Instance, InstanceStatus, Sighting, SshEndpoint};
+use crate::domain::instance::{Evidence, Instance, InstanceStatus, Sighting};
 use crate::domain::money::Nanos;
 use crate::domain::offer::RentalKind;
+use crate::domain::policy::Rules;
 use crate::domain::session::{ConditionType, EndReason, Session, State, Truth};
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::ProbeFailureKind;
@@ -39,11 +40,20 @@ fn spent_at(session: &Session, instances: &[Instance], percent: i64) -> Option<T
     Some(since + Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX / 4)))
 }
 
+/// When a machine that is said to be offline is knocked at: it is lost only if it does not answer then.
+pub(super) fn offline_probe_at(session: &Session, rules: &Rules) -> Option<Time> {
+    let since = session.pace.offline_since?;
+    Some(session.pace.next_offline_probe.unwrap_or_default().max(since + rules.policy.offline_limit))
+}
+
 impl Work<'_> {
     pub(super) fn resume_running(&mut self) {
         if self.s.pace.offline_since.is_some() {
             self.s.pace.offline_since = Some(self.now);
+            self.s.pace.next_offline_probe = None;
         }
+        self.resume_keys();
+        self.begin_api();
         // What was asked because of a stop was not answered to this process: the next look begins anew.
         self.s.pace.stopped_at = None;
         self.s.pace.out_of_credit = None;
@@ -64,6 +74,7 @@ impl Work<'_> {
         }
         if sighting.status != InstanceStatus::Offline {
             self.s.pace.offline_since = None;
+            self.s.pace.next_offline_probe = None;
         }
         if !matches!(sighting.status, InstanceStatus::Stopped | InstanceStatus::Failed) && self.s.pace.stopped_at.take().is_some() {
             self.s.pace.out_of_credit = None;
@@ -75,6 +86,12 @@ impl Work<'_> {
         match sighting.status {
             InstanceStatus::Running => {
                 self.set_condition(ConditionType::InstancePresent, Truth::True, "running");
+                if !sighting.ports.is_empty() && (self.s.ports != sighting.ports || self.s.public_host != sighting.public_host) {
+                    self.s.ports.clone_from(&sighting.ports);
+                    self.s.public_host.clone_from(&sighting.public_host);
+                    self.begin_api();
+                    self.tell(EventType::Updated, Actor::Provider, "its ports are mapped anew".to_owned());
+                }
                 if let Some(endpoint) = sighting.endpoints.first()
                     && !self.s.pace.endpoints.is_empty()
                     && self.s.pace.endpoints != sighting.endpoints
@@ -83,6 +100,7 @@ impl Work<'_> {
                     self.s.pace.endpoints.clone_from(&sighting.endpoints);
                     self.s.endpoint = Some(endpoint.clone());
                     self.s.ports.clone_from(&sighting.ports);
+                    self.s.pace.next_probe = Some(self.now);
                     self.tell(EventType::Updated, Actor::Provider, format!("the machine's address is now {}:{}", endpoint.host, endpoint.port));
                 }
             }
@@ -181,41 +199,6 @@ impl Work<'_> {
         }
     }
 
-    /// A login worked again.
-    pub(super) fn probed_running(&mut self, number: u8, _endpoint: SshEndpoint, host_key: &str) {
-        if !self.is_last(number) {
-            return;
-        }
-        self.host_key_seen(host_key);
-    }
-
-    fn host_key_seen(&mut self, host_key: &str) {
-        let same = self.s.host_key.as_deref().is_none_or(|known| known == host_key);
-        self.set_condition(
-            ConditionType::SshReachable,
-            if same { Truth::True } else { Truth::False },
-            if same { "login" } else { "host_key_changed" },
-        );
-    }
-
-    /// A machine that takes none of our keys any more may serve its user well.
-    fn ssh_failed(&mut self, kind: ProbeFailureKind) {
-        let status = if kind == ProbeFailureKind::AuthRejected { Truth::Unknown } else { Truth::False };
-        self.set_condition(ConditionType::SshReachable, status, kind.word());
-    }
-
-    /// Silence is a condition. Only a machine that its vendor has called offline for long enough is lost with it.
-    pub(super) fn probe_failed_running(&mut self, number: u8, kind: ProbeFailureKind, text: &str) {
-        if !self.is_last(number) {
-            return;
-        }
-        self.ssh_failed(kind);
-        let silent = matches!(kind, ProbeFailureKind::Timeout | ProbeFailureKind::Refused | ProbeFailureKind::Unreachable | ProbeFailureKind::Broken);
-        if silent && self.s.pace.offline_since.is_some() {
-            self.end(EndReason::HostLost, Actor::Provider, format!("the host is offline and does not answer: {text}"));
-        }
-    }
-
     pub(super) fn running_deadlines(&mut self) {
         let now = self.now;
         if !self.s.expiring_told && now >= self.s.expires_at - self.policy().expiring_before {
@@ -230,8 +213,8 @@ impl Work<'_> {
             self.s.idle.next_look = None;
             self.actions.push(Action::Measure(number));
         }
-        if self.s.pace.offline_since.is_some_and(|since| now >= since + self.policy().offline_limit) {
-            self.s.pace.offline_since = Some(now);
+        if offline_probe_at(&self.s, self.rules).is_some_and(|at| now >= at) {
+            self.s.pace.next_offline_probe = Some(now + self.policy().offline_limit);
             if let Some(number) = self.s.attempt().map(|a| a.number) {
                 let endpoint = self.s.pace.endpoint_index;
                 self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: false });
@@ -239,7 +222,7 @@ impl Work<'_> {
         }
     }
 
-    fn is_last(&self, number: u8) -> bool {
+    pub(super) fn is_last(&self, number: u8) -> bool {
         self.s.attempts.last().is_some_and(|a| a.number == number)
     }
 
@@ -277,12 +260,12 @@ impl Work<'_> {
         self.s.idle.next_look = Some(next_at);
         let (found, failure) = match result {
             Ok((host_key, activity)) => {
-                self.host_key_seen(&host_key);
+                self.login_worked(&host_key);
                 self.s.idle.activity = Some(activity);
                 (idle::judge(&idle::readings(&activity, self.s.idle.provider_percent())), None)
             }
-            Err((kind, _)) => {
-                self.ssh_failed(kind);
+            Err((kind, text)) => {
+                self.login_failed(number, kind, &text);
                 self.s.idle.activity = None;
                 (idle::judge(&[]), Some(kind.word()))
             }

@@ -7,14 +7,15 @@ use crate::domain::instance::{Instance, SshEndpoint};
 use crate::domain::meter::Amount;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, Region};
+use crate::domain::service;
 use crate::domain::session::{Attempt, Condition, Failover, Request, Session, State, Target};
+use crate::domain::template::Template;
 use crate::domain::time::Time;
 use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
 use crate::services::drain::Drained;
 use secrecy::ExposeSecret;
-use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -179,6 +180,29 @@ pub fn freshness(f: api::ProviderFreshness) -> pb::ProviderFreshness {
     }
 }
 
+/// A template.
+#[must_use]
+pub fn template(t: &Template) -> pb::Template {
+    pb::Template {
+        template_hash_id: t.hash_id.clone(),
+        provider: t.provider().to_string(),
+        name: t.name.clone(),
+        description: t.description.clone(),
+        image: t.image.clone(),
+        env_names: t.env.keys().cloned().collect(),
+        ports: t.ports.iter().map(|port| i32::from(*port)).collect(),
+        has_on_start_cmd: t.on_start.is_some(),
+        disk_gb: t.disk_gb.map(int),
+        ssh: t.ssh,
+        recommended: t.recommended,
+        min_cuda_version: t.needs.min_cuda.map(cuda).unwrap_or_default(),
+        min_gpu_memory_mib: t.needs.min_gpu_memory_mib.map(int),
+        min_total_gpu_memory_mib: t.needs.min_total_gpu_memory_mib.map(int),
+        min_gpu_count: t.needs.min_gpu_count.map(int),
+        min_disk_gb: t.needs.min_disk_gb.map(int),
+    }
+}
+
 /// One GPU model's row.
 #[must_use]
 pub fn gpu_model(row: api::GpuModelRow) -> pb::GpuModel {
@@ -241,6 +265,8 @@ pub fn session(s: &Session, settings: &Settings) -> pb::Session {
         sequence: s.sequence,
         labels: s.labels.clone(),
         spec: Some(spec(&s.request)),
+        public_host: s.public_host.clone().unwrap_or_default(),
+        api_endpoint: service::api_address(s).map(|(host, port)| service::url(&host, port)).unwrap_or_default(),
         idle_time: s.idle.since.map(time),
     }
 }
@@ -299,10 +325,16 @@ fn spec(r: &Request) -> pb::SessionSpec {
         workload_type: r.workload.number(),
         reservation: Some(duration(r.reservation)),
         storage_policy: r.storage.number(),
-        docker_image: r.image.clone().unwrap_or_default(),
+        docker_image: service::service(r).map_or_else(|| r.image().unwrap_or_default().to_owned(), |s| s.image),
         disk_gb: r.disk_gb.map(int),
-        on_start_cmd_sha256: r.on_start.as_ref().map(|script| hex(&Sha256::digest(script.as_bytes()))).unwrap_or_default(),
-        env_names: r.env.keys().cloned().collect(),
+        on_start_cmd_sha256: r.start.on_start_sha256.clone().unwrap_or_default(),
+        env_names: r.start.env_names.clone(),
+        secret_env_names: r.start.secret_env_names.clone(),
+        registry_server: r.start.registry.clone().unwrap_or_default(),
+        launch_mode: r.launch_mode.number(),
+        model_id: r.model_id.clone().unwrap_or_default(),
+        quantization: r.quantization.map_or(0, Word::number),
+        exposed_ports: r.exposed_ports.iter().map(|port| i32::from(*port)).collect(),
         ssh_public_key: r.public_key.clone(),
         ssh_timeout: r.ssh_timeout.map(duration),
         verify: r.verify.number(),
@@ -311,6 +343,7 @@ fn spec(r: &Request) -> pb::SessionSpec {
         max_price_per_hour: r.max_price.map(rate),
         max_total_cost: r.max_total_cost.map(money),
         allow_same_offer: r.allow_same_offer,
+        template_hash_id: r.template.as_ref().map(|t| t.hash_id.clone()).unwrap_or_default(),
         idle_threshold: Some(duration(r.idle_threshold)),
     }
 }
@@ -342,6 +375,7 @@ pub(super) fn offer_filter(f: &OfferFilter) -> pb::OfferFilter {
         min_confidence: f.min_confidence,
         excluded_machines: f.excluded_machines.iter().map(ToString::to_string).collect(),
         min_host_end_time: f.host_end_after.map(time),
+        template_hash_id: f.template.clone(),
     }
 }
 
@@ -385,6 +419,17 @@ commanded! {
     completed -> CompleteSessionResponse,
     /// A session that is being destroyed.
     destroyed -> DestroySessionResponse,
+}
+
+/// A session whose key is being changed, with the private key when the server made it.
+#[must_use]
+pub fn rotated(c: api::Commanded, settings: &Settings) -> pb::RotateSessionKeyResponse {
+    pb::RotateSessionKeyResponse {
+        session: Some(session(&c.session, settings)),
+        resume_token: c.resume_token,
+        replayed: c.replayed,
+        ssh_private_key: c.private_key.map(|key| key.expose_secret().to_owned()).unwrap_or_default(),
+    }
 }
 
 // === events ===

@@ -12,4 +12,5 @@ pub mod answers;
 pub mod fields;
 pub mod market;
 pub mod requests;
+mod start;
 pub mod words;

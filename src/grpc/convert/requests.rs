@@ -1,12 +1,14 @@
 //! Whole requests, from the wire. Each function finds everything that is wrong at once.
 
 use super::fields::{Fields, is_label_key, required, seconds};
+use super::start;
 use crate::domain::gpu::GpuModel;
 use crate::domain::idle::{LONGEST_THRESHOLD, SHORTEST_THRESHOLD};
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, SessionId, clip};
 use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
 use crate::domain::session::{Failover, FailoverScope, Request, State, StoragePolicy, Target, Workload};
 use crate::grpc::{Settings, pb};
+use crate::services::templates::TemplateQuery;
 use crate::services::{Code, Error, Violation, api};
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -21,7 +23,6 @@ const MOST_ATTEMPTS: u32 = 20;
 /// Beyond this nobody rents disks; what an offer can rent is checked against the offer.
 const MOST_DISK_GB: u32 = 100_000;
 const LONGEST_IMAGE: usize = 255;
-const LONGEST_ON_START: usize = 16_384;
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const BOOKMARK_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60);
@@ -65,6 +66,26 @@ fn offer_id(fields: &mut Fields, text: &str) -> OfferId {
     OfferId::new(text)
 }
 
+/// Templates to list.
+///
+/// # Errors
+/// `INVALID_FIELD` with every violation.
+pub fn templates(request: &pb::ListTemplatesRequest) -> Result<TemplateQuery, Error> {
+    let mut fields = Fields::default();
+    for (field, text) in [("name", &request.name), ("image", &request.image)] {
+        if let Some(text) = text {
+            fields.text(field, text, 1..=200);
+        }
+    }
+    let query = TemplateQuery {
+        name: request.name.clone(),
+        image: request.image.clone(),
+        ssh_only: request.ssh_only,
+        offer: request.offer_id.as_deref().map(|id| offer_id(&mut fields, id)),
+    };
+    fields.done(query)
+}
+
 fn order(fields: &mut Fields, field: &str, word: &str, default: OfferOrder) -> OfferOrder {
     if word.is_empty() {
         return default;
@@ -103,6 +124,8 @@ pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, setting
         min_confidence: fields.share(&name("min_confidence"), f.min_confidence),
         excluded_machines: f.excluded_machines.iter().map(|m| MachineId::new(m)).collect(),
         host_end_after: fields.time(&name("min_host_end_time"), f.min_host_end_time.as_ref()),
+        template: f.template_hash_id.clone(),
+        needs: None,
     };
     // A model whose words are all noise ("NVIDIA GPU") has no name left and would match nothing.
     if let Some((asked, _)) = f.gpu_models.iter().zip(&made.gpu_models).find(|(asked, model)| !asked.is_empty() && model.as_str().is_empty()) {
@@ -132,37 +155,33 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
     let hash = hash("CreateSession", &pb::CreateSessionRequest { request_id: String::new(), ..request.clone() });
     let idempotency = fields.idempotency(&request.request_id, hash);
     fields.labels("labels", &request.labels);
-    fields.env("env", &request.env);
     if let Some(image) = &request.docker_image
         && (image.is_empty() || image.len() > LONGEST_IMAGE || !image.bytes().all(|b| b.is_ascii_graphic()))
     {
         fields.wrong("docker_image", format!("`{}`; allowed: 1 to {LONGEST_IMAGE} visible ASCII characters", clip(image, 64)));
     }
-    if let Some(script) = &request.on_start_cmd
-        && (script.is_empty() || script.len() > LONGEST_ON_START || script.contains('\0'))
-    {
-        fields.wrong("on_start_cmd", format!("{} bytes; allowed: 1 to {LONGEST_ON_START} bytes without NUL", script.len()));
-    }
+    let workload = fields.word("workload_type", request.workload_type).unwrap_or(Workload::Ssh);
+    let start = start::start(&mut fields, request, workload);
     let disk_gb = fields.whole("disk_gb", request.disk_gb, 1..=MOST_DISK_GB);
     let (target, disk_gb) = target(&mut fields, request, disk_gb, settings);
-    let given_key = request.ssh_public_key.as_deref().map(|text| {
-        (settings.parse_public_key)(text).unwrap_or_else(|why| {
-            fields.wrong("ssh_public_key", why);
-            String::new()
-        })
-    });
+    let template = template(&mut fields, request.template_hash_id.as_ref(), &target);
+    let given_key = request.ssh_public_key.as_deref().map(|text| public_key(&mut fields, text, settings));
     let too_long = reservation_beyond(request, settings.hard_max);
     let mut wanted = Request {
         consumer: consumer(&mut fields, request.consumer_id.as_deref()),
-        workload: fields.word("workload_type", request.workload_type).unwrap_or(Workload::Ssh),
+        workload,
         failover: failover(&mut fields, request.failover.as_ref(), &target, settings),
         reservation: reservation(&mut fields, request, settings.hard_max, too_long.is_some()),
         idle_threshold: idle_threshold(&mut fields, request.idle_threshold.as_ref()).unwrap_or_default(),
         storage: fields.word("storage_policy", request.storage_policy).unwrap_or(StoragePolicy::Destroy),
+        template: None,
         image: request.docker_image.clone(),
         disk_gb,
-        on_start: request.on_start_cmd.clone(),
-        env: request.env.clone(),
+        start: start.told,
+        launch_mode: start.launch_mode,
+        model_id: start.model_id,
+        quantization: start.quantization,
+        exposed_ports: start.exposed_ports,
         public_key: String::new(),
         ssh_timeout: fields.duration("ssh_timeout", request.ssh_timeout.as_ref(), SSH_TIMEOUT_RANGE),
         verify: fields.word("verify", request.verify).unwrap_or_default(),
@@ -190,7 +209,23 @@ pub fn create(request: &pb::CreateSessionRequest, settings: &Settings) -> Result
             Some(pair.private_key)
         }
     };
-    Ok(api::Create { request: wanted, labels: request.labels.clone(), validate_only: request.validate_only, idempotency, private_key })
+    Ok(api::Create {
+        request: wanted,
+        labels: request.labels.clone(),
+        secrets: start.secrets,
+        template,
+        validate_only: request.validate_only,
+        idempotency,
+        private_key,
+    })
+}
+
+/// A public key in canonical form.
+fn public_key(fields: &mut Fields, text: &str, settings: &Settings) -> String {
+    (settings.parse_public_key)(text).unwrap_or_else(|why| {
+        fields.wrong("ssh_public_key", why);
+        String::new()
+    })
 }
 
 fn consumer(fields: &mut Fields, text: Option<&str>) -> ConsumerId {
@@ -224,6 +259,20 @@ fn target(fields: &mut Fields, request: &pb::CreateSessionRequest, disk_gb: Opti
             (Target::Requirements { filter: Box::new(chosen), order }, disk)
         }
     }
+}
+
+/// The template, which may be said in two places, but not differently.
+fn template(fields: &mut Fields, here: Option<&String>, target: &Target) -> Option<String> {
+    let in_filter = match target {
+        Target::Requirements { filter, .. } => filter.template.as_ref(),
+        Target::Offer(_) => None,
+    };
+    if let (Some(a), Some(b)) = (here, in_filter)
+        && a != b
+    {
+        fields.wrong("template_hash_id", "differs from `requirements.filter.template_hash_id`; say it once, or the same");
+    }
+    here.or(in_filter).cloned()
 }
 
 /// One of two places where the same thing can be said; both may say it, but not differently.
@@ -365,6 +414,24 @@ pub fn update(request: &pb::UpdateSessionRequest) -> Result<Asked, Error> {
 pub fn keep_alive(request: &pb::KeepAliveRequest) -> Result<Asked, Error> {
     let hash = hash("KeepAlive", &pb::KeepAliveRequest { request_id: String::new(), ..request.clone() });
     asked(Fields::default(), &request.session_id, api::Command::KeepAlive, &request.request_id, hash, request.validate_only)
+}
+
+/// Another key. Makes a pair when the request brings no public key and nothing else is wrong.
+///
+/// # Errors
+/// `INVALID_FIELD` with every violation; what making a key pair says.
+pub fn rotate(request: &pb::RotateSessionKeyRequest, settings: &Settings) -> Result<Asked, Error> {
+    let mut fields = Fields::default();
+    let given = request.ssh_public_key.as_deref().map(|text| public_key(&mut fields, text, settings));
+    let key = match given {
+        Some(public) => api::NewKey { public, private: None },
+        None => {
+            let pair = (settings.make_key_pair)("gpu-shopper")?;
+            api::NewKey { public: pair.public_key, private: Some(pair.private_key) }
+        }
+    };
+    let hash = hash("RotateSessionKey", &pb::RotateSessionKeyRequest { request_id: String::new(), ..request.clone() });
+    asked(fields, &request.session_id, api::Command::RotateKey(key), &request.request_id, hash, request.validate_only)
 }
 
 /// Done.

@@ -5,7 +5,9 @@ use crate::domain::event::EventType;
 use crate::domain::instance::{Desired, Evidence, InstanceStatus, Launch};
 use crate::domain::memory::SubjectKind;
 use crate::domain::offer::{Component, RentalKind};
-use crate::domain::session::{AttemptFailure, ConditionType, EndReason, FailoverScope, Stage, State, StoragePolicy, Truth, Workload};
+use crate::domain::session::{
+    AttemptFailure, ConditionType, EndReason, FailoverScope, LaunchMode, Quantization, Stage, State, StoragePolicy, Truth, Workload,
+};
 use crate::domain::verify::Verify;
 use crate::grpc::pb;
 use crate::ports::Breaker;
@@ -80,6 +82,8 @@ type WireWorkload = pb::WorkloadType;
 type WireStorage = pb::StoragePolicy;
 type WireScope = pb::FailoverScope;
 type WireVerify = pb::VerifyLevel;
+type WireMode = pb::LaunchMode;
+type WireQuantization = pb::Quantization;
 type WireRental = pb::RentalKind;
 type WireComponent = pb::CostComponent;
 
@@ -116,6 +120,7 @@ pairs! {
         GpuBroken = GpuBroken,
         PriceChanged = PriceChanged,
         SessionEnded = SessionEnded,
+        SecretLost = SecretLost,
     }
 }
 
@@ -125,19 +130,28 @@ same! { StoragePolicy = WireStorage, "storage policy" { Destroy, Preserve } }
 
 same! { FailoverScope = WireScope, "failover scope" { None, SameGpu, SameMemory, Any } }
 
+same! { LaunchMode = WireMode, "launch mode" { Ssh, Entrypoint } }
+
+same! { Quantization = WireQuantization, "quantization" { Fp32, Fp16, Bf16, Fp8, Int8, Awq, Gptq, Int4, GgufQ4 } }
+
 same! { Verify = WireVerify, "verify level" { Ssh, Gpu, Strict } }
 
 same! { RentalKind = WireRental, "rental kind" { OnDemand, Interruptible } }
 
 same! { Component = WireComponent, "component" { Gpu, Cpu, Memory, Disk } }
 
-same! { ConditionType = WireCondition, "condition" { SshReachable, GpuVerified, Idle, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed } }
+same! {
+    ConditionType = WireCondition, "condition" {
+        SshReachable, GpuVerified, Idle, PriceOk, ProviderReachable, InstancePresent, DestroyConfirmed, KeyInstalled, ApiReady,
+    }
+}
 
 same! { Truth = WireTruth, "status" { True, False, Unknown } }
 
 same! {
     EventType = WireEvent, "event type" {
         Created, StateChanged, StageChanged, AttemptEnded, Extended, Expiring, IdleWarning, CostWarning, PriceChanged, ConditionChanged, Updated,
+        KeyRotated,
         LatecomerDestroyed, CostAmended,
     }
 }

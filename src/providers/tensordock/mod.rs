@@ -124,7 +124,7 @@ impl Provider for Tensordock {
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
         let body = wire::launch_body(spec, &self.facts.default_image);
         let body = body.map_err(|fault| self.link.unsent("launch", fault.kind, fault.text))?;
-        let call = Call::launch("any", Method::POST, "/api/v2/instances").with_json(body);
+        let call = Call::launch("any", Method::POST, "/api/v2/instances").with_json(body).hiding(spec.secrets());
         let mut launched = self.link.ask(call, wire::read_launch).await?;
         launched.failed = launched.failed.map(|text| self.link.clean(&text));
         Ok(launched)

@@ -6,6 +6,7 @@
 use crate::domain::ids::clip;
 use crate::domain::instance::{InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use crate::domain::money::Rate;
+use crate::domain::service::Service;
 use crate::ports::{DestroyAnswer, ErrorKind, LaunchSpec, Launched};
 use crate::providers::call::{Fault, Reply};
 use crate::providers::lenient::{Body, Object, Value};
@@ -31,7 +32,8 @@ pub fn launch_body(spec: &LaunchSpec, default_image: &str) -> Result<Vec<u8>, Fa
     let mut attributes = json!({
         "name": spec.label.to_string(),
         "type": "virtualmachine",
-        "image": spec.image.as_deref().unwrap_or(default_image),
+        // With a server program, the image is the container's and the machine gets the usual system.
+        "image": spec.image.as_deref().filter(|_| spec.service.is_none()).unwrap_or(default_image),
         "location_id": location,
         "resources": {
             "vcpu_count": count * VCPUS_PER_GPU,
@@ -40,11 +42,12 @@ pub fn launch_body(spec: &LaunchSpec, default_image: &str) -> Result<Vec<u8>, Fa
             "gpus": { gpu: { "count": count } },
         },
         "ssh_key": first,
-        "cloud_init": { "runcmd": boot_script(&keys, &spec.env, spec.on_start.as_deref())? },
+        "cloud_init": { "runcmd": boot_script(&keys, spec)? },
     });
     if spec.offer.direct_ports == Some(false) {
         // External port 0 = any; the mapping is read back.
-        attributes["port_forwards"] = json!([{ "internal_port": 22, "external_port": 0 }]);
+        let all = [22].into_iter().chain(spec.ports.iter().copied().filter(|port| *port != 22));
+        attributes["port_forwards"] = all.map(|port| json!({ "internal_port": port, "external_port": 0 })).collect();
     } else {
         attributes["useDedicatedIp"] = json!(true);
     }
@@ -56,7 +59,8 @@ pub fn launch_body(spec: &LaunchSpec, default_image: &str) -> Result<Vec<u8>, Fa
 ///
 /// # Errors
 /// When a variable's name is none.
-fn boot_script(keys: &[&str], env: &BTreeMap<String, String>, on_start: Option<&str>) -> Result<Vec<String>, Fault> {
+fn boot_script(keys: &[&str], spec: &LaunchSpec) -> Result<Vec<String>, Fault> {
+    let env = &spec.env;
     let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let mut lines: Vec<String> = Vec::new();
     // Unattended upgrades hold dpkg's lock for minutes and replace the driver under a running machine.
@@ -80,26 +84,55 @@ fn boot_script(keys: &[&str], env: &BTreeMap<String, String>, on_start: Option<&
                 let text = format!("`{}` is no name of an environment variable", clip(name, 64));
                 return Err(Fault::refused(ErrorKind::Invalid, text));
             }
-            exports.push_str(&format!("export {name}={}\n", quoted(value)));
+            exports.push_str(&format!("export {name}={}\n", words::quoted(value)));
         }
         let file = "/etc/profile.d/gpu-shopper.sh";
         lines.push(format!("echo {} | base64 -d > {file} && chmod 644 {file}", base64(&exports)));
     }
-    if let Some(script) = on_start.filter(|script| !script.trim().is_empty()) {
+    let in_container = spec.service.as_ref().is_some_and(|s| s.entrypoint.is_empty());
+    if let Some(script) = spec.on_start.as_deref().filter(|script| !script.trim().is_empty() && !in_container) {
         let file = "/root/gpu-shopper-start.sh";
         lines.push(format!("echo {} | base64 -d > {file} && chmod 700 {file} && bash -l {file}", base64(&format!("{script}\n"))));
     }
+    if let Some(service) = &spec.service {
+        lines.extend(container(spec, service));
+    }
     Ok(lines)
+}
+
+/// Runs the server program in its container, with the GPUs and the machine's own network. Variables travel in a file that
+/// only root reads.
+fn container(spec: &LaunchSpec, service: &Service) -> Vec<String> {
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let file = "/root/gpu-shopper-service.env";
+    let variables: String = spec.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let mut lines = vec![format!("install -m 600 /dev/null {file} && echo {} | base64 -d > {file}", base64(&variables))];
+    if let Some(login) = &spec.registry {
+        let (user, server) = (words::quoted(&login.username), words::quoted(&login.server));
+        let server = if login.server.is_empty() { String::new() } else { format!(" {server}") };
+        lines.push(format!("echo {} | base64 -d | docker login --username {user} --password-stdin{server}", base64(&login.password)));
+    }
+    let mut run =
+        format!("docker run --detach --restart unless-stopped --name gpu-shopper-service --gpus all --network host --ipc host --env-file {file} ");
+    match (service.entrypoint.is_empty(), spec.on_start.as_deref()) {
+        // The image's own entrypoint, followed by what it is told.
+        (false, _) | (true, None) => {
+            run.push_str(&words::quoted(&service.image));
+            service.arguments.iter().for_each(|word| run.push_str(&format!(" {}", words::quoted(word))));
+        }
+        // The start commands are the program.
+        (true, Some(script)) => {
+            let script = format!("eval \"$(echo {} | base64 -d)\"", base64(script));
+            run.push_str(&format!("--entrypoint sh {} -c {}", words::quoted(&service.image), words::quoted(&script)));
+        }
+    }
+    lines.push(run);
+    lines
 }
 
 fn is_variable(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_') && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-/// A text as one word of a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Reads the answer to a launch of any status. The id comes first: with one, something was created.
@@ -354,6 +387,7 @@ fn sighting(row: &Object<'_>) -> Option<Sighting> {
         status: status(&raw),
         progress: Some(raw_status.clone()),
         raw_status,
+        public_host: address.clone(),
         endpoints: address.zip(port).map(endpoint).into_iter().collect(),
         ports,
         price: rate.and_then(|rate| Rate::parse(&rate)).filter(|rate| rate.0 > 0).map(PriceSeen::Total),

@@ -4,11 +4,13 @@
 //! idempotent. What the vendor's fields mean stands in `offers.rs` and `wire.rs`.
 
 mod offers;
+mod templates;
 mod wire;
 
 use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::instance::{Billed, Sighting};
 use crate::domain::offer::{Component, RentalKind};
+use crate::domain::template::Template;
 use crate::ports::{
     Account, DestroyAnswer, ErrorKind, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts, StageBudgets,
 };
@@ -34,7 +36,8 @@ pub const DEFAULT_IMAGE: &str = "nvidia/cuda:12.6.3-runtime-ubuntu22.04";
 const MOST_PAGES: usize = 1000;
 
 /// The vendor's shortest intervals between two calls of one kind, for all keys behind one address.
-const LANES: [(&str, Duration, u32); 8] = [
+const LANES: [(&str, Duration, u32); 9] = [
+    ("templates", Duration::from_secs(1), 1),
     ("launch", Duration::from_millis(4500), 1),
     ("destroy", Duration::from_secs(3), 1),
     ("instance", Duration::from_secs(2), 1),
@@ -84,6 +87,11 @@ impl Vastai {
             false => Err(wire::refusal(reply)),
         };
         self.link.ask(call, read).await
+    }
+
+    async fn search_templates(&self, filters: String) -> Result<Vec<Template>, ProviderError> {
+        let call = Call::get("templates", "templates", "/api/v0/template/").with_query("select_filters", filters);
+        self.link.ask(call, |reply| templates::read(reply, &self.facts.id)).await
     }
 
     fn path(&self, operation: &'static str, native_id: &str, rest: &str) -> Result<String, ProviderError> {
@@ -148,12 +156,21 @@ impl Provider for Vastai {
         Ok(all)
     }
 
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        self.search_templates(r#"{"recommended":{"eq":true}}"#.to_owned()).await
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        let found = self.search_templates(serde_json::json!({ "hash_id": { "eq": hash_id } }).to_string()).await?;
+        Ok(found.into_iter().find(|template| template.hash_id == hash_id))
+    }
+
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
         let Some((ask, _)) = offers::parse_offer_id(spec.offer.id.as_str()) else {
             return Err(self.link.unsent("launch", ErrorKind::Invalid, "the offer is none of Vast.ai"));
         };
         let body = wire::launch_body(spec, &self.facts.default_image).map_err(|fault| self.unsent("launch", fault))?;
-        let call = Call::launch("launch", Method::PUT, format!("/api/v0/asks/{ask}/")).with_json(body);
+        let call = Call::launch("launch", Method::PUT, format!("/api/v0/asks/{ask}/")).with_json(body).hiding(spec.secrets());
         let mut launched = self.link.ask(call, wire::read_launch).await?;
         launched.failed = launched.failed.map(|text| self.link.clean(&text));
         Ok(launched)

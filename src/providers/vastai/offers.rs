@@ -201,7 +201,7 @@ fn traffic(row: &Object<'_>, name: &str) -> Nanos {
 }
 
 /// `12.4` → 1204. The minor version of CUDA has one digit.
-fn cuda(text: &str) -> Option<u32> {
+pub(super) fn cuda(text: &str) -> Option<u32> {
     let tenths = u32::try_from(crate::domain::money::scaled(text, 1)?).ok()?;
     (1..=999).contains(&tenths).then_some(tenths / 10 * 100 + tenths % 10)
 }

@@ -37,9 +37,14 @@ struct LaunchBody<'a> {
     disk: u32,
     label: String,
     runtype: &'a str,
-    env: &'a BTreeMap<String, String>,
+    /// Variables, and ports as the vendor wants them: `"-p 8000:8000": "1"`.
+    env: BTreeMap<String, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    onstart: Option<&'a str>,
+    template_hash_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onstart: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_login: Option<String>,
     /// A bid per hour, written from the integer. Its mere presence makes a rental interruptible.
     #[serde(skip_serializing_if = "Option::is_none")]
     price: Option<Box<RawValue>>,
@@ -65,14 +70,18 @@ pub fn launch_body(spec: &LaunchSpec, default_image: &str) -> Result<Vec<u8>, Fa
         Some(bid) => Some(RawValue::from_string(bid.decimal()).map_err(|fault| Fault::refused(ErrorKind::Invalid, format!("the bid: {fault}")))?),
         None => None,
     };
+    let mut env: BTreeMap<String, &str> = spec.env.iter().map(|(name, value)| (name.clone(), value.as_str())).collect();
+    env.extend(spec.ports.iter().map(|port| (format!("-p {port}:{port}"), "1")));
     let body = LaunchBody {
         client_id: "me",
         image: spec.image.as_deref().unwrap_or(default_image),
         disk: spec.disk_gb,
         label: spec.label.to_string(),
         runtype: RUNTYPE,
-        env: &spec.env,
-        onstart: spec.on_start.as_deref(),
+        env,
+        template_hash_id: spec.template.as_deref(),
+        onstart: on_start(spec),
+        image_login: spec.registry.as_ref().map(|r| format!("-u {} -p {} {}", r.username, r.password, r.server).trim_end().to_owned()),
         price,
         cancel_unavail: true,
         target_state: "running",
@@ -80,6 +89,16 @@ pub fn launch_body(spec: &LaunchSpec, default_image: &str) -> Result<Vec<u8>, Fa
         lang_utf8: true,
     };
     serde_json::to_vec(&body).map_err(|fault| Fault::refused(ErrorKind::Invalid, format!("the launch cannot be written: {fault}")))
+}
+
+/// The start commands, and the server program after them: on machines that are logged in to, the vendor does not run an
+/// image's own entrypoint.
+fn on_start(spec: &LaunchSpec) -> Option<String> {
+    let command = spec.service.iter().flat_map(|s| s.entrypoint.iter().chain(&s.arguments)).map(|word| words::quoted(word));
+    let command: Vec<String> = if spec.service.as_ref().is_some_and(|s| !s.entrypoint.is_empty()) { command.collect() } else { Vec::new() };
+    let program = (!command.is_empty()).then(|| format!("nohup {} >/var/log/gpu-shopper-service.log 2>&1 &", command.join(" ")));
+    let lines: Vec<String> = spec.on_start.clone().into_iter().chain(program).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Reads the answer to a launch of any status. The id comes first: with one, something was created.
@@ -304,6 +323,7 @@ fn sighting(row: &Object<'_>, asked: &str) -> Sighting {
         raw_status,
         endpoints: endpoints(row),
         ports: ports(row),
+        public_host: row.text("public_ipaddr").map(|host| host.trim().to_owned()).filter(|host| is_host(host)),
         price: price(row, status),
         interruptible: row.boolean("is_bid"),
         machine: row.get("machine_id").and_then(Value::id).map(|id| MachineId::new(&format!("vastai:{}", clip(&id, 64)))),

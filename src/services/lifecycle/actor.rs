@@ -1,6 +1,6 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
-use super::{Attention, Closed, Listing, Message, Parts, Reply, Standing};
+use super::{Attention, Closed, Content, Listing, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{Label, OfferId, ProviderId, SessionId};
@@ -8,7 +8,7 @@ use crate::domain::instance::{Desired, Instance, Launch, Sighting};
 use crate::domain::lifecycle::{Action, Ask, Draft, Fate, Input, LookBy, Refusal, Stray, next_deadline, step};
 use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, State};
+use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State};
 use crate::domain::sweep::{self, Known};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
@@ -19,6 +19,9 @@ use crate::services::provisioner::{self, Job};
 use crate::services::sweeper::{FindingKind, HoldKind, Suspect, Sweeper};
 use crate::services::tokens;
 use crate::store::{Batch, Error as StoreError, RequestRecord};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -98,7 +101,13 @@ impl Actor {
         }
         let sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
         let now = parts.tools.clock.now();
-        let rules = Rules { tag: parts.tag, policy: parts.policy.clone(), terms: standing.terms, expiry_held: expiry_held(&sweeper, now) };
+        let rules = Rules {
+            tag: parts.tag,
+            policy: parts.policy.clone(),
+            secret: parts.tools.secret_id(),
+            terms: standing.terms,
+            expiry_held: expiry_held(&sweeper, now),
+        };
         let shown = live.iter().map(|(id, e)| (*id, shown(e))).collect();
         parts.board.reset(shown, revision);
         Ok(Self {
@@ -238,11 +247,17 @@ impl Actor {
     async fn take(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
         match message {
             Message::Operator { caller, order, reply } => self.order(&caller, order, reply, staged).await,
-            Message::Create { caller, create, reply } => self.create(&caller, *create, reply, staged).await,
+            Message::Create { caller, create, template, reply } => self.create(&caller, *create, template, reply, staged).await,
             Message::Command { caller, id, command, idempotency, validate_only, reply } => {
                 self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
             }
             Message::Listed(listing) => self.listed(listing, staged).await,
+            Message::Learnt { id, input } => {
+                if self.live.contains_key(&id) {
+                    self.apply(id, *input, staged);
+                }
+                Ok(())
+            }
             Message::Unlisted(provider) => {
                 let there = |e: &Entry| e.instances.iter().any(|r| r.open() && r.provider == provider);
                 let ids: Vec<SessionId> = self.live.iter().filter(|(_, e)| there(e)).map(|(id, _)| *id).collect();
@@ -273,7 +288,14 @@ impl Actor {
 
     // === requests of callers ===
 
-    async fn create(&mut self, caller: &Caller, create: Create, reply: Reply<Created>, staged: &mut Staged) -> Result<(), StoreError> {
+    async fn create(
+        &mut self,
+        caller: &Caller,
+        create: Create,
+        template: Result<(), Error>,
+        reply: Reply<Created>,
+        staged: &mut Staged,
+    ) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
         let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
@@ -300,7 +322,8 @@ impl Actor {
         }
         let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
         let id = SessionId::new(now, random);
-        let session = match self.admit(caller, &create, id, now) {
+        let admitted = template.and_then(|()| self.admit(caller, &create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
+        let session = match admitted {
             Ok(session) => session,
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -330,7 +353,7 @@ impl Actor {
         staged.durable.insert(id);
         let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
         if let Some(idempotency) = create.idempotency {
-            let sealed = create.private_key.as_ref().and_then(|key| (self.parts.vault.seal)(id, key));
+            let sealed = create.private_key.as_ref().and_then(|key| self.sealed(id, key));
             self.remember(caller, "CreateSession", idempotency, id, before, sealed, now, staged);
         }
         self.after_commit.push_back((id, Input::Begin));
@@ -341,14 +364,47 @@ impl Actor {
         Ok(())
     }
 
+    /// The session with what its machines are started with, sealed.
+    fn seal_start(&self, mut session: Session, secrets: &StartSecrets) -> Result<Session, Error> {
+        if *secrets != StartSecrets::default() {
+            let text = serde_json::to_string(secrets).map_err(|_| Error::internal("writing the start secrets"))?;
+            let sealed = (self.parts.tools.vault.seal)(Content::Start, session.id, &text.into());
+            let sealed = sealed.ok_or_else(|| Error::internal("sealing the start secrets"))?;
+            session.request.start.sealed = Some(STANDARD.encode(sealed));
+        }
+        Ok(session)
+    }
+
     async fn replayed_create(&mut self, record: &RequestRecord, now: Time) -> Result<Result<Created, Error>, StoreError> {
         let Some(session) = self.read(record.session).await? else { return Ok(Err(Error::session_not_found(record.session))) };
-        let told = session.running_at.is_some() && now > session.created_at + KEY_WINDOW;
-        let private_key = record.sealed.as_ref().filter(|_| !told).and_then(|sealed| (self.parts.vault.open)(record.session, sealed));
+        let private_key = self.private_key(record, &session, now);
         let subject = tokens::subject(Some(record.session), &crate::services::api::SessionFilter::default());
         let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-        let warnings = self.warnings(&session, now);
+        let mut warnings = self.warnings(&session, now);
+        if record.sealed.is_some() && private_key.is_none() {
+            warnings.push("KEY_NO_LONGER_AVAILABLE: the private key is not told any more; get another one by RotateSessionKey".to_owned());
+        }
         Ok(Ok(Created { session: Arc::new(session), private_key, resume_token, replayed: true, warnings }))
+    }
+
+    /// A private key as it is kept, with the public one that it belongs to: the one wanted now.
+    fn sealed(&self, id: SessionId, private: &SecretString) -> Option<Vec<u8>> {
+        let public = self.live.get(&id)?.session.wanted_key();
+        (self.parts.tools.vault.seal)(Content::ConsumerKey, id, &format!("{public}\n{}", private.expose_secret()).into())
+    }
+
+    /// The private key that came with an accepted call, while it may be told again: until the first RUNNING (or the end)
+    /// and at least for [`KEY_WINDOW`]; for a change of key for the window alone. Never once another one was asked for, and
+    /// not when it was sealed with a secret that the server no longer has.
+    fn private_key(&self, record: &RequestRecord, session: &Session, now: Time) -> Option<SecretString> {
+        let sealed = record.sealed.as_ref()?;
+        let waits = record.method == "CreateSession" && session.running_at.is_none() && !session.state.is_final();
+        if !waits && now > record.created_at + KEY_WINDOW {
+            return None;
+        }
+        let pair = (self.parts.tools.vault.open)(Content::ConsumerKey, record.session, sealed)?;
+        let (public, private) = pair.expose_secret().split_once('\n')?;
+        (public == session.wanted_key()).then(|| private.into())
     }
 
     #[allow(clippy::too_many_arguments, reason = "one message, taken apart")]
@@ -377,9 +433,14 @@ impl Actor {
             match self.earlier(caller, method, idempotency).await? {
                 Some(Ok(record)) => {
                     let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-                    let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
-                    if let Some(session) = session {
-                        staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: true })))));
+                    if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
+                        let private_key = self.private_key(&record, &session, now);
+                        let answer = if record.sealed.is_some() && private_key.is_none() {
+                            Err(key_gone(id))
+                        } else {
+                            Ok(Commanded { session, resume_token, replayed: true, private_key })
+                        };
+                        staged.replies.push(Box::new(move || drop(reply.send(answer))));
                     }
                     staged.touched.insert(id);
                     return Ok(());
@@ -398,7 +459,7 @@ impl Actor {
         if validate_only {
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
             let answer = match answer {
-                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false }),
+                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false, private_key: None }),
                 Some(Err(refusal)) => Err(refused(&refusal, id)),
                 None => Err(Error::session_not_found(id)),
             };
@@ -418,12 +479,17 @@ impl Actor {
         {
             staged.lessons.push(lesson);
         }
+        let private_key = match command {
+            Command::RotateKey(key) => key.private,
+            _ => None,
+        };
         if let Some(idempotency) = idempotency {
-            self.remember(caller, method, idempotency, id, before, None, now, staged);
+            let sealed = private_key.as_ref().and_then(|key| self.sealed(id, key));
+            self.remember(caller, method, idempotency, id, before, sealed, now, staged);
         }
         if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
             let resume_token = self.parts.tokens.at(before, subject);
-            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false })))));
+            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false, private_key })))));
         }
         Ok(())
     }
@@ -739,7 +805,7 @@ impl Actor {
         let attempt = match action {
             Action::Choose => return,
             Action::Launch(n) | Action::AttachKeys(n) | Action::Start(n) | Action::Look(n) | Action::Destroy(n) => n,
-            Action::Measure(n) | Action::AskCredit(n) => n,
+            Action::RotateKey(n) | Action::ProbeApi(n) | Action::Measure(n) | Action::AskCredit(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
         let Some(entry) = self.live.get(&id) else { return };
@@ -791,6 +857,7 @@ fn method_of(command: &Command) -> &'static str {
     match command {
         Command::Extend { .. } => "ExtendSession",
         Command::Update { .. } => "UpdateSession",
+        Command::RotateKey(_) => "RotateSessionKey",
         Command::KeepAlive => "KeepAlive",
         Command::Complete { .. } => "CompleteSession",
         Command::Destroy => "DestroySession",
@@ -803,6 +870,7 @@ fn ask_of(command: &Command, admin: bool) -> Ask {
         Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max && admin },
         Command::Update { labels, idle_threshold } => Ask::Update { labels: labels.clone(), idle_threshold: *idle_threshold },
         Command::KeepAlive => Ask::KeepAlive,
+        Command::RotateKey(key) => Ask::RotateKey(key.public.clone()),
         Command::Complete { .. } => Ask::End(EndReason::Completed),
         Command::Destroy => Ask::End(EndReason::DestroyedByUser),
         Command::EndByOperator => Ask::End(EndReason::Admin),
@@ -814,6 +882,9 @@ fn refused(refusal: &Refusal, id: SessionId) -> Error {
         Refusal::Ended { state } => {
             Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state)
         }
+        Refusal::NotRunning { state } => {
+            Error::new(Code::FailedPrecondition, "SESSION_NOT_RUNNING", format!("{refusal}: wait until it runs")).with("state", state)
+        }
         Refusal::HardMax { wanted, limit } => Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
             .with("expire_time", wanted)
             .with("max_expire_time", limit),
@@ -821,6 +892,11 @@ fn refused(refusal: &Refusal, id: SessionId) -> Error {
         Refusal::CostLimit(why) => Error::new(Code::FailedPrecondition, "COST_LIMIT", format!("{why}: extend by less")),
     };
     error.with("session_id", id)
+}
+
+fn key_gone(id: SessionId) -> Error {
+    let text = "the private key of this change is not told any more: ask for another one with a new request_id";
+    Error::new(Code::FailedPrecondition, "KEY_NO_LONGER_AVAILABLE", text).with("session_id", id)
 }
 
 fn log_event(event: &Event) {

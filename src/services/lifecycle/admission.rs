@@ -5,7 +5,7 @@ use super::{Closed, refused_credentials};
 use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::offer::Offer;
-use crate::domain::session::{Session, State, StoragePolicy, Target};
+use crate::domain::session::{Request, Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Create};
 use crate::services::error::{Code, Error};
@@ -15,6 +15,38 @@ use std::time::Duration;
 
 /// When to ask again for a provider that can't be reached: about when it has been tried again.
 const UNREACHABLE_RETRY: Duration = Duration::from_secs(15);
+
+/// Whether the disk asked for can hold the model.
+fn enough_disk(request: &Request) -> Result<(), Error> {
+    let (Some(asked), Some(needs)) = (request.disk_gb, request.estimate()) else { return Ok(()) };
+    if asked >= needs.minimum_gb {
+        return Ok(());
+    }
+    let model = request.model_id.as_deref().unwrap_or_default();
+    let text = format!(
+        "disk_gb: {asked} GB is too little for {model}, which needs {} GB: weights {} + download {} + image {} + system {}{}; ask for {} GB or leave it out",
+        needs.minimum_gb,
+        needs.weights_gb,
+        needs.cache_gb,
+        needs.image_gb,
+        needs.slack_gb,
+        if needs.template_gb > 0 { format!(" (the template recommends {})", needs.template_gb) } else { String::new() },
+        needs.recommended_gb
+    );
+    let rest = needs.parameters_millions % 1000;
+    Err(Error::new(Code::InvalidArgument, "INSUFFICIENT_DISK", text)
+        .with("requested_gb", asked)
+        .with("minimum_gb", needs.minimum_gb)
+        .with("recommended_gb", needs.recommended_gb)
+        .with("model_weight_gb", needs.weights_gb)
+        .with("download_buffer_gb", needs.cache_gb)
+        .with("docker_image_gb", needs.image_gb)
+        .with("system_overhead_gb", needs.slack_gb)
+        .with("template_floor_gb", needs.template_gb)
+        .with("model_id", model)
+        .with("quantization", needs.quantization)
+        .with("param_count_b", format!("{}.{rest:03}", needs.parameters_millions / 1000)))
+}
 
 impl Actor {
     /// The session to be, or why not. Writes nothing.
@@ -36,6 +68,7 @@ impl Actor {
             )
             .with("max_expire_time", now + hard_max));
         }
+        enough_disk(request)?;
         let session = Session::new(id, request.clone(), create.labels.clone(), hard_max, now);
         if let Target::Offer(offer) = &request.target {
             self.admit_offer(&session, offer)?;
@@ -75,7 +108,17 @@ impl Actor {
             return Err(error);
         }
         let offer = self.parts.inventory.get(id)?;
-        attempt::affordable(session, offer.price(session.request.disk_gb).total(), session.created_at).map_err(|why| {
+        if let Some(template) = &session.request.template
+            && let Err(why) = template.needs.met_by(&offer)
+        {
+            let text = format!("template {} does not run on offer {id}: {why}", template.hash_id);
+            return Err(Error::field("template_hash_id", text + "; ListTemplates with this `offer_id` shows what does"));
+        }
+        if !attempt::maps(session, &offer) {
+            let text = format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only; take an offer with direct_ports");
+            return Err(Error::field("exposed_ports", text));
+        }
+        attempt::affordable(session, offer.price(session.request.disk()).total(), session.created_at).map_err(|why| {
             Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer"))
                 .with("offer_id", id)
         })
@@ -204,12 +247,32 @@ impl Actor {
         claims
     }
 
+    /// Whether the model's weights may not fit into the GPUs' memory: said, not refused, since they may be spread or swapped.
+    fn too_little_gpu_memory(&self, request: &Request) -> Option<String> {
+        let estimate = request.estimate()?;
+        let (has, what) = match &request.target {
+            Target::Offer(id) => {
+                let offer = self.parts.inventory.get(id).ok()?;
+                (offer.gpu_memory_mib.saturating_mul(offer.gpu_count), "this offer has")
+            }
+            Target::Requirements { filter, .. } => {
+                let count = filter.gpu_count.or(filter.min_gpu_count).unwrap_or(1);
+                (filter.min_gpu_memory_mib.unwrap_or(0).saturating_mul(count), "the filter asks for at least")
+            }
+        };
+        (has < estimate.gpu_memory_mib).then(|| {
+            let model = request.model_id.as_deref().unwrap_or_default();
+            format!("{model} needs about {} MiB of GPU memory in all; {what} {has}", estimate.gpu_memory_mib)
+        })
+    }
+
     /// What is accepted and yet can't be done.
     pub(super) fn warnings(&self, session: &Session, now: Time) -> Vec<String> {
         let mut warnings = Vec::new();
         if session.request.storage == StoragePolicy::Preserve {
             warnings.push("storage_policy=preserve: no provider keeps anything beyond the machine; the disk goes with it".to_owned());
         }
+        warnings.extend(self.too_little_gpu_memory(&session.request));
         if let Target::Offer(id) = &session.request.target
             && let Ok(offer) = self.parts.inventory.get(id)
             && let Some(end) = offer.host_end

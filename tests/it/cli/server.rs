@@ -34,6 +34,7 @@ pub struct Canned {
     /// The resume token of each watch; empty without one.
     pub tokens: Vec<String>,
     pub extends_asked: Vec<pb::ExtendSessionRequest>,
+    pub rotates_asked: Vec<pb::RotateSessionKeyRequest>,
     pub outcomes: Vec<i32>,
     /// The last one is answered first; when there is none left, a wait never ends.
     pub waits: Vec<Result<pb::Session, Status>>,
@@ -102,6 +103,14 @@ pub fn session(state: State) -> pb::Session {
         create_time: at("2026-11-23 21:30:00"),
         ..Default::default()
     }
+}
+
+/// A running session whose key is being changed, or was.
+pub fn rekeyed(done: bool) -> pb::Session {
+    use pb::condition::{Status, Type};
+    let status = if done { Status::True } else { Status::False };
+    let condition = pb::Condition { r#type: Type::KeyInstalled.into(), status: status.into(), ..Default::default() };
+    pb::Session { conditions: vec![condition], ..running() }
 }
 
 pub fn running() -> pb::Session {
@@ -197,6 +206,25 @@ impl InventoryService for Face {
         let found = self.with(|m| m.offers.first().cloned()).and_then(Result::ok).and_then(|page| page.offers.into_iter().find(|o| o.offer_id == id));
         let offer = found.ok_or_else(|| missing("OFFER_NOT_FOUND", format!("no offer {id}")))?;
         Ok(Response::new(pb::GetOfferResponse { offer: Some(offer) }))
+    }
+
+    async fn list_templates(&self, request: Request<pb::ListTemplatesRequest>) -> Result<Response<pb::ListTemplatesResponse>, Status> {
+        assert_eq!(request.into_inner().name.as_deref(), Some("vllm"));
+        let template = pb::Template {
+            template_hash_id: "1b2c".into(),
+            provider: "vastai".into(),
+            name: "vLLM".into(),
+            image: "vllm/vllm-openai:v1".into(),
+            ports: vec![8000],
+            disk_gb: Some(120),
+            min_cuda_version: "12.4".into(),
+            ..Default::default()
+        };
+        Ok(Response::new(pb::ListTemplatesResponse { templates: vec![template] }))
+    }
+
+    async fn get_template(&self, _: Request<pb::GetTemplateRequest>) -> Result<Response<pb::GetTemplateResponse>, Status> {
+        Err(Status::unimplemented("not asked for by the command line"))
     }
 
     async fn explain_offers(&self, request: Request<pb::ExplainOffersRequest>) -> Result<Response<pb::ExplainOffersResponse>, Status> {
@@ -330,6 +358,19 @@ impl SessionService for Face {
         }
         let session = pb::Session { labels: request.labels, spec: Some(spec), ..running() };
         Ok(Response::new(pb::UpdateSessionResponse { session: Some(session), resume_token: String::new(), replayed: false }))
+    }
+
+    async fn rotate_session_key(&self, request: Request<pb::RotateSessionKeyRequest>) -> Result<Response<pb::RotateSessionKeyResponse>, Status> {
+        let request = request.into_inner();
+        let made = request.ssh_public_key.is_none();
+        self.with(|m| m.rotates_asked.push(request));
+        let ssh_private_key = if made { "-----BEGIN OPENSSH PRIVATE KEY-----\nnew\n".to_owned() } else { String::new() };
+        Ok(Response::new(pb::RotateSessionKeyResponse {
+            session: Some(rekeyed(false)),
+            resume_token: "rekey".into(),
+            replayed: false,
+            ssh_private_key,
+        }))
     }
 
     async fn keep_alive(&self, request: Request<pb::KeepAliveRequest>) -> Result<Response<pb::KeepAliveResponse>, Status> {

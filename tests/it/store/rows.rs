@@ -54,9 +54,9 @@ prop_compose! {
         let mut session = rich();
         let time = |n: usize| Time::from_millis(times[n]);
         session.labels = labels;
-        session.request.env = env;
+        session.request.start.env_names = env.into_keys().collect();
         session.request.image = options[0].then_some(a);
-        session.request.on_start = options[1].then_some(b);
+        session.request.start.sealed = options[1].then_some(b);
         session.request.workload = Workload::ALL[words.3];
         session.request.reservation = Duration::new(numbers[0].unsigned_abs(), small.2 % 1_000_000_000);
         session.request.max_price = options[2].then_some(Rate(numbers[1]));
@@ -294,7 +294,7 @@ async fn segments_are_found_by_window_and_by_what_reports_group_by() {
 }
 
 #[tokio::test]
-async fn accepted_calls_are_remembered_once_and_their_keys_can_be_forgotten() {
+async fn accepted_calls_are_remembered_once_and_their_keys_are_forgotten() {
     let store = memory();
     let session = plain(1);
     let record = accepted(&session, "r-1");
@@ -309,10 +309,18 @@ async fn accepted_calls_are_remembered_once_and_their_keys_can_be_forgotten() {
     assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
     assert_eq!(store.session_get(other.id).await.unwrap(), None, "half a batch");
 
-    assert_eq!(store.request_keys_forget(session.id).await.unwrap(), 1);
-    assert_eq!(store.request_keys_forget(session.id).await.unwrap(), 0);
+    // A key is kept while its session may still come to run, and for its age at least; then the call is known without it.
+    let keys = async |at| store.trim(at, Keep::default()).await.unwrap().keys;
+    let late = record.created_at + HOUR;
+    assert_eq!(keys(late).await, 0, "the session is pending");
+    let mut running = session.clone();
+    (running.state, running.version) = (State::Running, session.version + 1);
+    store.commit(only(&running)).await.unwrap();
+    assert_eq!(keys(record.created_at + Keep::default().key_age).await, 0);
+    assert_eq!(keys(late).await, 1);
+    assert_eq!(keys(late).await, 0);
     let left = store.request_get("default", "CreateSession", "r-1").await.unwrap().unwrap();
-    assert_eq!((left.sealed, left.hash), (None, record.hash));
+    assert_eq!((left.sealed, left.hash), (Some(Vec::new()), record.hash));
 }
 
 #[tokio::test]
@@ -351,8 +359,8 @@ async fn trimming_leaves_what_may_still_be_asked_for() {
     store.commit(Batch { requests, ..Batch::default() }).await.unwrap();
     let keep = |events| Keep { events, ..Keep::default() };
 
-    // All young: nothing goes, whatever the number.
-    assert_eq!(store.trim(NOW + HOUR, keep(5)).await.unwrap(), Trimmed::default());
+    // All young: nothing goes, whatever the number, but the key that its owner has had time to take.
+    assert_eq!(store.trim(NOW + HOUR, keep(5)).await.unwrap(), Trimmed { keys: 1, ..Trimmed::default() });
     // All old, fewer than the number to keep: no event goes.
     let late = NOW + 30 * HOUR;
     assert_eq!(store.trim(late, Keep::default()).await.unwrap(), Trimmed { requests: 1, ..Trimmed::default() });

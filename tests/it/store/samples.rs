@@ -9,8 +9,8 @@ use gpu_shopper::domain::meter::{Amount, Segment};
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferFilter, OfferOrder, Price, Region, RentalKind, Traffic};
 use gpu_shopper::domain::session::{
-    Attempt, AttemptFailure, Condition, ConditionType, EndReason, Failover, FailoverScope, Pace, Request, Session, Stage, State, StoragePolicy,
-    Target, Truth, Workload,
+    Attempt, AttemptFailure, Condition, ConditionType, EndReason, Failover, FailoverScope, LaunchMode, Pace, Request, SealedStart, Session, Stage,
+    State, StoragePolicy, Target, Truth, Workload,
 };
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::domain::verify::{GpuReport, Verify};
@@ -65,10 +65,14 @@ fn request(consumer: &str) -> Request {
         reservation: HOUR,
         idle_threshold: Duration::ZERO,
         storage: StoragePolicy::Destroy,
+        template: None,
         image: None,
         disk_gb: None,
-        on_start: None,
-        env: BTreeMap::new(),
+        start: SealedStart::default(),
+        launch_mode: LaunchMode::Ssh,
+        model_id: None,
+        quantization: None,
+        exposed_ports: Vec::new(),
         public_key: "ssh-ed25519 AAAAC3Nza someone@somewhere".to_owned(),
         ssh_timeout: None,
         verify: Verify::Gpu,
@@ -126,8 +130,16 @@ pub fn rich() -> Session {
         storage: StoragePolicy::Preserve,
         image: Some("vllm/vllm-openai:v0.6".to_owned()),
         disk_gb: Some(80),
-        on_start: Some("echo \"hi\"\n'there' \u{1f600} \\ \u{0}".to_owned()),
-        env: labels(&[("A", "1"), ("EMPTY", ""), ("ü", "ö\"")]),
+        start: SealedStart {
+            sealed: Some("AQ==".to_owned()),
+            env_names: vec!["A".to_owned(), "ü \u{1f600} \\ \u{0}".to_owned()],
+            secret_env_names: vec!["S".to_owned()],
+            on_start_sha256: Some("00ff".to_owned()),
+            registry: Some("ghcr.io".to_owned()),
+        },
+        launch_mode: LaunchMode::Entrypoint,
+        model_id: Some("Qwen/Qwen2.5-7B".to_owned()),
+        exposed_ports: vec![8000, 65_535],
         ssh_timeout: Some(Duration::from_millis(1)),
         verify: Verify::Strict,
         bid: Some(Rate(3)),

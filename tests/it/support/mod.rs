@@ -1,30 +1,34 @@
 //! A whole service in memory: simulated market, paused time, inline store, one seed. Its end checks that nothing is left.
 
-pub mod audit;
-mod life;
+mod echo;
+pub mod real;
 
-use gpu_shopper::app::{Core, CoreParts};
+pub use echo::Echo;
+use gpu_shopper::app::{Core, CoreParts, tag_of};
+use gpu_shopper::chaos::audit::{self, Books};
+pub use gpu_shopper::chaos::{Doom, silence};
+use gpu_shopper::chaos::{Life, Story, Watched, Witness};
 use gpu_shopper::clock::Clock;
+use gpu_shopper::domain::event::Event;
 use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::offer::{OfferFilter, OfferOrder};
 use gpu_shopper::domain::policy::Policy;
-use gpu_shopper::domain::session::{Request, Session, State, Target};
+use gpu_shopper::domain::session::{Request, Session, StartSecrets, State, Target};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
 use gpu_shopper::providers;
+use gpu_shopper::server::vault;
 use gpu_shopper::services::api::{Caller, Command, Create, Created, Idempotency};
 use gpu_shopper::services::error::Error;
-use gpu_shopper::services::lifecycle::Vault;
 use gpu_shopper::services::lookout::Rhythm;
 use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{AccountId, Credentials, Dialect, Faults, Market, MarketConfig, SimProbe, SimProvider};
+use gpu_shopper::ssh::keys::Secret;
 use gpu_shopper::store::{Error as StoreError, Mode, Options, Store};
-pub use life::{Doom, silence};
-use life::{Life, Watched};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const BEGIN: Time = Time::from_millis(1_795_000_000_000);
@@ -38,12 +42,14 @@ pub struct House {
     pub policy: Policy,
     pub deployment: String,
     pub core: Option<Core>,
-    /// The labels of all launch calls, over all lives.
-    pub launches: Arc<Mutex<Vec<String>>>,
+    /// Sees all calls and commits, over all lives.
+    pub witness: Arc<Witness>,
     /// How providers are wrapped at the next start.
     pub wrap: Option<Wrap>,
     /// How often offers are fetched; `None` = as each provider says.
     pub refresh: Option<Duration>,
+    /// What the server's own keys come from, in the next life.
+    pub secret: [u8; 32],
     life: Arc<Life>,
     store: Store,
     file: Option<(tempfile::TempDir, PathBuf)>,
@@ -125,12 +131,13 @@ impl Plan {
             Some((_, path)) => open(path).unwrap(),
             None => Store::open_memory().unwrap(),
         };
-        let launches = Arc::new(Mutex::new(Vec::new()));
         let mut policy = self.policy;
         if self.refresh.is_some() {
             // Where offers are seldom fetched, to save time, their age must not matter.
             policy.max_offer_age = Duration::from_secs(365 * 24 * 3600);
         }
+        let story = Arc::new(Story::new(clock.clone(), 200));
+        let witness = Witness::new(&self.deployment, tag_of(&self.deployment), Arc::clone(&market), story, policy.clone());
         let mut house = House {
             market,
             accounts,
@@ -140,10 +147,11 @@ impl Plan {
             sweep: self.sweep,
             frozen: None,
             core: None,
-            life: Life::new(None, Arc::clone(&launches)),
-            launches,
+            life: Life::new(None, Arc::clone(&witness)),
+            witness,
             wrap: self.wrap,
             refresh: self.refresh,
+            secret: [7; 32],
             store,
             file,
             starts: 0,
@@ -180,7 +188,7 @@ impl House {
     /// Begins a new life. It returns when every provider has been looked at and offers are there, or when that life is over.
     pub async fn start(&mut self, doom: Option<Doom>) {
         self.starts += 1;
-        self.life = Life::new(doom, Arc::clone(&self.launches));
+        self.life = Life::new(doom, Arc::clone(&self.witness));
         self.store.set_gate(self.life.gate(None));
         let mut map: BTreeMap<ProviderId, Arc<dyn Provider>> = BTreeMap::new();
         for (dialect, account) in &self.accounts {
@@ -197,17 +205,14 @@ impl House {
             store: self.store.clone(),
             deployment_id: self.deployment.clone(),
             providers: map,
-            probe: Arc::new(SimProbe::new(Arc::clone(&self.market), [7; 32])),
+            probe: Arc::new(SimProbe::new(Arc::clone(&self.market), self.secret)),
             chance,
             clock: self.clock.clone(),
             policy: self.policy.clone(),
             rhythm: Rhythm { close: Duration::from_secs(5), steady: Duration::from_secs(30), idle: Duration::from_secs(120) },
             refresh: self.refresh,
             drain: Duration::from_secs(20),
-            vault: Vault {
-                seal: Arc::new(|_, key| Some(secrecy::ExposeSecret::expose_secret(key).as_bytes().to_vec())),
-                open: Arc::new(|_, sealed| Some(String::from_utf8_lossy(sealed).into_owned().into())),
-            },
+            vault: vault(Secret::from_bytes(self.secret), Arc::new(SeededChance::new(self.starts))),
             private_addresses: Vec::new(),
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
             vendor_calls: BTreeMap::new(),
@@ -325,6 +330,8 @@ impl House {
             idempotency: request_id.map(|id| Idempotency { request_id: id.to_owned(), hash: format!("{request:?}") }),
             request,
             labels: BTreeMap::new(),
+            secrets: StartSecrets::default(),
+            template: None,
             validate_only: false,
             private_key: None,
         };
@@ -349,6 +356,25 @@ impl House {
 
     pub async fn get(&self, id: SessionId) -> Arc<Session> {
         self.core().sessions.get(&caller(), id).await.unwrap()
+    }
+
+    /// Everything that is wrong now that all should be over.
+    pub async fn audit(&self) -> Vec<String> {
+        let books = Books {
+            market: &self.market,
+            tag: tag_of(&self.deployment),
+            store: self.store(),
+            costs: &self.core().costs,
+            launches: self.witness.launches(),
+            foreign: &BTreeSet::new(),
+            exact: false,
+        };
+        books.audit().await.unwrap()
+    }
+
+    /// The whole log.
+    pub async fn events(&self) -> Vec<Event> {
+        audit::events(self.store()).await.unwrap()
     }
 
     /// Waits (in simulated time) until the session is in the state, or fails the test.

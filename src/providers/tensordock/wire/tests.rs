@@ -25,6 +25,10 @@ fn spec(dedicated: &str) -> LaunchSpec {
         public_keys: vec!["ssh-ed25519 AAAAone one\n".to_owned(), "ssh-ed25519 AAAAtwo it's $(two)".to_owned()],
         env: BTreeMap::from([("TOKEN_1".to_owned(), "it's $HOME".to_owned())]),
         on_start: Some("echo 'hi'".to_owned()),
+        ports: Vec::new(),
+        template: None,
+        service: None,
+        registry: None,
     }
 }
 
@@ -70,6 +74,37 @@ fn the_boot_script_installs_every_key_for_both_users() {
     }
     assert_eq!(unpack(lines[3]), "export TOKEN_1='it'\\''s $HOME'\n");
     assert_eq!(unpack(lines[4]), "echo 'hi'\n");
+}
+
+#[test]
+fn a_server_program_runs_in_its_container() {
+    use crate::domain::service::Service;
+    use crate::domain::session::RegistryLogin;
+    let mut spec = spec("false");
+    (spec.image, spec.ports) = (Some("vllm:1".to_owned()), vec![8000]);
+    let arguments = vec!["--model".to_owned(), "a b".to_owned()];
+    spec.service = Some(Service { image: "vllm:1".to_owned(), entrypoint: vec!["x".to_owned()], arguments, port: Some(8000) });
+    spec.registry = Some(RegistryLogin { server: "ghcr.io".to_owned(), username: "alice".to_owned(), password: "pw".to_owned() });
+    let lines = |spec: &LaunchSpec| {
+        let whole = body(spec);
+        let all = whole["data"]["attributes"]["cloud_init"]["runcmd"].as_array().unwrap().clone();
+        all.iter().map(|line| line.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let attributes = body(&spec)["data"]["attributes"].clone();
+    assert_eq!(attributes["image"], "img", "the machine's system, not the container's image");
+    assert_eq!(attributes["port_forwards"], json!([{"internal_port": 22, "external_port": 0}, {"internal_port": 8000, "external_port": 0}]));
+    let said = lines(&spec);
+    assert_eq!(unpack(&said[5]), "TOKEN_1=it's $HOME\n");
+    assert!(said[5].starts_with("install -m 600 "), "{}", said[5]);
+    assert!(said[6].ends_with("docker login --username 'alice' --password-stdin 'ghcr.io'") && unpack(&said[6]) == "pw");
+    assert!(said[7].starts_with("docker run --detach") && said[7].ends_with(" 'vllm:1' '--model' 'a b'"), "{}", said[7]);
+    assert!(!said.concat().contains("pw"), "the password travels packed");
+    // Start commands that are the program themselves run inside the container, and only there.
+    spec.service = Some(Service { image: "own:1".to_owned(), entrypoint: Vec::new(), arguments: Vec::new(), port: None });
+    let said = lines(&spec);
+    assert!(!said.iter().any(|line| line.contains("gpu-shopper-start.sh")));
+    let run = said.last().unwrap();
+    assert!(run.contains("--entrypoint sh 'own:1' -c 'eval \"$(echo ") && unpack(run) == "echo 'hi'\n".trim_end(), "{run}");
 }
 
 #[test]

@@ -28,6 +28,10 @@ fn spec(rental: RentalKind) -> LaunchSpec {
         public_keys: Vec::new(),
         env: BTreeMap::from([("A".to_owned(), "b \"c\"".to_owned())]),
         on_start: Some("echo hi".to_owned()),
+        ports: Vec::new(),
+        template: None,
+        service: None,
+        registry: None,
     }
 }
 
@@ -54,6 +58,31 @@ fn a_launch_says_all_it_must_and_bids_only_for_bids() {
     let mut bidless = spec(RentalKind::Interruptible);
     bidless.offer.min_bid = None;
     assert_eq!(launch_body(&bidless, "i").unwrap_err().kind, ErrorKind::Invalid);
+}
+
+#[test]
+fn a_server_program_ports_and_a_registry_login_are_said_in_the_vendors_words() {
+    use crate::domain::service::Service;
+    use crate::domain::session::RegistryLogin;
+    let words = |all: &[&str]| all.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+    let mut spec = spec(RentalKind::OnDemand);
+    spec.env = [("A".to_owned(), "1".to_owned())].into();
+    spec.on_start = Some("echo hi".to_owned());
+    (spec.ports, spec.template) = (vec![8000, 9000], Some("ab12".to_owned()));
+    let (entrypoint, arguments) = (words(&["python3", "-m", "server"]), words(&["--model", "it's"]));
+    spec.service = Some(Service { image: "img".to_owned(), entrypoint, arguments, port: Some(8000) });
+    spec.registry = Some(RegistryLogin { server: "ghcr.io".to_owned(), username: "alice".to_owned(), password: "pw".to_owned() });
+    let body: serde_json::Value = serde_json::from_slice(&launch_body(&spec, "default").unwrap()).unwrap();
+    assert_eq!(body["env"], serde_json::json!({"A": "1", "-p 8000:8000": "1", "-p 9000:9000": "1"}));
+    assert_eq!((body["image_login"].as_str(), body["template_hash_id"].as_str()), (Some("-u alice -p pw ghcr.io"), Some("ab12")));
+    let program = r"nohup 'python3' '-m' 'server' '--model' 'it'\''s' >/var/log/gpu-shopper-service.log 2>&1 &";
+    assert_eq!(body["onstart"].as_str().unwrap(), format!("echo hi\n{program}"));
+    assert_eq!(body["runtype"], "ssh_direc ssh_proxy", "whatever a template was made for");
+    assert!(!format!("{spec:?}").contains("pw") && !format!("{spec:?}").contains("echo hi"));
+    // Start commands that are the program themselves stand alone.
+    spec.service = Some(Service { image: "img".to_owned(), entrypoint: Vec::new(), arguments: Vec::new(), port: None });
+    let body: serde_json::Value = serde_json::from_slice(&launch_body(&spec, "default").unwrap()).unwrap();
+    assert_eq!(body["onstart"], "echo hi");
 }
 
 #[test]

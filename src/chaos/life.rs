@@ -1,20 +1,22 @@
-//! One life of the process under test: where it is to die, and what it did until then.
+//! One life of a simulated process: where it is to die, and what it did until then.
 //!
 //! When it dies, it dies everywhere at once: from that instant no commit reaches the disk and no call leaves for the
 //! market, whatever its tasks still believe. What the vendor had taken by then stays done.
 
-use async_trait::async_trait;
-use futures::poll;
-use gpu_shopper::domain::ids::{OfferId, ProviderId};
-use gpu_shopper::domain::instance::Sighting;
-use gpu_shopper::ports::{
+use crate::chaos::witness::Witness;
+use crate::domain::ids::{OfferId, ProviderId};
+use crate::domain::instance::Sighting;
+use crate::domain::template::Template;
+use crate::ports::{
     Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts,
 };
-use gpu_shopper::store::{Gate, Point};
+use crate::store::{Batch, Gate, Point};
+use async_trait::async_trait;
+use futures::poll;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Where a process dies. Commits and calls are counted from 1 in each life.
@@ -34,35 +36,68 @@ pub enum Doom {
     Silence(u64),
 }
 
-/// Whether the process may be told to do something at a point of the store, beside dying: for copies of the disk.
-pub type Aside = Arc<dyn Fn(Point) + Send + Sync>;
+/// Something that is done at a point of the store, beside dying: a copy of the disk, a disk that lies.
+pub type Aside = Arc<dyn Fn(Point, &mut Batch) + Send + Sync>;
 
 /// See the module's header.
 pub struct Life {
-    doom: Option<Doom>,
+    doom: Mutex<Option<Doom>>,
     dead: AtomicBool,
     died: Notify,
     commits: AtomicU64,
     calls: Mutex<Vec<&'static str>>,
-    /// The labels of all launch calls, over all lives of a house.
-    launches: Arc<Mutex<Vec<String>>>,
+    witness: Arc<Witness>,
 }
 
 impl Life {
-    pub fn new(doom: Option<Doom>, launches: Arc<Mutex<Vec<String>>>) -> Arc<Self> {
-        Arc::new(Self { doom, dead: AtomicBool::new(false), died: Notify::new(), commits: AtomicU64::new(0), calls: Mutex::default(), launches })
+    /// A life that ends at `doom`, if anywhere, before the eyes of a witness.
+    #[must_use]
+    pub fn new(doom: Option<Doom>, witness: Arc<Witness>) -> Arc<Self> {
+        Arc::new(Self {
+            doom: Mutex::new(doom),
+            dead: AtomicBool::new(false),
+            died: Notify::new(),
+            commits: AtomicU64::new(0),
+            calls: Mutex::default(),
+            witness,
+        })
+    }
+
+    fn named(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it dies.
+    #[must_use]
+    pub fn doom(&self) -> Option<Doom> {
+        *self.doom.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes where it dies.
+    pub fn set_doom(&self, doom: Doom) {
+        *self.doom.lock().unwrap_or_else(PoisonError::into_inner) = Some(doom);
     }
 
     /// Commits so far.
+    #[must_use]
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
 
     /// Calls so far that looked at or changed machines, by name.
+    #[must_use]
     pub fn calls(&self) -> Vec<&'static str> {
-        self.calls.lock().unwrap().clone()
+        self.named().clone()
     }
 
+    /// How many of them.
+    #[must_use]
+    pub fn call_count(&self) -> u64 {
+        self.named().len() as u64
+    }
+
+    /// Whether it is over.
+    #[must_use]
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
     }
@@ -86,22 +121,26 @@ impl Life {
     }
 
     /// The gate of this life's store.
+    #[must_use]
     pub fn gate(self: &Arc<Self>, aside: Option<Aside>) -> Gate {
         let life = Arc::clone(self);
-        Arc::new(move |point| {
+        Arc::new(move |point, batch| {
+            if life.is_dead() {
+                return true;
+            }
+            let doom = life.doom();
+            if doom.is_some_and(|doom| matches!((doom, point), (Doom::BeforeCommit(n), Point::BeforeCommit(number)) if n == number)) {
+                life.die();
+            }
             if let Some(aside) = &aside {
-                aside(point);
+                aside(point, batch);
             }
             if let Point::AfterCommit(number) = point {
                 life.commits.store(number, Ordering::Relaxed);
-            }
-            let here = match (life.doom, point) {
-                (Some(Doom::BeforeCommit(n)), Point::BeforeCommit(number)) => n == number,
-                (Some(Doom::AfterCommit(n)), Point::AfterCommit(number)) => n == number,
-                _ => false,
-            };
-            if here {
-                life.die();
+                life.witness.committed(batch);
+                if doom == Some(Doom::AfterCommit(number)) {
+                    life.die();
+                }
             }
             life.is_dead()
         })
@@ -113,16 +152,19 @@ impl Life {
             return pending().await;
         }
         let number = {
-            let mut calls = self.calls.lock().unwrap();
+            let mut calls = self.named();
             calls.push(name);
             calls.len() as u64
         };
-        if self.doom == Some(Doom::BeforeCall(number)) {
+        if self.doom() == Some(Doom::BeforeCall(number)) {
             self.die();
             return pending().await;
         }
+        if !self.witness.called(name) {
+            return pending().await;
+        }
         let mut call = pin!(call);
-        if self.doom == Some(Doom::ReplyLost(number)) {
+        if self.doom() == Some(Doom::ReplyLost(number)) {
             // The simulated vendor acts as soon as it is asked, and takes its time to answer.
             let _ = poll!(call.as_mut());
             self.die();
@@ -132,17 +174,20 @@ impl Life {
         if self.is_dead() {
             return pending().await;
         }
-        match self.doom {
-            Some(Doom::ReplyKept(n)) if n == number => self.die(),
+        match self.doom() {
+            Some(Doom::ReplyKept(n)) if n == number => {
+                self.die();
+                return pending().await;
+            }
             Some(Doom::Silence(n)) if n == number => return Err(silence(name)),
             _ => {}
         }
         answer
     }
 
-    /// One call of no consequence: it is not counted, and a dead process does not make it.
-    async fn aside<T>(&self, call: impl Future<Output = T>) -> T {
-        if self.is_dead() {
+    /// One call of no consequence: it is no point to die at, and a dead process does not make it.
+    async fn aside<T>(&self, name: &'static str, call: impl Future<Output = T>) -> T {
+        if self.is_dead() || !self.witness.called(name) {
             return pending().await;
         }
         let answer = call.await;
@@ -151,6 +196,7 @@ impl Life {
 }
 
 /// What an adapter says when a call went out and no answer came.
+#[must_use]
 pub fn silence(operation: &'static str) -> ProviderError {
     ProviderError {
         provider: ProviderId::new("silent"),
@@ -162,10 +208,18 @@ pub fn silence(operation: &'static str) -> ProviderError {
     }
 }
 
-/// A provider as one life of the process sees it.
+/// A provider as one life of the process sees it, before the eyes of its witness.
 pub struct Watched {
+    /// The provider itself.
     pub inner: Arc<dyn Provider>,
+    /// The life.
     pub life: Arc<Life>,
+}
+
+impl Watched {
+    fn witness(&self) -> &Witness {
+        &self.life.witness
+    }
 }
 
 #[async_trait]
@@ -179,27 +233,43 @@ impl Provider for Watched {
     }
 
     async fn account(&self) -> Result<Account, ProviderError> {
-        self.life.aside(self.inner.account()).await
+        self.life.aside("account", self.inner.account()).await
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        self.life.aside(self.inner.offers()).await
+        self.life.aside("offers", self.inner.offers()).await
+    }
+
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        self.life.aside("templates", self.inner.templates()).await
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        self.life.aside("template", self.inner.template(hash_id)).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
         let call = async {
-            self.life.launches.lock().unwrap().push(spec.label.to_string());
+            self.witness().launching(spec);
             self.inner.launch(spec).await
         };
         self.life.through("launch", call).await
     }
 
     async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError> {
-        self.life.through("attach_key", self.inner.attach_key(native_id, public_key)).await
+        let call = async {
+            self.witness().touching("attach_key", native_id);
+            self.inner.attach_key(native_id, public_key).await
+        };
+        self.life.through("attach_key", call).await
     }
 
     async fn instance(&self, native_id: &str) -> Result<Option<Sighting>, ProviderError> {
-        self.life.through("instance", self.inner.instance(native_id)).await
+        let answer = self.life.through("instance", self.inner.instance(native_id)).await;
+        if let Ok(sighting) = &answer {
+            self.witness().looked(native_id, sighting.as_ref());
+        }
+        answer
     }
 
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
@@ -207,11 +277,19 @@ impl Provider for Watched {
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
-        self.life.through("start", self.inner.start(native_id)).await
+        let call = async {
+            self.witness().touching("start", native_id);
+            self.inner.start(native_id).await
+        };
+        self.life.through("start", call).await
     }
 
     async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError> {
-        self.life.through("destroy", self.inner.destroy(native_id)).await
+        let call = async {
+            self.witness().touching("destroy", native_id);
+            self.inner.destroy(native_id).await
+        };
+        self.life.through("destroy", call).await
     }
 
     fn link(&self) -> LinkState {

@@ -1,33 +1,60 @@
 //! The audit: what the service believes, told and billed, held against what the market knows. Returns what is wrong, in
 //! sentences; so the tests of the audit itself can ask it to find something.
 
-use crate::support::{House, caller};
-use gpu_shopper::app::tag_of;
-use gpu_shopper::domain::event::{Event, EventType};
-use gpu_shopper::domain::ids::{Label, SessionId};
-use gpu_shopper::domain::instance::Instance;
-use gpu_shopper::domain::money::Nanos;
-use gpu_shopper::domain::session::{AttemptFailure, Session};
-use gpu_shopper::sim::Truth;
-use gpu_shopper::store::SessionQuery;
-use std::collections::BTreeMap;
+use crate::domain::event::{Event, EventType};
+use crate::domain::ids::{Label, SessionId, Tag};
+use crate::domain::instance::Instance;
+use crate::domain::meter::Amount;
+use crate::domain::money::Nanos;
+use crate::domain::session::{AttemptFailure, Session};
+use crate::services::api::Caller;
+use crate::services::costs::Costs;
+use crate::sim::{Market, Truth};
+use crate::store::{Error, SessionQuery, Store};
+use std::collections::{BTreeMap, BTreeSet};
 
-impl House {
-    /// Everything that is wrong now that all should be over: see the rules below.
-    pub async fn audit(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
+/// Whose books are audited, against which market.
+pub struct Books<'a> {
+    /// The market.
+    pub market: &'a Market,
+    /// The deployment's tag.
+    pub tag: Tag,
+    /// Its disk.
+    pub store: &'a Store,
+    /// Its ledger.
+    pub costs: &'a Costs,
+    /// The labels of all launch calls that ever went out.
+    pub launches: Vec<Label>,
+    /// Machines that somebody else put there, by their ids: not ours, whatever their label looks like.
+    pub foreign: &'a BTreeSet<String>,
+    /// The ledger must be the bill, without bounds and to the nano.
+    pub exact: bool,
+}
+
+impl Books<'_> {
+    fn machines(&self) -> BTreeMap<Label, Vec<Truth>> {
         let mut machines: BTreeMap<Label, Vec<Truth>> = BTreeMap::new();
-        for truth in self.market.truth() {
-            if let Some(label) = Label::parse(&truth.label).filter(|l| l.tag == tag_of(&self.deployment)) {
+        for truth in self.market.truth().into_iter().filter(|t| !self.foreign.contains(&t.native_id)) {
+            if let Some(label) = Label::parse(&truth.label).filter(|l| l.tag == self.tag) {
                 machines.entry(label).or_default().push(truth);
             }
         }
+        machines
+    }
+
+    /// Everything that is wrong now that all should be over.
+    ///
+    /// # Errors
+    /// When the books can't be read.
+    pub async fn audit(&self) -> Result<Vec<String>, Error> {
+        let mut wrong = Vec::new();
+        let machines = self.machines();
         alive(&machines, &mut wrong);
-        launches(&machines, &self.launches.lock().unwrap(), &mut wrong);
-        let sessions = self.store().session_list(SessionQuery::default()).await.unwrap();
+        launches(&machines, &self.launches, &mut wrong);
+        let sessions = self.store.session_list(SessionQuery::default()).await?;
         let mut rows: BTreeMap<Label, Instance> = BTreeMap::new();
         for session in &sessions {
-            rows.extend(self.store().instance_list(session.id).await.unwrap().into_iter().map(|r| (r.label, r)));
+            rows.extend(self.store.instance_list(session.id).await?.into_iter().map(|r| (r.label, r)));
         }
         for label in machines.keys().filter(|l| !rows.contains_key(l)) {
             wrong.push(format!("{label}: a machine that no row knows"));
@@ -39,29 +66,67 @@ impl House {
             let own = || machines.iter().filter(|(label, _)| label.session == session.id);
             ended(session, own().flat_map(|(_, truths)| truths), &mut wrong);
             refused(session, &machines, &mut wrong);
-            let cost = self.core().costs.session(&caller(), session.id).await.unwrap().total;
-            let bill = self.bill(session.id);
+            let bill = own().flat_map(|(_, truths)| truths).map(|t| t.bill.total).sum();
             // The market rounds once for each component of a machine, the ledger at every boundary of a segment.
             let segments: usize = rows.values().filter(|r| r.label.session == session.id).map(|r| r.segments.len()).sum();
-            let rounding = Nanos(2 * i64::try_from(segments).unwrap());
-            if bill < cost.low - rounding || bill > cost.high + rounding {
-                wrong.push(format!("{}: the market bills {bill}, which is not within {} to {}", session.id, cost.low, cost.high));
+            self.billed(session.id, bill, Nanos(2 * i64::try_from(segments).unwrap_or(0)), &mut wrong).await;
+        }
+        log(&events(self.store).await?, &sessions, &mut wrong);
+        Ok(wrong)
+    }
+
+    /// What is wrong with the costs so far of sessions that are not over, for any moment: nothing is accounted that is not
+    /// owed. What is owed beyond that is learnt with the next look.
+    pub async fn under_way(&self, sessions: &[SessionId]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let machines = self.machines();
+        for id in sessions {
+            let truths = || machines.iter().filter(|(label, _)| label.session == *id).flat_map(|(_, truths)| truths);
+            let bill = truths().map(|t| t.bill.total).sum::<Nanos>();
+            // A few segments for each component of each machine.
+            let rounding = Nanos(100 * i64::try_from(truths().count()).unwrap_or(0));
+            match self.cost(*id).await {
+                Ok(cost) if cost.low > bill + rounding => {
+                    wrong.push(format!("{id}: the market bills {bill} so far, the ledger says at least {}", cost.low))
+                }
+                Ok(_) => {}
+                Err(text) => wrong.push(text),
             }
         }
-        log(&self.events().await, &sessions, &mut wrong);
         wrong
     }
 
-    /// The whole log.
-    pub async fn events(&self) -> Vec<Event> {
-        let mut all: Vec<Event> = Vec::new();
-        loop {
-            let page = self.store().event_list(None, all.last().map_or(0, |e| e.revision), 1_000).await.unwrap();
-            if page.is_empty() {
-                return all;
-            }
-            all.extend(page);
+    async fn cost(&self, id: SessionId) -> Result<Amount, String> {
+        let caller = Caller { principal: "audit".to_owned(), scope: None, admin: true };
+        self.costs.session(&caller, id).await.map(|cost| cost.total).map_err(|error| format!("{id}: its costs can't be read: {error}"))
+    }
+
+    async fn billed(&self, id: SessionId, bill: Nanos, rounding: Nanos, wrong: &mut Vec<String>) {
+        let cost = match self.cost(id).await {
+            Ok(cost) => cost,
+            Err(text) => return wrong.push(text),
+        };
+        if bill < cost.low - rounding || bill > cost.high + rounding {
+            wrong.push(format!("{id}: the market bills {bill}, which is not within {} to {}", cost.low, cost.high));
         }
+        if self.exact && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
+            wrong.push(format!("{id}: the market bills {bill}, the ledger says {} ({} to {})", cost.cost, cost.low, cost.high));
+        }
+    }
+}
+
+/// The whole log.
+///
+/// # Errors
+/// When it can't be read.
+pub async fn events(store: &Store) -> Result<Vec<Event>, Error> {
+    let mut all: Vec<Event> = Vec::new();
+    loop {
+        let page = store.event_list(None, all.last().map_or(0, |e| e.revision), 1_000).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
     }
 }
 
@@ -75,12 +140,12 @@ fn alive(machines: &BTreeMap<Label, Vec<Truth>>, wrong: &mut Vec<String>) {
 }
 
 /// No attempt is launched twice: neither asked for twice nor there twice.
-fn launches(machines: &BTreeMap<Label, Vec<Truth>>, calls: &[String], wrong: &mut Vec<String>) {
+fn launches(machines: &BTreeMap<Label, Vec<Truth>>, calls: &[Label], wrong: &mut Vec<String>) {
     for (label, truths) in machines.iter().filter(|(_, truths)| truths.len() > 1) {
         wrong.push(format!("{label}: {} machines for one attempt", truths.len()));
     }
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    calls.iter().for_each(|label| *counts.entry(label).or_default() += 1);
+    let mut counts: BTreeMap<Label, usize> = BTreeMap::new();
+    calls.iter().for_each(|label| *counts.entry(*label).or_default() += 1);
     for (label, times) in counts.into_iter().filter(|(_, times)| *times > 1) {
         wrong.push(format!("{label}: launched {times} times"));
     }

@@ -1,0 +1,313 @@
+//! One deployment in a world: a service that lives, dies at any moment, is away for a while, and lives again on the same
+//! database.
+
+use crate::app::{Core, CoreParts, tag_of};
+use crate::chaos::life::{Doom, Life, Watched};
+use crate::chaos::story::Story;
+use crate::chaos::weather::{Line, Sky};
+use crate::chaos::witness::Witness;
+use crate::chaos::wrong::{Memory, Wrong};
+use crate::clock::Clock;
+use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::policy::Policy;
+use crate::domain::time::Time;
+use crate::ports::{Chance, Provider, SeededChance};
+use crate::providers;
+use crate::services::board::Board;
+use crate::services::costs::Costs;
+use crate::services::inventory::Inventory;
+use crate::services::lifecycle::{Handle, Vault};
+use crate::services::lookout::Rhythm;
+use crate::services::sessions::Sessions;
+use crate::services::sweeper::SweepPolicy;
+use crate::sim::{AccountId, Dialect, Market, SimProbe, SimProvider};
+use crate::store::{Error, Store};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What callers reach of a deployment while it lives.
+#[derive(Clone)]
+pub struct Doors {
+    /// Changes.
+    pub lifecycle: Handle,
+    /// Reading.
+    pub sessions: Sessions,
+    /// Money.
+    pub costs: Costs,
+    /// Offers.
+    pub inventory: Inventory,
+    /// What is committed.
+    pub board: Board,
+    /// Its disk.
+    pub store: Store,
+    /// The life behind them: when it is over, nobody answers any more.
+    pub life: Arc<Life>,
+}
+
+impl Doors {
+    /// A call; `None` when the process died meanwhile.
+    pub async fn ask<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.life.died() => None,
+            answer = call => Some(answer),
+        }
+    }
+}
+
+/// What a deployment is made of.
+pub struct Plan {
+    /// Its name in the story.
+    pub name: String,
+    /// The market.
+    pub market: Arc<Market>,
+    /// Its accounts.
+    pub accounts: BTreeMap<Dialect, AccountId>,
+    /// Accounts that it is given by mistake for a while: nothing can be rented on them.
+    pub other_accounts: BTreeMap<Dialect, AccountId>,
+    /// The time.
+    pub clock: Clock,
+    /// Settings.
+    pub policy: Policy,
+    /// How often offers are fetched.
+    pub refresh: Duration,
+    /// Decides ids and jitter.
+    pub seed: u64,
+    /// The lines to the vendors.
+    pub sky: Arc<Sky>,
+    /// The world's story.
+    pub story: Arc<Story>,
+    /// The wrong rule that it follows, if any.
+    pub wrong: Option<Wrong>,
+}
+
+/// See the module's header.
+pub struct Deployment {
+    plan: Plan,
+    tag: Tag,
+    witness: Arc<Witness>,
+    memory: Arc<Memory>,
+    doors: watch::Sender<Option<Doors>>,
+    standing: Mutex<Standing>,
+}
+
+struct Standing {
+    store: Store,
+    starts: u64,
+    up_since: Option<Time>,
+    /// Vendors at which this life has the other account.
+    astray: BTreeSet<Dialect>,
+}
+
+impl Deployment {
+    /// A deployment that has not begun to live.
+    ///
+    /// # Errors
+    /// When there is no memory for its database.
+    pub fn new(mut plan: Plan) -> Result<Arc<Self>, Error> {
+        if let Some(rule) = plan.wrong {
+            rule.bend(&mut plan.policy);
+        }
+        let tag = tag_of(&plan.name);
+        let witness = Witness::new(&plan.name, tag, Arc::clone(&plan.market), Arc::clone(&plan.story), plan.policy.clone());
+        let standing = Standing { store: Store::open_memory()?, starts: 0, up_since: None, astray: BTreeSet::new() };
+        let (doors, _) = watch::channel(None);
+        Ok(Arc::new(Self { plan, tag, witness, memory: Arc::default(), doors, standing: Mutex::new(standing) }))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// Its tag in labels.
+    #[must_use]
+    pub fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Its witness.
+    #[must_use]
+    pub fn witness(&self) -> &Arc<Witness> {
+        &self.witness
+    }
+
+    fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, what: &str) {
+        self.plan.story.tell(&self.plan.name, what);
+    }
+
+    /// Its doors, as soon as it lives.
+    pub async fn open(&self) -> Doors {
+        let mut doors = self.doors.subscribe();
+        loop {
+            if let Some(open) = doors.borrow_and_update().clone().filter(|open| !open.life.is_dead()) {
+                return open;
+            }
+            if doors.changed().await.is_err() {
+                // The sender lives as long as this.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Since when nothing has disturbed what it does at a provider; `None` while something does.
+    #[must_use]
+    pub fn quiet_since(&self, provider: &ProviderId) -> Option<Time> {
+        let dialect = Dialect::from_word(provider.as_str())?;
+        let standing = self.standing();
+        if standing.astray.contains(&dialect) {
+            return None;
+        }
+        Some(standing.up_since?.max(self.plan.sky.quiet_since(dialect, self.plan.story.begun())?))
+    }
+
+    /// Lives until `stop`: each of `ends` is a moment from which on the process dies, at whatever it does next.
+    ///
+    /// # Errors
+    /// When its database can't be read.
+    pub async fn live(&self, mut dice: ChaCha8Rng, ends: Vec<Time>, stop: CancellationToken) -> Result<(), Error> {
+        let mut ends = ends.into_iter();
+        loop {
+            let end = ends.next();
+            let (core, life) = self.start(&mut dice, end.is_none()).await?;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = life.died() => {}
+                () = self.plan.clock.sleep_until(end.unwrap_or_default()), if end.is_some() => {}
+                () = std::future::pending() => {}
+            }
+            if stop.is_cancelled() {
+                self.close();
+                core.kill();
+                return Ok(());
+            }
+            self.end(core, &life, &mut dice).await;
+            let away = match dice.random_range(0..4) {
+                0 => 0,
+                1 => dice.random_range(0..10_000),
+                2 => dice.random_range(0..120_000),
+                _ => dice.random_range(0..1_500_000),
+            };
+            self.plan.clock.sleep(Duration::from_millis(away)).await;
+        }
+    }
+
+    fn close(&self) {
+        self.doors.send_replace(None);
+        self.standing().up_since = None;
+    }
+
+    /// Dies at one of the next commits or calls, or is asked to stop and given the time it takes.
+    async fn end(&self, core: Core, life: &Arc<Life>, dice: &mut ChaCha8Rng) {
+        let soon = dice.random_range(1..12);
+        let (commit, call) = (life.commits() + soon, life.call_count() + soon);
+        let doom = match dice.random_range(0..6) {
+            0 => Some(Doom::BeforeCommit(commit)),
+            1 => Some(Doom::AfterCommit(commit)),
+            2 => Some(Doom::BeforeCall(call)),
+            3 => Some(Doom::ReplyLost(call)),
+            4 => Some(Doom::ReplyKept(call)),
+            _ => None,
+        };
+        match doom {
+            Some(doom) => {
+                life.set_doom(doom);
+                // Where nothing goes on there is nothing to die at.
+                let patience = Duration::from_secs(dice.random_range(1..900));
+                tokio::select! {
+                    biased;
+                    () = life.died() => {}
+                    () = self.plan.clock.sleep(patience) => life.die(),
+                }
+                self.tell(&format!("crashes: {doom:?}"));
+                self.plan.story.count("crashes");
+                self.close();
+                core.kill();
+            }
+            None => {
+                self.tell("is stopped");
+                self.plan.story.count("stops");
+                self.doors.send_replace(None);
+                let stopped = tokio::time::timeout(Duration::from_secs(60), core.stop()).await;
+                if !matches!(stopped, Ok(Ok(()))) {
+                    self.plan.story.wrong(format!("{}: it did not stop when asked to: {stopped:?}", self.plan.name));
+                }
+                life.die();
+                self.close();
+            }
+        }
+    }
+
+    async fn start(&self, dice: &mut ChaCha8Rng, last: bool) -> Result<(Core, Arc<Life>), Error> {
+        let life = Life::new(None, Arc::clone(&self.witness));
+        let astray = Dialect::ALL.into_iter().filter(|d| dice.random_bool(0.15) && self.plan.other_accounts.contains_key(d));
+        let (store, starts, astray) = {
+            let mut standing = self.standing();
+            standing.starts += 1;
+            if let Some(heir) = standing.store.inherited() {
+                standing.store = heir;
+            }
+            // The first life has its own accounts, and so has the last.
+            standing.astray = astray.filter(|_| standing.starts > 1 && !last).collect();
+            (standing.store.clone(), standing.starts, standing.astray.clone())
+        };
+        store.set_gate(life.gate(self.plan.wrong.and_then(Wrong::disk)));
+        let mut map: BTreeMap<ProviderId, Arc<dyn Provider>> = BTreeMap::new();
+        for (dialect, account) in &self.plan.accounts {
+            let account = self.plan.other_accounts.get(dialect).filter(|_| astray.contains(dialect)).unwrap_or(account);
+            let sim = SimProvider::new(Arc::clone(&self.plan.market), *account, *dialect);
+            let line = Line { inner: Arc::new(sim), dialect: *dialect, sky: Arc::clone(&self.plan.sky) };
+            let mut provider: Arc<dyn Provider> = Arc::new(Watched { inner: Arc::new(line), life: Arc::clone(&life) });
+            if let Some(rule) = self.plan.wrong {
+                provider = rule.provider(provider, &self.memory);
+            }
+            map.insert(provider.facts().id.clone(), provider);
+        }
+        self.tell(&format!("starts for the {starts}. time{}", if astray.is_empty() { "" } else { ", with another account" }));
+        let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(self.plan.seed.wrapping_mul(1000).wrapping_add(starts)));
+        let core = Core::start(CoreParts {
+            store: store.clone(),
+            deployment_id: self.plan.name.clone(),
+            providers: map,
+            probe: Arc::new(SimProbe::new(Arc::clone(&self.plan.market), [7; 32])),
+            chance,
+            clock: self.plan.clock.clone(),
+            policy: self.plan.policy.clone(),
+            rhythm: Rhythm { close: Duration::from_secs(5), steady: Duration::from_secs(30), idle: Duration::from_secs(120) },
+            refresh: Some(self.plan.refresh),
+            drain: Duration::from_secs(20),
+            vault: Vault {
+                seal: Arc::new(|_, _, key| Some(secrecy::ExposeSecret::expose_secret(key).as_bytes().to_vec())),
+                open: Arc::new(|_, _, sealed| Some(String::from_utf8_lossy(sealed).into_owned().into())),
+            },
+            private_addresses: Vec::new(),
+            offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
+            vendor_calls: BTreeMap::new(),
+            sweep: SweepPolicy::default(),
+            frozen: None,
+        })
+        .await?;
+        self.standing().up_since = Some(self.plan.clock.now());
+        self.doors.send_replace(Some(Doors {
+            lifecycle: core.lifecycle.clone(),
+            sessions: core.sessions.clone(),
+            costs: core.costs.clone(),
+            inventory: core.inventory.clone(),
+            board: core.board.clone(),
+            store,
+            life: Arc::clone(&life),
+        }));
+        Ok((core, life))
+    }
+}

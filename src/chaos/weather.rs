@@ -1,0 +1,320 @@
+//! What goes wrong in a world: faults and waits drawn from its seed, and episodes that come and go.
+//!
+//! Everything drawn here can be lived with: a list that lacks something is rare where nothing tells (TensorDock), or
+//! lasts less long than the lists that make a verdict; what hides a machine hides it for less than the looks that prove
+//! its absence are apart. Beyond that no service could know better.
+
+use crate::chaos::FaultChoice;
+use crate::chaos::life::silence;
+use crate::domain::ids::OfferId;
+use crate::domain::instance::Sighting;
+use crate::domain::time::Time;
+use crate::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
+use crate::sim::{ALWAYS, Delay, Dialect, Fault, Faults, Profile};
+use async_trait::async_trait;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const MINUTE: u64 = 60_000;
+
+/// Something that lasts for a while at one vendor, or happens to its machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Episode {
+    /// Nothing reaches the vendor.
+    Outage,
+    /// Everything reaches the vendor, no answer arrives.
+    Mute,
+    /// Every list of machines fails.
+    ListsFail,
+    /// Every list of machines lacks one; shorter than a verdict of absence takes.
+    ListsPartial,
+    /// Every look at one machine fails.
+    LooksFail,
+    /// Destroys are answered well and nothing happens.
+    DestroysIgnored,
+    /// Offers can't be fetched.
+    OffersFail,
+    /// The credentials are refused.
+    Refused,
+    /// The account has no credit.
+    NoCredit,
+    /// A host disappears.
+    Vanish,
+    /// A machine is stopped because somebody else paid more.
+    Outbid,
+    /// A host has no contact for a while.
+    Offline,
+    /// A machine's price changes.
+    Reprice,
+    /// Somebody else rents a machine on the same account, with a label that looks like ours or not at all.
+    Stranger,
+}
+
+impl Episode {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Outage,
+        Self::Mute,
+        Self::ListsFail,
+        Self::ListsPartial,
+        Self::LooksFail,
+        Self::DestroysIgnored,
+        Self::OffersFail,
+        Self::Refused,
+        Self::NoCredit,
+        Self::Vanish,
+        Self::Outbid,
+        Self::Offline,
+        Self::Reprice,
+        Self::Stranger,
+    ];
+
+    /// The word in the counts.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Outage => "episode_outage",
+            Self::Mute => "episode_mute",
+            Self::ListsFail => "episode_lists_fail",
+            Self::ListsPartial => "episode_lists_partial",
+            Self::LooksFail => "episode_looks_fail",
+            Self::DestroysIgnored => "episode_destroys_ignored",
+            Self::OffersFail => "episode_offers_fail",
+            Self::Refused => "episode_credentials_refused",
+            Self::NoCredit => "episode_no_credit",
+            Self::Vanish => "episode_vanish",
+            Self::Outbid => "episode_outbid",
+            Self::Offline => "episode_offline",
+            Self::Reprice => "episode_reprice",
+            Self::Stranger => "episode_stranger",
+        }
+    }
+
+    /// Shortest and longest, minutes; for lists that lack something, see the module's header.
+    fn length(self, dice: &mut ChaCha8Rng) -> Duration {
+        let (from, to) = match self {
+            Self::Outage | Self::Refused => (MINUTE, 40 * MINUTE),
+            Self::ListsFail | Self::LooksFail | Self::OffersFail => (2 * MINUTE, 30 * MINUTE),
+            Self::Mute | Self::DestroysIgnored => (MINUTE, 8 * MINUTE),
+            Self::ListsPartial => (20_000, 100_000),
+            Self::NoCredit => (2 * MINUTE, 20 * MINUTE),
+            Self::Offline => (30_000, 25 * MINUTE),
+            Self::Vanish | Self::Outbid | Self::Reprice | Self::Stranger => (0, 0),
+        };
+        Duration::from_millis(dice.random_range(from..=to))
+    }
+
+    /// The fault that strikes always meanwhile.
+    #[must_use]
+    pub fn fault(self) -> Option<Fault> {
+        match self {
+            Self::ListsFail => Some(Fault::ListFails),
+            Self::ListsPartial => Some(Fault::ListPartial),
+            Self::LooksFail => Some(Fault::GetFails),
+            Self::DestroysIgnored => Some(Fault::DestroyIgnored),
+            Self::OffersFail => Some(Fault::OffersFail),
+            _ => None,
+        }
+    }
+}
+
+/// An episode, its vendor, its beginning and end.
+#[derive(Clone, Copy, Debug)]
+pub struct Spell {
+    /// What.
+    pub episode: Episode,
+    /// Where.
+    pub dialect: Dialect,
+    /// From.
+    pub from: Time,
+    /// To.
+    pub to: Time,
+}
+
+/// The episodes of a world, by their beginnings: about one in an hour and a half.
+pub fn episodes(dice: &mut ChaCha8Rng, begin: Time, hours: u32) -> Vec<Spell> {
+    let span = u64::from(hours) * 60 * MINUTE;
+    let mut spells: Vec<Spell> = (0..hours.max(3) * 2 / 3)
+        .map(|_| {
+            let episode = Episode::ALL[dice.random_range(0..Episode::ALL.len())];
+            let dialect = Dialect::ALL[dice.random_range(0..2)];
+            let from = begin + Duration::from_millis(dice.random_range(0..span));
+            Spell { episode, dialect, from, to: from + episode.length(dice) }
+        })
+        .collect();
+    spells.sort_by_key(|spell| (spell.from, spell.to));
+    spells
+}
+
+/// The faults and waits of a world.
+pub fn faults(choice: FaultChoice, dice: &mut ChaCha8Rng) -> Faults {
+    let mut faults = match choice {
+        FaultChoice::None => return Faults::none(),
+        FaultChoice::Gentle => return Faults::gentle(),
+        FaultChoice::Field | FaultChoice::All => Faults::field_mix(),
+    };
+    if choice == FaultChoice::All {
+        draw(&mut faults.vastai, Dialect::Vastai, dice);
+        draw(&mut faults.tensordock, Dialect::Tensordock, dice);
+    }
+    faults
+}
+
+/// The highest rate at which a fault can be drawn, parts per million.
+fn highest(fault: Fault, dialect: Dialect) -> u32 {
+    match fault {
+        Fault::ListPartial if dialect == Dialect::Tensordock => 3_000,
+        // What the limits of the vendors do to a service that does not pace itself is shown with the real adapters.
+        Fault::Throttled => 0,
+        Fault::ImageStuck | Fault::BootFails | Fault::NoAddress | Fault::KeyNever | Fault::Vanishes => 120_000,
+        Fault::StaleAsk => 600_000,
+        Fault::DestroyIgnored => 150_000,
+        Fault::StartUnavailable | Fault::DestroyRefused | Fault::LateVisible => 500_000,
+        _ => 250_000,
+    }
+}
+
+/// Each fault is off beyond the field's rate, or drawn; so are some waits.
+fn draw(profile: &mut Profile, dialect: Dialect, dice: &mut ChaCha8Rng) {
+    for fault in Fault::ALL {
+        let most = highest(*fault, dialect);
+        // The throw is made whatever comes of it, so that a change of one bound leaves the other faults of a seed alone.
+        let (on, rate) = (dice.random_bool(0.5), dice.random_range(0..=ALWAYS));
+        let drawn = u32::try_from(u64::from(rate) * u64::from(most) / u64::from(ALWAYS)).unwrap_or(0);
+        if on && drawn > profile.rate(*fault) {
+            profile.set_rate(*fault, drawn);
+        }
+    }
+    let slow = dice.random_range(1..=8);
+    profile.set_delay_ms(Delay::Latency, 20, 400 * slow);
+    profile.set_delay_ms(Delay::Destroy, 0, dice.random_range(0..60_000));
+    if dice.random_bool(0.5) {
+        // Longer than any answer is waited for.
+        profile.set_delay_ms(Delay::CreateHang, 61_000, 240_000);
+    }
+}
+
+/// How the lines to the vendors are, for everybody who calls them.
+#[derive(Default)]
+pub struct Sky(Mutex<BTreeMap<Dialect, Vendor>>);
+
+#[derive(Default)]
+struct Vendor {
+    /// What goes on there.
+    going_on: BTreeSet<(Episode, Time)>,
+    /// When the last trouble ended.
+    quiet_since: Option<Time>,
+}
+
+impl Sky {
+    fn vendors(&self) -> MutexGuard<'_, BTreeMap<Dialect, Vendor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An episode begins; `until` tells it from others of its kind.
+    pub fn begin(&self, spell: &Spell) {
+        self.vendors().entry(spell.dialect).or_default().going_on.insert((spell.episode, spell.to));
+    }
+
+    /// It is over.
+    pub fn end(&self, spell: &Spell, now: Time) {
+        let mut vendors = self.vendors();
+        let vendor = vendors.entry(spell.dialect).or_default();
+        vendor.going_on.remove(&(spell.episode, spell.to));
+        vendor.quiet_since = Some(now);
+    }
+
+    /// Whether such an episode is going on there.
+    #[must_use]
+    pub fn is(&self, dialect: Dialect, episode: Episode) -> bool {
+        self.vendors().get(&dialect).is_some_and(|v| v.going_on.iter().any(|(e, _)| *e == episode))
+    }
+
+    /// Since when nothing has disturbed a vendor; `None` while something does.
+    #[must_use]
+    pub fn quiet_since(&self, dialect: Dialect, begun: Time) -> Option<Time> {
+        match self.vendors().get(&dialect) {
+            None => Some(begun),
+            Some(vendor) if vendor.going_on.is_empty() => Some(vendor.quiet_since.unwrap_or(begun)),
+            Some(_) => None,
+        }
+    }
+}
+
+/// A provider at the end of a line that may be dead or mute.
+pub struct Line {
+    /// The provider.
+    pub inner: Arc<dyn Provider>,
+    /// Which vendor's.
+    pub dialect: Dialect,
+    /// How the lines are.
+    pub sky: Arc<Sky>,
+}
+
+impl Line {
+    async fn call<T>(&self, name: &'static str, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+        if self.sky.is(self.dialect, Episode::Outage) {
+            // As an adapter whose connection is accepted and cut: it can't know.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return Err(silence(name));
+        }
+        let mute = self.sky.is(self.dialect, Episode::Mute);
+        let answer = call.await;
+        match answer {
+            Ok(_) if mute => Err(silence(name)),
+            Err(error) if mute => Err(ProviderError { certainty: Certainty::MayHaveHappened, ..error }),
+            answer => answer,
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Line {
+    fn facts(&self) -> &ProviderFacts {
+        self.inner.facts()
+    }
+
+    fn owns_offer_id(&self, id: &OfferId) -> bool {
+        self.inner.owns_offer_id(id)
+    }
+
+    async fn account(&self) -> Result<Account, ProviderError> {
+        self.call("account", self.inner.account()).await
+    }
+
+    async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        self.call("offers", self.inner.offers()).await
+    }
+
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
+        self.call("launch", self.inner.launch(spec)).await
+    }
+
+    async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError> {
+        self.call("attach_key", self.inner.attach_key(native_id, public_key)).await
+    }
+
+    async fn instance(&self, native_id: &str) -> Result<Option<Sighting>, ProviderError> {
+        self.call("instance", self.inner.instance(native_id)).await
+    }
+
+    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
+        self.call("instances", self.inner.instances()).await
+    }
+
+    async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
+        self.call("start", self.inner.start(native_id)).await
+    }
+
+    async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError> {
+        self.call("destroy", self.inner.destroy(native_id)).await
+    }
+
+    fn link(&self) -> LinkState {
+        self.inner.link()
+    }
+}

@@ -1,0 +1,237 @@
+//! The simulation's own teeth: rules that a service might follow and must not. A world with one of them is a world in
+//! which something must be found.
+//!
+//! None of them is in the service: each is a provider, a disk or a setting that makes the service behave, to all who
+//! look, as if it followed the wrong rule. They exist for simulated worlds only.
+
+use crate::chaos::life::Aside;
+use crate::domain::ids::{Label, OfferId};
+use crate::domain::instance::{Desired, Launch, Sighting};
+use crate::domain::policy::Policy;
+use crate::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
+use crate::store::{Batch, Point};
+use async_trait::async_trait;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A wrong rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// A launch of unknown outcome is launched again.
+    LaunchAgain,
+    /// A list that failed counts as complete.
+    PartialListIsComplete,
+    /// A label that begins like one of ours is ours.
+    PrefixIsOurs,
+    /// A label that no row knows is destroyed.
+    UnknownIsDestroyed,
+    /// Events are told before they are on disk.
+    ToldBeforeCommit,
+    /// The launch is made before its intent is on disk.
+    EffectBeforeIntent,
+    /// One list without it is enough to know that a machine never came to be.
+    QuorumOfOne,
+    /// Every account is the same account.
+    AccountIgnored,
+    /// The vendor's id is forgotten when a machine is given up.
+    IdDropped,
+    /// A destroy that was answered well has been carried out.
+    AcceptedIsGone,
+}
+
+impl Wrong {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::LaunchAgain,
+        Self::PartialListIsComplete,
+        Self::PrefixIsOurs,
+        Self::UnknownIsDestroyed,
+        Self::ToldBeforeCommit,
+        Self::EffectBeforeIntent,
+        Self::QuorumOfOne,
+        Self::AccountIgnored,
+        Self::IdDropped,
+        Self::AcceptedIsGone,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::LaunchAgain => "launch-again",
+            Self::PartialListIsComplete => "partial-list-is-complete",
+            Self::PrefixIsOurs => "prefix-is-ours",
+            Self::UnknownIsDestroyed => "unknown-is-destroyed",
+            Self::ToldBeforeCommit => "told-before-commit",
+            Self::EffectBeforeIntent => "effect-before-intent",
+            Self::QuorumOfOne => "quorum-of-one",
+            Self::AccountIgnored => "account-ignored",
+            Self::IdDropped => "id-dropped",
+            Self::AcceptedIsGone => "accepted-is-gone",
+        }
+    }
+
+    /// The reverse of [`Wrong::word`].
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.word() == word)
+    }
+
+    /// Settings under which the service follows the rule.
+    pub fn bend(self, policy: &mut Policy) {
+        if self == Self::QuorumOfOne {
+            policy.absence_quorum = 1;
+        }
+    }
+
+    /// A disk on which the service follows the rule: each commit that matters to it arrives one commit late, or changed.
+    #[must_use]
+    pub fn disk(self) -> Option<Aside> {
+        match self {
+            Self::ToldBeforeCommit => Some(late(|batch| !batch.events.is_empty())),
+            Self::EffectBeforeIntent => Some(late(|batch| batch.instances.iter().any(|row| row.launch == Launch::Intended))),
+            Self::IdDropped => Some(Arc::new(|point, batch| {
+                if let Point::BeforeCommit(_) = point {
+                    batch.instances.iter_mut().filter(|row| row.desired == Desired::Gone).for_each(|row| row.native_id = None);
+                }
+            })),
+            _ => None,
+        }
+    }
+
+    /// A provider through which the service follows the rule.
+    #[must_use]
+    pub fn provider(self, inner: Arc<dyn Provider>, memory: &Arc<Memory>) -> Arc<dyn Provider> {
+        Arc::new(Crooked { inner, rule: self, memory: Arc::clone(memory) })
+    }
+}
+
+/// A disk to which a batch that `matters` comes with the next one only.
+fn late(matters: fn(&Batch) -> bool) -> Aside {
+    let held: Mutex<Batch> = Mutex::default();
+    Arc::new(move |point, batch| {
+        let Point::BeforeCommit(_) = point else { return };
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = matters(batch);
+        let mut due = std::mem::take(&mut *held);
+        if late {
+            *held = std::mem::take(batch);
+        }
+        due.sessions.append(&mut batch.sessions);
+        due.instances.append(&mut batch.instances);
+        due.events.append(&mut batch.events);
+        due.requests.append(&mut batch.requests);
+        due.lessons.append(&mut batch.lessons);
+        *batch = due;
+    })
+}
+
+/// What a wrong rule remembers of a deployment, over all lives.
+#[derive(Default)]
+pub struct Memory(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    launched: BTreeSet<Label>,
+    destroyed: BTreeSet<String>,
+}
+
+impl Memory {
+    fn open(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Crooked {
+    inner: Arc<dyn Provider>,
+    rule: Wrong,
+    memory: Arc<Memory>,
+}
+
+#[async_trait]
+impl Provider for Crooked {
+    fn facts(&self) -> &ProviderFacts {
+        self.inner.facts()
+    }
+
+    fn owns_offer_id(&self, id: &OfferId) -> bool {
+        self.inner.owns_offer_id(id)
+    }
+
+    async fn account(&self) -> Result<Account, ProviderError> {
+        let account = self.inner.account().await?;
+        Ok(if self.rule == Wrong::AccountIgnored { Account { identity: "the account".to_owned(), ..account } } else { account })
+    }
+
+    async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        self.inner.offers().await
+    }
+
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
+        self.memory.open().launched.insert(spec.label);
+        match self.inner.launch(spec).await {
+            Err(error) if self.rule == Wrong::LaunchAgain && error.certainty == Certainty::MayHaveHappened => self.inner.launch(spec).await,
+            answer => answer,
+        }
+    }
+
+    async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError> {
+        self.inner.attach_key(native_id, public_key).await
+    }
+
+    async fn instance(&self, native_id: &str) -> Result<Option<Sighting>, ProviderError> {
+        if self.rule == Wrong::AcceptedIsGone && self.memory.open().destroyed.contains(native_id) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return Ok(None);
+        }
+        self.inner.instance(native_id).await
+    }
+
+    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
+        let mut sightings = match self.inner.instances().await {
+            Err(_) if self.rule == Wrong::PartialListIsComplete => Vec::new(),
+            answer => answer?,
+        };
+        match self.rule {
+            Wrong::PrefixIsOurs => {
+                let launched: Vec<String> = self.memory.open().launched.iter().map(Label::to_string).collect();
+                for label in sightings.iter_mut().filter_map(|s| s.label.as_mut()) {
+                    if let Some(ours) = launched.iter().find(|ours| label.starts_with(*ours)) {
+                        label.clone_from(ours);
+                    }
+                }
+            }
+            Wrong::UnknownIsDestroyed => {
+                for sighting in &sightings {
+                    let known = sighting.label.as_deref().and_then(Label::parse).is_some_and(|l| self.memory.open().launched.contains(&l));
+                    if !known {
+                        let _ = self.inner.destroy(&sighting.native_id).await;
+                    }
+                }
+            }
+            Wrong::AcceptedIsGone => {
+                let gone = self.memory.open().destroyed.clone();
+                sightings.retain(|s| !gone.contains(&s.native_id));
+            }
+            _ => {}
+        }
+        Ok(sightings)
+    }
+
+    async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
+        self.inner.start(native_id).await
+    }
+
+    async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError> {
+        let answer = self.inner.destroy(native_id).await;
+        if self.rule == Wrong::AcceptedIsGone && matches!(answer, Ok(DestroyAnswer::Accepted)) {
+            self.memory.open().destroyed.insert(native_id.to_owned());
+        }
+        answer
+    }
+
+    fn link(&self) -> LinkState {
+        self.inner.link()
+    }
+}

@@ -1,0 +1,54 @@
+//! A few small worlds of the deterministic simulation; and its teeth: a service that follows a wrong rule is found out.
+//! The built program lives hundreds of days of it.
+
+use gpu_shopper::chaos::{FaultChoice, Outcome, Settings, Wrong, play};
+
+fn world(seed: u64, hours: u32, faults: FaultChoice) -> Outcome {
+    play(seed, &Settings { hours, faults, ..Settings::default() })
+}
+
+#[track_caller]
+fn sound(outcome: &Outcome) {
+    assert!(outcome.wrong.is_empty(), "seed {}: {:#?}\n{}", outcome.seed, outcome.wrong, outcome.tail.join("\n"));
+}
+
+#[test]
+fn whatever_goes_wrong_no_law_is_broken() {
+    let mut crashes = 0;
+    for seed in 1..=4 {
+        let outcome = world(seed, 5, FaultChoice::All);
+        sound(&outcome);
+        assert!(outcome.offers >= 300, "{} offers", outcome.offers);
+        crashes += outcome.counts.get("crashes").copied().unwrap_or(0);
+    }
+    assert!(crashes > 0);
+}
+
+#[test]
+fn where_nothing_goes_wrong_the_ledger_is_the_bill_to_the_nano() {
+    let outcome = world(1, 5, FaultChoice::None);
+    sound(&outcome);
+    assert!(outcome.counts["sessions_running"] > 5, "{:?}", outcome.counts);
+}
+
+#[test]
+fn one_seed_is_one_world_to_the_word() {
+    let (first, second, other) = (world(5, 4, FaultChoice::All), world(5, 4, FaultChoice::All), world(6, 4, FaultChoice::All));
+    assert_eq!((&first.fingerprint, &first.tail, &first.counts), (&second.fingerprint, &second.tail, &second.counts));
+    assert_ne!(first.fingerprint, other.fingerprint);
+    assert!(first.counts["events"] > 20, "{:?}", first.counts);
+}
+
+/// Each wrong rule is found within so many worlds of a few hours, beginning with the first; the same worlds are sound
+/// without it.
+#[test]
+fn every_wrong_rule_is_found_out() {
+    for rule in Wrong::ALL {
+        let found = (1..=8).find_map(|seed| {
+            let outcome = play(seed, &Settings { hours: 8, wrong: Some(rule), ..Settings::default() });
+            outcome.wrong.first().cloned().map(|what| (seed, what))
+        });
+        let (seed, what) = found.unwrap_or_else(|| panic!("{rule:?} is not found"));
+        println!("{}: seed {seed}: {what}", rule.word());
+    }
+}
