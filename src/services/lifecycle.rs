@@ -231,7 +231,7 @@ pub(super) enum Message {
     Learnt { id: SessionId, input: Box<Input> },
     Unlisted(ProviderId),
     Operator { caller: Caller, order: Order, reply: Reply<Done> },
-    Proven { provider: ProviderId, account: Account },
+    Proven { provider: ProviderId, account: Account, listed: bool },
     Shut { provider: ProviderId, why: Closed },
 }
 
@@ -374,9 +374,10 @@ impl Handle {
         let _ = self.mailbox.send(Message::Unlisted(provider)).await;
     }
 
-    /// The provider's credentials work, and this is the account.
-    pub async fn proven(&self, provider: ProviderId, account: Account) {
-        let _ = self.mailbox.send(Message::Proven { provider, account }).await;
+    /// The provider's credentials work, and this is the account. `listed` = all that is on it has been listed since the
+    /// start; before that nothing is launched there.
+    pub async fn proven(&self, provider: ProviderId, account: Account, listed: bool) {
+        let _ = self.mailbox.send(Message::Proven { provider, account, listed }).await;
     }
 
     /// Nothing may be launched there.

@@ -85,7 +85,7 @@ impl Lookout {
         loop {
             let begun = self.clock.now();
             if begun >= account_due {
-                let again = self.prove(&mut seen).await;
+                let again = self.prove(&mut seen, listed).await;
                 account_due = self.clock.now() + again;
             }
             self.asked.mark_unchanged();
@@ -129,7 +129,7 @@ impl Lookout {
         match (seen.listed_at, &seen.account) {
             (Some(_), Some(account)) => {
                 *listed = true;
-                self.lifecycle.proven(self.id(), account.clone()).await;
+                self.lifecycle.proven(self.id(), account.clone(), true).await;
             }
             (None, Some(_)) => {
                 let why = seen.list_error.clone().unwrap_or_default();
@@ -140,13 +140,13 @@ impl Lookout {
     }
 
     /// Proves the credentials; returns when to do it again.
-    async fn prove(&mut self, seen: &mut Outlook) -> Duration {
+    async fn prove(&mut self, seen: &mut Outlook, listed: bool) -> Duration {
         match tokio::time::timeout(PROOF, self.provider.account()).await {
             Ok(Ok(account)) => {
                 if seen.account.is_none() {
                     tracing::info!(provider = %self.id(), account = %account.identity, "provider ready");
                 }
-                self.lifecycle.proven(self.id(), account.clone()).await;
+                self.lifecycle.proven(self.id(), account.clone(), listed).await;
                 seen.account = Some(account);
                 seen.account_error = None;
                 ACCOUNT_EVERY

@@ -14,7 +14,7 @@ use gpu_shopper::grpc::pb;
 use gpu_shopper::grpc::pb::operator_service_client::OperatorServiceClient;
 use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts};
-use gpu_shopper::services::api::Command;
+use gpu_shopper::services::api::{Command, Create};
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::sim::{Credentials, Dialect, Faults};
 use gpu_shopper::store::{Mode, Options, Store};
@@ -449,22 +449,25 @@ async fn a_provider_that_can_not_be_reached_holds_nobody_up_and_is_tried_again()
     world.stop().await;
 }
 
-/// Takes every question and answers none.
-struct Silent(Arc<Warehouse>);
+/// Takes every question and answers none; or only those for its account and its offers.
+struct Silent {
+    of: Arc<Warehouse>,
+    knows_us: bool,
+}
 
 #[async_trait]
 impl Provider for Silent {
     fn facts(&self) -> &ProviderFacts {
-        self.0.facts()
+        self.of.facts()
     }
     fn owns_offer_id(&self, id: &OfferId) -> bool {
-        self.0.owns_offer_id(id)
+        self.of.owns_offer_id(id)
     }
     async fn account(&self) -> Result<Account, ProviderError> {
-        std::future::pending().await
+        if self.knows_us { self.of.account().await } else { std::future::pending().await }
     }
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        std::future::pending().await
+        if self.knows_us { self.of.offers().await } else { std::future::pending().await }
     }
     async fn launch(&self, _: &LaunchSpec) -> Result<Launched, ProviderError> {
         std::future::pending().await
@@ -489,7 +492,7 @@ impl Provider for Silent {
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_says_nothing_holds_the_start_up_for_a_minute_and_no_longer() {
     let clock = Clock::simulated(crate::support::BEGIN);
-    let silent = Arc::new(Silent(Warehouse::new("tensordock", &clock, Vec::new())));
+    let silent = Arc::new(Silent { of: Warehouse::new("tensordock", &clock, Vec::new()), knows_us: false });
     let speaking = Warehouse::new("vastai", &clock, vec![yard::offer("vastai", "1")]);
     let providers: [Arc<dyn Provider>; 2] = [silent, speaking];
     let begun = clock.now();
@@ -501,6 +504,30 @@ async fn a_provider_that_says_nothing_holds_the_start_up_for_a_minute_and_no_lon
     let silent = &outlook[&ProviderId::new("tensordock")];
     assert!(silent.account_error.is_some() && silent.list_error.is_some(), "{silent:?}");
     assert!(outlook[&ProviderId::new("vastai")].list_error.is_none());
+    core.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_rented_where_nobody_knows_yet_what_is_there() {
+    let clock = Clock::simulated(crate::support::BEGIN);
+    let secretive: Arc<dyn Provider> = Arc::new(Silent { of: Warehouse::new("vastai", &clock, vec![yard::offer("vastai", "1")]), knows_us: true });
+    let store = Store::open_memory().unwrap();
+    let core = gpu_shopper::app::Core::start(yard::parts(store, &[secretive], &clock, Policy::default(), 1)).await.unwrap();
+    let create = async || {
+        let request = request(any(None));
+        let create = Create { request, labels: Default::default(), validate_only: false, idempotency: None, private_key: None };
+        core.lifecycle.create(caller(), create).await.unwrap_err().reason
+    };
+    // The credentials are proven at once, over and over; the list never comes.
+    clock.sleep(Duration::from_secs(30)).await;
+    assert_eq!(create().await, "STARTING");
+    assert!(!core.swept());
+    core.wait_swept().await;
+    for _ in 0..5 {
+        assert_eq!(create().await, "PROVIDER_UNREACHABLE");
+        clock.sleep(Duration::from_secs(97)).await;
+    }
+    assert!(core.outlook.borrow()[&ProviderId::new("vastai")].account.is_some());
     core.stop().await.unwrap();
 }
 

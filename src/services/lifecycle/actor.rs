@@ -265,8 +265,12 @@ impl Actor {
                 }
                 Ok(())
             }
-            Message::Proven { provider, account } => {
-                self.closed.remove(&provider);
+            Message::Proven { provider, account, listed } => {
+                if listed {
+                    self.closed.remove(&provider);
+                } else if !self.closed.get(&provider).is_some_and(Closed::unseen) {
+                    self.closed.insert(provider.clone(), Closed::NotSwept);
+                }
                 if let Some(terms) = self.rules.terms.get_mut(&provider) {
                     terms.out_of_credit = account.balance.is_some_and(|b| b <= crate::domain::money::Nanos::ZERO);
                     terms.account = account.identity;

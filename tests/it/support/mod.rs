@@ -339,7 +339,9 @@ impl House {
         loop {
             match self.core().lifecycle.create(caller(), create.clone()).await {
                 // As any client does with UNAVAILABLE.
-                Err(error) if error.reason == "STARTING" && self.now() < patience => self.clock.sleep(error.retry_after.unwrap()).await,
+                Err(error) if matches!(error.reason, "STARTING" | "PROVIDER_UNREACHABLE") && self.now() < patience => {
+                    self.clock.sleep(error.retry_after.unwrap()).await
+                }
                 answer => return answer,
             }
         }
