@@ -2,7 +2,8 @@
 //!
 //! Everything drawn here can be lived with: a list that lacks something is rare where nothing tells (TensorDock), or
 //! lasts less long than the lists that make a verdict; what hides a machine hides it for less than the looks that prove
-//! its absence are apart. Beyond that no service could know better.
+//! its absence are apart; a host is without contact for longer than a machine may go unseen and count as having run.
+//! Beyond that no service could know better.
 
 use crate::chaos::FaultChoice;
 use crate::chaos::life::silence;
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const MINUTE: u64 = 60_000;
+/// The shortest time that a host is without contact, milliseconds.
+const OFFLINE: u64 = 310_000;
 
 /// Something that lasts for a while at one vendor, or happens to its machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +105,7 @@ impl Episode {
             Self::Mute | Self::DestroysIgnored => (MINUTE, 8 * MINUTE),
             Self::ListsPartial => (20_000, 100_000),
             Self::NoCredit => (2 * MINUTE, 20 * MINUTE),
-            Self::Offline => (30_000, 25 * MINUTE),
+            Self::Offline => (OFFLINE, 25 * MINUTE),
             Self::Vanish | Self::Outbid | Self::Reprice | Self::Stranger => (0, 0),
         };
         Duration::from_millis(dice.random_range(from..=to))
@@ -192,6 +195,7 @@ fn draw(profile: &mut Profile, dialect: Dialect, dice: &mut ChaCha8Rng) {
     let slow = dice.random_range(1..=8);
     profile.set_delay_ms(Delay::Latency, 20, 400 * slow);
     profile.set_delay_ms(Delay::Destroy, 0, dice.random_range(0..60_000));
+    profile.set_delay_ms(Delay::Offline, OFFLINE, 15 * MINUTE);
     if dice.random_bool(0.5) {
         // Longer than any answer is waited for.
         profile.set_delay_ms(Delay::CreateHang, 61_000, 240_000);

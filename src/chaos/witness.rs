@@ -117,6 +117,14 @@ impl Witness {
         self.seen().sessions.iter().filter(|(_, s)| !s.state.is_final()).map(|(id, _)| *id).collect()
     }
 
+    /// Sessions that are over and owe nothing any more.
+    #[must_use]
+    pub fn settled(&self) -> Vec<SessionId> {
+        let seen = self.seen();
+        let owing: BTreeSet<SessionId> = seen.rows.iter().filter(|(_, row)| row.open).map(|(label, _)| label.session).collect();
+        seen.sessions.iter().filter(|(id, s)| s.state.is_final() && !owing.contains(id)).map(|(id, _)| *id).collect()
+    }
+
     /// Whether a debt is open.
     #[must_use]
     pub fn owes(&self) -> bool {

@@ -31,6 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
+/// So many times at one instant a session is told that a deadline has passed; then it is left alone for [`OVERDUE`].
+const MOST_TICKS: u32 = 64;
+/// See [`MOST_TICKS`].
+const OVERDUE: Duration = Duration::from_secs(1);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
 /// A private key may be told again this long after its creation, and until the first RUNNING.
@@ -40,6 +44,8 @@ pub(super) struct Entry {
     pub session: Session,
     pub instances: Vec<Instance>,
     pub due: Option<Time>,
+    /// When it was last told that a deadline has passed, and how often at that instant.
+    pub ticked: (Time, u32),
 }
 
 struct Done {
@@ -88,7 +94,7 @@ impl Actor {
         let mut after_commit = VecDeque::new();
         for (session, instances) in parts.store.sessions_live().await? {
             after_commit.push_back((session.id, Input::Resumed));
-            live.insert(session.id, Entry { session, instances, due: None });
+            live.insert(session.id, Entry { session, instances, due: None, ticked: Default::default() });
         }
         let standing = parts.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let holds = match parts.store.meta_get(HOLDS).await? {
@@ -182,6 +188,9 @@ impl Actor {
         if !self.draining {
             let ripe: Vec<SessionId> = self.due.iter().take_while(|(at, _)| *at <= now).take(BATCH).map(|(_, id)| *id).collect();
             for id in ripe {
+                if let Some(entry) = self.live.get_mut(&id) {
+                    entry.ticked = if entry.ticked.0 == now { (now, entry.ticked.1 + 1) } else { (now, 1) };
+                }
                 self.apply(id, Input::Tick, staged);
             }
         }
@@ -340,7 +349,7 @@ impl Actor {
         let mut first = session;
         first.sequence = 1;
         first.version = 1;
-        self.live.insert(id, Entry { session: first.clone(), instances: Vec::new(), due: None });
+        self.live.insert(id, Entry { session: first.clone(), instances: Vec::new(), due: None, ticked: Default::default() });
         let draft = Draft {
             kind: EventType::Created,
             from_state: State::Pending,
@@ -637,7 +646,7 @@ impl Actor {
         }
         let Some(session) = self.parts.store.session_get(id).await? else { return Ok(false) };
         let instances = self.parts.store.instance_list(id).await?;
-        self.live.insert(id, Entry { session, instances, due: None });
+        self.live.insert(id, Entry { session, instances, due: None, ticked: Default::default() });
         Ok(true)
     }
 
@@ -795,7 +804,13 @@ impl Actor {
             self.live.remove(&id);
             return;
         }
-        if let Some(at) = next_deadline(&entry.session, &entry.instances, &self.rules).filter(|_| !still) {
+        if let Some(mut at) = next_deadline(&entry.session, &entry.instances, &self.rules).filter(|_| !still) {
+            let (ticked, times) = entry.ticked;
+            if at <= ticked && times >= MOST_TICKS {
+                // A deadline that passes without an effect would keep this task busy for ever.
+                tracing::error!(session_id = %id, state = entry.session.state.word(), deadline = %at, "a deadline has passed and nothing comes of it");
+                at = ticked + OVERDUE;
+            }
             entry.due = Some(at);
             self.due.insert((at, id));
         }

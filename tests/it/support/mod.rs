@@ -367,6 +367,7 @@ impl House {
             costs: &self.core().costs,
             launches: self.witness.launches(),
             foreign: &BTreeSet::new(),
+            repriced: &BTreeSet::new(),
             exact: false,
         };
         books.audit().await.unwrap()
