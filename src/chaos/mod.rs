@@ -115,31 +115,25 @@ pub fn run(settings: &Settings, seeds: Range<u64>, jobs: usize, mut each: impl F
         });
     }
     drop(done);
-    loop {
-        match outcomes.recv_timeout(GLANCE) {
-            Ok(outcome) => {
-                if !each(outcome) {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
+    let all = seeds.end.saturating_sub(seeds.start);
+    let mut answered = 0;
+    // Whoever is left behind holds the channel open, so outcomes are counted.
+    while answered < all && !stages.is_empty() {
+        let came: Vec<Outcome> = match outcomes.recv_timeout(GLANCE) {
+            Ok(outcome) => vec![outcome],
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                stages.retain(|stage| match held(stage).glance() {
-                    Some(outcome) => {
-                        each(outcome);
-                        false
-                    }
-                    None => true,
-                });
-                if stages.is_empty() {
-                    return;
-                }
+                let still: Vec<Option<Outcome>> = stages.iter().map(|stage| held(stage).glance()).collect();
+                let mut left = still.iter().map(Option::is_some);
+                stages.retain(|_| !left.next().unwrap_or(false));
+                still.into_iter().flatten().collect()
             }
-        }
-        if stages.iter().all(|stage| held(stage).playing.is_none()) && next.load(Ordering::Relaxed) >= seeds.end {
-            // Whoever is left behind holds the channel open.
-            outcomes.try_iter().for_each(|outcome| drop(each(outcome)));
-            return;
+        };
+        for outcome in came {
+            answered += 1;
+            if !each(outcome) {
+                stop.store(true, Ordering::Relaxed);
+            }
         }
     }
 }

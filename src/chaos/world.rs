@@ -94,9 +94,15 @@ pub(super) fn play_watched(seed: u64, settings: &Settings, enter: impl FnOnce(&A
         Ok(runtime) => runtime,
         Err(error) => return failed(format!("no runtime: {error}")),
     };
-    runtime
-        .block_on(async { World::new(seed, settings).map(World::run) })
-        .map_or_else(|error| failed(format!("no database: {error}")), |run| runtime.block_on(run))
+    runtime.block_on(async {
+        match World::new(seed, settings) {
+            Ok(world) => {
+                enter(&world.story);
+                world.run().await
+            }
+            Err(error) => failed(format!("no database: {error}")),
+        }
+    })
 }
 
 /// Machines that are not like others, by their ids.
