@@ -257,6 +257,9 @@ pub struct Line {
     pub dialect: Dialect,
     /// How the lines are.
     pub sky: Arc<Sky>,
+    /// It leads to another account than it should. Nothing is on offer there: what may have been launched on an account
+    /// that is then gone for good is a case for an operator.
+    pub astray: bool,
 }
 
 impl Line {
@@ -291,6 +294,9 @@ impl Provider for Line {
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        if self.astray {
+            return Ok(OfferBatch::default());
+        }
         self.call("offers", self.inner.offers()).await
     }
 

@@ -46,6 +46,20 @@ pub(super) struct Entry {
     pub due: Option<Time>,
     /// When it was last told that a deadline has passed, and how often at that instant.
     pub ticked: (Time, u32),
+    /// Attempts whose debts are settled and on disk as they are: they are not written again.
+    stored: BTreeSet<u8>,
+}
+
+impl Entry {
+    /// What is new, or comes from disk.
+    pub fn new(session: Session, instances: Vec<Instance>) -> Self {
+        Self { session, instances, due: None, ticked: (Time::default(), 0), stored: BTreeSet::new() }
+    }
+
+    /// The debts that may be otherwise on disk.
+    fn unwritten(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|row| row.open() || !self.stored.contains(&row.label.attempt))
+    }
 }
 
 struct Done {
@@ -94,7 +108,7 @@ impl Actor {
         let mut after_commit = VecDeque::new();
         for (session, instances) in parts.store.sessions_live().await? {
             after_commit.push_back((session.id, Input::Resumed));
-            live.insert(session.id, Entry { session, instances, due: None, ticked: Default::default() });
+            live.insert(session.id, Entry::new(session, instances));
         }
         let standing = parts.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let holds = match parts.store.meta_get(HOLDS).await? {
@@ -349,7 +363,7 @@ impl Actor {
         let mut first = session;
         first.sequence = 1;
         first.version = 1;
-        self.live.insert(id, Entry { session: first.clone(), instances: Vec::new(), due: None, ticked: Default::default() });
+        self.live.insert(id, Entry::new(first.clone(), Vec::new()));
         let draft = Draft {
             kind: EventType::Created,
             from_state: State::Pending,
@@ -646,7 +660,7 @@ impl Actor {
         }
         let Some(session) = self.parts.store.session_get(id).await? else { return Ok(false) };
         let instances = self.parts.store.instance_list(id).await?;
-        self.live.insert(id, Entry { session, instances, due: None, ticked: Default::default() });
+        self.live.insert(id, Entry::new(session, instances));
         Ok(true)
     }
 
@@ -680,6 +694,10 @@ impl Actor {
                 let revision = entry.session.revision;
                 entry.session = step.session;
                 entry.session.revision = revision;
+                let changed = |(old, new): &(&Instance, &Instance)| old != new;
+                for (row, _) in entry.instances.iter().zip(&step.instances).filter(changed) {
+                    entry.stored.remove(&row.label.attempt);
+                }
                 entry.instances = step.instances;
             }
             self.tell(step.events, staged, now);
@@ -756,13 +774,18 @@ impl Actor {
         let lessons: Vec<Lesson> = staged.events.iter().filter_map(|e| Lesson::of(e)).chain(staged.lessons).collect();
         let batch = Batch {
             sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
-            instances: staged.durable.iter().filter_map(rows).flat_map(|e| e.instances.clone()).collect(),
+            instances: staged.durable.iter().filter_map(rows).flat_map(Entry::unwritten).cloned().collect(),
             events: staged.events.clone(),
             requests: staged.requests,
             lessons: lessons.clone(),
         };
         if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
+        }
+        for id in &staged.durable {
+            if let Some(entry) = self.live.get_mut(id) {
+                entry.stored = entry.instances.iter().filter(|row| !row.open()).map(|row| row.label.attempt).collect();
+            }
         }
         // Memory only bridges the commit; the table has them now.
         self.requests.clear();
