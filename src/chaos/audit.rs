@@ -4,7 +4,6 @@
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::instance::Instance;
-use crate::domain::meter::Amount;
 use crate::domain::money::Nanos;
 use crate::domain::session::{AttemptFailure, Session};
 use crate::services::api::Caller;
@@ -12,6 +11,9 @@ use crate::services::costs::Costs;
 use crate::sim::{Market, Truth};
 use crate::store::{Error, SessionQuery, Store};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What the roundings of one machine's many segments may come to, nano-dollars.
+const ROUNDING: i64 = 200;
 
 /// Whose books are audited, against which market.
 pub struct Books<'a> {
@@ -27,6 +29,8 @@ pub struct Books<'a> {
     pub launches: Vec<Label>,
     /// Machines that somebody else put there, by their ids: not ours, whatever their label looks like.
     pub foreign: &'a BTreeSet<String>,
+    /// Machines whose price was changed while they were there: nobody can know what they cost who did not look then.
+    pub repriced: &'a BTreeSet<String>,
     /// The ledger must be the bill, without bounds and to the nano.
     pub exact: bool,
 }
@@ -66,45 +70,36 @@ impl Books<'_> {
             let own = || machines.iter().filter(|(label, _)| label.session == session.id);
             ended(session, own().flat_map(|(_, truths)| truths), &mut wrong);
             refused(session, &machines, &mut wrong);
-            let bill = own().flat_map(|(_, truths)| truths).map(|t| t.bill.total).sum();
-            // The market rounds once for each component of a machine, the ledger at every boundary of a segment.
+            let truths: Vec<&Truth> = own().flat_map(|(_, truths)| truths).collect();
             let segments: usize = rows.values().filter(|r| r.label.session == session.id).map(|r| r.segments.len()).sum();
-            self.billed(session.id, bill, Nanos(2 * i64::try_from(segments).unwrap_or(0)), &mut wrong).await;
+            self.billed(session.id, &truths, Nanos(2 * i64::try_from(segments).unwrap_or(0)), &mut wrong).await;
         }
         log(&events(self.store).await?, &sessions, &mut wrong);
         Ok(wrong)
     }
 
-    /// What is wrong with the costs so far of sessions that are not over, for any moment: nothing is accounted that is not
-    /// owed. What is owed beyond that is learnt with the next look.
-    pub async fn under_way(&self, sessions: &[SessionId]) -> Vec<String> {
+    /// What is wrong with the costs of these sessions, of which no machine exists any more.
+    pub async fn bills(&self, sessions: &[SessionId]) -> Vec<String> {
         let mut wrong = Vec::new();
         let machines = self.machines();
         for id in sessions {
-            let truths = || machines.iter().filter(|(label, _)| label.session == *id).flat_map(|(_, truths)| truths);
-            let bill = truths().map(|t| t.bill.total).sum::<Nanos>();
-            // A few segments for each component of each machine.
-            let rounding = Nanos(100 * i64::try_from(truths().count()).unwrap_or(0));
-            match self.cost(*id).await {
-                Ok(cost) if cost.low > bill + rounding => {
-                    wrong.push(format!("{id}: the market bills {bill} so far, the ledger says at least {}", cost.low))
-                }
-                Ok(_) => {}
-                Err(text) => wrong.push(text),
-            }
+            let own: Vec<&Truth> = machines.iter().filter(|(label, _)| label.session == *id).flat_map(|(_, truths)| truths).collect();
+            // The market rounds once for each component of a machine, the ledger at every boundary of a segment.
+            let rounding = Nanos(ROUNDING * i64::try_from(own.len()).unwrap_or(0));
+            self.billed(*id, &own, rounding, &mut wrong).await;
         }
         wrong
     }
 
-    async fn cost(&self, id: SessionId) -> Result<Amount, String> {
+    async fn billed(&self, id: SessionId, machines: &[&Truth], rounding: Nanos, wrong: &mut Vec<String>) {
+        if machines.iter().any(|t| self.repriced.contains(&t.native_id)) {
+            return;
+        }
+        let bill: Nanos = machines.iter().map(|t| t.bill.total).sum();
         let caller = Caller { principal: "audit".to_owned(), scope: None, admin: true };
-        self.costs.session(&caller, id).await.map(|cost| cost.total).map_err(|error| format!("{id}: its costs can't be read: {error}"))
-    }
-
-    async fn billed(&self, id: SessionId, bill: Nanos, rounding: Nanos, wrong: &mut Vec<String>) {
-        let cost = match self.cost(id).await {
-            Ok(cost) => cost,
-            Err(text) => return wrong.push(text),
+        let cost = match self.costs.session(&caller, id).await {
+            Ok(cost) => cost.total,
+            Err(error) => return wrong.push(format!("{id}: its costs can't be read: {error}")),
         };
         if bill < cost.low - rounding || bill > cost.high + rounding {
             wrong.push(format!("{id}: the market bills {bill}, which is not within {} to {}", cost.low, cost.high));

@@ -267,7 +267,14 @@ impl Deployment {
         for (dialect, account) in &self.plan.accounts {
             let account = self.plan.other_accounts.get(dialect).filter(|_| astray.contains(dialect)).unwrap_or(account);
             let sim = SimProvider::new(Arc::clone(&self.plan.market), *account, *dialect);
-            let line = Line { inner: Arc::new(sim), dialect: *dialect, sky: Arc::clone(&self.plan.sky) };
+            let line = Line {
+                inner: Arc::new(sim),
+                dialect: *dialect,
+                sky: Arc::clone(&self.plan.sky),
+                tag: self.tag,
+                clock: self.plan.clock.clone(),
+                astray: astray.contains(dialect),
+            };
             let mut provider: Arc<dyn Provider> = Arc::new(Watched { inner: Arc::new(line), life: Arc::clone(&life) });
             if let Some(rule) = self.plan.wrong {
                 provider = rule.provider(provider, &self.memory);

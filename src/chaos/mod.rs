@@ -35,7 +35,9 @@ pub use wrong::Wrong;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Which faults a world has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,32 +75,83 @@ impl FaultChoice {
     }
 }
 
+/// How often it is looked whether the worlds that are being played go on.
+const GLANCE: Duration = Duration::from_secs(15);
+/// A world in whose story nothing is told for so many glances stands still.
+const STILL: u32 = 6;
+
+/// What one thread plays.
+#[derive(Default)]
+struct Stage {
+    playing: Option<(u64, Arc<Story>)>,
+    lines: u64,
+    still: u32,
+}
+
 /// Plays many seeds on `jobs` threads and hands each outcome to `each` as it comes; when that says `false`, no further
-/// seed is begun.
+/// seed is begun. A world that stands still is told as such, and its thread is left behind.
 pub fn run(settings: &Settings, seeds: Range<u64>, jobs: usize, mut each: impl FnMut(Outcome) -> bool) {
-    let next = AtomicU64::new(seeds.start);
-    let stop = AtomicBool::new(false);
+    let next = Arc::new(AtomicU64::new(seeds.start));
+    let stop = Arc::new(AtomicBool::new(false));
     let (done, outcomes) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            let done = done.clone();
-            let (next, stop, end) = (&next, &stop, seeds.end);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || done.send(play(seed, settings)).is_err() {
-                        return;
-                    }
+    let mut stages: Vec<Arc<Mutex<Stage>>> = Vec::new();
+    for _ in 0..jobs.max(1) {
+        let stage = Arc::new(Mutex::new(Stage::default()));
+        stages.push(Arc::clone(&stage));
+        let (done, next, stop, settings, end) = (done.clone(), Arc::clone(&next), Arc::clone(&stop), settings.clone(), seeds.end);
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= end {
+                    return;
                 }
-            });
-        }
-        drop(done);
-        for outcome in outcomes {
+                let enter = |story: &Arc<Story>| *held(&stage) = Stage { playing: Some((seed, Arc::clone(story))), ..Stage::default() };
+                let outcome = world::play_watched(seed, &settings, enter);
+                *held(&stage) = Stage::default();
+                if done.send(outcome).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(done);
+    let all = seeds.end.saturating_sub(seeds.start);
+    let mut answered = 0;
+    // Whoever is left behind holds the channel open, so outcomes are counted.
+    while answered < all && !stages.is_empty() {
+        let came: Vec<Outcome> = match outcomes.recv_timeout(GLANCE) {
+            Ok(outcome) => vec![outcome],
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let still: Vec<Option<Outcome>> = stages.iter().map(|stage| held(stage).glance()).collect();
+                let mut left = still.iter().map(Option::is_some);
+                stages.retain(|_| !left.next().unwrap_or(false));
+                still.into_iter().flatten().collect()
+            }
+        };
+        for outcome in came {
+            answered += 1;
             if !each(outcome) {
                 stop.store(true, Ordering::Relaxed);
             }
         }
-    });
+    }
+}
+
+fn held(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
+    stage.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stage {
+    /// What to tell of a world that stands still.
+    fn glance(&mut self) -> Option<Outcome> {
+        let (seed, story) = self.playing.as_ref()?;
+        let lines = story.lines();
+        self.still = if lines == self.lines { self.still + 1 } else { 0 };
+        self.lines = lines;
+        let wrong = vec![format!("time stands still at {}", story.hour_told())];
+        (self.still >= STILL).then(|| Outcome { seed: *seed, wrong, tail: story.tail(), ..Outcome::default() })
+    }
 }
 
 /// Adds counts to counts.

@@ -123,6 +123,18 @@ impl Story {
         self.told().wrong.clone()
     }
 
+    /// How many lines it has.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.told().lines
+    }
+
+    /// When the last line was told, as [`Story::hour`] writes it; for those who live in another time.
+    #[must_use]
+    pub fn hour_told(&self) -> String {
+        self.told().tail.back().and_then(|line| line.split(' ').next()).unwrap_or_default().to_owned()
+    }
+
     /// The last lines.
     #[must_use]
     pub fn tail(&self) -> Vec<String> {

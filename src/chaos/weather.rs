@@ -2,11 +2,13 @@
 //!
 //! Everything drawn here can be lived with: a list that lacks something is rare where nothing tells (TensorDock), or
 //! lasts less long than the lists that make a verdict; what hides a machine hides it for less than the looks that prove
-//! its absence are apart. Beyond that no service could know better.
+//! its absence are apart; a host is without contact for longer than a machine may go unseen and count as having run.
+//! Beyond that no service could know better.
 
 use crate::chaos::FaultChoice;
 use crate::chaos::life::silence;
-use crate::domain::ids::OfferId;
+use crate::clock::Clock;
+use crate::domain::ids::{Label, OfferId, Tag};
 use crate::domain::instance::Sighting;
 use crate::domain::time::Time;
 use crate::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
@@ -20,6 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const MINUTE: u64 = 60_000;
+/// The shortest time that a host is without contact, milliseconds.
+const OFFLINE: u64 = 310_000;
 
 /// Something that lasts for a while at one vendor, or happens to its machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,11 +56,14 @@ pub enum Episode {
     Reprice,
     /// Somebody else rents a machine on the same account, with a label that looks like ours or not at all.
     Stranger,
+    /// The answer to a launch is lost; lists fail until the machine should surely be seen, and then, for less time than a
+    /// verdict of absence takes, they lack it.
+    Ambush,
 }
 
 impl Episode {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Outage,
         Self::Mute,
         Self::ListsFail,
@@ -71,6 +78,7 @@ impl Episode {
         Self::Offline,
         Self::Reprice,
         Self::Stranger,
+        Self::Ambush,
     ];
 
     /// The word in the counts.
@@ -91,6 +99,7 @@ impl Episode {
             Self::Offline => "episode_offline",
             Self::Reprice => "episode_reprice",
             Self::Stranger => "episode_stranger",
+            Self::Ambush => "episode_ambush",
         }
     }
 
@@ -100,9 +109,10 @@ impl Episode {
             Self::Outage | Self::Refused => (MINUTE, 40 * MINUTE),
             Self::ListsFail | Self::LooksFail | Self::OffersFail => (2 * MINUTE, 30 * MINUTE),
             Self::Mute | Self::DestroysIgnored => (MINUTE, 8 * MINUTE),
+            Self::Ambush => (30 * MINUTE, 120 * MINUTE),
             Self::ListsPartial => (20_000, 100_000),
             Self::NoCredit => (2 * MINUTE, 20 * MINUTE),
-            Self::Offline => (30_000, 25 * MINUTE),
+            Self::Offline => (OFFLINE, 25 * MINUTE),
             Self::Vanish | Self::Outbid | Self::Reprice | Self::Stranger => (0, 0),
         };
         Duration::from_millis(dice.random_range(from..=to))
@@ -192,6 +202,7 @@ fn draw(profile: &mut Profile, dialect: Dialect, dice: &mut ChaCha8Rng) {
     let slow = dice.random_range(1..=8);
     profile.set_delay_ms(Delay::Latency, 20, 400 * slow);
     profile.set_delay_ms(Delay::Destroy, 0, dice.random_range(0..60_000));
+    profile.set_delay_ms(Delay::Offline, OFFLINE, 15 * MINUTE);
     if dice.random_bool(0.5) {
         // Longer than any answer is waited for.
         profile.set_delay_ms(Delay::CreateHang, 61_000, 240_000);
@@ -208,7 +219,16 @@ struct Vendor {
     going_on: BTreeSet<(Episode, Time)>,
     /// When the last trouble ended.
     quiet_since: Option<Time>,
+    /// Launches that were ambushed, and when.
+    ambushed: Vec<(Label, Time)>,
 }
+
+/// How long lists fail after an ambush: longer than any vendor's visibility window.
+const AMBUSH_FAILS: Duration = Duration::from_secs(250);
+/// Until when, counted from the ambush, they lack the machine: less than a quorum of spaced lists.
+const AMBUSH_LACKS: Duration = Duration::from_secs(340);
+/// The next one is not ambushed before this time is over.
+const AMBUSH_REST: Duration = Duration::from_secs(1_200);
 
 impl Sky {
     fn vendors(&self) -> MutexGuard<'_, BTreeMap<Dialect, Vendor>> {
@@ -234,6 +254,29 @@ impl Sky {
         self.vendors().get(&dialect).is_some_and(|v| v.going_on.iter().any(|(e, _)| *e == episode))
     }
 
+    /// Whether the answer to this launch is to be lost with all that follows.
+    fn ambushes(&self, dialect: Dialect, label: Label, now: Time) -> bool {
+        let on = self.is(dialect, Episode::Ambush);
+        let mut vendors = self.vendors();
+        let ambushed = &mut vendors.entry(dialect).or_default().ambushed;
+        let rested = ambushed.iter().filter(|(other, _)| other.tag == label.tag).all(|(_, at)| now.since(*at) > AMBUSH_REST);
+        if on && rested {
+            ambushed.push((label, now));
+        }
+        on && rested
+    }
+
+    /// What an ambush does to a deployment's list now: `Some(None)` = it fails, `Some(label)` = it lacks this one.
+    fn ambushed(&self, dialect: Dialect, tag: Tag, now: Time) -> Option<Option<Label>> {
+        let vendors = self.vendors();
+        let last = vendors.get(&dialect)?.ambushed.iter().rev().find(|(label, _)| label.tag == tag)?;
+        match now.since(last.1) {
+            early if early < AMBUSH_FAILS => Some(None),
+            late if late < AMBUSH_LACKS => Some(Some(last.0)),
+            _ => None,
+        }
+    }
+
     /// Since when nothing has disturbed a vendor; `None` while something does.
     #[must_use]
     pub fn quiet_since(&self, dialect: Dialect, begun: Time) -> Option<Time> {
@@ -253,6 +296,13 @@ pub struct Line {
     pub dialect: Dialect,
     /// How the lines are.
     pub sky: Arc<Sky>,
+    /// Whose line it is.
+    pub tag: Tag,
+    /// The time.
+    pub clock: Clock,
+    /// It leads to another account than it should. Nothing is on offer there: what may have been launched on an account
+    /// that is then gone for good is a case for an operator.
+    pub astray: bool,
 }
 
 impl Line {
@@ -287,11 +337,18 @@ impl Provider for Line {
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        if self.astray {
+            return Ok(OfferBatch::default());
+        }
         self.call("offers", self.inner.offers()).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
-        self.call("launch", self.inner.launch(spec)).await
+        let launched = self.call("launch", self.inner.launch(spec)).await?;
+        if self.sky.ambushes(self.dialect, spec.label, self.clock.now()) {
+            return Err(silence("launch"));
+        }
+        Ok(launched)
     }
 
     async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError> {
@@ -303,7 +360,17 @@ impl Provider for Line {
     }
 
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
-        self.call("instances", self.inner.instances()).await
+        let mut sightings = self.call("instances", self.inner.instances()).await?;
+        match self.sky.ambushed(self.dialect, self.tag, self.clock.now()) {
+            None => {}
+            // Where the vendor tells how many there are, a list that lacks one is known to.
+            Some(lacks) if lacks.is_none() || self.dialect == Dialect::Vastai => return Err(silence("instances")),
+            Some(lacks) => {
+                let label = lacks.map(|label| label.to_string());
+                sightings.retain(|sighting| sighting.label != label);
+            }
+        }
+        Ok(sightings)
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {

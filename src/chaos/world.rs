@@ -3,7 +3,7 @@
 use crate::chaos::FaultChoice;
 use crate::chaos::audit::Books;
 use crate::chaos::callers::Visitor;
-use crate::chaos::deployment::{Deployment, Plan};
+use crate::chaos::deployment::{Deployment, Doors, Plan};
 use crate::chaos::story::Story;
 use crate::chaos::watchers::OfAll;
 use crate::chaos::weather::{self, Episode, Sky, Spell};
@@ -84,14 +84,34 @@ pub struct Outcome {
 /// Plays one seed on the caller's thread.
 #[must_use]
 pub fn play(seed: u64, settings: &Settings) -> Outcome {
+    play_watched(seed, settings, |_| {})
+}
+
+/// The same; `enter` gets the story as soon as there is one.
+pub(super) fn play_watched(seed: u64, settings: &Settings, enter: impl FnOnce(&Arc<Story>)) -> Outcome {
     let failed = |text: String| Outcome { seed, wrong: vec![text], ..Outcome::default() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(format!("no runtime: {error}")),
     };
-    runtime
-        .block_on(async { World::new(seed, settings).map(World::run) })
-        .map_or_else(|error| failed(format!("no database: {error}")), |run| runtime.block_on(run))
+    runtime.block_on(async {
+        match World::new(seed, settings) {
+            Ok(world) => {
+                enter(&world.story);
+                world.run().await
+            }
+            Err(error) => failed(format!("no database: {error}")),
+        }
+    })
+}
+
+/// Machines that are not like others, by their ids.
+#[derive(Clone, Default)]
+struct Apart {
+    /// Somebody else's.
+    strangers: BTreeSet<String>,
+    /// Their price was changed.
+    repriced: BTreeSet<String>,
 }
 
 struct World {
@@ -108,7 +128,7 @@ struct World {
     exact: bool,
     crashes: bool,
     spells: Vec<Spell>,
-    strangers: Mutex<BTreeSet<String>>,
+    apart: Mutex<Apart>,
     closing: CancellationToken,
     ending: CancellationToken,
 }
@@ -177,14 +197,14 @@ impl World {
             exact: choice == FaultChoice::None,
             crashes: choice != FaultChoice::None,
             spells,
-            strangers: Mutex::default(),
+            apart: Mutex::default(),
             closing: CancellationToken::new(),
             ending: CancellationToken::new(),
         }))
     }
 
-    fn strangers(&self) -> BTreeSet<String> {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn apart(&self) -> Apart {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn run(self: Arc<Self>) -> Outcome {
@@ -225,16 +245,16 @@ impl World {
     /// From the first hour to the last audit.
     async fn course(&self, visits: &mut JoinSet<()>, reached: &[Arc<AtomicI64>]) {
         let end = BEGIN + HOUR * self.hours;
-        let mut minute = 0;
+        let (mut minute, mut audited) = (0, BTreeSet::new());
         while self.clock.now() < end {
-            self.step(&mut minute).await;
+            self.step(&mut minute, &mut audited).await;
         }
         self.story.tell("world", "everybody ends what they have");
         self.closing.cancel();
         let patience = self.clock.now() + PATIENCE;
         let busy = || self.deployments.iter().any(|d| d.witness().owes() || !d.witness().open().is_empty());
         while (busy() || !visits.is_empty()) && self.clock.now() < patience {
-            self.step(&mut minute).await;
+            self.step(&mut minute, &mut audited).await;
             while visits.try_join_next().is_some() {}
         }
         if !visits.is_empty() {
@@ -244,48 +264,49 @@ impl World {
     }
 
     /// A minute, and a look at everything that should be over.
-    async fn step(&self, minute: &mut u32) {
+    async fn step(&self, minute: &mut u32, audited: &mut BTreeSet<(usize, SessionId)>) {
         self.clock.sleep(MINUTE).await;
         *minute += 1;
         for deployment in &self.deployments {
             deployment.witness().look(|provider| deployment.quiet_since(provider));
         }
         if minute.is_multiple_of(AUDIT_EVERY) {
-            let strangers = self.strangers();
-            for deployment in &self.deployments {
+            let apart = self.apart();
+            for (number, deployment) in self.deployments.iter().enumerate() {
                 let doors = deployment.open().await;
-                let books = self.books(deployment, &doors, &strangers);
-                let open: Vec<SessionId> = deployment.witness().open();
-                for wrong in doors.ask(books.under_way(&open)).await.unwrap_or_default() {
-                    self.story.wrong(format!("{}: {wrong}", deployment.name()));
+                let fresh: Vec<SessionId> = deployment.witness().settled().into_iter().filter(|id| !audited.contains(&(number, *id))).collect();
+                if let Some(wrong) = doors.ask(self.books(deployment, &doors, &apart).bills(&fresh)).await {
+                    wrong.into_iter().for_each(|what| self.story.wrong(format!("{}: {what}", deployment.name())));
+                    audited.extend(fresh.into_iter().map(|id| (number, id)));
                 }
             }
         }
     }
 
-    fn books<'a>(&'a self, deployment: &Deployment, doors: &'a crate::chaos::deployment::Doors, strangers: &'a BTreeSet<String>) -> Books<'a> {
+    fn books<'a>(&'a self, deployment: &Deployment, doors: &'a Doors, apart: &'a Apart) -> Books<'a> {
         Books {
             market: &self.market,
             tag: deployment.tag(),
             store: &doors.store,
             costs: &doors.costs,
             launches: deployment.witness().launches(),
-            foreign: strangers,
+            foreign: &apart.strangers,
+            repriced: &apart.repriced,
             exact: self.exact,
         }
     }
 
     /// All should be over now.
     async fn last(&self, reached: &[Arc<AtomicI64>]) {
-        let strangers = self.strangers();
+        let apart = self.apart();
         let alive: BTreeSet<String> = self.market.alive().into_iter().collect();
-        for gone in strangers.difference(&alive) {
+        for gone in apart.strangers.difference(&alive) {
             self.story.wrong(format!("machine {gone}, which is somebody else's, is gone"));
         }
         for (deployment, reached) in self.deployments.iter().zip(reached) {
             // No process may die in the middle of it: none does after the last hour's ends.
             let doors = deployment.open().await;
-            match self.books(deployment, &doors, &strangers).audit().await {
+            match self.books(deployment, &doors, &apart).audit().await {
                 Ok(wrong) => wrong.into_iter().for_each(|what| self.story.wrong(format!("{}: {what}", deployment.name()))),
                 Err(error) => self.story.wrong(format!("{}: its books can't be read: {error}", deployment.name())),
             }
@@ -376,7 +397,7 @@ impl World {
 
     /// What happens to one machine.
     fn strike(&self, spell: &Spell, dice: &mut ChaCha8Rng, touched: &mut BTreeMap<usize, String>, index: usize) {
-        let strangers = self.strangers();
+        let strangers = self.apart().strangers;
         let here: BTreeSet<String> = self.market.truth().into_iter().filter(|t| t.alive && t.dialect == spell.dialect).map(|t| t.native_id).collect();
         let ours: Vec<&String> = here.difference(&strangers).collect();
         let chosen = dice.random::<u32>() as usize;
@@ -389,7 +410,10 @@ impl World {
         let done = match spell.episode {
             Episode::Vanish => self.market.vanish(&machine),
             Episode::Outbid => self.market.preempt(&machine),
-            Episode::Reprice => self.market.reprice(&machine, percent),
+            Episode::Reprice => {
+                self.apart.lock().unwrap_or_else(PoisonError::into_inner).repriced.insert(machine.clone());
+                self.market.reprice(&machine, percent)
+            }
             Episode::Offline => {
                 touched.insert(index, machine.clone());
                 self.market.set_offline(&machine, true)
@@ -413,7 +437,7 @@ impl World {
         };
         if let Some(native_id) = self.market.plant(self.accounts[&dialect], &label) {
             self.story.tell(dialect.word(), &format!("somebody rents {native_id} as {label}"));
-            self.strangers.lock().unwrap_or_else(PoisonError::into_inner).insert(native_id);
+            self.apart.lock().unwrap_or_else(PoisonError::into_inner).strangers.insert(native_id);
         }
     }
 

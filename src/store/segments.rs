@@ -140,8 +140,8 @@ fn joined(row: Row, facts: Facts, labels: Option<Arc<BTreeMap<String, String>>>)
     })
 }
 
-#[derive(Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = segments, treat_none_as_null = true, primary_key(session_id, attempt, ordinal))]
+#[derive(Queryable, Insertable)]
+#[diesel(table_name = segments)]
 pub(super) struct Row {
     session_id: String,
     attempt: i64,
@@ -188,12 +188,8 @@ impl Row {
     }
 
     pub(super) fn upsert(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        diesel::insert_into(segments::table)
-            .values(self)
-            .on_conflict((segments::session_id, segments::attempt, segments::ordinal))
-            .do_update()
-            .set(self)
-            .execute(conn)?;
+        // Nothing refers to a segment, so it can be replaced; unlike an update, that statement is prepared only once.
+        diesel::replace_into(segments::table).values(self).execute(conn)?;
         Ok(())
     }
 }

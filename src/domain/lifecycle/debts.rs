@@ -201,6 +201,9 @@ impl Work<'_> {
             metering::begun(row, Look { sent: call.sent, answered: look.answered });
             if row.desired == Desired::Gone {
                 row.destroy.next_at = Some(now);
+            } else if sighting.price.is_none() {
+                // Found by a list that tells no price: what it costs is asked at once.
+                row.next_look = Some(now);
             }
             self.durable = true;
         }
@@ -363,14 +366,23 @@ impl Work<'_> {
     /// Closes a debt on evidence.
     pub(super) fn settle(&mut self, at: usize, evidence: Evidence) {
         let now = self.now;
+        let (window, spacing) = (self.window(&self.rows[at].provider.clone()), self.policy().absence_spacing);
         let row = &mut self.rows[at];
         if row.settled.is_none() {
             row.settled = Some(Settled { at: now, evidence });
             row.desired = Desired::Gone;
             row.destroy.next_at = None;
             row.next_look = None;
-            let off_by = row.off_by.unwrap_or(now);
+            // Lists that did not have it led to the last look by id, and that one is the proof.
+            let off_by = row.off_by.filter(|_| evidence != Evidence::Vanished).unwrap_or(now);
             metering::ended(row, off_by);
+            if evidence == Evidence::NeverAppeared
+                && let (Some(call), Some(first)) = (row.launched, row.absence.since)
+                && first > call.answered + window + spacing
+            {
+                // Nobody looked for so long that it may have come and gone.
+                metering::may_have_been(row, call.sent, first);
+            }
             self.durable = true;
         }
     }

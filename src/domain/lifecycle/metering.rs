@@ -82,6 +82,13 @@ fn is_doubt(segment: &Segment) -> bool {
     !segment.presumed && segment.from_low < segment.from && segment.to == segment.from && segment.to_high == Some(segment.from)
 }
 
+/// A machine that nobody has ever seen may have existed, and run, for all of a time.
+pub(super) fn may_have_been(row: &mut Instance, from: Time, to: Time) {
+    for (component, _) in row.billing.clone() {
+        doubt(row, component, from, to);
+    }
+}
+
 /// The vendor took a destroy: the machine existed when it was asked.
 pub(super) fn existed(row: &mut Instance, at: Time) {
     for (component, billed) in row.billing.clone() {

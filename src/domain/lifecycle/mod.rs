@@ -402,7 +402,8 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
         due.extend(session.pace.next_attach);
         due.extend(provisioning::stage_deadline(session, instances, rules));
     }
-    for row in instances.iter().filter(|r| r.open()) {
+    // What has no id yet can be neither looked at nor destroyed by it: lists find it.
+    for row in instances.iter().filter(|r| r.open() && r.native_id.is_some()) {
         due.extend(row.next_look);
         if row.desired == Desired::Gone {
             due.extend(row.destroy.next_at);

@@ -118,6 +118,11 @@ impl Work<'_> {
 
     /// Nothing can be learnt from the provider: it, not the machine, is in doubt.
     pub(super) fn unreachable(&mut self, reason: &'static str) {
+        let known = self.s.condition(ConditionType::ProviderReachable).is_some_and(|c| c.status == Truth::Unknown);
+        if known {
+            // Lists and looks fail in different words, in turns; that is no news.
+            return;
+        }
         self.set_condition(ConditionType::ProviderReachable, Truth::Unknown, reason);
     }
 

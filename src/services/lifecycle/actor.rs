@@ -30,6 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
+/// So many times at one instant a session is told that a deadline has passed; then it is left alone for [`OVERDUE`].
+const MOST_TICKS: u32 = 64;
+/// See [`MOST_TICKS`].
+const OVERDUE: Duration = Duration::from_secs(1);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
 /// A private key may be told again this long after its creation, and until the first RUNNING.
@@ -39,6 +43,22 @@ pub(super) struct Entry {
     pub session: Session,
     pub instances: Vec<Instance>,
     pub due: Option<Time>,
+    /// When it was last told that a deadline has passed, and how often at that instant.
+    pub ticked: (Time, u32),
+    /// Attempts whose debts are settled and on disk as they are: they are not written again.
+    stored: BTreeSet<u8>,
+}
+
+impl Entry {
+    /// What is new, or comes from disk.
+    pub fn new(session: Session, instances: Vec<Instance>) -> Self {
+        Self { session, instances, due: None, ticked: (Time::default(), 0), stored: BTreeSet::new() }
+    }
+
+    /// The debts that may be otherwise on disk.
+    fn unwritten(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|row| row.open() || !self.stored.contains(&row.label.attempt))
+    }
 }
 
 struct Done {
@@ -87,7 +107,7 @@ impl Actor {
         let mut after_commit = VecDeque::new();
         for (session, instances) in parts.store.sessions_live().await? {
             after_commit.push_back((session.id, Input::Resumed));
-            live.insert(session.id, Entry { session, instances, due: None });
+            live.insert(session.id, Entry::new(session, instances));
         }
         let standing = parts.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let holds = match parts.store.meta_get(HOLDS).await? {
@@ -181,6 +201,9 @@ impl Actor {
         if !self.draining {
             let ripe: Vec<SessionId> = self.due.iter().take_while(|(at, _)| *at <= now).take(BATCH).map(|(_, id)| *id).collect();
             for id in ripe {
+                if let Some(entry) = self.live.get_mut(&id) {
+                    entry.ticked = if entry.ticked.0 == now { (now, entry.ticked.1 + 1) } else { (now, 1) };
+                }
                 self.apply(id, Input::Tick, staged);
             }
         }
@@ -343,7 +366,7 @@ impl Actor {
         let mut first = session;
         first.sequence = 1;
         first.version = 1;
-        self.live.insert(id, Entry { session: first.clone(), instances: Vec::new(), due: None });
+        self.live.insert(id, Entry::new(first.clone(), Vec::new()));
         let draft = Draft {
             kind: EventType::Created,
             from_state: State::Pending,
@@ -557,7 +580,7 @@ impl Actor {
         }
         let Some(session) = self.parts.store.session_get(id).await? else { return Ok(false) };
         let instances = self.parts.store.instance_list(id).await?;
-        self.live.insert(id, Entry { session, instances, due: None });
+        self.live.insert(id, Entry::new(session, instances));
         Ok(true)
     }
 
@@ -591,6 +614,10 @@ impl Actor {
                 let revision = entry.session.revision;
                 entry.session = step.session;
                 entry.session.revision = revision;
+                let changed = |(old, new): &(&Instance, &Instance)| old != new;
+                for (row, _) in entry.instances.iter().zip(&step.instances).filter(changed) {
+                    entry.stored.remove(&row.label.attempt);
+                }
                 entry.instances = step.instances;
             }
             self.tell(step.events, staged, now);
@@ -667,13 +694,18 @@ impl Actor {
         let lessons: Vec<Lesson> = staged.events.iter().filter_map(|e| Lesson::of(e)).chain(staged.lessons).collect();
         let batch = Batch {
             sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
-            instances: staged.durable.iter().filter_map(rows).flat_map(|e| e.instances.clone()).collect(),
+            instances: staged.durable.iter().filter_map(rows).flat_map(Entry::unwritten).cloned().collect(),
             events: staged.events.clone(),
             requests: staged.requests,
             lessons: lessons.clone(),
         };
         if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
+        }
+        for id in &staged.durable {
+            if let Some(entry) = self.live.get_mut(id) {
+                entry.stored = entry.instances.iter().filter(|row| !row.open()).map(|row| row.label.attempt).collect();
+            }
         }
         // Memory only bridges the commit; the table has them now.
         self.requests.clear();
@@ -715,7 +747,13 @@ impl Actor {
             self.live.remove(&id);
             return;
         }
-        if let Some(at) = next_deadline(&entry.session, &entry.instances, &self.rules).filter(|_| !still) {
+        if let Some(mut at) = next_deadline(&entry.session, &entry.instances, &self.rules).filter(|_| !still) {
+            let (ticked, times) = entry.ticked;
+            if at <= ticked && times >= MOST_TICKS {
+                // A deadline that passes without an effect would keep this task busy for ever.
+                tracing::error!(session_id = %id, state = entry.session.state.word(), deadline = %at, "a deadline has passed and nothing comes of it");
+                at = ticked + OVERDUE;
+            }
             entry.due = Some(at);
             self.due.insert((at, id));
         }

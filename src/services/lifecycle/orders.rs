@@ -196,7 +196,7 @@ impl Actor {
             return Ok(());
         }
         let step = taken_over(stray, fate, who, &self.rules, now);
-        self.live.insert(id, Entry { session: step.session, instances: step.instances, due: None });
+        self.live.insert(id, Entry::new(step.session, step.instances));
         staged.durable.insert(id);
         self.tell(step.events, staged, now);
         staged.actions.extend(step.actions.into_iter().map(|action| (id, action)));

@@ -369,6 +369,7 @@ impl House {
             costs: &self.core().costs,
             launches: self.witness.launches(),
             foreign: &BTreeSet::new(),
+            repriced: &BTreeSet::new(),
             exact: false,
         };
         books.audit().await.unwrap()
