@@ -515,7 +515,15 @@ async fn nothing_is_rented_where_nobody_knows_yet_what_is_there() {
     let core = gpu_shopper::app::Core::start(yard::parts(store, &[secretive], &clock, Policy::default(), 1)).await.unwrap();
     let create = async || {
         let request = request(any(None));
-        let create = Create { request, labels: Default::default(), validate_only: false, idempotency: None, private_key: None };
+        let create = Create {
+            request,
+            labels: Default::default(),
+            secrets: Default::default(),
+            template: None,
+            validate_only: false,
+            idempotency: None,
+            private_key: None,
+        };
         core.lifecycle.create(caller(), create).await.unwrap_err().reason
     };
     // The credentials are proven at once, over and over; the list never comes.
