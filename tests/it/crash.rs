@@ -333,8 +333,8 @@ fn finds(wrong: &[String], what: &str) {
 async fn the_audit_finds_a_launch_repeated_in_doubt() {
     for dialect in Dialect::ALL {
         let wrong = findings(dialect, Faults::gentle().with(Fault::ReplyLost, ALWAYS), Rule::LaunchAgain).await;
+        // The sweeper has destroyed the second one since; the audit still knows that there was one.
         finds(&wrong, "2 machines for one attempt");
-        finds(&wrong, "is alive");
     }
 }
 

@@ -389,11 +389,11 @@ async fn what_comes_back_after_the_end_is_destroyed_and_paid() {
 #[tokio::test(start_paused = true)]
 async fn a_destroy_is_wanted_until_it_is_done() {
     for dialect in Dialect::ALL {
-        let faults = Faults::gentle().with(Fault::DestroyRefused, ALWAYS).with_delay(Delay::Undeletable, 2 * HOUR).with(Fault::ListFails, HALF);
-        let house = house(dialect, 5, Faults::gentle()).await;
+        let stubborn = Faults::gentle().with(Fault::DestroyRefused, ALWAYS).with_delay(Delay::Undeletable, 2 * HOUR);
+        let house = house(dialect, 5, stubborn.clone()).await;
         let id = house.rent(None).await.session.id;
         house.until(id, State::Running, 10 * MINUTE).await;
-        house.market.set_faults(faults);
+        house.market.set_faults(stubborn.with(Fault::ListFails, HALF));
         house.command(id, Command::Destroy).await.unwrap();
         house.pass(HOUR).await;
         let waiting = house.get(id).await;
