@@ -6,11 +6,13 @@ use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::instance::Instance;
 use crate::domain::money::Nanos;
 use crate::domain::session::{AttemptFailure, Session};
+use crate::domain::time::Time;
 use crate::services::api::Caller;
 use crate::services::costs::Costs;
 use crate::sim::{Market, Truth};
 use crate::store::{Error, SessionQuery, Store};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 /// What the roundings of one machine's many segments may come to, nano-dollars.
 const ROUNDING: i64 = 200;
@@ -95,6 +97,15 @@ impl Books<'_> {
         if machines.iter().any(|t| self.repriced.contains(&t.native_id)) {
             return;
         }
+        let rows = match self.store.instance_list(id).await {
+            Ok(rows) => rows,
+            Err(error) => return wrong.push(format!("{id}: its machines can't be read: {error}")),
+        };
+        // Bounds are at the offered price where the vendor never told another.
+        let untold = |t: &&Truth| rows.iter().any(|r| r.label.to_string() == t.label && r.priced_at.is_none() && r.price.total() != t.price.total());
+        if machines.iter().any(untold) {
+            return;
+        }
         let bill: Nanos = machines.iter().map(|t| t.bill.total).sum();
         let caller = Caller { principal: "audit".to_owned(), scope: None, admin: true };
         let cost = match self.costs.session(&caller, id).await {
@@ -102,12 +113,32 @@ impl Books<'_> {
             Err(error) => return wrong.push(format!("{id}: its costs can't be read: {error}")),
         };
         if bill < cost.low - rounding || bill > cost.high + rounding {
-            wrong.push(format!("{id}: the market bills {bill}, which is not within {} to {}", cost.low, cost.high));
+            let why = figures(machines, &rows);
+            wrong.push(format!("{id}: the market bills {bill}, which is not within {} to {}{why}", cost.low, cost.high));
         }
         if self.exact && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
             wrong.push(format!("{id}: the market bills {bill}, the ledger says {} ({} to {})", cost.cost, cost.low, cost.high));
         }
     }
+}
+
+/// What the two sides of a wrong bill consist of.
+fn figures(machines: &[&Truth], rows: &[Instance]) -> String {
+    let clock = |at: Time| at.rfc3339().get(11..23).unwrap_or_default().to_owned();
+    let mut told = String::new();
+    for truth in machines {
+        let gone = truth.gone.map(clock).unwrap_or_default();
+        let parts: Vec<String> = truth.bill.parts.iter().map(|(part, nanos)| format!("{} {nanos}", part.word())).collect();
+        let _ = write!(told, "\n    billed {} at {}: {} to {gone}: {}", truth.label, truth.price.total(), clock(truth.created), parts.join(", "));
+    }
+    for row in rows {
+        for s in &row.segments {
+            let (open, presumed) = (s.to_high.map(clock).unwrap_or_default(), if s.presumed { ", presumed" } else { "" });
+            let times = format!("[{} {}] to [{} {open}]", clock(s.from_low), clock(s.from), clock(s.to));
+            let _ = write!(told, "\n    metered attempt {} {} at {}: {times}{presumed}", s.attempt, s.component.word(), s.rate);
+        }
+    }
+    told
 }
 
 /// The whole log.

@@ -256,7 +256,7 @@ pub struct Instance {
     pub absence: Absence,
     /// The destroy.
     pub destroy: Destroying,
-    /// First not-found since it was last seen: it was surely off by then.
+    /// First not-found since it was last seen, and since the destroy was answered once it was: it was off by then.
     pub off_by: Option<Time>,
     /// When the next look by id is due; `None` = none is.
     pub next_look: Option<Time>,

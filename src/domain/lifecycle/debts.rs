@@ -265,6 +265,10 @@ impl Work<'_> {
                 if look.sent < visible_from {
                     row.next_look = Some(visible_from);
                 } else if look.sent >= answered && row.destroy.not_found_at.is_none_or(|last| look.sent >= last + gone_spacing) {
+                    if row.destroy.not_found == 0 {
+                        // Earlier ones may have been early, partial or wrong; this one began after the destroy was answered.
+                        row.off_by = Some(look.answered);
+                    }
                     row.destroy.not_found += 1;
                     row.destroy.not_found_at = Some(look.answered);
                     row.destroy.next_at = None;
@@ -366,22 +370,18 @@ impl Work<'_> {
     /// Closes a debt on evidence.
     pub(super) fn settle(&mut self, at: usize, evidence: Evidence) {
         let now = self.now;
-        let (window, spacing) = (self.window(&self.rows[at].provider.clone()), self.policy().absence_spacing);
         let row = &mut self.rows[at];
         if row.settled.is_none() {
             row.settled = Some(Settled { at: now, evidence });
             row.desired = Desired::Gone;
             row.destroy.next_at = None;
             row.next_look = None;
-            // Lists that did not have it led to the last look by id, and that one is the proof.
-            let off_by = row.off_by.filter(|_| evidence != Evidence::Vanished).unwrap_or(now);
-            metering::ended(row, off_by);
+            metering::ended(row, row.off_by.filter(|_| evidence == Evidence::NotFoundTwice).unwrap_or(now));
             if evidence == Evidence::NeverAppeared
-                && let (Some(call), Some(first)) = (row.launched, row.absence.since)
-                && first > call.answered + window + spacing
+                && let Some(call) = row.launched
             {
-                // Nobody looked for so long that it may have come and gone.
-                metering::may_have_been(row, call.sent, first);
+                // Nobody ever saw it; it may have come and gone for all that.
+                metering::may_have_been(row, call.sent, now);
             }
             self.durable = true;
         }

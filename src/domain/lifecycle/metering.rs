@@ -41,7 +41,7 @@ pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look, u
                 segment.to_high = Some(look.answered.max(segment.to));
             }
             (Some(false) | None, None) => {
-                if billed == Billed::WhileRunning && may_have_run(row, Some(status)) {
+                if billed != Billed::WhileExisting && may_have_run(row, Some(status)) {
                     doubt(row, component, before, look.answered);
                 }
             }
@@ -104,7 +104,7 @@ pub(super) fn existed(row: &mut Instance, at: Time) {
 /// The debt is settled: every meter stood by `off_by`.
 pub(super) fn ended(row: &mut Instance, off_by: Time) {
     if row.native_id.is_some() && may_have_run(row, None) {
-        let idle: Vec<Component> = row.billing.iter().filter(|(_, billed)| *billed == Billed::WhileRunning).map(|(c, _)| *c).collect();
+        let idle: Vec<Component> = row.billing.iter().filter(|(_, billed)| *billed != Billed::WhileExisting).map(|(c, _)| *c).collect();
         for component in idle.into_iter().filter(|c| running(row, *c).is_none()).collect::<Vec<_>>() {
             doubt(row, component, last_look(row), off_by);
         }
