@@ -2,11 +2,13 @@
 //!
 //! * [`port`]: listens, speaks TLS, HTTP/1.1 and HTTP/2, ends well.
 //! * [`ops`]: `/health`, `/ready`, `/metrics`, and what every request goes through.
+//! * [`access`]: who calls.
 //! * [`browser`]: who may call from a web page.
 //! * [`json`]: the shape of errors.
 //!
 //! Decides nothing, knows no store and no provider.
 
+pub mod access;
 pub mod browser;
 pub mod json;
 pub mod ops;
