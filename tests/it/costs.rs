@@ -406,7 +406,9 @@ async fn every_way_to_end_is_paid_for() {
         let told = format!("{} at {}: {:?}, bill {}", way.name, way.provider, cost.total, house.bill(id));
         assert_eq!(machines > 0, way.machine, "{told}");
         assert_eq!(cost.total.cost > Nanos::ZERO, way.machine, "{told}");
-        assert_eq!(cost.total.high > Nanos::ZERO, way.machine, "{told}");
+        // A launch whose answer said neither yes nor no costs nothing when its machine was never seen; but it may have come and gone.
+        let doubtful = way.name == "never came to be";
+        assert_eq!(cost.total.high > Nanos::ZERO, way.machine || doubtful, "{told}");
         assert!(cost.total.low <= house.bill(id) && house.bill(id) <= cost.total.high, "{told}");
         assert!(cost.is_final && cost.rate == Rate::ZERO, "{told}");
         assert_eq!(sums(ended.cost), sums(cost.total), "{told}");
