@@ -12,6 +12,7 @@ mod entrypoint;
 mod faults;
 mod field;
 mod grpc;
+mod guide;
 mod house;
 mod inventory;
 mod keys;
