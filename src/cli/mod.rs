@@ -220,7 +220,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Sim(args) => sim::run(args).await,
         Command::Chaos(args) => chaos::run(&args, cli.global.output == Format::Json),
         Command::Backup(args) => ExitCode::from(backup::run(args, &mut Console::standard(cli.global.output)).await),
-        Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
+        Command::Config(args) => {
+            let mut console = Console::standard(cli.global.output);
+            ExitCode::from(done(config::run(&args, &mut console).map(|()| Exit::Ok.code()), &mut console))
+        }
     }
 }
 
@@ -238,8 +241,13 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Ops(args) => ops::run(args, desk).await.map(Exit::code),
         Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };
+    self::done(done, &mut desk.console)
+}
+
+/// The exit code; what went wrong is told.
+fn done(done: Result<u8, Failure>, console: &mut Console) -> u8 {
     done.unwrap_or_else(|failure| {
-        desk.console.failure(&failure);
+        console.failure(&failure);
         failure.exit.code()
     })
 }

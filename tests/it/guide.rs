@@ -161,7 +161,13 @@ async fn every_command_of_the_page_works() {
             continue;
         }
         // What ends a session has one of its own, and what follows one to its end has one that has ended.
-        let of = if line.contains("DELETE") { &doomed } else if line.contains("/events") { &over } else { &session };
+        let of = if line.contains("DELETE") {
+            &doomed
+        } else if line.contains("/events") {
+            &over
+        } else {
+            &session
+        };
         let line_of = line.replace("SESSION", of);
         said.push((line, main.paste(&line_of).await));
     }

@@ -123,6 +123,7 @@ pairs! {
         PriceChanged = PriceChanged,
         SessionEnded = SessionEnded,
         SecretLost = SecretLost,
+        Outbid = Outbid,
     }
 }
 

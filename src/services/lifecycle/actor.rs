@@ -237,8 +237,8 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
-        if let Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
-            // While it was rented it was on nobody's list; whether and how it comes back, its provider must tell.
+        // Once it is rented it is on nobody's list, and when it is given back, its provider must tell whether and how it returns.
+        if let Input::Launched { attempt, .. } | Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
             let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
             if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
                 self.parts.inventory.evict(&tried.offer.id);
