@@ -508,6 +508,8 @@ fn every_code_has_its_place_in_the_table() {
     let table = [
         (Code::InvalidArgument, Wire::InvalidArgument),
         (Code::OutOfRange, Wire::OutOfRange),
+        (Code::Unauthenticated, Wire::Unauthenticated),
+        (Code::PermissionDenied, Wire::PermissionDenied),
         (Code::NotFound, Wire::NotFound),
         (Code::AlreadyExists, Wire::AlreadyExists),
         (Code::FailedPrecondition, Wire::FailedPrecondition),
