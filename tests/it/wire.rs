@@ -40,7 +40,7 @@ fn settings() -> Settings {
         make_key_pair: Arc::new(|comment| Ok(KeyPair { public_key: format!("ssh-ed25519 AAAA {comment}"), private_key: "made".to_owned().into() })),
         fingerprint: |line| Some(format!("SHA256:{}", line.len())),
         known_hosts_line: |host, port, key| format!("[{host}]:{port} {key}"),
-        allowed_origins: Vec::new(),
+        largest_request: 1024 * 1024,
     }
 }
 
@@ -492,10 +492,18 @@ fn reading_requests_are_read_and_their_faults_told() {
 }
 
 #[test]
+fn whoever_has_not_come_through_the_port_is_nobody() {
+    let refused = auth::caller(&tonic::Extensions::new()).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "TOKEN_MISSING");
+    let mut known = tonic::Extensions::new();
+    known.insert(api::Caller { principal: "ci".to_owned(), scope: None, admin: false });
+    assert_eq!(auth::caller(&known).unwrap().principal, "ci");
+}
+
+#[test]
 fn without_authentication_a_caller_is_its_consumer() {
-    let metadata = tonic::metadata::MetadataMap::new();
-    let caller: api::Caller = auth::caller(&metadata);
-    assert_eq!((caller.principal.as_str(), caller.scope.clone(), caller.admin), ("", None, true));
+    let caller = api::Caller { principal: String::new(), scope: None, admin: true };
     assert_eq!(caller.speaking_for(&ConsumerId::new("alice")).principal, "alice");
     assert_eq!(api::Caller { principal: "token".to_owned(), ..caller }.speaking_for(&ConsumerId::new("alice")).principal, "token");
 }
