@@ -61,7 +61,7 @@ async fn rpc(face: &Face, path: &str, authorization: Option<&str>, message: &[u8
     let mut framed = vec![0];
     framed.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
     framed.extend_from_slice(message);
-    let mut request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
+    let mut request = Request::post(path).version(http::Version::HTTP_2).header("content-type", "application/grpc").header("te", "trailers");
     if let Some(value) = authorization {
         request = request.header("authorization", value);
     }

@@ -30,7 +30,7 @@ use tonic_types::StatusExt;
 
 const SESSION: &str = "01kaphz700fay8vvr14d2pf2db";
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         hard_max: Duration::from_secs(12 * 3600),
         default_max_attempts: 8,
