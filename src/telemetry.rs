@@ -108,10 +108,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "http_requests_refused_total",
         MetricKind::Counter,
-        &[(
-            "reason",
-            Values::Fixed(&["TOKEN_MISSING", "TOKEN_INVALID", "ROLE_REQUIRED", "RATE_LIMITED", "TOO_MANY_STREAMS", "FOREIGN_PAGE"]),
-        )],
+        &[("reason", Values::Fixed(&["TOKEN_MISSING", "TOKEN_INVALID", "ROLE_REQUIRED", "RATE_LIMITED", "TOO_MANY_STREAMS", "FOREIGN_PAGE"]))],
         "Requests refused for who or what asked, or how often.",
     ),
     metric("gpu_sessions_active", MetricKind::Gauge, &[PROVIDER, ("status", Values::OpenStates)], "Sessions that have not ended."),

@@ -3,13 +3,13 @@
 use crate::cli::failure::{Exit, Failure, causes};
 use crate::cli::output::Console;
 use crate::domain::backoff::doubling;
-use crate::http::browser::is_loopback_name;
 use crate::grpc::pb::cost_service_client::CostServiceClient;
 use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
 use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
-use std::fmt;
+use crate::http::browser::is_loopback_name;
 use secrecy::{ExposeSecret, SecretString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;

@@ -543,7 +543,8 @@ impl Reader {
         // As browsers write them: lower case, no path, no default port.
         let origin = |text: &str| {
             let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-            let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+            let bare =
+                url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
             HeaderValue::from_str(&url.origin().ascii_serialization()).ok().filter(|_| bare)
         };
         let all: Vec<Option<HeaderValue>> = text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(origin).collect();

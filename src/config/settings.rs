@@ -115,16 +115,27 @@ const BEFORE_PROVIDERS: &[Setting] = &[
         "Certificate authorities (PEM); only clients with a certificate of theirs may connect. Goes with `server.tls_cert`.",
     ),
     unset("server.allowed_hosts", "SERVER_ALLOWED_HOSTS", Kind::Names, "Names beside loopback ones that browsers may call the server by."),
-    unset("server.allowed_origins", "SERVER_ALLOWED_ORIGINS", Kind::Origins, "Origins whose web pages may call, also by gRPC-Web; they get CORS headers."),
+    unset(
+        "server.allowed_origins",
+        "SERVER_ALLOWED_ORIGINS",
+        Kind::Origins,
+        "Origins whose web pages may call, also by gRPC-Web; they get CORS headers.",
+    ),
     unset(
         "auth.mode",
         "AUTH_MODE",
         Kind::Word(&["none", "token"]),
         "Whether callers need a token; when not set: `none` on a loopback address, `token` on any other.",
     ),
-    Setting { secret: true, ..unset("auth.admin_token", "AUTH_ADMIN_TOKEN", Kind::Token, "An admin's token; when not set, one is made and put into `<database>.token`.") },
+    Setting {
+        secret: true,
+        ..unset("auth.admin_token", "AUTH_ADMIN_TOKEN", Kind::Token, "An admin's token; when not set, one is made and put into `<database>.token`.")
+    },
     unset("auth.admin_token_file", "AUTH_ADMIN_TOKEN_FILE", Kind::Path, "A file with `AUTH_ADMIN_TOKEN`, instead of the value itself."),
-    Setting { secret: true, ..unset("auth.read_only_token", "AUTH_READ_ONLY_TOKEN", Kind::Token, "A token that may only look, such as Prometheus'.") },
+    Setting {
+        secret: true,
+        ..unset("auth.read_only_token", "AUTH_READ_ONLY_TOKEN", Kind::Token, "A token that may only look, such as Prometheus'.")
+    },
     unset("auth.read_only_token_file", "AUTH_READ_ONLY_TOKEN_FILE", Kind::Path, "A file with `AUTH_READ_ONLY_TOKEN`, instead of the value itself."),
     plain(
         "limits.requests_per_second",
@@ -140,7 +151,13 @@ const BEFORE_PROVIDERS: &[Setting] = &[
         Kind::Whole(0, 1_000_000),
         "Watches and waits that one token may have open; 0 = no limit, as without tokens.",
     ),
-    plain("limits.streams_per_connection", "LIMITS_STREAMS_PER_CONNECTION", "1000", Kind::Whole(1, 100_000), "Calls that may be open on one HTTP/2 connection."),
+    plain(
+        "limits.streams_per_connection",
+        "LIMITS_STREAMS_PER_CONNECTION",
+        "1000",
+        Kind::Whole(1, 100_000),
+        "Calls that may be open on one HTTP/2 connection.",
+    ),
     plain("limits.header_bytes", "LIMITS_HEADER_BYTES", "32768", Kind::Whole(8192, 1_048_576), "The largest header of a request."),
     plain("limits.body_bytes", "LIMITS_BODY_BYTES", "1048576", Kind::Whole(1024, 67_108_864), "The largest body of a request."),
     plain("database.path", "DATABASE_PATH", "./data/gpu-shopper.db", Kind::Path, "The database; its folder is made when missing."),

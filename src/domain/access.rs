@@ -95,9 +95,7 @@ impl Need {
 #[must_use]
 pub fn is_token_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    text.len() <= LONGEST_NAME
-        && text.bytes().next().is_some_and(plain)
-        && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
+    text.len() <= LONGEST_NAME && text.bytes().next().is_some_and(plain) && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// The token in an `Authorization` header: `Bearer`, in any case, and then 1 to 512 visible ASCII characters.
@@ -130,8 +128,9 @@ impl Pace {
         let now = now.millis().saturating_mul(1000);
         let step = (SECOND / i64::from(per_second)).max(1);
         // No more than a second's worth is ever owed: also when the clock was set back meanwhile.
-        let until = self.until.clamp(now, now.saturating_add(SECOND)).saturating_add(step);
-        let late = until - now - SECOND;
+        self.until = self.until.clamp(now, now.saturating_add(SECOND));
+        let until = self.until.saturating_add(step);
+        let late = until.saturating_sub(now).saturating_sub(SECOND);
         if late > 0 {
             return Err(Duration::from_micros(late.unsigned_abs()));
         }

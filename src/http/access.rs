@@ -67,7 +67,8 @@ pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: R
         }
         Err(error) => {
             metrics::counter!("http_requests_refused_total", "reason" => error.reason).increment(1);
-            tracing::info!(reason = error.reason, "refused");
+            // Strangers decide how often this happens: it is counted, and told where somebody looks closely.
+            tracing::debug!(reason = error.reason, "refused");
             (gate.refused)(request.headers(), &error).unwrap_or_else(|| json::error(&error, &id))
         }
     }

@@ -99,7 +99,16 @@ mod tests {
         for origin in ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:5173", "https://gpu.internal", "https://app.example:8443"] {
             assert!(passes("localhost", Some(origin)), "{origin}");
         }
-        for origin in ["https://app.example", "http://app.example:8443", "null", "https://evil.example", "http://10.0.0.5", "localhost", "http://localhost.evil.example", "file://"] {
+        for origin in [
+            "https://app.example",
+            "http://app.example:8443",
+            "null",
+            "https://evil.example",
+            "http://10.0.0.5",
+            "localhost",
+            "http://localhost.evil.example",
+            "file://",
+        ] {
             assert!(!passes("localhost", Some(origin)), "{origin}");
         }
     }

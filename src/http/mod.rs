@@ -46,16 +46,7 @@ pub fn assemble(grpc: Router, json: Router, ops: ops::Ops) -> Router {
 /// Lets the pages of these origins call, by gRPC-Web and otherwise, and read the answers.
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after"].map(HeaderName::from_static);
-    let allowed = [
-        "content-type",
-        "x-grpc-web",
-        "x-user-agent",
-        "grpc-timeout",
-        "authorization",
-        "x-request-id",
-        "idempotency-key",
-        "last-event-id",
-    ];
+    let allowed = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization", "x-request-id", "idempotency-key", "last-event-id"];
     CorsLayer::new()
         .allow_origin(origins.to_vec())
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])

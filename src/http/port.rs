@@ -167,8 +167,7 @@ impl Tls {
 /// Believes certificates of these authorities, and no client without one.
 fn client_verifier(path: &Path, provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let wrong = |problem: String| TlsError::ClientCa { path: path.display().to_string(), problem };
-    let found: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| wrong(e.to_string()))?;
+    let found: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| wrong(e.to_string()))?;
     let mut authorities = rustls::RootCertStore::empty();
     for authority in found {
         authorities.add(authority).map_err(|e| wrong(e.to_string()))?;
@@ -185,14 +184,7 @@ pub struct Drained {
 
 /// Serves connections until `shutdown`; then accepts no more, lets open calls finish for at most `drain`, and cuts the
 /// rest. Streams that should end by themselves have to watch for the shutdown, too.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Option<Tls>,
-    limits: Limits,
-    router: Router,
-    drain: Duration,
-    shutdown: CancellationToken,
-) -> Drained {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, router: Router, drain: Duration, shutdown: CancellationToken) -> Drained {
     let builder = builder(limits);
     let mut connections = JoinSet::new();
     loop {

@@ -96,11 +96,16 @@ pub const ROUTES: &[(&str, Need, Need)] = &[
     ("/metrics", Overview, Admin),
     ("/openapi.json", Token, Admin),
     ("/api/v1/inventory", Token, Admin),
+    ("/api/v1/gpu-models", Token, Admin),
     ("/api/v1/templates", Token, Admin),
     ("/api/v1/sessions", Token, Consumer),
+    ("/api/v1/events", Token, Admin),
     ("/api/v1/costs", Token, Admin),
+    ("/api/v1/ledger", Token, Admin),
+    ("/api/v1/spend-rate", Overview, Admin),
     ("/api/v1/offer-health", Overview, Admin),
     ("/api/v1/operator", Overview, Admin),
+    ("/api/v1/ops", Overview, Admin),
 ];
 
 /// What a request needs.
@@ -120,9 +125,10 @@ pub fn listed(method: &Method, path: &str, query: Option<&str>) -> Option<Rule> 
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let (prefix, look, change) = ROUTES.iter().filter(|(prefix, ..)| below(prefix)).max_by_key(|(prefix, ..)| prefix.len())?;
     let looks = matches!(*method, Method::GET | Method::HEAD);
-    let session = *prefix == "/api/v1/sessions";
+    let of_sessions = ["/api/v1/sessions", "/api/v1/events"].contains(prefix);
     let waits = query.is_some_and(|query| query.split('&').any(|pair| pair == "wait" || pair.starts_with("wait=")));
-    Some(Rule { need: if looks { *look } else { *change }, lasts: session && (waits || path.ends_with("/events")) })
+    let lasts = of_sessions && (waits || path.ends_with("/events") || path.ends_with("/wait"));
+    Some(Rule { need: if looks { *look } else { *change }, lasts })
 }
 
 #[cfg(test)]
@@ -150,7 +156,8 @@ mod tests {
     #[test]
     fn what_lasts_is_counted() {
         let lasts = |path: &str, query: Option<&str>| listed(&Method::GET, path, query).unwrap().lasts;
-        assert!(lasts("/api/v1/sessions/x/events", None) && lasts("/api/v1/sessions/x", Some("a=b&wait=60s")));
+        assert!(lasts("/api/v1/sessions/x/events", None) && lasts("/api/v1/events", None) && lasts("/api/v1/sessions/x/wait", None));
+        assert!(lasts("/api/v1/sessions/x", Some("a=b&wait=60s")));
         assert!(!lasts("/api/v1/sessions/x", Some("await=60s")) && !lasts("/api/v1/costs/events", None));
         assert!(lasts("/gpushopper.v1.SessionService/WatchSessions", None));
     }

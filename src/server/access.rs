@@ -83,7 +83,9 @@ fn load(path: &Path) -> anyhow::Result<Option<SecretString>> {
     let text = fs::read_to_string(path).with_context(|| format!("the token file {name} can't be read"))?;
     let token = text.trim();
     if !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len()) || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        bail!("the token file {name} must hold {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters; delete it, and the next start makes another token");
+        bail!(
+            "the token file {name} must hold {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters; delete it, and the next start makes another token"
+        );
     }
     Ok(Some(token.into()))
 }

@@ -248,7 +248,8 @@ impl Access {
             Ok(place) => Some(place),
             Err(_) => {
                 let most = parts.limits.streams;
-                let text = format!("token {name} has {most} streams and waits open, which is the limit (limits.streams_per_caller): end some of them");
+                let text =
+                    format!("token {name} has {most} streams and waits open, which is the limit (limits.streams_per_caller): end some of them");
                 return Err(Error::new(Code::ResourceExhausted, "TOO_MANY_STREAMS", text).with("limit", most).retry(STREAM_RETRY));
             }
         };
@@ -277,7 +278,8 @@ impl Access {
             found
         });
         found.filter(|known| known.good(now)).ok_or_else(|| {
-            let what = if token.is_some() { "the token is none of the server's, or was revoked, or has expired" } else { "the header is no `Bearer TOKEN`" };
+            let what =
+                if token.is_some() { "the token is none of the server's, or was revoked, or has expired" } else { "the header is no `Bearer TOKEN`" };
             Error::new(Code::Unauthenticated, "TOKEN_INVALID", format!("{what}; {hint}"))
         })
     }
@@ -296,11 +298,11 @@ impl Access {
         if new.role == Role::Admin && new.consumer.is_some() {
             return Err(Error::field("consumer_id", "goes with the roles consumer and read-only: an admin acts for everybody"));
         }
-        if self.stored().len() >= MOST_TOKENS {
+        let now = self.0.parts.clock.now();
+        if self.stored().iter().filter(|known| known.good(now)).count() >= MOST_TOKENS {
             let text = format!("there are {MOST_TOKENS} tokens already: revoke some that are not used");
             return Err(Error::new(Code::ResourceExhausted, "TOO_MANY_TOKENS", text).with("limit", MOST_TOKENS));
         }
-        let now = self.0.parts.clock.now();
         let text = new_text(&*self.0.parts.chance);
         let record = TokenRecord {
             name: new.name,
@@ -318,7 +320,8 @@ impl Access {
         let detail = format!("{}{scope}{until}", record.role);
         let audit = AuditRecord { at: now, actor, action: "create_token".to_owned(), target: record.name.clone(), detail };
         if !self.0.parts.store.token_insert(record.clone(), audit).await.map_err(|e| broken(&e))? {
-            let text = format!("there is, or was, a token {}: names are given once, so that the audit tells them apart; take another one", record.name);
+            let text =
+                format!("there is, or was, a token {}: names are given once, so that the audit tells them apart; take another one", record.name);
             return Err(Error::new(Code::AlreadyExists, "TOKEN_EXISTS", text).with("name", record.name));
         }
         let known = Known::new(record, "database".to_owned(), self.0.parts.limits);
@@ -353,7 +356,7 @@ impl Access {
             return Err(Error::new(Code::FailedPrecondition, "TOKEN_CONFIGURED", text).with("name", name));
         }
         let at = self.0.parts.clock.now();
-        let audit = AuditRecord { at, actor: actor.clone(), action: "revoke_token".to_owned(), target: name.to_owned(), detail: String::new() };
+        let audit = AuditRecord { at, actor, action: "revoke_token".to_owned(), target: name.to_owned(), detail: String::new() };
         if !self.0.parts.store.token_revoke(name, audit).await.map_err(|e| broken(&e))? {
             let name = crate::domain::ids::clip(name, 64);
             let text = format!("no good token is called {name}: ListTokens shows what there is");
@@ -368,14 +371,8 @@ impl Access {
             stays
         });
         gone.iter().for_each(|known| known.ended.cancel());
-        match gone.first().map(|known| known.view()) {
-            Some(mut view) => {
-                view.record.revoked_at = Some(at);
-                view.record.revoked_by = Some(actor);
-                Ok(view)
-            }
-            None => Err(Error::internal("revoking a token that another server had made")),
-        }
+        let told = self.list().await?.into_iter().find(|view| view.record.name == name);
+        told.ok_or_else(|| Error::internal("reading a token that was just revoked"))
     }
 
     fn stored(&self) -> Vec<Arc<Known>> {

@@ -298,12 +298,15 @@ async fn what_is_another_consumers_is_not_there() {
 
     // Lists, sums and streams have only what is one's own.
     let mut watch = sessions(&face, &bobs_eyes).watch_sessions(pb::WatchSessionsRequest::default()).await.unwrap().into_inner();
-    let listed = async |who: &SecretString| sessions(&face, who).list_sessions(pb::ListSessionsRequest::default()).await.unwrap().into_inner().sessions.len();
+    let listed =
+        async |who: &SecretString| sessions(&face, who).list_sessions(pb::ListSessionsRequest::default()).await.unwrap().into_inner().sessions.len();
     assert_eq!((listed(&alice).await, listed(&bob).await, listed(&bobs_eyes).await, listed(&scheduler).await), (1, 0, 0, 1));
     let costs = |who: &SecretString| CostServiceClient::new(link(&face, who));
-    let sessions_of = async |who: &SecretString| costs(who).get_cost_report(pb::GetCostReportRequest::default()).await.unwrap().into_inner().session_count;
+    let sessions_of =
+        async |who: &SecretString| costs(who).get_cost_report(pb::GetCostReportRequest::default()).await.unwrap().into_inner().session_count;
     assert_eq!((sessions_of(&alice).await, sessions_of(&bob).await, sessions_of(&scheduler).await), (1, 0, 1));
-    let entries = async |who: &SecretString| costs(who).list_ledger_entries(pb::ListLedgerEntriesRequest::default()).await.unwrap().into_inner().entries;
+    let entries =
+        async |who: &SecretString| costs(who).list_ledger_entries(pb::ListLedgerEntriesRequest::default()).await.unwrap().into_inner().entries;
     assert!(!entries(&alice).await.is_empty() && entries(&bob).await.is_empty());
     let filter = Some(pb::SessionFilter { consumer_id: Some("alice".to_owned()), ..Default::default() });
     let refused = [
@@ -320,7 +323,8 @@ async fn what_is_another_consumers_is_not_there() {
     for status in refused {
         assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "CONSUMER_NOT_FOUND"));
     }
-    let of_alices = pb::GetCostReportRequest { filter: Some(pb::CostFilter { session_id: Some(id.clone()), ..Default::default() }), ..Default::default() };
+    let of_alices =
+        pb::GetCostReportRequest { filter: Some(pb::CostFilter { session_id: Some(id.clone()), ..Default::default() }), ..Default::default() };
     assert_eq!(reason(&costs(&bob).get_cost_report(of_alices).await.unwrap_err()), "SESSION_NOT_FOUND");
 
     let bobs = sessions(&face, &bob).create_session(of(None)).await.unwrap().into_inner().session.unwrap().session_id;
@@ -418,7 +422,10 @@ async fn tokens_are_made_once_listed_without_their_text_and_end_at_once() {
         (asked("ci", pb::TokenRole::Unspecified, None), "role"),
         (asked("ci", pb::TokenRole::Admin, Some("alice")), "consumer_id"),
         (asked("ci", pb::TokenRole::Consumer, Some("")), "consumer_id"),
-        (pb::CreateTokenRequest { lifetime: Some(prost_types::Duration { seconds: 1, nanos: 0 }), ..asked("ci", pb::TokenRole::Consumer, None) }, "lifetime"),
+        (
+            pb::CreateTokenRequest { lifetime: Some(prost_types::Duration { seconds: 1, nanos: 0 }), ..asked("ci", pb::TokenRole::Consumer, None) },
+            "lifetime",
+        ),
     ] {
         let refused = operator.create_token(request).await.unwrap_err();
         assert_eq!(reason(&refused), "INVALID_FIELD");
@@ -433,7 +440,10 @@ async fn tokens_are_made_once_listed_without_their_text_and_end_at_once() {
     let listed = operator.list_tokens(pb::ListTokensRequest {}).await.unwrap().into_inner();
     assert!(!format!("{listed:?}").contains(&text) && !format!("{listed:?}").contains(ADMIN));
     let row = listed.tokens.iter().find(|t| t.name == "ci").unwrap();
-    assert_eq!((row.role(), row.consumer_id.as_deref(), row.created_by.as_str(), row.origin.as_str()), (pb::TokenRole::Consumer, Some("ci"), "admin", "database"));
+    assert_eq!(
+        (row.role(), row.consumer_id.as_deref(), row.created_by.as_str(), row.origin.as_str()),
+        (pb::TokenRole::Consumer, Some("ci"), "admin", "database")
+    );
     assert!(row.last_used_time.is_some() && row.revoke_time.is_none());
 
     let ended = operator.revoke_token(pb::RevokeTokenRequest { name: "ci".to_owned() }).await.unwrap().into_inner().token.unwrap();
@@ -567,6 +577,15 @@ async fn routes_ask_for_a_token_as_rpcs_do() {
     assert_eq!(ask(&Method::POST, "/api/v1/operator/x", Some(&watcher)).await.0, 403);
 }
 
+/// Method, path and RPC of `get("/path", "Service/Method", …`.
+fn named(rest: &str) -> Option<(Method, String, String)> {
+    let (verb, arguments) = rest.split_once('(')?;
+    let method = Method::from_bytes(verb.to_uppercase().as_bytes()).ok()?;
+    let mut texts = arguments.split('"').skip(1).step_by(2);
+    let (path, rpc) = (texts.next()?, texts.next()?);
+    (path.starts_with('/') && rpc.contains("Service/")).then(|| (method, path.to_owned(), rpc.to_owned()))
+}
+
 /// Whatever a route is called in the sources, the table says what it needs.
 #[test]
 fn every_route_in_the_sources_is_in_the_table() {
@@ -578,8 +597,15 @@ fn every_route_in_the_sources_is_in_the_table() {
                 folders.push(path);
             } else {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let text = text.split("#[cfg(test)]").next().unwrap().to_owned();
-                let routes = text.split(".route(").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next().map(str::to_owned));
+                let text = text.split("#[cfg(test)]").next().unwrap();
+                for (method, path, rpc) in text.split("Route::").skip(1).filter_map(named) {
+                    let of_rpc = rules::listed(&Method::POST, &format!("/gpushopper.v1.{rpc}"), None).unwrap_or_else(|| panic!("{path}: {rpc}"));
+                    let of_route = rules::listed(&method, &path, None).unwrap_or_else(|| panic!("{path} is not in http::rules::ROUTES"));
+                    assert_eq!(of_route, of_rpc, "{method} {path} is {rpc}, and needs what that needs");
+                    seen.insert(path);
+                }
+                let routes =
+                    text.split(".route(").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next().map(str::to_owned));
                 seen.extend(routes);
             }
         }
@@ -617,7 +643,8 @@ async fn pages_of_allowed_origins_may_call_and_can_read_why_they_may_not() {
         assert_eq!(ask(origin, Method::POST, Some(ADMIN)).await.status(), StatusCode::FORBIDDEN, "{origin}");
     }
     let without = Face::over(House::new(310, Faults::gentle()).await).await;
-    let request = Request::options("/gpushopper.v1.SessionService/ListSessions").header("origin", "http://localhost:3000").body(Body::empty()).unwrap();
+    let request =
+        Request::options("/gpushopper.v1.SessionService/ListSessions").header("origin", "http://localhost:3000").body(Body::empty()).unwrap();
     let answer = without.router.clone().oneshot(request).await.unwrap();
     assert!(!answer.headers().contains_key("access-control-allow-origin"), "nobody is allowed by default");
 }

@@ -2,10 +2,11 @@
 
 mod ops;
 mod server;
+mod tokens;
 
 use clap::Parser;
-use gpu_shopper::cli::output::{Console, Format};
 use gpu_shopper::cli::client::Trust;
+use gpu_shopper::cli::output::{Console, Format};
 use gpu_shopper::cli::{Ask, Cli, Command, Desk, Interrupt, TokenSource, perform};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::time::Time;

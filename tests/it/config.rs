@@ -181,7 +181,11 @@ fn tokens_are_configured_by_value_or_file_and_shown_nowhere() {
     assert!(!shown.contains("canary"), "{shown}");
 
     let text = faults(&env(&[("AUTH_ADMIN_TOKEN", "canary"), ("AUTH_READ_ONLY_TOKEN_FILE", "/nowhere/at-all"), ("AUTH_MODE", "maybe")])).to_string();
-    for expected in ["auth.admin_token = \"***\" (environment AUTH_ADMIN_TOKEN): must be 24 to 512 visible", "auth.read_only_token_file", "must be one of none, token"] {
+    for expected in [
+        "auth.admin_token = \"***\" (environment AUTH_ADMIN_TOKEN): must be 24 to 512 visible",
+        "auth.read_only_token_file",
+        "must be one of none, token",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     assert!(text.starts_with("3 settings are wrong") && !text.contains("canary"), "{text}");

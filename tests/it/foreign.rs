@@ -37,7 +37,8 @@ fn text() -> impl Strategy<Value = String> {
 fn token() -> impl Strategy<Value = String> {
     use base64::Engine;
     let encode = |bytes: Vec<u8>| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
-    let near = (prop::sample::select(vec!["s1.", "l2.", "a1.", "o1.", "h1.", ""]), "[0-9a-f.]{0,60}").prop_map(move |(head, rest)| encode(format!("{head}{rest}").into_bytes()));
+    let near = (prop::sample::select(vec!["s1.", "l2.", "a1.", "o1.", "h1.", ""]), "[0-9a-f.]{0,60}")
+        .prop_map(move |(head, rest)| encode(format!("{head}{rest}").into_bytes()));
     let bytes = prop::collection::vec(any::<u8>(), 0..40).prop_map(encode);
     prop_oneof![near, bytes, text()]
 }
@@ -177,7 +178,12 @@ fn page_tokens_of_any_content_are_errors_within_bounds() {
         }
         runtime.block_on(async {
             let core = house.core();
-            let watch = WatchRequest { session: None, filter: SessionFilter::default(), start: WatchStart::After(token.clone()), bookmark: Duration::from_secs(15) };
+            let watch = WatchRequest {
+                session: None,
+                filter: SessionFilter::default(),
+                start: WatchStart::After(token.clone()),
+                bookmark: Duration::from_secs(15),
+            };
             let errors = [
                 core.sessions.list(&caller(), SessionFilter::default(), 10, &token).await.err(),
                 core.sessions.events(&caller(), id, 10, &token).await.err(),

@@ -160,8 +160,24 @@ async fn private_addresses_are_not_even_knocked_at() {
     let listener = TcpListener::bind(anywhere()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     // As names or numbers, in every way of writing that a resolver understands: what counts is where it leads.
-    let odd = ["0", "2130706433", "0x7f000001", "0177.0.0.1", "0x7f.1", "127.1", "127.0.0.1.", "localhost.", "LOCALHOST", "::ffff:7f00:1", "::127.0.0.1", "64:ff9b::7f00:1"];
-    for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1", "[::1]", "0.0.0.0", "10.0.0.1", "169.254.169.254", "fd00::1", "[fe80::1]"].into_iter().chain(odd) {
+    let odd = [
+        "0",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "0x7f.1",
+        "127.1",
+        "127.0.0.1.",
+        "localhost.",
+        "LOCALHOST",
+        "::ffff:7f00:1",
+        "::127.0.0.1",
+        "64:ff9b::7f00:1",
+    ];
+    for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1", "[::1]", "0.0.0.0", "10.0.0.1", "169.254.169.254", "fd00::1", "[fe80::1]"]
+        .into_iter()
+        .chain(odd)
+    {
         let mut forbidden = ProbeTarget { allow_private: false, ..target(listener.local_addr().unwrap()) };
         forbidden.endpoint = SshEndpoint { host: host.to_owned(), port, user: "root".to_owned(), proxied: false };
         let kind = kind_of_failure(&probe(), &forbidden).await;

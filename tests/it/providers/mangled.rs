@@ -29,10 +29,55 @@ fn json() -> impl Strategy<Value = String> {
     ];
     let key = prop_oneof![
         prop::sample::select(vec![
-            "instances", "id", "label", "name", "status", "actual_status", "intended_status", "status_msg", "data", "attributes", "offers", "locations", "gpus",
-            "ports", "ssh_host", "ssh_port", "public_ipaddr", "ipAddress", "portForwards", "internal_port", "external_port", "success", "error", "msg",
-            "message", "new_contract", "total_instances", "next_token", "dph_total", "rateHourly", "machine_id", "host_id", "gpu_name", "num_gpus", "gpu_ram",
-            "v0Name", "max_count", "price_per_hr", "credit", "balance", "results", "HostPort", "22/tcp", "end_date", "templates", "env", "onstart", "meta", "total"
+            "instances",
+            "id",
+            "label",
+            "name",
+            "status",
+            "actual_status",
+            "intended_status",
+            "status_msg",
+            "data",
+            "attributes",
+            "offers",
+            "locations",
+            "gpus",
+            "ports",
+            "ssh_host",
+            "ssh_port",
+            "public_ipaddr",
+            "ipAddress",
+            "portForwards",
+            "internal_port",
+            "external_port",
+            "success",
+            "error",
+            "msg",
+            "message",
+            "new_contract",
+            "total_instances",
+            "next_token",
+            "dph_total",
+            "rateHourly",
+            "machine_id",
+            "host_id",
+            "gpu_name",
+            "num_gpus",
+            "gpu_ram",
+            "v0Name",
+            "max_count",
+            "price_per_hr",
+            "credit",
+            "balance",
+            "results",
+            "HostPort",
+            "22/tcp",
+            "end_date",
+            "templates",
+            "env",
+            "onstart",
+            "meta",
+            "total"
         ])
         .prop_map(str::to_owned),
         "[a-z_]{1,8}",
@@ -124,7 +169,7 @@ fn no_body_makes_a_provider_panic_or_lets_anything_endless_in() {
                     Ok(batch) => batch.offers.iter().for_each(|offer| {
                         decent(offer.id.as_str(), "an offer's id");
                         decent(&offer.gpu.to_string(), "a GPU");
-                        decent(&offer.region.to_string(), "a region");
+                        decent(&offer.region.raw, "a region");
                     }),
                     Err(error) => decent_error(&error),
                 }
