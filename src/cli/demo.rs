@@ -4,6 +4,7 @@
 //! real adapters, and one rental played over gRPC as any client would. The demo makes its providers' settings itself:
 //! real credentials and base URLs are never read, even when they are in the environment.
 
+use crate::cli::client::{Bearer, Link};
 use crate::cli::serve::{Signals, install, tell};
 use crate::cli::sim;
 use crate::cli::words;
@@ -28,6 +29,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 /// The whole job never takes longer than this; with the waits and faults of the field it takes minutes.
@@ -99,6 +101,9 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     };
     if played.is_ok() && !args.once {
         lines_to_paste(&server.url(), &config, &world);
+        if !server.login.is_empty() {
+            line!("\nThis server wants to know who calls: {}. The command line finds it by DATABASE_PATH, or take --token-file.", server.login);
+        }
         signals.wait().await;
     }
     let left = server.stop().await;
@@ -192,6 +197,8 @@ impl Stage {
     async fn play(&mut self, server: &Server) -> anyhow::Result<()> {
         server.ready().await;
         let channel = Channel::from_shared(self.url.clone())?.connect().await.context("connecting to the server")?;
+        let bearer = Bearer::new(server.token()).map_err(|failure| anyhow::anyhow!("{}", failure.message))?;
+        let channel = InterceptedService::new(channel, bearer);
         let mut inventory = InventoryServiceClient::new(channel.clone());
         let mut sessions = SessionServiceClient::new(channel.clone());
         let mut costs = CostServiceClient::new(channel);
@@ -243,7 +250,7 @@ impl Stage {
     }
 
     /// Offers, and the model of the cheapest GPU worth showing.
-    async fn find(&self, inventory: &mut InventoryServiceClient<Channel>) -> anyhow::Result<pb::Offer> {
+    async fn find(&self, inventory: &mut InventoryServiceClient<Link>) -> anyhow::Result<pb::Offer> {
         // The first fetch of offers runs beside the first sweep.
         for _ in 0..200 {
             let page = inventory

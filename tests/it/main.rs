@@ -1,5 +1,6 @@
 //! The integration tests, one binary, one module per area.
 
+mod access;
 mod chaos;
 mod child;
 mod cli;
@@ -11,6 +12,7 @@ mod endings;
 mod entrypoint;
 mod faults;
 mod field;
+mod foreign;
 mod grpc;
 mod guide;
 mod house;
@@ -23,6 +25,7 @@ mod port;
 mod process;
 mod proto;
 mod providers;
+mod secrets;
 mod sessions;
 mod sim;
 mod sim_adapters;

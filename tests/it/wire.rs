@@ -30,7 +30,7 @@ use tonic_types::StatusExt;
 
 const SESSION: &str = "01kaphz700fay8vvr14d2pf2db";
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         hard_max: Duration::from_secs(12 * 3600),
         default_max_attempts: 8,
@@ -40,7 +40,7 @@ fn settings() -> Settings {
         make_key_pair: Arc::new(|comment| Ok(KeyPair { public_key: format!("ssh-ed25519 AAAA {comment}"), private_key: "made".to_owned().into() })),
         fingerprint: |line| Some(format!("SHA256:{}", line.len())),
         known_hosts_line: |host, port, key| format!("[{host}]:{port} {key}"),
-        allowed_origins: Vec::new(),
+        largest_request: 1024 * 1024,
     }
 }
 
@@ -504,10 +504,18 @@ fn reading_requests_are_read_and_their_faults_told() {
 }
 
 #[test]
+fn whoever_has_not_come_through_the_port_is_nobody() {
+    let refused = auth::caller(&tonic::Extensions::new()).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "TOKEN_MISSING");
+    let mut known = tonic::Extensions::new();
+    known.insert(api::Caller { principal: "ci".to_owned(), scope: None, admin: false });
+    assert_eq!(auth::caller(&known).unwrap().principal, "ci");
+}
+
+#[test]
 fn without_authentication_a_caller_is_its_consumer() {
-    let metadata = tonic::metadata::MetadataMap::new();
-    let caller: api::Caller = auth::caller(&metadata);
-    assert_eq!((caller.principal.as_str(), caller.scope.clone(), caller.admin), ("", None, true));
+    let caller = api::Caller { principal: String::new(), scope: None, admin: true };
     assert_eq!(caller.speaking_for(&ConsumerId::new("alice")).principal, "alice");
     assert_eq!(api::Caller { principal: "token".to_owned(), ..caller }.speaking_for(&ConsumerId::new("alice")).principal, "token");
 }
@@ -520,6 +528,8 @@ fn every_code_has_its_place_in_the_table() {
     let table = [
         (Code::InvalidArgument, Wire::InvalidArgument),
         (Code::OutOfRange, Wire::OutOfRange),
+        (Code::Unauthenticated, Wire::Unauthenticated),
+        (Code::PermissionDenied, Wire::PermissionDenied),
         (Code::NotFound, Wire::NotFound),
         (Code::AlreadyExists, Wire::AlreadyExists),
         (Code::FailedPrecondition, Wire::FailedPrecondition),

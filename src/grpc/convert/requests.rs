@@ -14,8 +14,6 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-/// The consumer when nobody says one.
-pub const DEFAULT_CONSUMER: &str = "default";
 /// How long a session runs when nobody says.
 const DEFAULT_RESERVATION: Duration = Duration::from_secs(3600);
 const SHORTEST_RESERVATION: Duration = Duration::from_secs(60);
@@ -240,8 +238,17 @@ fn public_key(fields: &mut Fields, text: &str, settings: &Settings) -> String {
     })
 }
 
+/// The request with its consumer: the token's, where the request names none.
+#[must_use]
+pub fn of_caller(mut request: pb::CreateSessionRequest, caller: &api::Caller) -> pb::CreateSessionRequest {
+    if let Some(scope) = caller.scope.as_ref().filter(|_| request.consumer_id.is_none()) {
+        request.consumer_id = Some(scope.to_string());
+    }
+    request
+}
+
 fn consumer(fields: &mut Fields, text: Option<&str>) -> ConsumerId {
-    fields.consumer("consumer_id", text).unwrap_or_else(|| ConsumerId::new(DEFAULT_CONSUMER))
+    fields.consumer("consumer_id", text).unwrap_or_else(|| ConsumerId::new(api::DEFAULT_CONSUMER))
 }
 
 fn target(fields: &mut Fields, request: &pb::CreateSessionRequest, disk_gb: Option<u32>, settings: &Settings) -> (Target, Option<u32>) {

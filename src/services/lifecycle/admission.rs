@@ -7,7 +7,7 @@ use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::offer::{Offer, RentalKind};
 use crate::domain::session::{Request, Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
-use crate::services::api::{Caller, Create};
+use crate::services::api::Create;
 use crate::services::error::{Code, Error};
 use crate::services::sweeper::HoldKind;
 use std::collections::BTreeMap;
@@ -67,14 +67,8 @@ fn bid_for(session: &Session, offer: Arc<Offer>) -> Result<Arc<Offer>, Error> {
 
 impl Actor {
     /// The session to be, or why not. Writes nothing.
-    pub(super) fn admit(&self, caller: &Caller, create: &Create, id: SessionId, now: Time) -> Result<Session, Error> {
+    pub(super) fn admit(&self, create: &Create, id: SessionId, now: Time) -> Result<Session, Error> {
         let request = &create.request;
-        if let Some(scope) = &caller.scope
-            && *scope != request.consumer
-        {
-            return Err(Error::new(Code::NotFound, "CONSUMER_NOT_FOUND", format!("there is no consumer {} for this token", request.consumer))
-                .with("consumer_id", &request.consumer));
-        }
         let hard_max = self.parts.policy.hard_max;
         if request.reservation > hard_max {
             let hours = hard_max.as_secs() / 3600;
