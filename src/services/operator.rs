@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::Desired;
 use crate::domain::money::{Nanos, Rate};
-use crate::services::api::{AuditPage, Caller, HealthPage, HealthQuery, ProviderView, UnconfirmedDestroy};
+use crate::services::api::{AuditPage, Caller, HealthPage, HealthQuery, ProviderFreshness, ProviderView, UnconfirmedDestroy};
 use crate::services::board::Board;
 use crate::services::error::Error;
 use crate::services::inventory::{Inventory, page_size};
@@ -337,6 +337,18 @@ impl Operator {
     /// A page token that is none of ours, or of another query.
     pub async fn offer_health(&self, query: &HealthQuery) -> Result<HealthPage, Error> {
         self.0.inventory.health(query)
+    }
+
+    /// What the lookouts know, by provider.
+    #[must_use]
+    pub fn outlook(&self) -> BTreeMap<ProviderId, Outlook> {
+        self.0.outlook.borrow().clone()
+    }
+
+    /// How fresh each provider's offers are.
+    #[must_use]
+    pub fn freshness(&self) -> Vec<ProviderFreshness> {
+        self.0.inventory.freshness()
     }
 
     /// The clock, for ages.
