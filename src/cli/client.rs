@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
+use tonic_health::pb::health_client::HealthClient;
 
 /// Where a server listens unless it is told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -86,6 +87,8 @@ pub struct Clients {
     pub costs: CostServiceClient<Channel>,
     /// What an operator looks at.
     pub operator: OperatorServiceClient<Channel>,
+    /// Whether it is ready.
+    pub health: HealthClient<Channel>,
 }
 
 impl Clients {
@@ -116,6 +119,7 @@ impl Clients {
                 .hint("start one with `gpu-shopper serve`, or name another with --server or GPU_SHOPPER_URL")
         })?;
         Ok(Self {
+            health: HealthClient::new(channel.clone()),
             inventory: InventoryServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             sessions: SessionServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             costs: CostServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),

@@ -160,8 +160,9 @@ pub async fn watched(operator: &Operator) {
     }
     for (provider, seen) in operator.outlook() {
         let known = |yes: bool| f64::from(u8::from(yes));
+        gauge!("gpu_provider_enabled", "provider" => provider.to_string()).set(1.0);
         gauge!("gpu_provider_up", "provider" => provider.to_string()).set(known(seen.listed_at.is_some() && seen.list_error.is_none()));
-        gauge!("gpu_provider_credentials_ok", "provider" => provider.to_string()).set(known(seen.account.is_some() && !seen.refused));
+        gauge!("gpu_provider_credentials_ok", "provider" => provider.to_string()).set(known(!seen.refused));
     }
     for fresh in operator.freshness() {
         let name = || fresh.provider.to_string();

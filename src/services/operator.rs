@@ -177,6 +177,11 @@ impl Operator {
         }
     }
 
+    /// Has every provider's credentials proven and its machines listed now, without waiting for it.
+    pub fn look_again(&self) {
+        self.0.sweep_now.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
     /// Lists every provider's (or one's) machines now and waits until that was looked at, a minute at most.
     ///
     /// # Errors
@@ -189,7 +194,7 @@ impl Operator {
         }
         let since = self.0.tools.clock.now();
         let mut outlook = self.0.outlook.clone();
-        self.0.sweep_now.send_modify(|n| *n = n.wrapping_add(1));
+        self.look_again();
         let done = |seen: &BTreeMap<ProviderId, Outlook>| {
             asked.iter().all(|p| seen.get(p).is_some_and(|o| o.listed_at.is_some_and(|at| at >= since) || o.failed_at.is_some_and(|at| at >= since)))
         };
