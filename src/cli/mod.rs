@@ -13,6 +13,7 @@ pub mod demo;
 pub mod drain;
 pub mod failure;
 pub mod follow;
+pub mod health;
 pub mod inventory;
 pub mod json;
 pub mod operator;
@@ -131,6 +132,13 @@ pub enum Ask {
     Sessions(sessions::SessionsArgs),
     /// What sessions cost
     Costs(costs::CostsArgs),
+    /// Whether the server is ready
+    #[command(after_help = "Examples:
+  gpu-shopper health
+  gpu-shopper --server http://gpu.example:8080 health --live
+
+The exit code is 0 when it is ready (with --live: when it answers), 7 when it is not, or can't be reached.")]
+    Health(health::HealthArgs),
     /// How the providers do
     #[command(after_help = "Examples:\n  gpu-shopper providers\n  gpu-shopper providers -o json")]
     Providers,
@@ -299,6 +307,7 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Provision(args) => provision::run(*args, desk).await.map(Exit::code),
         Ask::Sessions(args) => sessions::run(args, desk).await,
         Ask::Costs(args) => costs::run(args, desk).await.map(Exit::code),
+        Ask::Health(args) => health::run(args, desk).await.map(Exit::code),
         Ask::Providers => operator::providers(desk).await.map(Exit::code),
         Ask::Debts => operator::debts(desk).await.map(Exit::code),
         Ask::Drain(args) => drain::run(args, desk).await.map(Exit::code),
