@@ -113,7 +113,11 @@ impl Server {
             chance: Arc::clone(&chance),
             clock: clock.clone(),
             policy: config.policy(),
-            rhythm: Rhythm { close: config.lifecycle.poll_interval, steady: config.lifecycle.check_interval, idle: config.lifecycle.reconciliation_interval },
+            rhythm: Rhythm {
+                close: config.lifecycle.poll_interval,
+                steady: config.lifecycle.check_interval,
+                idle: config.lifecycle.reconciliation_interval,
+            },
             refresh: config.inventory.refresh_interval,
             drain: config.shutdown_drain,
             vault: vault(secret, Arc::clone(&chance)),
