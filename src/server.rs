@@ -119,7 +119,11 @@ impl Server {
             chance: Arc::clone(&chance),
             clock: clock.clone(),
             policy: config.policy(),
-            rhythm: Rhythm { close: config.lifecycle.poll_interval, steady: config.lifecycle.check_interval, idle: config.lifecycle.reconciliation_interval },
+            rhythm: Rhythm {
+                close: config.lifecycle.poll_interval,
+                steady: config.lifecycle.check_interval,
+                idle: config.lifecycle.reconciliation_interval,
+            },
             refresh: config.inventory.refresh_interval,
             drain: config.shutdown_drain,
             vault: vault(secret, Arc::clone(&chance)),
@@ -165,7 +169,23 @@ impl Server {
             }
         });
         let drain = core.winding_up.clone();
-        Ok(Self { addr, scheme, frozen, login: hint, token, core, health, shutdown, port, trim, heartbeat, store, drain, clock, renewable: enabled.renewable })
+        Ok(Self {
+            addr,
+            scheme,
+            frozen,
+            login: hint,
+            token,
+            core,
+            health,
+            shutdown,
+            port,
+            trim,
+            heartbeat,
+            store,
+            drain,
+            clock,
+            renewable: enabled.renewable,
+        })
     }
 
     /// The base URL.

@@ -5,9 +5,9 @@
 //! what somebody who has just mended a key wants. What a provider is like (its facts) never changes.
 
 use crate::domain::ids::OfferId;
+use crate::domain::instance::Sighting;
 use crate::domain::template::Template;
 use crate::ports::{Account, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
-use crate::domain::instance::Sighting;
 use crate::providers::{BuildError, Context, Entry, Settings};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;

@@ -19,7 +19,10 @@ impl Server {
                     Err(error) => tracing::error!(provider = entry.name, %error, "its credentials stay as they were"),
                 },
                 (Some(_), None) => {
-                    tracing::warn!(provider = entry.name, "its credentials are gone from the settings; those that the server has stay in use until it ends");
+                    tracing::warn!(
+                        provider = entry.name,
+                        "its credentials are gone from the settings; those that the server has stay in use until it ends"
+                    );
                 }
                 (None, Some(_)) => tracing::warn!(provider = entry.name, "it has credentials now and is enabled at the next start"),
                 (None, None) => {}

@@ -22,10 +22,19 @@ mod tests {
 
     #[test]
     fn free_space_is_read_from_the_line_of_the_root() {
-        let table = "Welcome!\nFilesystem     1024-blocks     Used Available Capacity Mounted on\noverlay          104857600 41943040  62914560      40% /\n";
+        let table =
+            "Welcome!\nFilesystem     1024-blocks     Used Available Capacity Mounted on\noverlay          104857600 41943040  62914560      40% /\n";
         assert_eq!(parse(table.as_bytes()), Some(64));
         assert_eq!(parse(b"a name with spaces 2000000 1000000 1000000 50% /\r\n"), Some(1));
-        for bad in ["", "df: /: No such file or directory\n", "overlay 1 2 x 40% /\n", "overlay 1 2 -5 40% /\n", "/ /\n", "o 1 1 99999999999999999999 1% /\n", "o 1 1 9999999999999999 1% /\n"] {
+        for bad in [
+            "",
+            "df: /: No such file or directory\n",
+            "overlay 1 2 x 40% /\n",
+            "overlay 1 2 -5 40% /\n",
+            "/ /\n",
+            "o 1 1 99999999999999999999 1% /\n",
+            "o 1 1 9999999999999999 1% /\n",
+        ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -11,9 +11,9 @@ pub mod keys;
 pub mod nvidia_smi;
 
 mod address;
-mod disk;
 mod authorized;
 mod connection;
+mod disk;
 mod http_get;
 
 use crate::domain::idle::Activity;

@@ -104,7 +104,12 @@ pub const METRICS: &[Metric] = &[
     metric("gpu_ssh_verify_attempts", TRIES, &[PROVIDER], "Logins tried until one worked."),
     metric("gpu_ssh_verify_errors_by_type", MetricKind::Counter, &[PROVIDER, ("error_type", Values::Open)], "Logins that did not work, by kind."),
     metric("gpu_ssh_verify_failures_total", MetricKind::Counter, &[PROVIDER], "Attempts given up because verification failed."),
-    metric("gpu_api_verify_duration_seconds", PROVISION_SECONDS, &[PROVIDER], "Time from RUNNING until the API of a session that serves one answered first."),
+    metric(
+        "gpu_api_verify_duration_seconds",
+        PROVISION_SECONDS,
+        &[PROVIDER],
+        "Time from RUNNING until the API of a session that serves one answered first.",
+    ),
     metric(
         "gpu_api_verify_failures_total",
         MetricKind::Counter,

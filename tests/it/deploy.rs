@@ -83,9 +83,11 @@ fn every_variable_of_the_compose_file_is_a_setting_and_together_they_make_sense(
     let option = |name: &str| command.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]).unwrap();
     assert_eq!(option("--advertise-host"), "market");
     assert_eq!((given["VASTAI_BASE_URL"].as_str(), given["TENSORDOCK_BASE_URL"].as_str()), ("http://market:8888", "http://market:8889"));
-    for (variable, file) in
-        [("VASTAI_API_KEY_FILE", "vastai_api_key"), ("TENSORDOCK_AUTH_ID_FILE", "tensordock_auth_id"), ("TENSORDOCK_API_TOKEN_FILE", "tensordock_api_token")]
-    {
+    for (variable, file) in [
+        ("VASTAI_API_KEY_FILE", "vastai_api_key"),
+        ("TENSORDOCK_AUTH_ID_FILE", "tensordock_auth_id"),
+        ("TENSORDOCK_API_TOKEN_FILE", "tensordock_api_token"),
+    ] {
         assert_eq!(given[variable], format!("{}/{file}", option("--credentials")));
     }
     let ssh = option("--ssh-ports");
@@ -237,13 +239,24 @@ fn every_metric_of_rules_and_dashboard_exists_with_its_labels() {
     assert!(seen.len() > 30, "{seen:?}");
 }
 
-
 /// The market and the server as the compose file runs them, as two processes that know of each other what files tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_market_hands_its_credentials_to_a_server_in_files() {
     let home = tempfile::tempdir().unwrap();
     let credentials = home.path().join("credentials").display().to_string();
-    let arguments = ["sim", "--bind", "127.0.0.1", "--vastai-port", "0", "--tensordock-port", "0", "--advertise-host", "localhost", "--credentials", &credentials];
+    let arguments = [
+        "sim",
+        "--bind",
+        "127.0.0.1",
+        "--vastai-port",
+        "0",
+        "--tensordock-port",
+        "0",
+        "--advertise-host",
+        "localhost",
+        "--credentials",
+        &credentials,
+    ];
     let market = Child::start(&arguments, home.path(), &env(&[]));
     let vastai = market.prints("VASTAI_BASE_URL=").await;
     let tensordock = market.prints("TENSORDOCK_BASE_URL=").await;

@@ -56,7 +56,10 @@ async fn every_line_says_which_request_and_session_it_is_about() {
     let mention = lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains(&id)));
     assert!(mention.clone().count() > 5 && mention.into_iter().all(|line| about(&line)), "{log}");
     let created = lines.iter().filter(about).find(|line| line["event"] == "created").unwrap();
-    assert_eq!((created["request_id"].as_str(), created["state"].as_str(), created["revision"].is_i64()), (Some("the-name-of-the-call"), Some("pending"), true));
+    assert_eq!(
+        (created["request_id"].as_str(), created["state"].as_str(), created["revision"].is_i64()),
+        (Some("the-name-of-the-call"), Some("pending"), true)
+    );
     let running = lines.iter().filter(about).find(|line| line["state"] == "running").unwrap();
     assert_eq!((running["action"].as_str(), running["provider"].as_str(), running["attempt"].as_i64()), (Some("probe ssh"), Some("vastai"), Some(1)));
     let answered = lines.iter().filter(|line| line["message"] == "answered");
@@ -71,7 +74,13 @@ async fn the_log_shows_the_progress_of_ssh_and_has_nothing_to_hide() {
     for (seed, format) in [(192, "text"), (193, "json")] {
         let (id, log) = written(seed, &[("LOG_FORMAT", format)]).await;
         let ssh = filtered(&log, "grep", &["-i", "ssh"]);
-        let steps = ["SSH: connecting", "SSH: connected; exchanging keys", "SSH: the login works", "SSH: nvidia-smi shows RTX", "waiting for its address and SSH"];
+        let steps = [
+            "SSH: connecting",
+            "SSH: connected; exchanging keys",
+            "SSH: the login works",
+            "SSH: nvidia-smi shows RTX",
+            "waiting for its address and SSH",
+        ];
         let mut from = 0;
         for step in [steps[4], steps[0], steps[1], steps[2], steps[3]] {
             let at = ssh[from..].find(step).unwrap_or_else(|| panic!("{format}: `{step}` is not next in:\n{ssh}"));
@@ -89,7 +98,8 @@ async fn the_log_shows_the_progress_of_ssh_and_has_nothing_to_hide() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_says_which_providers_are_enabled_and_why_others_are_not() {
     let (world, home) = (world(194, Faults::none()).await, tempfile::tempdir().unwrap());
-    let mut env = with(&pointed_at(&world, home.path()), &[("LOG_LEVEL", "info"), ("LOG_FORMAT", "text"), ("RECONCILE_INTERVAL", "5m"), ("SERVER_PROT", "1")]);
+    let mut env =
+        with(&pointed_at(&world, home.path()), &[("LOG_LEVEL", "info"), ("LOG_FORMAT", "text"), ("RECONCILE_INTERVAL", "5m"), ("SERVER_PROT", "1")]);
     env.retain(|name, _| !name.starts_with("TENSORDOCK_A"));
     let server = Served::ready(home.path(), &env, 1).await;
     let log = server.stop().await.err;

@@ -50,10 +50,10 @@ const FAILOVER: &[&str] = &[
     "gpu_session_retry_exhausted_total",
     "gpu_offer_failures_total",
 ];
-const ENDINGS: &[&str] = &["gpu_ghosts_detected_total", "gpu_reconciliation_mismatches_total", "gpu_hard_max_enforced_total", "gpu_budget_alerts_total"];
+const ENDINGS: &[&str] =
+    &["gpu_ghosts_detected_total", "gpu_reconciliation_mismatches_total", "gpu_hard_max_enforced_total", "gpu_budget_alerts_total"];
 const API: &[&str] = &["gpu_api_verify_duration_seconds", "gpu_api_verify_failures_total"];
-const DEBTS: &[&str] =
-    &["gpu_destroy_failures_total", "gpu_unconfirmed_destroys", "gpu_unconfirmed_destroy_age_seconds", "gpu_at_risk_usd_per_hour"];
+const DEBTS: &[&str] = &["gpu_destroy_failures_total", "gpu_unconfirmed_destroys", "gpu_unconfirmed_destroy_age_seconds", "gpu_at_risk_usd_per_hour"];
 const STRANGERS: &[&str] = &["gpu_orphans_detected_total", "gpu_stray_instances", "gpu_foreign_instances", "gpu_holds"];
 const FROZEN: &[&str] = &["gpu_database_frozen"];
 const WIRE: &[&str] = &[
@@ -256,7 +256,10 @@ async fn calls_of_and_to_others_move_theirs() {
     let series = moved(&server.get("/metrics").await.1);
     all_moved(&series, WIRE);
     assert!(series.contains_key("gpu_provider_api_errors_total{provider=\"vastai\",operation=\"account\"}"), "{series:#?}");
-    assert!(series.keys().any(|key| key.starts_with("http_requests_total{") && key.contains("SessionService") && key.contains("POST")), "{series:#?}");
+    assert!(
+        series.keys().any(|key| key.starts_with("http_requests_total{") && key.contains("SessionService") && key.contains("POST")),
+        "{series:#?}"
+    );
     assert!(!series.contains_key("gpu_provider_credentials_ok{provider=\"vastai\"}"), "it refuses them");
     server.stop().await;
     world.stop().await;

@@ -100,7 +100,13 @@ fn one<'a>(spans: &'a [Span], trace: &str, name: &str) -> &'a Span {
 
 #[track_caller]
 fn is_child(span: &Span, parent: &Span) {
-    assert_eq!((hex(&span.parent_span_id), hex(&span.trace_id)), (hex(&parent.span_id), hex(&parent.trace_id)), "{} under {}", span.name, parent.name);
+    assert_eq!(
+        (hex(&span.parent_span_id), hex(&span.trace_id)),
+        (hex(&parent.span_id), hex(&parent.trace_id)),
+        "{} under {}",
+        span.name,
+        parent.name
+    );
 }
 
 /// An attempt's state in the event that tells it.
@@ -167,10 +173,16 @@ async fn one_trace_leads_from_the_call_to_the_event_and_nothing_secret_is_in_it(
     is_child(one(&spans, TRACE, "event created"), actor);
     let launch = one(&spans, TRACE, "launch");
     is_child(launch, actor);
-    assert_eq!((attribute(launch, "session_id"), attribute(launch, "provider"), attribute(launch, "attempt")), (id.clone(), "tensordock".to_owned(), "1".to_owned()));
+    assert_eq!(
+        (attribute(launch, "session_id"), attribute(launch, "provider"), attribute(launch, "attempt")),
+        (id.clone(), "tensordock".to_owned(), "1".to_owned())
+    );
     let sent = one(&spans, TRACE, "tensordock launch");
     is_child(sent, launch);
-    assert_eq!((sent.kind(), attribute(sent, "operation"), attribute(sent, "http.request.method")), (SpanKind::Client, "launch".to_owned(), "POST".to_owned()));
+    assert_eq!(
+        (sent.kind(), attribute(sent, "operation"), attribute(sent, "http.request.method")),
+        (SpanKind::Client, "launch".to_owned(), "POST".to_owned())
+    );
     assert!(attribute(sent, "http.response.status_code").starts_with('2') && attribute(sent, "tries") == "1", "{sent:?}");
     let told = event(&spans, TRACE, "running");
     let probes = named(&spans, TRACE, "probe ssh");

@@ -88,11 +88,7 @@ enum Token {
 /// What `df -Pk /` shows.
 fn disk_table(free_gb: u32) -> String {
     let free = u64::from(free_gb) * 1_000_000_000 / 1024 + 1;
-    format!(
-        "Filesystem     1024-blocks      Used Available Capacity Mounted on\noverlay {:>19} {:>9} {free:>9}      20% /\n",
-        free * 5 / 4,
-        free / 4
-    )
+    format!("Filesystem     1024-blocks      Used Available Capacity Mounted on\noverlay {:>19} {:>9} {free:>9}      20% /\n", free * 5 / 4, free / 4)
 }
 
 /// Marks a `$` that is to be expanded; no shell text contains it.
