@@ -6,6 +6,7 @@
 
 mod access;
 mod ending;
+mod renewal;
 mod start;
 
 pub use ending::{Left, LeftSession};
@@ -17,7 +18,7 @@ use crate::domain::ids::ProviderId;
 use crate::grpc;
 use crate::http::{self, ops, port};
 use crate::ports::{Chance, Provider, SystemChance};
-use crate::providers::{self, Context, Tuning};
+use crate::providers::{self, Context, Renewable, Tuning};
 use crate::services::access::Access;
 use crate::services::api::{Caller, CostQuery, GroupBy};
 use crate::services::board::Board;
@@ -42,8 +43,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often what is no longer kept is deleted.
 const TRIM_EVERY: Duration = Duration::from_secs(3600);
-/// Lists while something begins or is searched for.
-const CLOSE_LOOK: Duration = Duration::from_secs(5);
 /// How often it is noted how far the database has come, when it has moved.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// And it never gets so many revisions ahead of the note.
@@ -70,6 +69,7 @@ pub struct Server {
     store: Store,
     drain: Drain,
     clock: Clock,
+    renewable: BTreeMap<ProviderId, Arc<Renewable>>,
 }
 
 impl Server {
@@ -119,7 +119,11 @@ impl Server {
             chance: Arc::clone(&chance),
             clock: clock.clone(),
             policy: config.policy(),
-            rhythm: Rhythm { close: CLOSE_LOOK, steady: config.lifecycle.check_interval, idle: config.lifecycle.reconciliation_interval },
+            rhythm: Rhythm {
+                close: config.lifecycle.poll_interval,
+                steady: config.lifecycle.check_interval,
+                idle: config.lifecycle.reconciliation_interval,
+            },
             refresh: config.inventory.refresh_interval,
             drain: config.shutdown_drain,
             vault: vault(secret, Arc::clone(&chance)),
@@ -135,7 +139,7 @@ impl Server {
         let router = router(config, &core, &store, &health, telemetry, &clock, chance, access)?;
         let limits = port::Limits { streams: config.limits.streams_per_connection, header_bytes: config.limits.header_bytes };
         let port = tokio::spawn(port::serve(listener, tls, limits, router, config.shutdown_drain, shutdown.clone()));
-        let trim = tokio::spawn(trim(store.clone(), clock.clone()));
+        let trim = tokio::spawn(trim(store.clone(), clock.clone(), config.keep));
         let heartbeat = tokio::spawn(heartbeat(store.clone(), core.board.clone(), clock.clone()));
         tracing::info!(%addr, database = %config.database_path.display(), "listening; looking at the providers");
         let (swept, serving, database, doubted) = (Arc::clone(&core), health.clone(), store.clone(), frozen.is_some());
@@ -165,7 +169,23 @@ impl Server {
             }
         });
         let drain = core.winding_up.clone();
-        Ok(Self { addr, scheme, frozen, login: hint, token, core, health, shutdown, port, trim, heartbeat, store, drain, clock })
+        Ok(Self {
+            addr,
+            scheme,
+            frozen,
+            login: hint,
+            token,
+            core,
+            health,
+            shutdown,
+            port,
+            trim,
+            heartbeat,
+            store,
+            drain,
+            clock,
+            renewable: enabled.renewable,
+        })
     }
 
     /// The base URL.
@@ -203,27 +223,31 @@ pub fn beside(database: &Path, ending: &str) -> PathBuf {
 
 struct Enabled {
     providers: BTreeMap<ProviderId, Arc<dyn Provider>>,
+    renewable: BTreeMap<ProviderId, Arc<Renewable>>,
     private: Vec<ProviderId>,
     destroy_lines: BTreeMap<ProviderId, (String, VendorCall)>,
 }
 
 fn enabled(config: &Config, clock: &Clock, chance: &Arc<dyn Chance>, pace: u32) -> anyhow::Result<Enabled> {
-    let mut all = Enabled { providers: BTreeMap::new(), private: Vec::new(), destroy_lines: BTreeMap::new() };
+    let mut all = Enabled { providers: BTreeMap::new(), renewable: BTreeMap::new(), private: Vec::new(), destroy_lines: BTreeMap::new() };
     for entry in providers::REGISTER {
         let Some(settings) = config.providers.get(entry.name) else {
-            tracing::info!(provider = entry.name, "not enabled");
+            let wanted: Vec<String> = entry.credentials().map(|setting| entry.env(setting.key)).collect();
+            tracing::info!(provider = entry.name, "{} is not enabled: {} not set", entry.title, wanted.join(" and "));
             continue;
         };
         let mut context = Context::new(clock.clone(), Arc::clone(chance));
-        context.tuning = Tuning { pace_percent: pace, ..context.tuning };
-        let provider = (entry.build)(&settings.values, &context)?;
+        context.tuning =
+            Tuning { pace_percent: pace, call_deadline: config.calls.deadline, launch_deadline: config.calls.launch_deadline, ..context.tuning };
+        let provider = Arc::new(Renewable::new(entry, settings.values.clone(), context)?);
         let id = ProviderId::new(entry.name);
-        tracing::info!(provider = entry.name, base_url = %settings.base_url, "enabled");
+        tracing::info!(provider = entry.name, base_url = %settings.base_url, "{} is enabled", entry.title);
         if settings.allow_private_addresses {
             all.private.push(id.clone());
         }
         all.destroy_lines.insert(id.clone(), (settings.base_url.clone(), entry.destroy_line));
-        all.providers.insert(id, provider);
+        all.providers.insert(id.clone(), Arc::clone(&provider) as Arc<dyn Provider>);
+        all.renewable.insert(id, provider);
     }
     Ok(all)
 }
@@ -372,10 +396,10 @@ fn report(core: &Core, frozen: bool) -> ops::HealthReport {
     ops::HealthReport { ready: alive && swept && !draining, status, services }
 }
 
-async fn trim(store: Store, clock: Clock) {
+async fn trim(store: Store, clock: Clock, keep: Keep) {
     loop {
         clock.sleep(TRIM_EVERY).await;
-        if let Err(error) = store.trim(clock.now(), Keep::default()).await {
+        if let Err(error) = store.trim(clock.now(), keep).await {
             tracing::warn!(%error, "deleting what is no longer kept failed; it is tried again");
         }
     }

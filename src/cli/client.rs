@@ -18,6 +18,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Response, Status};
+use tonic_health::pb::health_client::HealthClient;
 
 /// Where a server listens unless it is told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -142,6 +143,8 @@ pub struct Clients {
     pub costs: CostServiceClient<Link>,
     /// What an operator looks at.
     pub operator: OperatorServiceClient<Link>,
+    /// Whether it is ready.
+    pub health: HealthClient<Link>,
 }
 
 impl Clients {
@@ -176,6 +179,7 @@ impl Clients {
         })?;
         let channel = InterceptedService::new(channel, bearer);
         Ok(Self {
+            health: HealthClient::new(channel.clone()),
             inventory: InventoryServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             sessions: SessionServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             costs: CostServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),

@@ -7,6 +7,7 @@
 use crate::cli::client::{Bearer, Link};
 use crate::cli::serve::{Signals, install, tell};
 use crate::cli::sim;
+use crate::cli::words;
 use crate::config::{self, Config, Sources};
 use crate::domain::instance::SshEndpoint;
 use crate::grpc::pb;
@@ -109,8 +110,11 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     telemetry.shutdown().await;
     world.stop().await;
     if !args.once {
-        let many = left.sessions.len();
-        tell(&format!("stopped; the simulated marketplaces are gone, and {many} open sessions with their machines\n"));
+        let open = match left.sessions.len() {
+            1 => "1 open session with its machine".to_owned(),
+            many => format!("{many} open sessions with their machines"),
+        };
+        tell(&format!("stopped; the simulated marketplaces are gone, and {open}\n"));
     }
     played
 }
@@ -231,7 +235,13 @@ impl Stage {
         if !cost.r#final {
             bail!("the cost of an ended session is not final");
         }
-        self.say("cost", &format!("{} in all, final, to the nano-dollar", total.text));
+        let exactly = if total.estimated {
+            let (low, high) = (words::exact(total.low.as_ref()), words::exact(total.high.as_ref()));
+            format!("final; beginning and end are known by looking, so the bill lies between {low} and {high}")
+        } else {
+            "final, to the nano-dollar".to_owned()
+        };
+        self.say("cost", &format!("{} in all, {exactly}", total.text));
         for part in cost.components {
             let amount = part.amount.as_ref().map(|a| a.text.clone()).unwrap_or_default();
             line!("                         {:<8} {amount}", part.component().as_str_name().trim_start_matches("COST_COMPONENT_").to_lowercase());
@@ -377,7 +387,7 @@ curl {url}/health
 curl {url}/ready
 curl {url}/metrics
 
-# the marketplaces themselves (simulated)
+# the marketplaces themselves (simulated; their machines take ed25519 keys only, real ones any)
 export VASTAI_API_KEY={}
 curl -H \"Authorization: Bearer $VASTAI_API_KEY\" \"{vast}/api/v0/bundles/?q=%7B%22rentable%22%3Atrue%7D\"
 curl -H \"Authorization: Bearer $VASTAI_API_KEY\" \"{vast}/api/v0/instances/\"

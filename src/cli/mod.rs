@@ -13,6 +13,7 @@ pub mod demo;
 pub mod drain;
 pub mod failure;
 pub mod follow;
+pub mod health;
 pub mod inventory;
 pub mod json;
 pub mod operator;
@@ -131,6 +132,13 @@ pub enum Ask {
     Sessions(sessions::SessionsArgs),
     /// What sessions cost
     Costs(costs::CostsArgs),
+    /// Whether the server is ready
+    #[command(after_help = "Examples:
+  gpu-shopper health
+  gpu-shopper --server http://gpu.example:8080 health --live
+
+The exit code is 0 when it is ready (with --live: when it answers), 7 when it is not, or can't be reached.")]
+    Health(health::HealthArgs),
     /// How the providers do
     #[command(after_help = "Examples:\n  gpu-shopper providers\n  gpu-shopper providers -o json")]
     Providers,
@@ -284,7 +292,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Sim(args) => sim::run(args).await,
         Command::Chaos(args) => chaos::run(&args, cli.global.output == Format::Json),
         Command::Backup(args) => ExitCode::from(backup::run(args, &mut Console::standard(cli.global.output)).await),
-        Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
+        Command::Config(args) => {
+            let mut console = Console::standard(cli.global.output);
+            ExitCode::from(done(config::run(&args, &mut console).map(|()| Exit::Ok.code()), &mut console))
+        }
     }
 }
 
@@ -296,6 +307,7 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Provision(args) => provision::run(*args, desk).await.map(Exit::code),
         Ask::Sessions(args) => sessions::run(args, desk).await,
         Ask::Costs(args) => costs::run(args, desk).await.map(Exit::code),
+        Ask::Health(args) => health::run(args, desk).await.map(Exit::code),
         Ask::Providers => operator::providers(desk).await.map(Exit::code),
         Ask::Debts => operator::debts(desk).await.map(Exit::code),
         Ask::Drain(args) => drain::run(args, desk).await.map(Exit::code),
@@ -303,8 +315,13 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Ops(args) => ops::run(args, desk).await.map(Exit::code),
         Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };
+    self::done(done, &mut desk.console)
+}
+
+/// The exit code; what went wrong is told.
+fn done(done: Result<u8, Failure>, console: &mut Console) -> u8 {
     done.unwrap_or_else(|failure| {
-        desk.console.failure(&failure);
+        console.failure(&failure);
         failure.exit.code()
     })
 }

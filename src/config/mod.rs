@@ -18,6 +18,7 @@ use crate::domain::sweep::Caps;
 use crate::http::browser::is_loopback_name;
 use crate::providers;
 use crate::services::sweeper::{Strays, SweepPolicy};
+use crate::store::Keep;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -66,6 +67,10 @@ pub struct Config {
     pub shutdown_destroy_timeout: Duration,
     /// Where traces go by OTLP over gRPC.
     pub otlp_endpoint: Option<String>,
+    /// How long providers may take to answer.
+    pub calls: Calls,
+    /// What the database keeps of events and calls.
+    pub keep: Keep,
     /// The providers are simulated ones: the database must not be a real server's, nor become one.
     pub simulated: bool,
     /// What looks wrong and yet is no fault; to be logged at start.
@@ -188,8 +193,12 @@ pub struct Lifecycle {
     pub hard_max: Duration,
     /// How often running machines are looked at, by list.
     pub check_interval: Duration,
+    /// How often a machine is looked at while it begins or is searched for.
+    pub poll_interval: Duration,
     /// How often an account's whole list is compared with what should be there.
     pub reconciliation_interval: Duration,
+    /// The first wait between two destroys of a machine, and the longest.
+    pub destroy_backoff: (Duration, Duration),
     /// What becomes of the sessions when the server is told to end.
     pub on_shutdown: OnShutdown,
 }
@@ -201,6 +210,15 @@ pub enum OnShutdown {
     Keep,
     /// They are ended, and waited for until every machine is proven gone.
     Destroy,
+}
+
+/// How long providers may take to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    /// From sending a call to the end of its answer.
+    pub deadline: Duration,
+    /// The same for creating a machine.
+    pub launch_deadline: Duration,
 }
 
 /// When a machine is believed to be gone.
@@ -305,6 +323,9 @@ impl Config {
             price_tolerance_percent: self.price_tolerance_percent,
             max_offer_age: self.inventory.max_age,
             memory_acts: self.inventory.memory_acts,
+            look_interval: self.lifecycle.poll_interval,
+            destroy_backoff: self.lifecycle.destroy_backoff.0,
+            destroy_backoff_max: self.lifecycle.destroy_backoff.0.max(self.lifecycle.destroy_backoff.1),
             // Looks that come more seldom than usual must not each begin a new segment.
             unseen_after: usual.unseen_after.max(self.lifecycle.check_interval * 3),
             ..usual
@@ -355,7 +376,9 @@ impl Reader {
             lifecycle: Lifecycle {
                 hard_max: Duration::from_secs(u64::from(self.whole("lifecycle.hard_max_hours")) * 3600),
                 check_interval: self.duration("lifecycle.check_interval"),
+                poll_interval: self.duration("lifecycle.poll_interval"),
                 reconciliation_interval: self.duration("lifecycle.reconciliation_interval"),
+                destroy_backoff: (self.duration("lifecycle.destroy_backoff"), self.duration("lifecycle.destroy_backoff_max")),
                 on_shutdown: if self.word("lifecycle.on_shutdown").as_deref() == Some("destroy") { OnShutdown::Destroy } else { OnShutdown::Keep },
             },
             sweep: self.sweep(),
@@ -366,6 +389,13 @@ impl Reader {
             shutdown_drain: self.duration("shutdown.drain"),
             shutdown_destroy_timeout: self.duration("shutdown.destroy_timeout"),
             otlp_endpoint: self.http_url("otel.exporter_otlp_endpoint"),
+            calls: Calls { deadline: self.duration("calls.deadline"), launch_deadline: self.duration("calls.launch_deadline") },
+            keep: Keep {
+                events: self.whole("events.keep_count"),
+                event_age: self.duration("events.keep_for"),
+                request_age: self.duration("requests.keep_for"),
+                ..Keep::default()
+            },
             simulated: false,
             warnings: std::mem::take(&mut self.layered.warnings),
             rows: self.rows(),

@@ -201,6 +201,13 @@ const AFTER_PROVIDERS: &[Setting] = &[
         "How often running machines are looked at, by their provider's list.",
     ),
     plain(
+        "lifecycle.poll_interval",
+        "LIFECYCLE_POLL_INTERVAL",
+        "5s",
+        Kind::Duration(2, 60),
+        "How often a machine is looked at while it begins or is searched for; a provider's own limit on lists comes first.",
+    ),
+    plain(
         "lifecycle.reconciliation_interval",
         "LIFECYCLE_RECONCILIATION_INTERVAL",
         "2m",
@@ -242,6 +249,14 @@ const AFTER_PROVIDERS: &[Setting] = &[
         Kind::Word(&["keep", "destroy"]),
         "What becomes of the sessions when the server is told to end: `keep` leaves them and their machines as they are, `destroy` ends them all.",
     ),
+    plain(
+        "lifecycle.destroy_backoff",
+        "LIFECYCLE_DESTROY_BACKOFF",
+        "5s",
+        Kind::Duration(1, 300),
+        "The first wait between two destroy calls for a machine that is not gone; it doubles with each.",
+    ),
+    plain("lifecycle.destroy_backoff_max", "LIFECYCLE_DESTROY_BACKOFF_MAX", "5m", Kind::Duration(1, HOUR), "The longest such wait."),
     plain("absence.quorum", "ABSENCE_QUORUM", "3", Kind::Whole(2, 10), "Complete lists without a machine that it takes to believe that it is gone."),
     plain("absence.spacing", "ABSENCE_SPACING", "60s", Kind::Duration(1, 600), "The least time between two such lists."),
     plain("failover.max_attempts", "FAILOVER_MAX_ATTEMPTS", "8", Kind::Whole(1, 99), "Attempts for one session in which a machine came to be."),
@@ -253,6 +268,17 @@ const AFTER_PROVIDERS: &[Setting] = &[
         "Offers refused by the provider before a session gives up.",
     ),
     plain("price_tolerance", "PRICE_TOLERANCE", "5%", Kind::Percent(0, 100), "How far a machine's real price may lie above its offer's."),
+    plain("calls.deadline", "CALLS_DEADLINE", "30s", Kind::Duration(5, 60), "How long a provider may take to answer a call."),
+    plain("calls.launch_deadline", "CALLS_LAUNCH_DEADLINE", "2m", Kind::Duration(10, 150), "The same for the call that creates a machine."),
+    plain("events.keep_count", "EVENTS_KEEP_COUNT", "100000", Kind::Whole(1000, 100_000_000), "So many of the newest events are kept, however old."),
+    plain("events.keep_for", "EVENTS_KEEP_FOR", "24h", Kind::Duration(HOUR, 366 * 24 * HOUR), "Events younger than this are kept, however many."),
+    plain(
+        "requests.keep_for",
+        "REQUESTS_KEEP_FOR",
+        "24h",
+        Kind::Duration(HOUR, 366 * 24 * HOUR),
+        "How long a `request_id` is remembered; those of open sessions always are.",
+    ),
     plain("watch.bookmark", "WATCH_BOOKMARK", "15s", Kind::Duration(5, 60), "Silence on a stream after which it gets a bookmark."),
     plain("shutdown.drain", "SHUTDOWN_DRAIN", "20s", Kind::Duration(0, 600), "How long open calls and streams may take to end at shutdown."),
     plain(
@@ -264,6 +290,37 @@ const AFTER_PROVIDERS: &[Setting] = &[
     ),
     unset("otel.exporter_otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::HttpUrl, "Where traces are sent by OTLP over gRPC; none when not set."),
 ];
+
+/// Names of settings that services of this kind have had, and what does their work here.
+const FORMER: &[(&str, &str)] = &[
+    ("RECONCILE_INTERVAL", "did you mean LIFECYCLE_RECONCILIATION_INTERVAL?"),
+    ("INVENTORY_CACHE_TTL", "did you mean INVENTORY_REFRESH_INTERVAL?"),
+    ("INVENTORY_DEFAULT_CACHE_TTL", "did you mean INVENTORY_REFRESH_INTERVAL?"),
+    ("INVENTORY_TENSORDOCK_CACHE_TTL", "did you mean INVENTORY_REFRESH_INTERVAL?"),
+    ("INVENTORY_BACKOFF_TTL", "how long a failing provider is left alone follows from its answers"),
+    ("INVENTORY_BACKOFF_CACHE_TTL", "how long a failing provider is left alone follows from its answers"),
+    ("LIFECYCLE_DEPLOYMENT_ID", "did you mean DEPLOYMENT_ID?"),
+    ("LIFECYCLE_SHUTDOWN_TIMEOUT", "did you mean SHUTDOWN_DRAIN, or SHUTDOWN_DESTROY_TIMEOUT?"),
+    ("LIFECYCLE_STARTUP_SWEEP_ENABLED", "every start looks at every provider before it rents there"),
+    ("LIFECYCLE_STARTUP_SWEEP_TIMEOUT", "the look at the start takes a minute at most and holds nothing up"),
+    ("LOGGING_LEVEL", "did you mean LOG_LEVEL?"),
+    ("LOGGING_FORMAT", "did you mean LOG_FORMAT?"),
+    ("SSH_VERIFY_TIMEOUT", "each stage has a budget of its own; a request's ssh_timeout sets the login's"),
+    ("SSH_CHECK_INTERVAL", "probes follow what the address answers"),
+    ("BLUELOBSTER_API_KEY", "that marketplace is not among the providers"),
+    ("BLUELOBSTER_DEFAULT_TEMPLATE", "that marketplace is not among the providers"),
+    ("VASTAI_ENABLED", "a provider is enabled by its credentials"),
+    ("TENSORDOCK_ENABLED", "a provider is enabled by its credentials"),
+    ("BLUELOBSTER_ENABLED", "that marketplace is not among the providers"),
+];
+
+/// What to do instead of a setting that other services of this kind have; `None` = unknown. `name` may be a variable or a key.
+#[must_use]
+pub fn former(name: &str) -> Option<&'static str> {
+    let upper = name.to_uppercase().replace('.', "_");
+    let bare = upper.strip_prefix("PROVIDERS_").unwrap_or(&upper);
+    FORMER.iter().find(|(known, _)| *known == bare).map(|(_, hint)| *hint)
+}
 
 /// A provider's settings: what its entry names, a file for each credential, and what every provider has.
 fn of_provider(entry: &Entry) -> Vec<Setting> {
@@ -466,6 +523,16 @@ mod tests {
         ] {
             assert_eq!(mistyped_env(name), Some(ours), "{name}");
         }
+        for (name, _) in FORMER {
+            assert!(by_env(name).is_none() && former(name).is_some(), "{name}");
+        }
+        for (hint, ours) in FORMER.iter().filter_map(|(_, hint)| Some((hint, hint.strip_prefix("did you mean ")?))) {
+            let named = ours.split([',', ' ', '?']).filter(|word| word.len() > 3 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+            assert!(named.clone().count() > 0 && named.into_iter().all(|env| by_env(env).is_some()), "{hint}");
+        }
+        assert_eq!(former("logging.level"), former("LOGGING_LEVEL"));
+        assert_eq!(former("providers.vastai.enabled"), Some("a provider is enabled by its credentials"));
+        assert_eq!([former("PATH"), former("LOG_LEVEL")], [None, None]);
         for stranger in ["PATH", "PORT", "HOME", "SERVER_NAME", "DATABASE_URL", "SERVER_PORT_8080_TCP", "RUST_LOG", "SERVER_PORT", "É_É"] {
             assert_eq!(mistyped_env(stranger), None, "{stranger}");
         }

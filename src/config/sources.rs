@@ -193,7 +193,9 @@ impl Layered {
                 Some(setting) if taken(setting) && !value.is_empty() => self.put(setting.key, value.clone(), layer, format!("{place} {name}")),
                 Some(_) => {}
                 None => {
-                    if let Some(ours) = settings::mistyped_env(name) {
+                    if let Some(hint) = settings::former(name) {
+                        self.warnings.push(format!("{name} ({place}) is no setting of ours and is ignored: {hint}"));
+                    } else if let Some(ours) = settings::mistyped_env(name) {
                         self.warnings.push(format!("{name} ({place}) is no setting of ours and is ignored; did you mean {ours}?"));
                     }
                 }
@@ -271,7 +273,11 @@ impl Layered {
 }
 
 fn unknown(key: &str, origin: &str) -> Fault {
-    let hint = settings::nearest_key(key).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    let hint = match (settings::former(key), settings::nearest_key(key)) {
+        (Some(hint), _) => format!(": {hint}"),
+        (None, Some(near)) => format!("; did you mean {near}?"),
+        (None, None) => String::new(),
+    };
     Fault { key: key.to_owned(), value: None, origin: origin.to_owned(), problem: format!("there is no such setting{hint}") }
 }
 

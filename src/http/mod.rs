@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod browser;
+mod holder;
 pub mod json;
 pub mod ops;
 pub mod port;

@@ -9,6 +9,7 @@ use super::browser;
 use super::json::{self, RequestId};
 use crate::clock::{Clock, Stopwatch};
 use crate::services::access::Access;
+use crate::services::trail;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -18,14 +19,18 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use opentelemetry::propagation::Extractor;
+use opentelemetry::trace::TraceContextExt;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::Instrument;
+use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 const REQUEST_ID: &str = "x-request-id";
+/// The route of what nothing matches.
+const UNMATCHED: &str = "unmatched";
 
 /// How the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,11 +161,8 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let watch = Stopwatch::start();
     let id = RequestId(request_id(request.headers()));
     let method = method_label(request.method());
-    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |p| p.as_str().to_owned());
-    let span = tracing::info_span!("http", method, path = request.uri().path(), request_id = %id.0, caller = tracing::field::Empty);
-    let context = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
-    // Without a trace exporter there is nothing to be the parent of.
-    let _ = span.set_parent(context);
+    let path = request.extensions().get::<MatchedPath>().map_or_else(|| UNMATCHED.to_owned(), |p| p.as_str().to_owned());
+    let span = span(&request, method, &path, &id);
     request.extensions_mut().insert(id.clone());
     let grpc = is_grpc(request.headers()).then(|| request.headers().clone());
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
@@ -175,11 +177,47 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    // A streaming answer tells its status at its end, after this.
+    let grpc = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u16>().ok());
+    if let Some(code) = grpc {
+        span.record("rpc.grpc.status_code", code);
+    }
+    // What is the server's fault, not the caller's: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+    if status >= 500 || grpc.is_some_and(|code| matches!(code, 2 | 4 | 13 | 14 | 15)) {
+        span.record("otel.status_code", "ERROR");
+    }
     let labels = [("method", method.to_owned()), ("path", path), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", &labels).record(watch.elapsed().as_secs_f64());
     span.in_scope(|| tracing::debug!(status, elapsed_us = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX), "answered"));
     response
+}
+
+/// The request's span: a part of the caller's trace, when it says which (W3C `traceparent`).
+fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) -> tracing::Span {
+    let path = request.uri().path();
+    let name = if is_grpc(request.headers()) && route != UNMATCHED { path.trim_start_matches('/').to_owned() } else { format!("{method} {route}") };
+    let span = tracing::info_span!(
+        "http",
+        otel.name = name,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        method,
+        path,
+        request_id = %id.0,
+        caller = Empty,
+        trace_id = Empty,
+        http.response.status_code = Empty,
+        rpc.grpc.status_code = Empty,
+    );
+    if trail::records() {
+        let context = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
+        // Never refused: the span is new.
+        let _ = span.set_parent(context);
+        span.record("trace_id", tracing::field::display(span.context().span().span_context().trace_id()));
+    }
+    span
 }
 
 /// Refuses foreign web pages and requests that announce too large a body.

@@ -3,6 +3,7 @@
 //!
 //! An accept loop of our own, because TLS, gRPC, gRPC-Web and JSON share one port and a drain must have an end.
 
+use super::holder;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -59,13 +60,16 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 pub enum BindError {
     /// Somebody else has it.
     #[error(
-        "address already in use: another process listens on {host}:{port}; choose another port with SERVER_PORT, or see who has it with `lsof -i :{port}`"
+        "address already in use: {} listens on {host}:{port}; choose another port with SERVER_PORT, or see who has it with `lsof -i :{port}`",
+        holder.as_deref().unwrap_or("another process")
     )]
     InUse {
         /// The address asked for.
         host: String,
         /// The port asked for.
         port: u16,
+        /// The process, where that can be told.
+        holder: Option<String>,
     },
     /// It is reserved.
     #[error("permission denied: port {port} is reserved for root; choose one above 1023 with SERVER_PORT")]
@@ -93,7 +97,7 @@ pub async fn bind(host: &str, port: u16) -> Result<TcpListener, BindError> {
     TcpListener::bind((host, port)).await.map_err(|source| {
         let host = host.to_owned();
         match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { host, port },
+            io::ErrorKind::AddrInUse => BindError::InUse { host, port, holder: holder::of(port) },
             io::ErrorKind::PermissionDenied => BindError::Reserved { port },
             _ => BindError::Other { host, port, source },
         }

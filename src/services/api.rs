@@ -237,6 +237,17 @@ pub enum Command {
     EndByOperator,
 }
 
+impl Command {
+    /// Whether something is done at a machine because of it.
+    #[must_use]
+    pub fn leads_to_work(&self) -> bool {
+        match self {
+            Self::Extend { .. } | Self::Update { .. } | Self::KeepAlive => false,
+            Self::RotateKey(_) | Self::Complete { .. } | Self::Destroy | Self::EndByOperator => true,
+        }
+    }
+}
+
 /// A key that its consumer wants on the machine.
 #[derive(Clone, Debug)]
 pub struct NewKey {

@@ -8,7 +8,7 @@
 //! * [`inventory`]: offers in memory, refreshed in the background; [`templates`]: asked for when wanted.
 //! * [`sessions`]: the reading side: get, list, wait, watch, diagnostics.
 //! * [`costs`]: the ledger and its reports.
-//! * [`counters`]: Prometheus, from what was committed.
+//! * [`counters`]: Prometheus, from what was committed; [`trail`]: traces of a session's work.
 //! * [`operator`]: what an operator looks at.
 //! * [`drain`]: ends every session, for an operator or before the server ends.
 //! * [`access`]: who calls, by which token.
@@ -30,5 +30,6 @@ pub mod sessions;
 pub mod sweeper;
 pub mod templates;
 pub mod tokens;
+pub mod trail;
 
 pub use error::{Code, Error, Violation};

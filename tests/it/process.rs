@@ -301,6 +301,9 @@ async fn what_can_not_start_says_why_and_what_to_do() {
     let elsewhere = home.path().join("other.db").display().to_string();
     let taken = refused(&["serve"], home.path(), &with(&env, &[("SERVER_PORT", &port), ("DATABASE_PATH", &elsewhere)])).await;
     holds_all(&taken, &["address already in use", &port, "SERVER_PORT"]);
+    if cfg!(target_os = "linux") {
+        holds_all(&taken, &[&format!("gpu-shopper (pid {pid})")]);
+    }
     assert!(!Path::new(&elsewhere).exists(), "nothing is made by a server that can't start");
 
     std::fs::write(home.path().join("a-file"), "").unwrap();
@@ -309,6 +312,25 @@ async fn what_can_not_start_says_why_and_what_to_do() {
         &refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &unwritable)])).await,
         &["failed to open database", &unwritable, "DATABASE_PATH"],
     );
+    let a_folder = home.path().join("a-folder").display().to_string();
+    std::fs::create_dir(&a_folder).unwrap();
+    let told = refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &a_folder)])).await;
+    holds_all(&told, &["failed to open database", &a_folder, "DATABASE_PATH"]);
+    // Who is root may write everywhere: then this says nothing.
+    let closed = home.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
+    if std::fs::write(closed.join("probe"), "").is_err() {
+        let inside = closed.join("house.db").display().to_string();
+        let told = refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &inside)])).await;
+        holds_all(&told, &["failed to open database", &inside, "DATABASE_PATH"]);
+    }
+    let predecessors = home.path().join("predecessor.db");
+    crate::store::predecessor(&predecessors);
+    let before = std::fs::read(&predecessors).unwrap();
+    let told = refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &predecessors.display().to_string())])).await;
+    holds_all(&told, &["failed to open database", "predecessor.db", "DATABASE_PATH"]);
+    assert!(std::fs::read(&predecessors).unwrap() == before, "it is never touched");
     let not_ours = home.path().join("not-ours.db").display().to_string();
     std::fs::write(&not_ours, "This is no database, but it is long enough to be looked at as one: nothing of it may be lost.".repeat(20)).unwrap();
     holds_all(&refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &not_ours)])).await, &["failed to open database", &not_ours]);

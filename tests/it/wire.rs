@@ -438,6 +438,18 @@ fn reading_requests_are_read_and_their_faults_told() {
     assert_eq!((query.page_size, query.order), (1000, OfferOrder::GpuMemory));
     let list = pb::ListOffersRequest { page_size: -1, order_by: "price desc".to_owned(), ..Default::default() };
     assert_eq!(violated(&requests::offers(&list, &set).unwrap_err()), ["order_by", "page_size"]);
+    let models = |names: &[&str], least| {
+        let gpu_models = names.iter().map(|n| (*n).to_owned()).collect();
+        let filter = Some(pb::OfferFilter { gpu_models, min_gpu_memory_mib: least, ..Default::default() });
+        requests::offers(&pb::ListOffersRequest { filter, ..Default::default() }, &set).map(|query| query.filter)
+    };
+    // A memory size in a name is meant.
+    let big = models(&["A100 80GB"], None).unwrap();
+    assert_eq!((big.min_gpu_memory_mib, big.max_gpu_memory_mib), (Some(81_920), Some(81_920)));
+    let any = models(&["A100", "RTX 4090"], None).unwrap();
+    assert_eq!((any.min_gpu_memory_mib, any.max_gpu_memory_mib), (None, None));
+    assert_eq!(models(&["A100 80GB"], Some(40_960)).unwrap().min_gpu_memory_mib, Some(40_960), "what is said apart counts");
+    assert_eq!(violated(&models(&["A100 80GB", "RTX 4090"], None).unwrap_err()), ["filter.gpu_models"]);
     let one = pb::GetOfferRequest { offer_id: String::new(), disk_gb: Some(0) };
     assert_eq!(violated(&requests::offer(&one).unwrap_err()), ["offer_id", "disk_gb"]);
 

@@ -125,6 +125,7 @@ pairs! {
         PriceChanged = PriceChanged,
         SessionEnded = SessionEnded,
         SecretLost = SecretLost,
+        Outbid = Outbid,
     }
 }
 

@@ -80,6 +80,9 @@ impl Actor {
                 None
             }
         };
+        if let Some(entry) = session.and_then(|id| self.live.get_mut(&id)) {
+            entry.trail.begin(&entry.session);
+        }
         let session = session.and_then(|id| self.live.get(&id)).map(|e| Arc::new(e.session.clone()));
         let ending = |s: &Arc<Session>| s.state == State::Stopping || s.state.is_final();
         if let Some(session) = session.as_ref().filter(|s| self.sweeper.frozen().is_some() && (decided || ending(s))) {
