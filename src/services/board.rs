@@ -84,6 +84,7 @@ pub struct Board {
     state: Arc<Mutex<State>>,
     bells: Arc<Mutex<Bells>>,
     bell: watch::Sender<i64>,
+    loaded: watch::Sender<bool>,
 }
 
 /// What a cursor finds.
@@ -103,7 +104,13 @@ impl Board {
             state: Arc::new(Mutex::new(State { live: BTreeMap::new(), ring: VecDeque::new(), of: BTreeMap::new(), last })),
             bells: Arc::default(),
             bell: watch::Sender::new(last),
+            loaded: watch::Sender::new(false),
         }
+    }
+
+    /// Resolves when the live sessions are there: until the actor has read them, an empty board says nothing.
+    pub async fn loaded(&self) {
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -130,6 +137,7 @@ impl Board {
             bell.send_replace(last);
         }
         self.bell.send_replace(last);
+        self.loaded.send_replace(true);
     }
 
     /// After a commit: the changed sessions (`None` = nothing is owed any more), the events; then the bells.

@@ -72,6 +72,7 @@ impl Drain {
     /// hears what is left whenever that changes.
     pub async fn wind_up(&self, caller: &Caller, mut told: impl FnMut(&[Live])) {
         self.lifecycle.retire();
+        self.board.loaded().await;
         let mut bell = self.board.subscribe(None);
         let mut before = None;
         loop {

@@ -76,6 +76,7 @@ impl Store {
         let database = self.path().unwrap_or(&path).display().to_string();
         let file = path.display().to_string();
         let identity = self.path().and_then(identity);
+        let marked = self.meta_get(DOUBT).await?.filter(|text| !text.is_empty());
         let doubt = match blocking(move || Ok(read(&path))).await? {
             Err(cause) => Some(format!("{file} can't be read ({cause}), so nothing shows that {database} is as its server left it")),
             Ok(None) if last > 0 => Some(format!(
@@ -92,10 +93,11 @@ impl Store {
                 note.revision,
                 clip(&note.written_at, 40)
             )),
+            Ok(_) if marked.is_some() => marked,
             Ok(Some(note)) if note.file.is_some() && identity.is_some() && note.file != identity => Some(format!(
                 "{database} is not the file that {file} was written for, but a copy of it, or it was moved to another disk: a server on the original may be at work on the same machines"
             )),
-            Ok(_) => self.meta_get(DOUBT).await?.filter(|text| !text.is_empty()),
+            Ok(_) => None,
         };
         match &doubt {
             Some(why) => {

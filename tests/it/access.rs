@@ -144,7 +144,8 @@ async fn an_outsider_gets_into_no_rpc() {
     }
     // By whatever HTTP method.
     for method in [Method::OPTIONS, Method::GET, Method::HEAD, Method::PUT] {
-        let request = Request::builder().method(&method).uri(&reflection[0]).version(http::Version::HTTP_2).header("content-type", "application/grpc");
+        let request =
+            Request::builder().method(&method).uri(&reflection[0]).version(http::Version::HTTP_2).header("content-type", "application/grpc");
         let answer = face.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.headers()["grpc-status"], "16", "{method}");
     }

@@ -1,7 +1,7 @@
 //! Every way in which a session that runs comes to its end by itself: what is told first, by which look it is known, which
 //! reason it has, and that its final cost holds the market's bill.
 
-use crate::support::{House, Plan, Wrap, any, request};
+use crate::support::{Altered, House, Plan, Wrap, any, request};
 use async_trait::async_trait;
 use gpu_shopper::domain::event::{Event, EventType};
 use gpu_shopper::domain::ids::{OfferId, SessionId};
@@ -15,7 +15,7 @@ use gpu_shopper::ports::{
 use gpu_shopper::services::api::Command;
 use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults, Workload};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -284,7 +284,7 @@ async fn the_hard_limit_ends_whatever_was_asked_for_unless_an_operator_moves_it(
     assert_eq!(house.command(second.id, longer(HOUR, false)).await.unwrap_err().reason, "HARD_MAX_EXCEEDED");
     let nobody = gpu_shopper::services::api::Caller { admin: false, ..crate::support::caller() };
     let refused = house.core().lifecycle.command(nobody, second.id, longer(HOUR, true), None, false).await.unwrap_err();
-    assert_eq!(refused.reason, "HARD_MAX_EXCEEDED", "only operators may");
+    assert_eq!(refused.reason, "ROLE_REQUIRED", "only operators may");
     let moved = house.command(second.id, longer(HOUR, true)).await.unwrap();
     assert_eq!(moved.hard_max_at, second.hard_max_at + HOUR);
     let ended = house.until(first_one.id, State::Stopped, 13 * HOUR).await;
@@ -490,5 +490,94 @@ async fn a_newborn_that_stays_stopped_is_started_once_and_given_up() {
         assert!(took >= 3 * MINUTE && took < 4 * MINUTE, "{took:?}");
     }
     assert_eq!((ended.attempts.len(), house.life().calls().iter().filter(|call| **call == "start").count()), (3, 3));
+    clean(house).await;
+}
+
+/// Vendors list what is gone for a while and say so: that is as good as not listing it.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_listed_as_gone_is_missing() {
+    for dialect in Dialect::ALL {
+        let over = Arc::new(AtomicBool::new(false));
+        let told_gone = Arc::clone(&over);
+        let wrap: Wrap = Arc::new(move |provider| {
+            let over = Arc::clone(&told_gone);
+            let gone = move |machine: &mut Sighting| {
+                if over.load(Ordering::Relaxed) {
+                    (machine.status, machine.raw_status) = (gpu_shopper::domain::instance::InstanceStatus::Gone, "terminated".to_owned());
+                }
+            };
+            Arc::new(Altered { machine: Box::new(gone), ..Altered::of(provider) })
+        });
+        let house = plan(dialect).wrapped(wrap).build().await;
+        let (session, native) = running(&house, wanted(6 * HOUR)).await;
+        over.store(true, Ordering::Relaxed);
+        assert!(house.market.vanish(&native));
+        house.pass(MINUTE).await;
+        let noticed = house.get(session.id).await;
+        assert_eq!(condition(&noticed, ConditionType::InstancePresent), Some((Truth::False, "not_listed")));
+        let ended = house.until(session.id, State::Failed, 20 * MINUTE).await;
+        assert_eq!(ended.end_reason, Some(EndReason::HostLost));
+        clean(house).await;
+    }
+}
+
+/// However it comes to its expiry, its user hears of it first.
+#[tokio::test(start_paused = true)]
+async fn nothing_expires_without_a_word_before() {
+    // Nobody was there to say so.
+    let mut house = plan(Dialect::Vastai).on_disk().build().await;
+    let (session, _) = running(&house, wanted(20 * MINUTE)).await;
+    house.pass(2 * MINUTE).await;
+    house.crash(HOUR).await;
+    house.until(session.id, State::Stopped, 10 * MINUTE).await;
+    let events = told(&house, session.id).await;
+    assert!(first(&events, EventType::Expiring).revision < ending(&events).revision);
+    clean(house).await;
+    // It never ran.
+    let faults = Faults::gentle().with_delay(gpu_shopper::sim::Delay::ImagePull, 10 * MINUTE);
+    let house = Plan::new(5, faults).at(Dialect::Vastai).build().await;
+    let id = house.create(wanted(MINUTE)).await.unwrap().session.id;
+    let ended = house.until(id, State::Stopped, 20 * MINUTE).await;
+    assert_eq!(ended.end_reason, Some(EndReason::Expired));
+    let events = told(&house, id).await;
+    assert!(first(&events, EventType::Expiring).revision < ending(&events).revision);
+    clean(house).await;
+}
+
+/// A second machine of the same attempt costs what it costs, and its row does not stand for the one in use.
+#[tokio::test(start_paused = true)]
+async fn a_cost_limit_is_that_of_the_machine_in_use_and_not_of_a_twin() {
+    let house = plan(Dialect::Vastai).build().await;
+    let (session, _) = running(&house, Request { reservation: HOUR, ..wanted(HOUR) }).await;
+    let hourly = session.price.total().accrued(HOUR.as_millis() as i64);
+    house.command(session.id, Command::Destroy).await.unwrap();
+    house.until(session.id, State::Stopped, 20 * MINUTE).await;
+    let limited = Request { max_total_cost: Some(Nanos(hourly.0 * 3)), ..wanted(HOUR) };
+    let (session, _) = running(&house, limited).await;
+    let label = house.store().instance_list(session.id).await.unwrap()[0].label;
+    crate::sweep::planted(&house, Dialect::Vastai, &label.to_string()).await;
+    house.pass(55 * MINUTE).await;
+    let now = house.get(session.id).await;
+    assert_eq!((now.state, now.end_reason), (State::Running, None), "{}", now.status_message);
+    assert!(told(&house, session.id).await.iter().all(|e| e.kind != EventType::CostWarning));
+    let ended = house.until(session.id, State::Stopped, HOUR).await;
+    assert_eq!(ended.end_reason, Some(EndReason::Expired));
+    house.close().await;
+}
+
+/// However many ask at once, the vendor is told once, and everybody hears the same.
+#[tokio::test(start_paused = true)]
+async fn a_hundred_destroys_at_once_are_one() {
+    let destroys = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&destroys);
+    let wrap: Wrap = Arc::new(move |provider| Arc::new(Altered { destroys: Arc::clone(&counted), ..Altered::of(provider) }));
+    let house = plan(Dialect::Vastai).wrapped(wrap).build().await;
+    let (session, _) = running(&house, wanted(HOUR)).await;
+    let all = futures::future::join_all((0..100).map(|_| house.command(session.id, Command::Destroy))).await;
+    assert!(all.iter().all(|done| done.as_ref().is_ok_and(|session| session.state == State::Stopping)));
+    house.until(session.id, State::Stopped, 10 * MINUTE).await;
+    assert_eq!(destroys.load(Ordering::Relaxed), 1);
+    let events = told(&house, session.id).await;
+    assert_eq!(events.iter().filter(|e| e.to_state == State::Stopping && e.from_state == State::Running).count(), 1);
     clean(house).await;
 }

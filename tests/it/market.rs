@@ -1,15 +1,13 @@
 //! What is learnt from launches and how the next offer is found: the failure memory, failover with its limits, and what is
 //! told to whom nothing fits.
 
-use crate::support::{House, Plan, any, caller, exactly, request};
+use crate::support::{Altered, House, Plan, any, caller, exactly, request};
 use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId};
-use gpu_shopper::domain::instance::Sighting;
 use gpu_shopper::domain::memory::{Outcome, SubjectKind};
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Session, State, Target};
-use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
 use gpu_shopper::services::api::{Command, Create, HealthQuery};
 use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
 use gpu_shopper::store::Keep;
@@ -451,55 +449,21 @@ async fn a_bid_that_wins_nothing_rents_nothing_and_blames_nobody() {
     assert!(house.market.truth().is_empty() && health(&house, SubjectKind::Machine).is_empty());
 }
 
-/// Shows lower bids than win.
-struct Yesterday(Arc<dyn Provider>);
-
-#[async_trait::async_trait]
-impl Provider for Yesterday {
-    fn facts(&self) -> &ProviderFacts {
-        self.0.facts()
-    }
-    fn owns_offer_id(&self, id: &OfferId) -> bool {
-        self.0.owns_offer_id(id)
-    }
-    fn link(&self) -> LinkState {
-        self.0.link()
-    }
-    async fn account(&self) -> Result<Account, ProviderError> {
-        self.0.account().await
-    }
-    async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        let mut batch = self.0.offers().await?;
-        for offer in batch.offers.iter_mut().filter(|o| o.min_bid.is_some()) {
-            let was = offer.min_bid.unwrap_or_default().scaled(1, 2);
-            (offer.min_bid, offer.base.gpu) = (Some(was), was);
-        }
-        Ok(batch)
-    }
-    async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
-        self.0.launch(spec).await
-    }
-    async fn attach_key(&self, id: &str, key: &str) -> Result<(), ProviderError> {
-        self.0.attach_key(id, key).await
-    }
-    async fn instance(&self, id: &str) -> Result<Option<Sighting>, ProviderError> {
-        self.0.instance(id).await
-    }
-    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
-        self.0.instances().await
-    }
-    async fn start(&self, id: &str) -> Result<(), ProviderError> {
-        self.0.start(id).await
-    }
-    async fn destroy(&self, id: &str) -> Result<DestroyAnswer, ProviderError> {
-        self.0.destroy(id).await
-    }
-}
-
 /// The machine came and never started: its bid was outdated, which is not its fault.
 #[tokio::test(start_paused = true)]
 async fn a_bid_that_has_been_overtaken_is_the_offers_end_and_not_the_machines() {
-    let house = plan(Faults::gentle()).wrapped(Arc::new(|provider| Arc::new(Yesterday(provider)))).build().await;
+    let house = plan(Faults::gentle())
+        .wrapped(Arc::new(|provider| {
+            let overtaken = |offers: &mut Vec<Offer>| {
+                for offer in offers.iter_mut().filter(|o| o.min_bid.is_some()) {
+                    let was = offer.min_bid.unwrap_or_default().scaled(1, 2);
+                    (offer.min_bid, offer.base.gpu) = (Some(was), was);
+                }
+            };
+            Arc::new(Altered { offers: Box::new(overtaken), ..Altered::of(provider) })
+        }))
+        .build()
+        .await;
     let offer = on_a_bid(&house);
     let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
     let ended = house.until(id, State::Failed, 20 * MINUTE).await;

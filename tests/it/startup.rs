@@ -123,6 +123,23 @@ async fn a_database_is_believed_as_long_as_it_has_come_as_far_as_its_epoch_says(
     std::fs::copy(beside(&path, "epoch"), beside(&second, "epoch")).unwrap();
     holds_all(&doubt(&second).await, &["is a backup, taken at", "revision 6"]);
 
+    // A copied folder: its note fits to the word, and the original may be at work on the same machines.
+    let (home, twin) = (folder.path().join("home"), folder.path().join("twin"));
+    std::fs::create_dir(&home).unwrap();
+    std::fs::create_dir(&twin).unwrap();
+    let store = open(&home.join("house.db"));
+    store.epoch_check(7, now).await.unwrap();
+    crate::store::some_history(&store, 3, 1).await;
+    store.epoch_note(now).await.unwrap();
+    drop(store);
+    for file in ["house.db", "house.db.epoch"] {
+        std::fs::copy(home.join(file), twin.join(file)).unwrap();
+    }
+    holds_all(&doubt(&twin.join("house.db")).await, &["twin/house.db is not the file", "a copy of it"]);
+    assert_eq!(open(&home.join("house.db")).epoch_check(7, now).await.unwrap(), None, "the original is what it was");
+    std::fs::rename(&home, folder.path().join("moved")).unwrap();
+    assert_eq!(open(&folder.path().join("moved/house.db")).epoch_check(7, now).await.unwrap(), None, "so it is under another name");
+
     // A doubt lasts, however far its database comes.
     let store = open(&copy);
     store.epoch_check(9, now).await.unwrap();

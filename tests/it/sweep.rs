@@ -1,7 +1,7 @@
 //! Zero orphans: whatever an account shows, only what a row of ours says should be gone is destroyed unasked; strays,
 //! duplicates, holds, a database that must not kill by old facts.
 
-use crate::support::{House, Plan, any, caller, request};
+use crate::support::{Altered, House, Plan, any, caller, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::{ConsumerId, Label, ProviderId, SessionId};
@@ -132,6 +132,31 @@ async fn a_stray_can_be_adopted() {
         assert_eq!((ended.state, ended.end_reason), (State::Stopped, Some(EndReason::Expired)));
         clean(&house).await;
     }
+}
+
+/// Its list tells neither address nor price: both are asked for by id, and it can be used.
+#[tokio::test(start_paused = true)]
+async fn an_adopted_machine_is_found_by_its_id_where_the_list_says_little() {
+    let house = Plan::new(36, Faults::gentle()).at(Dialect::Tensordock).wrapped(Arc::new(|provider| {
+        let bare = |machine: &mut gpu_shopper::domain::instance::Sighting| {
+            machine.endpoints.clear();
+            machine.price = None;
+        };
+        Arc::new(Altered { listed: Box::new(bare), ..Altered::of(provider) })
+    }));
+    let house = house.build().await;
+    let native = planted(&house, Dialect::Tensordock, &ours(&house, 7, 2).to_string()).await;
+    house.pass(10 * MINUTE).await;
+    let fate = Fate::Keep { consumer: ConsumerId::new("alice"), reservation: HOUR };
+    let id = order(&house, Order::Stray { provider: id_of(Dialect::Tensordock), native_id: native, fate }).await.unwrap().unwrap();
+    house.pass(5 * MINUTE).await;
+    let kept = house.get(id).await;
+    assert!(kept.endpoint.is_some() && kept.price.total() > gpu_shopper::domain::money::Rate::ZERO, "{kept:?}");
+    let price = kept.condition(gpu_shopper::domain::session::ConditionType::PriceOk);
+    assert!(price.is_none_or(|c| c.status != gpu_shopper::domain::session::Truth::False), "{price:?}");
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 10 * MINUTE).await;
+    clean(&house).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,6 +329,120 @@ async fn a_frozen_house_kills_nothing_by_old_facts() {
     let over = house.until(kept, State::Stopped, 10 * MINUTE).await;
     assert_eq!(over.end_reason, Some(EndReason::Expired));
     clean(&house).await;
+}
+
+/// Whatever else reaches a frozen house, and whoever: its old facts come to nothing.
+#[tokio::test(start_paused = true)]
+async fn nothing_that_reaches_a_frozen_house_wakes_its_old_facts() {
+    for reached_by in ["a label", "a sign of life", "a hold", "lists that fail", "diagnostics", "an extension"] {
+        let mut house = Plan::new(31, Faults::gentle()).on_disk().build().await;
+        let (kept, begun) = (house.rent(Some("vastai")).await.session.id, house.rent(Some("tensordock")).await.session.id);
+        house.until(kept, State::Running, 10 * MINUTE).await;
+        let before = house.until(begun, State::Running, 10 * MINUTE).await;
+        house.die().await;
+        house.pass(5 * HOUR).await;
+        house.frozen = Some("a copy".to_owned());
+        house.start(None).await;
+        let (sessions, operator) = (house.core().sessions.clone(), house.core().operator.clone());
+        match reached_by {
+            "a label" => {
+                let labels = Some([("k".to_owned(), "v".to_owned())].into());
+                house.command(kept, Command::Update { labels, idle_threshold: None }).await.unwrap();
+            }
+            "a sign of life" => drop(house.command(kept, Command::KeepAlive).await.unwrap()),
+            "a hold" => {
+                let until = Some(house.now() + MINUTE);
+                for dialect in Dialect::ALL {
+                    let (provider, reason) = (id_of(dialect), "looking".to_owned());
+                    order(&house, Order::Hold { provider, kind: HoldKind::Launches, until, reason }).await.unwrap();
+                }
+            }
+            "lists that fail" => house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::ListFails, gpu_shopper::sim::ALWAYS)),
+            "diagnostics" => drop(sessions.diagnostics(&caller(), kept).await.unwrap()),
+            _ => {
+                let to = Some(house.now() + 2 * HOUR);
+                house.command(kept, Command::Extend { by: None, to, override_hard_max: false }).await.unwrap();
+            }
+        }
+        house.pass(HOUR).await;
+        assert_eq!(house.alive().len(), 2, "{reached_by}");
+        for id in [kept, begun] {
+            let now = house.get(id).await;
+            assert_eq!((now.state, now.attempts.len()), (State::Running, 1), "{reached_by}: {}", now.status_message);
+        }
+        assert!(before.end_reason.is_none() && operator.findings().frozen.is_some());
+        order(&house, Order::Accept).await.unwrap();
+        for id in [kept, begun] {
+            house.until(id, State::Stopped, 3 * HOUR).await;
+        }
+    }
+}
+
+/// What a user has said of a doubtful database's session is remembered over a death.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_in_a_frozen_house_goes_on_after_a_restart() {
+    let mut house = Plan::new(32, Faults::gentle()).on_disk().build().await;
+    let (ended, kept) = (house.rent(Some("vastai")).await.session.id, house.rent(Some("tensordock")).await.session.id);
+    for id in [ended, kept] {
+        house.until(id, State::Running, 10 * MINUTE).await;
+    }
+    house.die().await;
+    house.pass(5 * HOUR).await;
+    house.frozen = Some("a copy".to_owned());
+    house.start(None).await;
+    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::DestroyIgnored, gpu_shopper::sim::ALWAYS));
+    house.command(ended, Command::Destroy).await.unwrap();
+    house.pass(Duration::from_secs(30)).await;
+    house.market.set_faults(Faults::gentle());
+    house.crash(MINUTE).await;
+    let over = house.until(ended, State::Stopped, HOUR).await;
+    assert_eq!(over.end_reason, Some(EndReason::DestroyedByUser));
+    house.pass(HOUR).await;
+    assert_eq!((house.alive().len(), house.get(kept).await.state), (1, State::Running), "nobody has said anything of that one");
+    order(&house, Order::Accept).await.unwrap();
+    house.until(kept, State::Stopped, HOUR).await;
+    clean(&house).await;
+}
+
+/// Two servers of one deployment on one account: each has its own machines on record and sees the other's as strays.
+#[tokio::test(start_paused = true)]
+async fn two_servers_of_one_deployment_leave_each_others_machines_alone() {
+    let one = Plan::new(33, Faults::gentle()).build().await;
+    let other = Plan::new(34, Faults::gentle()).build_on(Arc::clone(&one.market), one.accounts.clone(), one.clock.clone()).await;
+    let (mine, theirs) = (one.rent(Some("vastai")).await.session.id, other.rent(Some("vastai")).await.session.id);
+    one.until(mine, State::Running, 10 * MINUTE).await;
+    other.until(theirs, State::Running, 10 * MINUTE).await;
+    one.pass(HOUR / 2).await;
+    for house in [&one, &other] {
+        assert_eq!(kinds(house).iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [FindingKind::Stray]);
+        assert_eq!(house.alive().len(), 2);
+    }
+    for (house, id) in [(&one, mine), (&other, theirs)] {
+        house.command(id, Command::Destroy).await.unwrap();
+        house.until(id, State::Stopped, 10 * MINUTE).await;
+    }
+    assert_eq!(one.alive().len(), 0);
+}
+
+/// A launch is answered with another id than its label was seen under: both are kept, and the second one is destroyed.
+#[tokio::test(start_paused = true)]
+async fn an_id_that_was_seen_is_not_forgotten_for_another() {
+    let faults = Faults::gentle().with(gpu_shopper::sim::Fault::CreateSlow, gpu_shopper::sim::ALWAYS);
+    let house = Plan::new(35, faults)
+        .at(Dialect::Vastai)
+        .wrapped(Arc::new(|provider| Arc::new(Altered { launched: Box::new(|_| "4711".to_owned()), ..Altered::of(provider) })));
+    let house = house.build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 20 * MINUTE).await;
+    // It runs by what lists show, long before its launch is answered.
+    house.pass(10 * MINUTE).await;
+    let rows = house.store().instance_list(id).await.unwrap();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(rows.iter().any(|r| r.native_id.as_deref() == Some("4711") && r.desired == gpu_shopper::domain::instance::Desired::Gone));
+    assert_eq!(house.alive().len(), 1);
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 20 * MINUTE).await;
+    assert_eq!(house.alive().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

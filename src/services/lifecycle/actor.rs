@@ -889,10 +889,7 @@ impl Actor {
 
 /// Whether an input is somebody's wish, or what came of one; everything else waits while the database is in doubt.
 fn asked_for(input: &Input) -> bool {
-    matches!(
-        input,
-        Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. }
-    )
+    matches!(input, Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. })
 }
 
 /// Where nothing ends by the clock now.

@@ -1,8 +1,10 @@
 //! A whole service in memory: simulated market, paused time, inline store, one seed. Its end checks that nothing is left.
 
+mod altered;
 mod echo;
 pub mod real;
 
+pub use altered::Altered;
 pub use echo::Echo;
 use gpu_shopper::app::{Core, CoreParts, tag_of};
 use gpu_shopper::chaos::audit::{self, Books};

@@ -1,0 +1,85 @@
+//! A provider that tells something else than what is: its offers, or how its machines do.
+
+use async_trait::async_trait;
+use gpu_shopper::domain::ids::OfferId;
+use gpu_shopper::domain::instance::Sighting;
+use gpu_shopper::domain::offer::Offer;
+use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// See the module's header.
+pub struct Altered {
+    pub of: Arc<dyn Provider>,
+    pub offers: Box<dyn Fn(&mut Vec<Offer>) + Send + Sync>,
+    /// In lists and in looks by id.
+    pub machine: Box<dyn Fn(&mut Sighting) + Send + Sync>,
+    /// In lists only.
+    pub listed: Box<dyn Fn(&mut Sighting) + Send + Sync>,
+    /// How often a destroy was ordered.
+    pub destroys: Arc<AtomicUsize>,
+    /// The id that a launch is answered with.
+    pub launched: Box<dyn Fn(String) -> String + Send + Sync>,
+}
+
+impl Altered {
+    /// One that tells the truth.
+    pub fn of(provider: Arc<dyn Provider>) -> Self {
+        Self {
+            of: provider,
+            offers: Box::new(|_| {}),
+            machine: Box::new(|_| {}),
+            listed: Box::new(|_| {}),
+            destroys: Arc::default(),
+            launched: Box::new(|id| id),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Altered {
+    fn facts(&self) -> &ProviderFacts {
+        self.of.facts()
+    }
+    fn owns_offer_id(&self, id: &OfferId) -> bool {
+        self.of.owns_offer_id(id)
+    }
+    fn link(&self) -> LinkState {
+        self.of.link()
+    }
+    async fn account(&self) -> Result<Account, ProviderError> {
+        self.of.account().await
+    }
+    async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        let mut batch = self.of.offers().await?;
+        (self.offers)(&mut batch.offers);
+        Ok(batch)
+    }
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
+        let launched = self.of.launch(spec).await?;
+        Ok(Launched { native_id: (self.launched)(launched.native_id), ..launched })
+    }
+    async fn attach_key(&self, id: &str, key: &str) -> Result<(), ProviderError> {
+        self.of.attach_key(id, key).await
+    }
+    async fn instance(&self, id: &str) -> Result<Option<Sighting>, ProviderError> {
+        let mut seen = self.of.instance(id).await?;
+        seen.iter_mut().for_each(|machine| (self.machine)(machine));
+        Ok(seen)
+    }
+    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
+        let mut all = self.of.instances().await?;
+        for machine in &mut all {
+            (self.machine)(machine);
+            (self.listed)(machine);
+        }
+        Ok(all)
+    }
+    async fn start(&self, id: &str) -> Result<(), ProviderError> {
+        self.of.start(id).await
+    }
+    async fn destroy(&self, id: &str) -> Result<DestroyAnswer, ProviderError> {
+        self.destroys.fetch_add(1, Ordering::Relaxed);
+        self.of.destroy(id).await
+    }
+}
