@@ -33,10 +33,7 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "the one place")]
     pub fn now(&self) -> Time {
         match self {
-            Self::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Time::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-            }
+            Self::System => time_of(SystemTime::now()),
             Self::Simulated { begin, origin } => *begin + origin.elapsed(),
         }
     }
@@ -53,6 +50,13 @@ impl Clock {
     pub async fn sleep(&self, wait: Duration) {
         tokio::time::sleep(wait).await;
     }
+}
+
+/// A moment as the system tells it, of a file perhaps, in our own words.
+#[must_use]
+pub fn time_of(at: SystemTime) -> Time {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Measures how long something takes, finer than milliseconds; for metrics, never for decisions.

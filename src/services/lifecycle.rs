@@ -14,6 +14,7 @@
 mod actor;
 mod admission;
 mod commands;
+mod doubt;
 mod lists;
 mod orders;
 

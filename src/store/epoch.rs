@@ -8,6 +8,7 @@
 //! `backup` carry a mark of their own and are recognised without it. Doubt lasts, over restarts too, until it is settled
 //! by [`Store::epoch_accept`]: a doubtful database may well outrun its note, and is no truer for that.
 
+use crate::clock;
 use crate::domain::ids::clip;
 use crate::domain::time::Time;
 use crate::store::error::Error;
@@ -165,7 +166,7 @@ impl Store {
 /// What tells a file from its copy: its number on its disk and the moment it came to be there. `None` where it can't be told.
 fn identity(database: &Path) -> Option<String> {
     let about = std::fs::metadata(database).ok()?;
-    let born = about.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |since| since.as_millis());
+    let born = about.created().map_or_else(|_| "untold".to_owned(), |at| clock::time_of(at).millis().to_string());
     Some(format!("{}:{born}", about.ino()))
 }
 

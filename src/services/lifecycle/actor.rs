@@ -1,6 +1,7 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
 use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, refused, written};
+use super::doubt;
 use super::{Attention, Closed, Content, Letter, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
@@ -39,8 +40,7 @@ const MOST_TICKS: u32 = 64;
 const OVERDUE: Duration = Duration::from_secs(1);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
-/// Sessions whose users have ended them while the database was in doubt.
-const THAWED: &str = "thawed";
+
 /// A private key may be told again this long after its creation, and until the first RUNNING.
 const KEY_WINDOW: Duration = Duration::from_secs(600);
 
@@ -131,9 +131,7 @@ impl Actor {
         let mut thawed = BTreeSet::new();
         if frozen.is_some() {
             // What its user has ended since goes on to its end.
-            if let Some(text) = parts.store.meta_get(THAWED).await? {
-                thawed = serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))?;
-            }
+            thawed = doubt::thawed(&parts.store).await?;
             after_commit.retain(|(id, _)| thawed.contains(id));
         }
         let sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
@@ -655,7 +653,7 @@ impl Actor {
     /// Runs the machine, and again for each offer it asks to be chosen, so that choice and intent are one transaction.
     pub(super) fn try_apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) -> Result<(), Refusal> {
         self.rules.asleep = self.asleep(id);
-        if self.rules.asleep && !asked_for(&input) {
+        if self.rules.asleep && !doubt::asked_for(&input) {
             return Ok(());
         }
         let now = self.parts.tools.clock.now();
@@ -799,26 +797,6 @@ impl Actor {
         Ok(())
     }
 
-    /// Whether nothing may happen to a session by itself: the database is in doubt, and nobody has said since what is wanted.
-    fn asleep(&self, id: SessionId) -> bool {
-        self.sweeper.frozen().is_some() && !self.thawed.contains(&id)
-    }
-
-    /// Somebody has said what is wanted of a session now: that is no old fact, whatever the database is.
-    pub(super) async fn thaw_one(&mut self, id: SessionId) -> Result<(), StoreError> {
-        if self.asleep(id) {
-            self.thawed.insert(id);
-            self.keep_thawed().await?;
-        }
-        Ok(())
-    }
-
-    /// Writes down what has been said so, for the next start.
-    pub(super) async fn keep_thawed(&self) -> Result<(), StoreError> {
-        let text = serde_json::to_string(&self.thawed).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))?;
-        self.parts.store.meta_set(THAWED, &text).await
-    }
-
     fn schedule(&mut self, id: SessionId, over: bool) {
         let still = self.asleep(id);
         let Some(entry) = self.live.get_mut(&id) else { return };
@@ -885,11 +863,6 @@ impl Actor {
             changed
         });
     }
-}
-
-/// Whether an input is somebody's wish, or what came of one; everything else waits while the database is in doubt.
-fn asked_for(input: &Input) -> bool {
-    matches!(input, Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. })
 }
 
 /// Where nothing ends by the clock now.

@@ -214,17 +214,6 @@ impl Actor {
         self.after_commit.extend(everybody.into_iter().map(|id| (id, Input::Tick)));
         Ok(())
     }
-
-    /// Everything goes on as after a restart.
-    async fn thaw(&mut self) -> Result<(), StoreError> {
-        self.sweeper.thaw();
-        let resumed: Vec<SessionId> = self.live.keys().filter(|id| !self.thawed.contains(id)).copied().collect();
-        self.after_commit.extend(resumed.into_iter().map(|id| (id, Input::Resumed)));
-        self.thawed.clear();
-        self.keep_standing();
-        tracing::warn!("an operator has accepted the database: everything automatic goes on");
-        self.keep_thawed().await
-    }
 }
 
 /// An order as it is written down: action, target, detail.

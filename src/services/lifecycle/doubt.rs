@@ -1,0 +1,57 @@
+//! A database in doubt: what is on record may long be untrue, so that nothing comes of it by itself. Only what somebody asks
+//! for is done, and a session whose end somebody has asked for goes its way to that end, over restarts too.
+//!
+//! Not here: how a database comes to be in doubt, which is the store's ([`crate::store::Store::epoch_check`]).
+
+use super::actor::Actor;
+use crate::domain::ids::SessionId;
+use crate::domain::lifecycle::Input;
+use crate::store::{Error as StoreError, Store};
+use std::collections::BTreeSet;
+
+/// Sessions whose users have ended them while the database was in doubt.
+const THAWED: &str = "thawed";
+
+/// What has been said while the database was in doubt, as it was written down.
+pub(super) async fn thawed(store: &Store) -> Result<BTreeSet<SessionId>, StoreError> {
+    let Some(text) = store.meta_get(THAWED).await? else { return Ok(BTreeSet::new()) };
+    serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))
+}
+
+/// Whether an input is somebody's wish, or what came of one; everything else waits while the database is in doubt.
+pub(super) fn asked_for(input: &Input) -> bool {
+    matches!(input, Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. })
+}
+
+impl Actor {
+    /// Whether nothing may happen to a session by itself: the database is in doubt, and nobody has said since what is wanted.
+    pub(super) fn asleep(&self, id: SessionId) -> bool {
+        self.sweeper.frozen().is_some() && !self.thawed.contains(&id)
+    }
+
+    /// Somebody has said what is wanted of a session now: that is no old fact, whatever the database is.
+    pub(super) async fn thaw_one(&mut self, id: SessionId) -> Result<(), StoreError> {
+        if self.asleep(id) {
+            self.thawed.insert(id);
+            self.keep_thawed().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what has been said so, for the next start.
+    async fn keep_thawed(&self) -> Result<(), StoreError> {
+        let text = serde_json::to_string(&self.thawed).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))?;
+        self.parts.store.meta_set(THAWED, &text).await
+    }
+
+    /// Everything goes on as after a restart.
+    pub(super) async fn thaw(&mut self) -> Result<(), StoreError> {
+        self.sweeper.thaw();
+        let resumed: Vec<SessionId> = self.live.keys().filter(|id| !self.thawed.contains(id)).copied().collect();
+        self.after_commit.extend(resumed.into_iter().map(|id| (id, Input::Resumed)));
+        self.thawed.clear();
+        self.keep_standing();
+        tracing::warn!("an operator has accepted the database: everything automatic goes on");
+        self.keep_thawed().await
+    }
+}
