@@ -284,7 +284,7 @@ async fn the_hard_limit_ends_whatever_was_asked_for_unless_an_operator_moves_it(
     assert_eq!(house.command(second.id, longer(HOUR, false)).await.unwrap_err().reason, "HARD_MAX_EXCEEDED");
     let nobody = gpu_shopper::services::api::Caller { admin: false, ..crate::support::caller() };
     let refused = house.core().lifecycle.command(nobody, second.id, longer(HOUR, true), None, false).await.unwrap_err();
-    assert_eq!(refused.reason, "HARD_MAX_EXCEEDED", "only operators may");
+    assert_eq!(refused.reason, "ROLE_REQUIRED", "only operators may");
     let moved = house.command(second.id, longer(HOUR, true)).await.unwrap();
     assert_eq!(moved.hard_max_at, second.hard_max_at + HOUR);
     let ended = house.until(first_one.id, State::Stopped, 13 * HOUR).await;
