@@ -4,6 +4,7 @@
 //! bound, the database is opened, the port is answered (NOT_SERVING, 503), and only then the providers are looked at.
 //! Order of the end: no new work, streams end, what is under way at providers is written down, connections are drained.
 
+mod access;
 mod ending;
 mod renewal;
 mod start;
@@ -18,6 +19,7 @@ use crate::grpc;
 use crate::http::{self, ops, port};
 use crate::ports::{Chance, Provider, SystemChance};
 use crate::providers::{self, Context, Renewable, Tuning};
+use crate::services::access::Access;
 use crate::services::api::{Caller, CostQuery, GroupBy};
 use crate::services::board::Board;
 use crate::services::counters;
@@ -55,6 +57,9 @@ pub struct Server {
     /// Why nothing happens by itself until an operator accepts the database, with what is open in it; `None` = it may be
     /// believed.
     pub frozen: Option<String>,
+    /// Where an admin's token lies and how it is sent, without it; empty where callers need none.
+    pub login: String,
+    token: Option<SecretString>,
     core: Arc<Core>,
     health: grpc::Health,
     shutdown: CancellationToken,
@@ -81,7 +86,7 @@ impl Server {
         let chance: Arc<dyn Chance> = Arc::new(SystemChance);
         let enabled = enabled(config, &clock, &chance, pace)?;
         let tls = match &config.server.tls {
-            Some(files) => Some(port::Tls::load(&files.cert, &files.key)?),
+            Some(files) => Some(port::Tls::load(&files.cert, &files.key, files.client_ca.as_deref())?),
             None => None,
         };
         // The port comes first: a server that can't have it leaves nothing behind, and the lock names the real one.
@@ -94,6 +99,7 @@ impl Server {
         let deployment_id = start::deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
         start::compare_secret(&store, &secret, &config.database_path).await?;
         start::require_owing(&store, &enabled.providers.keys().cloned().collect()).await?;
+        let access::Opened { access, token, hint } = access::open(config, &store, &chance, &clock).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let name = u128::from(chance.bits()) << 64 | u128::from(chance.bits());
         let frozen = match store.epoch_check(name, clock.now()).await? {
@@ -130,8 +136,9 @@ impl Server {
         let core = Arc::new(core);
         let health = grpc::Health::new().await;
         let shutdown = CancellationToken::new();
-        let router = router(config, &core, &store, &health, telemetry, &clock, chance)?;
-        let port = tokio::spawn(port::serve(listener, tls, router, config.shutdown_drain, shutdown.clone()));
+        let router = router(config, &core, &store, &health, telemetry, &clock, chance, access)?;
+        let limits = port::Limits { streams: config.limits.streams_per_connection, header_bytes: config.limits.header_bytes };
+        let port = tokio::spawn(port::serve(listener, tls, limits, router, config.shutdown_drain, shutdown.clone()));
         let trim = tokio::spawn(trim(store.clone(), clock.clone(), config.keep));
         let heartbeat = tokio::spawn(heartbeat(store.clone(), core.board.clone(), clock.clone()));
         tracing::info!(%addr, database = %config.database_path.display(), "listening; looking at the providers");
@@ -162,13 +169,19 @@ impl Server {
             }
         });
         let drain = core.winding_up.clone();
-        Ok(Self { addr, scheme, frozen, core, health, shutdown, port, trim, heartbeat, store, drain, clock, renewable: enabled.renewable })
+        Ok(Self { addr, scheme, frozen, login: hint, token, core, health, shutdown, port, trim, heartbeat, store, drain, clock, renewable: enabled.renewable })
     }
 
     /// The base URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.addr)
+    }
+
+    /// An admin's token, for those who live in the same process; `None` where callers need none.
+    #[must_use]
+    pub fn token(&self) -> Option<&SecretString> {
+        self.token.as_ref()
     }
 
     /// The core, for those who live in the same process.
@@ -247,6 +260,7 @@ pub fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "what a router is made of")]
 fn router(
     config: &Config,
     core: &Arc<Core>,
@@ -255,7 +269,9 @@ fn router(
     telemetry: &Telemetry,
     clock: &Clock,
     chance: Arc<dyn Chance>,
+    access: Access,
 ) -> anyhow::Result<axum::Router> {
+    let body_limit = usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX);
     let services = grpc::Services {
         inventory: core.inventory.clone(),
         templates: core.templates.clone(),
@@ -264,6 +280,7 @@ fn router(
         costs: core.costs.clone(),
         operator: core.operator.clone(),
         drain: core.winding_up.clone(),
+        access: access.clone(),
     };
     let settings = grpc::Settings {
         hard_max: config.lifecycle.hard_max,
@@ -274,7 +291,7 @@ fn router(
         make_key_pair: Arc::new(move |comment| make_key_pair(comment, &*chance)),
         fingerprint: |line| ssh_keys::fingerprint(line).ok(),
         known_hosts_line: |host, port, key| ssh_keys::known_hosts_line(host, port, key),
-        allowed_origins: Vec::new(),
+        largest_request: body_limit,
     };
     let grpc = grpc::routes(services, settings, health)?;
     let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
@@ -301,6 +318,10 @@ fn router(
         allowed_hosts: config.server.allowed_hosts.clone().into(),
         clock: clock.clone(),
         unknown_rpc: grpc::status::unknown_service,
+        access,
+        refused_rpc: grpc::status::refused,
+        allowed_origins: config.server.allowed_origins.clone().into(),
+        body_limit,
     };
     Ok(http::assemble(grpc, axum::Router::new(), ops))
 }

@@ -82,6 +82,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let at_terminal = std::io::stderr().is_terminal();
     let server = Server::start(&config, &telemetry, 100).await?;
     tell(&format!("gpu-shopper listens on {}\n", server.url()));
+    if server.login.is_empty() {
+        tell("callers need no token\n");
+    } else {
+        tell(&format!("callers need a token; {}\n", server.login));
+    }
     if let Some(why) = &server.frozen {
         tell(&format!("frozen: {why}\n"));
     }

@@ -132,6 +132,7 @@ async fn simulate(args: SimArgs) -> anyhow::Result<()> {
         world.tensordock_url, world.keys.tensordock_auth_id, world.keys.tensordock_token
     );
     println!("gpu-shopper serve");
+    println!("# its machines take ed25519 keys only; http://…/_sim/faults and /_sim/truth of either marketplace tell what goes wrong and what is");
     signals.wait().await;
     world.stop().await;
     Ok(())

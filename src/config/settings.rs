@@ -5,6 +5,7 @@
 //! holds the table to it. This file knows texts and limits, not where values come from (`sources.rs`) nor what they
 //! mean together (`mod.rs`).
 
+use crate::domain::access::{LONGEST_TOKEN, SHORTEST_TOKEN};
 use crate::providers::{Entry, REGISTER, Role};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub struct Setting {
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A loopback address to listen on.
+    /// An address to listen on.
     Host,
     /// A TCP port; 0 = any free one.
     Port,
@@ -37,6 +38,8 @@ pub enum Kind {
     Path,
     /// Free text without control characters, at most this many characters.
     Text(usize),
+    /// A token: visible ASCII characters.
+    Token,
     /// An `https://` address; `http://` only for loopback and explicitly private places.
     BaseUrl,
     /// An `http://` address.
@@ -53,6 +56,8 @@ pub enum Kind {
     Duration(u64, u64),
     /// Host names, separated by commas.
     Names,
+    /// Origins of web pages, separated by commas.
+    Origins,
 }
 
 impl Kind {
@@ -60,9 +65,10 @@ impl Kind {
     #[must_use]
     pub fn allowed(self) -> String {
         match self {
-            Self::Host => "a loopback address: 127.0.0.1, ::1 or localhost".to_owned(),
+            Self::Host => "an address of this machine: 127.0.0.1, ::1, localhost, 0.0.0.0 (all), or a name of it".to_owned(),
             Self::Port => "a port from 1 to 65535, or 0 for any free one".to_owned(),
             Self::Path => "the path of a file".to_owned(),
+            Self::Token => format!("{SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters, such as `openssl rand -hex 32` prints"),
             Self::Text(max) => format!("1 to {max} characters without control characters"),
             Self::BaseUrl => {
                 "an https:// address without user, query or fragment (http:// only with a loopback host or allow_private_addresses)".to_owned()
@@ -75,6 +81,7 @@ impl Kind {
             Self::Duration(min, max) => {
                 format!("a duration from {} to {} (30s, 5m, 1h30m, or a number of seconds)", duration_text(min), duration_text(max))
             }
+            Self::Origins => "origins separated by commas, such as https://app.example or http://localhost:3000, without a path".to_owned(),
             Self::Names => "host names separated by commas, without scheme or port".to_owned(),
         }
     }
@@ -97,11 +104,62 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
 });
 
 const BEFORE_PROVIDERS: &[Setting] = &[
-    plain("server.host", "SERVER_HOST", "127.0.0.1", Kind::Host, "Address to listen on; loopback only, since there is no authentication yet."),
+    plain("server.host", "SERVER_HOST", "127.0.0.1", Kind::Host, "Address to listen on; beyond loopback callers need a token, see `auth.mode`."),
     plain("server.port", "SERVER_PORT", "8080", Kind::Port, "The one port for gRPC, gRPC-Web and HTTP."),
     unset("server.tls_cert", "SERVER_TLS_CERT", Kind::Path, "Certificate chain (PEM); with `server.tls_key`, the port speaks TLS only."),
     unset("server.tls_key", "SERVER_TLS_KEY", Kind::Path, "Private key (PEM) of the certificate."),
+    unset(
+        "server.tls_client_ca",
+        "SERVER_TLS_CLIENT_CA",
+        Kind::Path,
+        "Certificate authorities (PEM); only clients with a certificate of theirs may connect. Goes with `server.tls_cert`.",
+    ),
     unset("server.allowed_hosts", "SERVER_ALLOWED_HOSTS", Kind::Names, "Names beside loopback ones that browsers may call the server by."),
+    unset(
+        "server.allowed_origins",
+        "SERVER_ALLOWED_ORIGINS",
+        Kind::Origins,
+        "Origins whose web pages may call, also by gRPC-Web; they get CORS headers.",
+    ),
+    unset(
+        "auth.mode",
+        "AUTH_MODE",
+        Kind::Word(&["none", "token"]),
+        "Whether callers need a token; when not set: `none` on a loopback address, `token` on any other.",
+    ),
+    Setting {
+        secret: true,
+        ..unset("auth.admin_token", "AUTH_ADMIN_TOKEN", Kind::Token, "An admin's token; when not set, one is made and put into `<database>.token`.")
+    },
+    unset("auth.admin_token_file", "AUTH_ADMIN_TOKEN_FILE", Kind::Path, "A file with `AUTH_ADMIN_TOKEN`, instead of the value itself."),
+    Setting {
+        secret: true,
+        ..unset("auth.read_only_token", "AUTH_READ_ONLY_TOKEN", Kind::Token, "A token that may only look, such as Prometheus'.")
+    },
+    unset("auth.read_only_token_file", "AUTH_READ_ONLY_TOKEN_FILE", Kind::Path, "A file with `AUTH_READ_ONLY_TOKEN`, instead of the value itself."),
+    plain(
+        "limits.requests_per_second",
+        "LIMITS_REQUESTS_PER_SECOND",
+        "100",
+        Kind::Whole(0, 1_000_000),
+        "Requests that one token may make per second, and as many at once; 0 = no limit, as without tokens.",
+    ),
+    plain(
+        "limits.streams_per_caller",
+        "LIMITS_STREAMS_PER_CALLER",
+        "1000",
+        Kind::Whole(0, 1_000_000),
+        "Watches and waits that one token may have open; 0 = no limit, as without tokens.",
+    ),
+    plain(
+        "limits.streams_per_connection",
+        "LIMITS_STREAMS_PER_CONNECTION",
+        "1000",
+        Kind::Whole(1, 100_000),
+        "Calls that may be open on one HTTP/2 connection.",
+    ),
+    plain("limits.header_bytes", "LIMITS_HEADER_BYTES", "32768", Kind::Whole(8192, 1_048_576), "The largest header of a request."),
+    plain("limits.body_bytes", "LIMITS_BODY_BYTES", "1048576", Kind::Whole(1024, 67_108_864), "The largest body of a request."),
     plain("database.path", "DATABASE_PATH", "./data/gpu-shopper.db", Kind::Path, "The database; its folder is made when missing."),
 ];
 

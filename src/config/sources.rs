@@ -152,14 +152,14 @@ impl Layered {
         let value = self.figment.find_value(setting.key).ok()?;
         let index = self.figment.get_metadata(value.tag()).and_then(|m| m.name.parse::<usize>().ok());
         let origin = index.and_then(|i| self.origins.get(i)).cloned()?;
-        let quoted_only = matches!(setting.kind, settings::Kind::Text(_) | settings::Kind::Path);
+        let quoted_only = matches!(setting.kind, settings::Kind::Text(_) | settings::Kind::Token | settings::Kind::Path);
         let text = match &value {
             Value::String(_, text) => Some(text.clone()),
             Value::Bool(_, on) if !quoted_only => Some(on.to_string()),
             Value::Num(_, n) if !quoted_only => {
                 n.to_i128().map(|n| n.to_string()).or_else(|| n.to_u128().map(|n| n.to_string())).or_else(|| n.to_f64().map(|n| n.to_string()))
             }
-            Value::Array(_, list) if setting.kind == settings::Kind::Names => {
+            Value::Array(_, list) if matches!(setting.kind, settings::Kind::Names | settings::Kind::Origins) => {
                 list.iter().map(|v| v.as_str()).collect::<Option<Vec<_>>>().map(|names| names.join(","))
             }
             _ => None,

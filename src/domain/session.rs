@@ -199,6 +199,8 @@ words! {
         SessionEnded = "session_ended",
         /// What the machine was to be started with was sealed with a secret that the server no longer has.
         SecretLost = "secret_lost",
+        /// A machine on a bid that was too low when it came: it never started.
+        Outbid = "outbid",
     }
 }
 
@@ -218,7 +220,7 @@ impl AttemptFailure {
             Self::ProviderCredit => EndReason::ProviderCredit,
             Self::PriceChanged => EndReason::PriceChanged,
             Self::GpuMismatch | Self::GpuBroken | Self::AuthFailed | Self::SshAlgorithmMismatch => EndReason::VerifyFailed,
-            Self::OfferGone | Self::RateLimited => EndReason::NoCapacity,
+            Self::OfferGone | Self::RateLimited | Self::Outbid => EndReason::NoCapacity,
             Self::Invalid
             | Self::ProviderUnavailable
             | Self::NeverAppeared

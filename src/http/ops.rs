@@ -1,11 +1,14 @@
 //! What operators and their machines ask: `/health`, `/ready`, `/metrics`. And what every request on the port goes
-//! through: a name, a span, metrics, the check against foreign web pages, a limit on its size, a net for panics.
+//! through: a name, a span, metrics, the check against foreign web pages, a limit on its size, a net for panics. Who calls is
+//! looked at right after ([`access`](super::access)).
 //!
-//! Knows no store and no service: health and metrics are asked of closures that the wiring hands in.
+//! Knows no store: health and metrics are asked of closures that the wiring hands in.
 
+use super::access::RefusedRpc;
 use super::browser;
 use super::json::{self, RequestId};
 use crate::clock::{Clock, Stopwatch};
+use crate::services::access::Access;
 use crate::services::trail;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -24,9 +27,6 @@ use std::sync::Arc;
 use tracing::Instrument;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-
-/// The largest request body that is taken, bytes.
-pub const BODY_LIMIT: usize = 1024 * 1024;
 
 const REQUEST_ID: &str = "x-request-id";
 /// The route of what nothing matches.
@@ -95,6 +95,28 @@ pub struct Ops {
     pub clock: Clock,
     /// What an unknown RPC is told.
     pub unknown_rpc: UnknownRpc,
+    /// Who may call.
+    pub access: Access,
+    /// How a gRPC call is refused.
+    pub refused_rpc: RefusedRpc,
+    /// Origins whose pages may call, as browsers write them.
+    pub allowed_origins: Arc<[HeaderValue]>,
+    /// The largest request body that is taken, bytes.
+    pub body_limit: usize,
+}
+
+/// What is checked of every request before anything else.
+#[derive(Clone)]
+pub(super) struct Guard {
+    pages: browser::Pages,
+    body_limit: usize,
+}
+
+impl Guard {
+    pub(super) fn of(ops: &Ops) -> Self {
+        let pages = browser::Pages { any_host: ops.access.required(), hosts: ops.allowed_hosts.clone(), origins: ops.allowed_origins.clone() };
+        Self { pages, body_limit: ops.body_limit }
+    }
 }
 
 /// The routes `/health`, `/ready` and `/metrics` (HEAD included).
@@ -184,6 +206,7 @@ fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) ->
         method,
         path,
         request_id = %id.0,
+        caller = Empty,
         trace_id = Empty,
         http.response.status_code = Empty,
         rpc.grpc.status_code = Empty,
@@ -198,13 +221,15 @@ fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) ->
 }
 
 /// Refuses foreign web pages and requests that announce too large a body.
-pub(super) async fn guard(State(allowed): State<Arc<[String]>>, id: RequestId, request: Request, next: Next) -> Response {
-    if let Some(why) = browser::refusal(request.uri(), request.headers(), &allowed) {
+pub(super) async fn guard(State(guard): State<Guard>, id: RequestId, request: Request, next: Next) -> Response {
+    if let Some(why) = guard.pages.refusal(request.uri(), request.headers()) {
+        metrics::counter!("http_requests_refused_total", "reason" => "FOREIGN_PAGE").increment(1);
         return json::refuse(StatusCode::FORBIDDEN, "forbidden", why, &id);
     }
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|bytes| bytes > BODY_LIMIT) {
-        return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a request's body may have at most 1 MiB", &id);
+    if announced.is_some_and(|bytes| bytes > guard.body_limit) {
+        let text = format!("a request's body may have at most {} bytes (limits.body_bytes)", guard.body_limit);
+        return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &text, &id);
     }
     next.run(request).await
 }

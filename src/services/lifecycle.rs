@@ -7,11 +7,13 @@
 //!
 //! * `actor`: the task.
 //! * `admission`: what may be created.
+//! * `commands`: what callers order about sessions, and how that is written down.
 //! * `lists`: what a complete list comes to.
 //! * `orders`: what operators order.
 
 mod actor;
 mod admission;
+mod commands;
 mod lists;
 mod orders;
 

@@ -11,8 +11,10 @@
 //! * [`counters`]: Prometheus, from what was committed; [`trail`]: traces of a session's work.
 //! * [`operator`]: what an operator looks at.
 //! * [`drain`]: ends every session, for an operator or before the server ends.
+//! * [`access`]: who calls, by which token.
 //! * [`api`], [`error`]: the words that callers use.
 
+pub mod access;
 pub mod api;
 pub mod board;
 pub mod costs;

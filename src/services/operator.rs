@@ -257,7 +257,7 @@ impl Operator {
         self.0.lifecycle.order(caller, order).await
     }
 
-    /// What operators have ordered, the latest first: at most `limit`, only those before number `before`.
+    /// Who ordered what, the latest first: at most `limit`, only those before number `before`.
     ///
     /// # Errors
     /// When the database fails.

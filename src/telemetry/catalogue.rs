@@ -86,6 +86,12 @@ pub const METRICS: &[Metric] = &[
         &[("method", Values::Open), ("path", Values::Open), ("status", Values::Open)],
         "Time until an answer began.",
     ),
+    metric(
+        "http_requests_refused_total",
+        MetricKind::Counter,
+        &[("reason", Values::Fixed(&["TOKEN_MISSING", "TOKEN_INVALID", "ROLE_REQUIRED", "RATE_LIMITED", "TOO_MANY_STREAMS", "FOREIGN_PAGE"]))],
+        "Requests refused for who or what asked, or how often.",
+    ),
     metric("gpu_sessions_active", MetricKind::Gauge, &[PROVIDER, ("status", Values::OpenStates)], "Sessions that have not ended."),
     metric("gpu_sessions_created_total", MetricKind::Counter, &[PROVIDER], "Sessions created."),
     metric("gpu_sessions_destroyed_total", MetricKind::Counter, &[PROVIDER, ("reason", Values::EndReasons)], "Sessions ended, by end reason."),

@@ -715,6 +715,7 @@ fn reasons() -> BTreeMap<String, Code> {
     let codes = [
         Code::InvalidArgument,
         Code::OutOfRange,
+        Code::Unauthenticated,
         Code::PermissionDenied,
         Code::NotFound,
         Code::AlreadyExists,

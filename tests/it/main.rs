@@ -1,5 +1,6 @@
 //! The integration tests, one binary, one module per area.
 
+mod access;
 mod chaos;
 mod child;
 mod cli;
@@ -12,7 +13,9 @@ mod endings;
 mod entrypoint;
 mod faults;
 mod field;
+mod foreign;
 mod grpc;
+mod guide;
 mod house;
 mod inventory;
 mod keys;
@@ -26,6 +29,7 @@ mod process;
 mod proto;
 mod providers;
 mod renewal;
+mod secrets;
 mod sessions;
 mod sim;
 mod sim_adapters;

@@ -1,14 +1,15 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
+use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, refused, written};
 use super::{Attention, Closed, Content, Letter, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, Launch};
-use crate::domain::lifecycle::{Action, Ask, Draft, Input, Refusal, next_deadline, step};
+use crate::domain::lifecycle::{Action, Draft, Input, Refusal, next_deadline, step};
 use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State};
+use crate::domain::session::{AttemptFailure, Session, StartSecrets, State, Target};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
@@ -18,7 +19,7 @@ use crate::services::provisioner::{self, Job};
 use crate::services::sweeper::{HoldKind, Sweeper};
 use crate::services::tokens;
 use crate::services::trail::{self, Trail};
-use crate::store::{Batch, Error as StoreError, RequestRecord};
+use crate::store::{AuditRecord, Batch, Error as StoreError, RequestRecord};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
@@ -84,6 +85,7 @@ pub(super) struct Staged {
     calls: Vec<Span>,
     requests: Vec<RequestRecord>,
     lessons: Vec<Lesson>,
+    audit: Vec<AuditRecord>,
     pub(super) actions: Vec<(SessionId, Action)>,
     pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -247,8 +249,8 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
-        if let Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
-            // While it was rented it was on nobody's list; whether and how it comes back, its provider must tell.
+        // Once it is rented it is on nobody's list, and when it is given back, its provider must tell whether and how it returns.
+        if let Input::Launched { attempt, .. } | Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
             let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
             if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
                 self.parts.inventory.evict(&tried.offer.id);
@@ -339,6 +341,10 @@ impl Actor {
         staged: &mut Staged,
     ) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
+        if let Err(error) = in_scope(caller, &create.request.consumer) {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
         let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
             match self.earlier(caller, "CreateSession", idempotency).await? {
@@ -364,7 +370,7 @@ impl Actor {
         }
         let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
         let id = SessionId::new(now, random);
-        let admitted = template.and_then(|()| self.admit(caller, &create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
+        let admitted = template.and_then(|()| self.admit(&create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
         let session = match admitted {
             Ok(session) => session,
             Err(error) => {
@@ -394,6 +400,12 @@ impl Actor {
             message: "accepted".to_owned(),
             session: first,
         };
+        let target = match &create.request.target {
+            Target::Offer(offer) => format!("offer {offer}"),
+            Target::Requirements { .. } => "what fits".to_owned(),
+        };
+        let detail = format!("for {}: {target}, {} s", create.request.consumer, create.request.reservation.as_secs());
+        staged.audit.push(ordered(caller, "create_session", id, detail, now));
         self.tell(vec![draft], staged, now);
         staged.durable.insert(id);
         let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
@@ -473,6 +485,10 @@ impl Actor {
             let _ = reply.send(Err(Error::session_not_found(id)));
             return Ok(());
         };
+        if let Err(error) = allowed(caller, &command) {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
         let caller = &caller.speaking_for(&entry.session.request.consumer);
         if let Some(idempotency) = &idempotency {
             match self.earlier(caller, method, idempotency).await? {
@@ -515,9 +531,16 @@ impl Actor {
             // Somebody has said what is wanted now: that is no old fact.
             self.thawed.insert(id);
         }
+        let version = |this: &Self| this.live.get(&id).map(|e| e.session.version);
+        let unchanged = version(self);
         if let Err(refusal) = self.try_apply(id, input, staged) {
             let _ = reply.send(Err(refused(&refusal, id)));
             return Ok(());
+        }
+        if let Some((action, detail)) = written(&command)
+            && version(self) != unchanged
+        {
+            staged.audit.push(ordered(caller, action, id, detail, now));
         }
         if let Some(entry) = self.live.get_mut(&id).filter(|_| command.leads_to_work()) {
             entry.trail.begin(&entry.session);
@@ -723,6 +746,7 @@ impl Actor {
             events: staged.events.clone(),
             requests: staged.requests,
             lessons: lessons.clone(),
+            audit: staged.audit,
         };
         if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
@@ -836,50 +860,4 @@ pub(super) fn expiry_held(sweeper: &Sweeper, now: Time) -> BTreeSet<ProviderId> 
 
 fn shown(entry: &Entry) -> Live {
     Live { session: Arc::new(entry.session.clone()), instances: Arc::new(entry.instances.clone()) }
-}
-
-fn method_of(command: &Command) -> &'static str {
-    match command {
-        Command::Extend { .. } => "ExtendSession",
-        Command::Update { .. } => "UpdateSession",
-        Command::RotateKey(_) => "RotateSessionKey",
-        Command::KeepAlive => "KeepAlive",
-        Command::Complete { .. } => "CompleteSession",
-        Command::Destroy => "DestroySession",
-        Command::EndByOperator => "DrainSessions",
-    }
-}
-
-fn ask_of(command: &Command, admin: bool) -> Ask {
-    match command {
-        Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max && admin },
-        Command::Update { labels, idle_threshold } => Ask::Update { labels: labels.clone(), idle_threshold: *idle_threshold },
-        Command::KeepAlive => Ask::KeepAlive,
-        Command::RotateKey(key) => Ask::RotateKey(key.public.clone()),
-        Command::Complete { .. } => Ask::End(EndReason::Completed),
-        Command::Destroy => Ask::End(EndReason::DestroyedByUser),
-        Command::EndByOperator => Ask::End(EndReason::Admin),
-    }
-}
-
-fn refused(refusal: &Refusal, id: SessionId) -> Error {
-    let error = match refusal {
-        Refusal::Ended { state } => {
-            Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state)
-        }
-        Refusal::NotRunning { state } => {
-            Error::new(Code::FailedPrecondition, "SESSION_NOT_RUNNING", format!("{refusal}: wait until it runs")).with("state", state)
-        }
-        Refusal::HardMax { wanted, limit } => Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
-            .with("expire_time", wanted)
-            .with("max_expire_time", limit),
-        Refusal::NotLater { wanted } => Error::field("expire_time", format!("{wanted} is not in the future")),
-        Refusal::CostLimit(why) => Error::new(Code::FailedPrecondition, "COST_LIMIT", format!("{why}: extend by less")),
-    };
-    error.with("session_id", id)
-}
-
-fn key_gone(id: SessionId) -> Error {
-    let text = "the private key of this change is not told any more: ask for another one with a new request_id";
-    Error::new(Code::FailedPrecondition, "KEY_NO_LONGER_AVAILABLE", text).with("session_id", id)
 }

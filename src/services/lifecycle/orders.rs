@@ -8,14 +8,12 @@ use crate::domain::instance::Desired;
 use crate::domain::lifecycle::{Fate, Input, Stray, taken_over};
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
+use crate::services::access::NAMELESS;
 use crate::services::api::Caller;
 use crate::services::error::{Code, Error};
 use crate::services::sweeper::{FindingKind, Hold};
 use crate::store::{AuditRecord, Error as StoreError};
 use std::sync::Arc;
-
-/// Whom an operator without a name is written down as.
-const NAMELESS: &str = "operator";
 
 impl Actor {
     /// Does it, and answers when it is durable.
