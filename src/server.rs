@@ -169,7 +169,23 @@ impl Server {
             }
         });
         let drain = core.winding_up.clone();
-        Ok(Self { addr, scheme, frozen, login: hint, token, core, health, shutdown, port, trim, heartbeat, store, drain, clock, renewable: enabled.renewable })
+        Ok(Self {
+            addr,
+            scheme,
+            frozen,
+            login: hint,
+            token,
+            core,
+            health,
+            shutdown,
+            port,
+            trim,
+            heartbeat,
+            store,
+            drain,
+            clock,
+            renewable: enabled.renewable,
+        })
     }
 
     /// The base URL.

@@ -63,7 +63,8 @@ fn every_variable_of_the_compose_file_is_a_setting_and_together_they_make_sense(
     }
     seen.insert("LOG_LEVEL".to_owned(), given["LOG_LEVEL"].trim_start_matches("${LOG_LEVEL:-").trim_end_matches('}').to_owned());
     let config = Config::load(&Sources { env: seen, ..Sources::default() }).unwrap_or_else(|faults| panic!("{faults}"));
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    // Between containers of one machine, and to this machine's own ports, nothing has to be hidden.
+    assert!(config.warnings.iter().all(|warning| warning.contains("travel in clear")), "{:?}", config.warnings);
     assert_eq!(config.providers.len(), 2);
     assert!(config.auth.required && config.auth.read_only_token.is_some(), "whoever reaches the port must show a token");
 
