@@ -45,6 +45,7 @@ async fn market() -> (Vec<Arc<Offer>>, Rules) {
         secret: "own".to_owned(),
         terms: std::collections::BTreeMap::new(),
         expiry_held: std::collections::BTreeSet::new(),
+        asleep: false,
     };
     for dialect in Dialect::ALL {
         let account = market.add_account(dialect, Credentials::Key(dialect.word().to_owned()), None);
