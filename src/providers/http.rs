@@ -273,6 +273,7 @@ impl Link {
         match outcome {
             Ok(answer) => {
                 notes.last_ok_at = Some(now);
+                tracing::debug!("provider call answered");
                 Ok(answer)
             }
             Err(fault) => {

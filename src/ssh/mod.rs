@@ -139,7 +139,7 @@ impl SshProbe for ThrusshProbe {
         let host_key = connection.host_key().to_owned();
         let gpu = if target.ask_gpu { Some(ask_gpu(&mut connection, self.deadlines.command).await) } else { None };
         if let Some(answer) = &gpu {
-            tracing::debug!("SSH: {}", told(answer));
+            tracing::debug!(host = %clip(&target.endpoint.host, 100), port = target.endpoint.port, "SSH: {}", told(answer));
         }
         let disk_free_gb = match gpu {
             // What hangs is not asked again.

@@ -35,7 +35,7 @@ struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
     fn put(&mut self, name: &'static str, value: Value) {
-        if name.starts_with("otel.") || name.starts_with("log.") {
+        if hidden(name) {
             return;
         }
         match self.0.iter_mut().find(|(known, _)| *known == name) {
@@ -45,8 +45,17 @@ impl Fields {
     }
 }
 
+/// Whether a field is for others.
+fn hidden(name: &str) -> bool {
+    name.starts_with("otel.") || name.starts_with("log.")
+}
+
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Not even formatted: every request and action has some.
+        if hidden(field.name()) {
+            return;
+        }
         self.put(field.name(), Value::from(format!("{value:?}")));
     }
 

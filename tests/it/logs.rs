@@ -78,7 +78,7 @@ async fn the_log_shows_the_progress_of_ssh_and_has_nothing_to_hide() {
             "SSH: connecting",
             "SSH: connected; exchanging keys",
             "SSH: the login works",
-            "SSH: nvidia-smi shows RTX",
+            "SSH: nvidia-smi shows NVIDIA GeForce RTX",
             "waiting for its address and SSH",
         ];
         let mut from = 0;

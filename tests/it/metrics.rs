@@ -59,6 +59,7 @@ const FROZEN: &[&str] = &["gpu_database_frozen"];
 const WIRE: &[&str] = &[
     "http_requests_total",
     "http_request_duration_seconds",
+    "http_requests_refused_total",
     "gpu_provider_api_response_time_seconds",
     "gpu_provider_api_calls_total",
     "gpu_provider_api_errors_total",
@@ -253,6 +254,8 @@ async fn calls_of_and_to_others_move_theirs() {
     server.sessions().await.list_sessions(pb::ListSessionsRequest::default()).await.unwrap();
     let refused = server.sessions().await.create_session(wanted("vastai")).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    let page = http().get(format!("{}/health", server.url)).header("origin", "http://elsewhere.example").send().await.unwrap();
+    assert_eq!(page.status().as_u16(), 403);
     let series = moved(&server.get("/metrics").await.1);
     all_moved(&series, WIRE);
     assert!(series.contains_key("gpu_provider_api_errors_total{provider=\"vastai\",operation=\"account\"}"), "{series:#?}");
