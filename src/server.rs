@@ -268,6 +268,7 @@ fn router(
         known_hosts_line: |host, port, key| ssh_keys::known_hosts_line(host, port, key),
         allowed_origins: Vec::new(),
     };
+    let json = http::api::routes(services.clone(), settings.clone());
     let grpc = grpc::routes(services, settings, health)?;
     let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
     let operator = core.operator.clone();
@@ -294,7 +295,7 @@ fn router(
         clock: clock.clone(),
         unknown_rpc: grpc::status::unknown_service,
     };
-    Ok(http::assemble(grpc, axum::Router::new(), ops))
+    Ok(http::assemble(grpc, json, ops))
 }
 
 fn make_key_pair(comment: &str, chance: &dyn Chance) -> Result<grpc::KeyPair, ServiceError> {

@@ -27,7 +27,10 @@ const FLOORS: &[(u8, &[&str])] = &[
 ];
 
 /// Neighbours on one floor that may use each other. Floor 4 is the place where everything meets.
-const NEIGHBOURS: &[(&str, &str, &str)] = &[("clock", "domain", "a clock shows domain::time::Time")];
+const NEIGHBOURS: &[(&str, &str, &str)] = &[
+    ("clock", "domain", "a clock shows domain::time::Time"),
+    ("http", "grpc", "JSON requests and answers are the contract's messages under other names: one check, one shape for both faces"),
+];
 
 /// Modules on a lower floor that a module may not use all the same.
 const NEVER: &[(&str, &str, &str)] = &[
@@ -48,8 +51,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tonic_health", &["grpc", "cli"]),
     ("tonic_reflection", &["grpc"]),
     ("tonic_web", &["grpc"]),
-    ("prost", &["grpc", "cli"]),
-    ("prost_types", &["grpc", "cli"]),
+    ("prost", &["grpc", "http", "cli"]),
+    ("prost_types", &["grpc", "http", "cli"]),
     ("axum", &["grpc", "http", "sim", "server"]),
     // The settings read addresses with its `Url`.
     ("reqwest", &["providers", "config"]),
@@ -433,7 +436,7 @@ fn protobuf_and_domain_meet_only_in_convert() {
         let pb: Vec<usize> = source.code.match_indices("pb::").filter(|(at, _)| !source.code[..*at].ends_with(is_word)).map(|(at, _)| at).collect();
         let module = source.module();
         if let Some(at) = pb.first()
-            && !matches!(module, "grpc" | "cli")
+            && !matches!(module, "grpc" | "http" | "cli")
         {
             found.push(format!("{}: {module} speaks protobuf", source.at(*at)));
         }
