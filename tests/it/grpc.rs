@@ -31,7 +31,7 @@ pub struct Face {
     pub channel: Channel,
 }
 
-fn settings(house: &House) -> Settings {
+pub fn settings(house: &House) -> Settings {
     Settings {
         hard_max: house.policy.hard_max,
         default_max_attempts: 8,
@@ -50,6 +50,19 @@ fn settings(house: &House) -> Settings {
     }
 }
 
+pub fn services(house: &House) -> Services {
+    let core = house.core();
+    Services {
+        inventory: core.inventory.clone(),
+        templates: core.templates.clone(),
+        lifecycle: core.lifecycle.clone(),
+        sessions: core.sessions.clone(),
+        costs: core.costs.clone(),
+        operator: core.operator.clone(),
+        drain: core.winding_up.clone(),
+    }
+}
+
 impl Face {
     async fn open(seed: u64, faults: Faults) -> Self {
         Self::over(House::new(seed, faults).await).await
@@ -57,18 +70,8 @@ impl Face {
 
     /// The face of this house as it lives now.
     pub async fn over(house: House) -> Self {
-        let core = house.core();
-        let services = Services {
-            inventory: core.inventory.clone(),
-            templates: core.templates.clone(),
-            lifecycle: core.lifecycle.clone(),
-            sessions: core.sessions.clone(),
-            costs: core.costs.clone(),
-            operator: core.operator.clone(),
-            drain: core.winding_up.clone(),
-        };
         let health = Health::new().await;
-        let router = grpc::routes(services, settings(&house), &health).unwrap();
+        let router = grpc::routes(services(&house), settings(&house), &health).unwrap();
         let dial = tower::service_fn(move |_: http::Uri| {
             let router = router.clone();
             async move {

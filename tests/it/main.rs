@@ -14,6 +14,8 @@ mod field;
 mod grpc;
 mod house;
 mod inventory;
+mod json;
+mod json_port;
 mod keys;
 mod machine;
 mod market;

@@ -124,7 +124,8 @@ impl Asked {
     /// # Errors
     /// `INVALID_FIELD`: it is no JSON object, or holds no numbers where other names take them.
     pub fn body(&self, of: &'static str, hidden: &'static [&'static str], also: &[Param]) -> Result<Given, Error> {
-        let mut given = Given { of, hidden, ..Given::default() };
+        let also_called = also.iter().map(|p| p.name.clone()).collect();
+        let mut given = Given { of, hidden, also: also_called, ..Given::default() };
         let body = if self.body.is_empty() { Ok(Json::Map(Map::new())) } else { Json::parse(&self.body) };
         let members = match body {
             Ok(Json::Map(members)) => members,
@@ -218,6 +219,8 @@ pub struct Given {
     own: BTreeMap<String, String>,
     /// Members of the body that the handler reads.
     read: BTreeMap<String, Json>,
+    /// Other names that a body may use.
+    also: Vec<String>,
     violations: Vec<Violation>,
 }
 
@@ -365,7 +368,11 @@ impl Given {
         if error.violations.is_empty() {
             return error;
         }
-        let named = |violation: Violation| {
+        let named = |mut violation: Violation| {
+            // A name that is not known may be meant for one of those that no message has.
+            if violation.description.starts_with("there is no such field") && !violation.field.contains('.') && !self.also.is_empty() {
+                violation.description = format!("{}, {}", violation.description, self.also.join(", "));
+            }
             let mut path = spoken(&violation.field);
             if path == "filter.states" {
                 path = "filter.status".to_owned();

@@ -87,7 +87,11 @@ async fn list(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
     let disk = query.filter.disk_gb;
     let page = pages_of(&api, query, &part).map_err(|e| given.named(e))?;
     let (total, count) = (page.total, page.offers.len());
-    let mut answer = members("ListOffersResponse", &answers::offers(page, disk))?;
+    let mut told = answers::offers(page, disk);
+    for applied in &mut told.applied_defaults {
+        *applied = applied.trim_start_matches("filter.").to_owned();
+    }
+    let mut answer = members("ListOffersResponse", &told)?;
     part.tell(&mut answer, count, total);
     Ok(object(StatusCode::OK, answer))
 }

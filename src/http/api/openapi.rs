@@ -163,10 +163,11 @@ fn operation(route: &Route, id: &str, schemas: &mut Schemas) -> Value {
         "operationId": id, "summary": summary, "description": about, "tags": [tag], "parameters": parameters, "responses": responses,
     });
     if let Some(body) = &route.body {
-        operation["requestBody"] = json!({
-            "required": body.required,
-            "content": {"application/json": {"schema": schemas.body(body)}},
-        });
+        let mut content = json!({"schema": schemas.body(body)});
+        if let Ok(example) = serde_json::from_str::<Value>(body.example) {
+            content["example"] = example;
+        }
+        operation["requestBody"] = json!({"required": body.required, "content": {"application/json": content}});
     }
     operation
 }

@@ -30,6 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
             .refuses(ORDER),
         Route::post("/api/v1/ops/unconfirmed-destroys/{label}/settle", "OperatorService/SettleInstance", settle)
             .body("SettleInstanceRequest", true, Vec::new())
+            .example(r#"{"reason": "not in the vendor's console any more"}"#)
             .answers(200, Shape::Message("SettleInstanceResponse"))
             .refuses(ORDER),
         Route::get("/api/v1/ops/strays", "OperatorService/ListStrayInstances", strays)

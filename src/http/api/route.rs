@@ -46,6 +46,8 @@ pub struct Body {
     pub also: Vec<Param>,
     /// It can't be left out.
     pub required: bool,
+    /// One that does something, as JSON; empty = none.
+    pub example: &'static str,
 }
 
 impl Route {
@@ -126,7 +128,16 @@ impl Route {
         } else {
             &[]
         };
-        Self { body: Some(Body { message, hidden, also, required }), ..self }
+        Self { body: Some(Body { message, hidden, also, required, example: "" }), ..self }
+    }
+
+    /// An example of its body.
+    #[must_use]
+    pub fn example(mut self, example: &'static str) -> Self {
+        if let Some(body) = &mut self.body {
+            body.example = example;
+        }
+        self
     }
 
     /// What it answers.

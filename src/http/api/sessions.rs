@@ -35,6 +35,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/api/v1/sessions", "SessionService/CreateSession", create)
             .query(vec![wait_param("Wait so long until it runs, or has ended: one that ends failed meanwhile is told as an error.")])
             .body("CreateSessionRequest", true, create_names())
+            .example(r#"{"requirements": {"filter": {"min_gpu_memory_mib": 24000}}, "consumer_id": "alice", "reservation_hours": 1}"#)
             .answers(201, Shape::With("CreateSessionResponse", CREATED))
             .answers(200, Shape::With("CreateSessionResponse", CREATED))
             .refuses(&[404, 409, 413, 415]),
@@ -45,6 +46,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get(ONE, "SessionService/GetSession", get).answers(200, Shape::Message("Session")),
         Route::patch(ONE, "SessionService/UpdateSession", update)
             .body("UpdateSessionRequest", true, vec![idle_minutes()])
+            .example(r#"{"labels": {"team": "vision"}}"#)
             .answers(200, Shape::With("UpdateSessionResponse", DONE))
             .refuses(&[409, 413, 415]),
         Route::delete(ONE, "SessionService/DestroySession", destroy)
@@ -60,6 +62,7 @@ pub(super) fn routes() -> Vec<Route> {
             .refuses(&[409, 413, 415]),
         Route::post("/api/v1/sessions/{session_id}/extend", "SessionService/ExtendSession", extend)
             .body("ExtendSessionRequest", true, vec![additional_hours()])
+            .example(r#"{"additional_hours": 1}"#)
             .answers(200, Shape::With("ExtendSessionResponse", EXTENDED))
             .refuses(&[409, 413, 415]),
         Route::post("/api/v1/sessions/{session_id}/keep-alive", "SessionService/KeepAlive", keep_alive)
