@@ -8,6 +8,7 @@ use clap::Parser;
 use gpu_shopper::cli::Cli;
 use gpu_shopper::config::settings;
 use gpu_shopper::grpc::{pb, status};
+use gpu_shopper::http::api::route;
 use gpu_shopper::http::json;
 use gpu_shopper::services::{Code, Error};
 use gpu_shopper::telemetry::{METRICS, MetricKind};
@@ -769,6 +770,21 @@ fn the_readme_names_only_methods_that_exist_and_all_of_them() {
     let ticked: BTreeSet<String> = ticked(&block("rpcs")).into_iter().collect();
     let names: BTreeSet<String> = methods.iter().map(|m| m.rsplit('/').next().unwrap().to_owned()).collect();
     assert_eq!(ticked, names, "the README's list of RPCs");
+}
+
+#[test]
+fn the_readme_has_every_route() {
+    let told: BTreeSet<(String, String)> = rows(&block("routes"))
+        .into_iter()
+        .map(|row| {
+            let [route, rpc, what] = row.as_slice() else { panic!("three cells: {row:?}") };
+            assert!(!what.is_empty(), "{route}");
+            (ticked(route).remove(0), ticked(rpc).remove(0))
+        })
+        .collect();
+    let name = |rpc: &str| rpc.rsplit('/').next().unwrap().to_owned();
+    let real: BTreeSet<(String, String)> = route::all().iter().map(|r| (format!("{} {}", r.method, r.path), name(r.rpc))).collect();
+    assert_eq!(told, real);
 }
 
 #[test]
