@@ -64,6 +64,10 @@ pub fn error_body(error: &Error, request: &RequestId, more: Members) -> (StatusC
     body.insert("error_type".to_owned(), Value::from(error_type));
     body.insert("retry_suggested".to_owned(), Value::from(error.retry_after.is_some() || error.reason == "NO_CAPACITY"));
     body.insert("request_id".to_owned(), Value::from(request.0.as_str()));
+    if error.reason == "NO_CAPACITY" {
+        // Where scripts for the earlier Go server look for it.
+        body.insert("message".to_owned(), Value::from(error.message.as_str()));
+    }
     if error.reason == "INSUFFICIENT_DISK" {
         broken_down(&mut body);
     }
@@ -139,7 +143,7 @@ mod tests {
         assert_eq!(response.headers()["retry-after"], "30");
         let bytes = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
         let body: Value = serde_json::from_slice(&bytes).unwrap();
-        let want = json!({"error": "No offers available", "error_type": "stale_inventory", "retry_suggested": true, "request_id": "r-1", "removed_by": "gpu_models"});
+        let want = json!({"error": "No offers available", "error_type": "stale_inventory", "retry_suggested": true, "request_id": "r-1", "removed_by": "gpu_models", "message": "No offers available"});
         assert_eq!(body, want);
     }
 

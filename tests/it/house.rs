@@ -442,7 +442,8 @@ fn protobuf_and_domain_meet_only_in_convert() {
             found.push(format!("{}: {module} speaks protobuf", source.at(*at)));
         }
         let face = module == "grpc" && !source.path.starts_with("src/grpc/convert/");
-        // The settings of the face name the providers; nothing is converted there.
+        // The settings of the face name the providers; nothing is converted there. The JSON face asks and answers by the same
+        // conversions, and waits and errors in between are in the services' words.
         if face && source.path != "src/grpc/mod.rs" && !pb.is_empty() {
             found.extend(source.uses().into_iter().filter(|(name, _)| name == "domain").map(|(_, at)| format!("{}: pb and domain", source.at(at))));
         }

@@ -166,7 +166,7 @@ async fn a_whole_session() {
     let running = web.get(&at("/wait?timeout=10m")).await;
     assert_eq!((running.at("reached"), running.text("session.status").as_str()), (&json!(true), "running"));
     let got = web.get(&at("")).await;
-    assert!(got.text("ssh_host") != "" && got.at("ssh_port").as_u64().unwrap() > 0 && got.text("ssh_user") == "root");
+    assert!(!got.text("ssh_host").is_empty() && got.at("ssh_port").as_u64().unwrap() > 0 && got.text("ssh_user") == "root");
     assert_eq!((got.text("consumer_id").as_str(), got.text("provider").as_str(), got.text("offer_id").as_str()), ("guide", "vastai", id));
     assert_eq!((got.at("reservation_hours"), got.at("idle_threshold_minutes"), got.at("stopped_at")), (&json!(1), &json!(90), &Value::Null));
     assert_eq!(got.exact("price_per_hour"), got.exact("price.total_per_hour"));
@@ -210,7 +210,7 @@ async fn a_whole_session() {
     let late = web.post(&at("/extend"), json!({"additional_hours": 1})).await;
     assert_eq!((late.status, late.text("error_type").as_str()), (409, "session_ended"));
     let ended = web.get(&at("")).await;
-    assert!(ended.at("stopped_at").is_string() && ended.text("error") == "");
+    assert!(ended.at("stopped_at").is_string() && ended.text("error").is_empty());
 
     let history = web.get(&at("/history")).await;
     let sequences: Vec<u64> = history.at("events").as_array().unwrap().iter().map(|e| e["sequence"].as_u64().unwrap()).collect();
@@ -496,6 +496,10 @@ async fn who_waits_for_a_session_that_fails_is_told_the_error_with_the_session()
     );
     assert_eq!((failed.text("session.status").as_str(), failed.text("session.end_reason").as_str()), ("failed", "no_capacity"));
     assert_eq!((failed.text("session.id"), failed.at("session.spec.failover.max_attempts")), (failed.text("session_id"), &json!(3)));
+    let refused: Vec<&Value> = failed.at("session.attempts").as_array().unwrap().iter().map(|a| &a["offer_id"]).collect();
+    assert!(!refused.is_empty() && failed.at("session.failed_offers").as_array().unwrap().iter().eq(refused.iter().copied()), "{}", failed.text);
+    assert_eq!(failed.at("session.retry_count").as_u64().unwrap() as usize, refused.len() - 1);
+    assert_eq!((failed.text("provider").as_str(), failed.text("message")), ("vastai", failed.text("error")));
     assert!(failed.headers.contains_key("retry-after") && !failed.text.contains("PRIVATE KEY"));
     // Who does not wait is told by the session's state.
     let quick = web.post("/api/v1/sessions", json!({"requirements": {"filter": {"providers": ["vastai"]}}})).await;
@@ -628,7 +632,7 @@ async fn templates_and_models() {
     let hash = all.at("templates")[0]["hash_id"].as_str().unwrap();
     assert_eq!(&web.get(&format!("/api/v1/templates/{hash}")).await.body, &all.at("templates")[0]);
     let fits = web.get(&format!("/api/v1/inventory/{offer}/compatible-templates")).await;
-    assert!(fits.at("count").as_u64().unwrap() > 0 && fits.text("offer_id") == offer && fits.text("note") == "");
+    assert!(fits.at("count").as_u64().unwrap() > 0 && fits.text("offer_id") == offer && fits.text("note").is_empty());
     assert_eq!(web.get(&format!("/api/v1/templates?offer_id={offer}")).await.at("count"), fits.at("count"));
     let place = web.get("/api/v1/inventory?provider=tensordock&limit=1").await.at("offers")[0]["id"].as_str().unwrap().to_owned();
     let none = web.get(&format!("/api/v1/inventory/{place}/compatible-templates")).await;

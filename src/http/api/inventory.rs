@@ -6,6 +6,7 @@ use super::params::{Param, Unit, fields, pages};
 use super::reply::{add, members, message, object, told};
 use super::route::Route;
 use super::shapes::{Kind, Member, PAGE, Shape};
+use crate::domain::ids::clip;
 use crate::grpc::convert::{answers, market, requests};
 use crate::grpc::json::tree::{Json, Map};
 use crate::grpc::pb;
@@ -174,7 +175,7 @@ async fn templates(api: Api, _: Caller, asked: Asked) -> Result<Response, Error>
         None => None,
         Some("true") => Some(true),
         Some("false") => Some(false),
-        Some(_) => return Err(Error::field("recommended", "allowed: true, false")),
+        Some(other) => return Err(Error::field("recommended", format!("`{}`; allowed: true, false", clip(other, 64)))),
     };
     let query = requests::templates(&given.message()?).map_err(|e| given.named(e))?;
     let found = api.services.templates.list(&query).await.map_err(|e| given.named(e))?;

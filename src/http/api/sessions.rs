@@ -6,7 +6,7 @@ use super::params::{Param, Unit, fields, pages, parts};
 use super::reply::{add, members, message, object, told};
 use super::route::Route;
 use super::shapes::{Kind, Member, PAGE, Shape};
-use crate::domain::ids::SessionId;
+use crate::domain::ids::{SessionId, clip};
 use crate::domain::session::{EndReason, Session, State};
 use crate::grpc::convert::{answers, requests};
 use crate::grpc::json::tree::{Json, Map};
@@ -129,7 +129,7 @@ fn destroy_params() -> Vec<Param> {
 /// The id in a path; what is none is the id of nothing.
 pub(super) fn id_of(asked: &Asked) -> Result<SessionId, Error> {
     let text = asked.segment("session_id");
-    requests::session_id(text).map_err(|_| Error::session_not_found(crate::domain::ids::clip(text, 64)))
+    requests::session_id(text).map_err(|_| Error::session_not_found(clip(text, 64)))
 }
 
 /// How long to wait, checked before anything is done.
@@ -184,7 +184,7 @@ fn retries(given: &mut Given) -> Result<(), Error> {
         Some(Some("same_gpu")) => Some("same_gpu"),
         Some(Some("any")) => Some("any"),
         Some(other) => {
-            let shown = other.map_or_else(String::new, |text| format!("`{}`; ", crate::domain::ids::clip(text, 64)));
+            let shown = other.map_or_else(String::new, |text| format!("`{}`; ", clip(text, 64)));
             return Err(Error::field("retry_scope", format!("{shown}allowed: same_gpu, same_vram, any")));
         }
     };
@@ -192,7 +192,7 @@ fn retries(given: &mut Given) -> Result<(), Error> {
         None => None,
         Some(Json::Number(text)) => match text.parse::<u8>().ok().filter(|n| *n <= 19) {
             Some(most) => Some(most),
-            None => return Err(Error::field("max_retries", format!("`{}`; allowed: 0 to 19", crate::domain::ids::clip(text, 64)))),
+            None => return Err(Error::field("max_retries", format!("`{}`; allowed: 0 to 19", clip(text, 64)))),
         },
         Some(_) => return Err(Error::field("max_retries", "allowed: a whole number from 0 to 19")),
     };
@@ -222,6 +222,10 @@ fn failed(api: &Api, session: &Session, asked: &Asked) -> Result<Response, Error
         Some(EndReason::ProviderAuth) => Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", text),
         Some(EndReason::ProviderCredit) => Error::new(Code::FailedPrecondition, "PROVIDER_CREDIT", text),
         _ => Error::new(Code::Unavailable, "PROVISION_FAILED", text).retry(again),
+    };
+    let error = match session.offer() {
+        Some(offer) => error.with("offer_id", &offer.id).with("provider", &offer.provider),
+        None => error,
     };
     let error = error.with("session_id", session.id).with("end_reason", session.end_reason.map_or("", EndReason::word));
     let whole = told("Session", &answers::session(session, &api.settings))?;

@@ -76,6 +76,8 @@ pub const ADDED: &[(&str, &[Member])] = &[
             ("idle_threshold_minutes", Kind::NumberOrNull, "It ends when it was idle for so long, in minutes; 0 = never."),
             ("storage_policy", Kind::TextOrNull, "The disk's fate, as asked for."),
             ("launch_mode", Kind::TextOrNull, "What the machine does when it is up, as asked for."),
+            ("retry_count", Kind::Whole, "Attempts after the first."),
+            ("failed_offers", Kind::Texts, "Offers whose attempts failed, in order."),
         ],
     ),
     (
@@ -161,6 +163,11 @@ pub fn adorn(message: &str, members: &mut Map) {
     let or_null = |path: &[&str]| value(path).unwrap_or(Json::Null);
     let whole = |path: &[&str]| value(path).and_then(|v| if let Json::Number(text) = v { text.parse::<i64>().ok() } else { None }).unwrap_or(0);
     let text = |path: &[&str]| value(path).and_then(|v| v.as_text().map(str::to_owned)).unwrap_or_default();
+    let attempts = match value(&["attempts"]) {
+        Some(Json::List(attempts)) => attempts,
+        _ => Vec::new(),
+    };
+    let failed = |attempt: &&Json| attempt.get("failure").is_some_and(|failure| *failure != Json::Null);
     let added: Map = match name {
         "Session" => vec![
             ("price_per_hour", or_null(&["price", "total_per_hour"])),
@@ -171,6 +178,8 @@ pub fn adorn(message: &str, members: &mut Map) {
             ("idle_threshold_minutes", counted(&text(&["spec", "idle_threshold"]), 60)),
             ("storage_policy", or_null(&["spec", "storage_policy"])),
             ("launch_mode", or_null(&["spec", "launch_mode"])),
+            ("retry_count", Json::count(attempts.len().saturating_sub(1))),
+            ("failed_offers", Json::List(attempts.iter().filter(failed).filter_map(|a| a.get("offer_id").cloned()).collect())),
         ],
         "Offer" => {
             let (id, provider) = (text(&["offer_id"]), text(&["provider"]));

@@ -123,10 +123,10 @@ impl Document {
         if schema["enum"].as_array().is_some_and(|all| !all.contains(value)) {
             return Err(format!("{at} is {value}, none of {}", schema["enum"]));
         }
-        if let (Some("date-time"), Some(text)) = (schema["format"].as_str(), value.as_str()) {
-            if text.len() != 24 || !text.ends_with('Z') || text.as_bytes()[10] != b'T' {
-                return Err(format!("{at} is no time: {text}"));
-            }
+        if let (Some("date-time"), Some(text)) = (schema["format"].as_str(), value.as_str())
+            && (text.len() != 24 || !text.ends_with('Z') || text.as_bytes()[10] != b'T')
+        {
+            return Err(format!("{at} is no time: {text}"));
         }
         for (n, item) in value.as_array().into_iter().flatten().enumerate() {
             self.check(&schema["items"], item, &format!("{at}[{n}]"), strict)?;

@@ -82,7 +82,7 @@ async fn a_session_is_told_to_its_end_over_streams_that_break() {
     let asked = web.ask("GET", &path, Value::Null, &[("last-event-id", &last(&all))]).await;
     assert_eq!((asked.status, asked.text.as_str()), (204, ""));
     let rest = web.stream(&path, Some(all[all.len() - 2].id.as_deref().unwrap()), |_| false).await;
-    assert_eq!(rest, [end.clone()]);
+    assert_eq!(rest, std::slice::from_ref(end));
     // The whole of it once more, and the session as it ended.
     let whole = web.stream(&format!("{path}?resume_token={token}"), None, |_| false).await;
     assert_eq!(sequences(&whole), sequences(&all));
