@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::domain::backoff;
 use crate::domain::idle;
 use crate::domain::ids::{ProviderId, SessionId};
-use crate::domain::instance::{Instance, SshEndpoint};
+use crate::domain::instance::{Instance, InstanceStatus, SshEndpoint};
 use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
 use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
@@ -182,6 +182,8 @@ impl Tools {
         let answer = limited(provider.instance(id)).await;
         let look = Look { sent, answered: self.clock.now() };
         match answer {
+            // Vendors list what is gone for a while, and say so.
+            Ok(Some(sighting)) if sighting.status == InstanceStatus::Gone => Input::Missing { attempt, look, by: LookBy::Id },
             Ok(Some(sighting)) => Input::Seen { attempt, sighting: Box::new(sighting), look },
             Ok(None) => Input::Missing { attempt, look, by: LookBy::Id },
             Err(text) => {
@@ -242,7 +244,7 @@ impl Tools {
         let target = self.target(session, &endpoint, &job.instance.provider, ask_gpu);
         let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.probe(&target)).await;
         match answer.unwrap_or(Err(too_late())) {
-            Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key, gpu: report.gpu },
+            Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key, gpu: report.gpu, disk_free_gb: report.disk_free_gb },
             Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text },
         }
     }

@@ -5,14 +5,17 @@ mod money;
 mod schema;
 mod streams;
 
-use crate::grpc::{services, settings};
+use crate::grpc::{everybody, services, settings};
 use crate::support::House;
 use axum::Router;
 use axum::body::Body;
+use gpu_shopper::domain::access::Role;
 use gpu_shopper::grpc::json::tree::Json;
 use gpu_shopper::http::api::{self, route};
 use gpu_shopper::http::assemble;
 use gpu_shopper::http::ops::{Health, HealthReport, Ops};
+use gpu_shopper::http::rules;
+use gpu_shopper::services::access::{Access, Fixed, Parts};
 use gpu_shopper::sim::Faults;
 use http::{HeaderMap, Request};
 use schema::Document;
@@ -61,9 +64,10 @@ impl Answer {
     }
 }
 
-fn router(house: &House) -> Router {
+fn router(house: &House, access: Access) -> Router {
     let ops = Ops {
         unknown_rpc: gpu_shopper::grpc::status::unknown_service,
+        refused_rpc: gpu_shopper::grpc::status::refused,
         health: Arc::new(|| HealthReport {
             status: Health::Ok,
             ready: true,
@@ -71,19 +75,25 @@ fn router(house: &House) -> Router {
         }),
         scrape: Arc::new(|| Box::pin(async { "# nothing\n".to_owned() })),
         allowed_hosts: Arc::from([]),
+        allowed_origins: Arc::from([]),
         clock: house.clock.clone(),
+        access: access.clone(),
+        body_limit: 1024 * 1024,
     };
-    assemble(Router::new(), api::routes(services(house), settings(house)), ops)
+    assemble(Router::new(), api::routes(services(house, access), settings(house)), ops)
 }
 
 impl Web {
     pub async fn open(seed: u64, faults: Faults) -> Self {
-        Self::over(House::new(seed, faults).await)
+        let house = House::new(seed, faults).await;
+        let parts = everybody(&house);
+        Self::guarded(house, parts).await
     }
 
-    pub fn over(house: House) -> Self {
+    /// Where these tokens are asked for.
+    async fn guarded(house: House, parts: Parts) -> Self {
         let document = Document(api::openapi::document(&route::all()));
-        Self { router: router(&house), document, house }
+        Self { router: router(&house, Access::open(parts).await.unwrap()), document, house }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -611,6 +621,61 @@ async fn operators_see_and_order_by_http() {
     assert_eq!(drained.at("sessions")[0]["end_reason"], json!("admin"));
     let ended = web.get(&format!("/api/v1/sessions/{id}/wait?until=stopped&timeout=10m")).await;
     assert_eq!(ended.text("session.status"), "stopped");
+    web.house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_opens_what_its_role_and_consumer_allow() {
+    let house = House::new(322, Faults::none()).await;
+    let admin = "gs_admin-0123456789abcdef0123456789abcdef0123456789a";
+    let fixed = vec![Fixed { name: "root", role: Role::Admin, text: admin.into(), origin: "setting".to_owned() }];
+    let parts = Parts { required: true, fixed, ..everybody(&house) };
+    let web = Web::guarded(house, parts).await;
+    let bearer = |text: &str| format!("Bearer {text}");
+    let root = bearer(admin);
+    let as_root = |method: &'static str, path: &'static str, body: Value| {
+        let (web, root) = (&web, root.clone());
+        async move { web.ask(method, path, body, &[("authorization", &root)]).await }
+    };
+    for route in route::all() {
+        let path = route.path.split('/').map(|part| if part.starts_with('{') { "nope" } else { part }).collect::<Vec<_>>().join("/");
+        let stranger = web.ask(route.method, &path, Value::Null, &[]).await;
+        assert_eq!((stranger.status, stranger.text("error_type").as_str()), (401, "token_missing"), "{} {path}", route.method);
+        // A route asks for what its RPC asks for, and lasts when that lasts.
+        let asked = rules::listed(&route.method.parse().unwrap(), &path, None).unwrap();
+        let (service, name) = route.rpc.split_once('/').unwrap();
+        let rpcs = rules::RPCS.iter().find(|(known, _)| *known == format!("gpushopper.v1.{service}")).unwrap().1;
+        let (_, need, lasts) = rpcs.iter().find(|(known, ..)| *known == name).unwrap();
+        assert_eq!((asked.need, asked.lasts), (*need, *lasts), "{} {path}", route.method);
+    }
+    let made = as_root("POST", "/api/v1/ops/tokens", json!({"name": "alice", "role": "consumer", "consumer_id": "a", "lifetime": "24h"})).await;
+    assert_eq!((made.status, made.text("token.name"), made.text("token.role")), (201, "alice".to_owned(), "consumer".to_owned()), "{}", made.text);
+    let again = as_root("POST", "/api/v1/ops/tokens", json!({"name": "alice", "role": "consumer"})).await;
+    assert_eq!((again.status, again.text("error_type").as_str()), (409, "token_exists"));
+    let alice = bearer(&made.text("token_text"));
+    let as_alice = |method: &'static str, path: String, body: Value| {
+        let (web, alice) = (&web, alice.clone());
+        async move { web.ask(method, &path, body, &[("authorization", &alice)]).await }
+    };
+    let own = as_alice("POST", "/api/v1/sessions?wait=10m".to_owned(), any()).await;
+    assert_eq!((own.status, own.text("session.consumer_id").as_str()), (201, "a"), "the token's consumer: {}", own.text);
+    let other = as_root("POST", "/api/v1/sessions?wait=10m", json!({"requirements": {}, "consumer_id": "b"})).await;
+    let (own, other) = (own.text("session.id"), other.text("session.id"));
+    assert_eq!(as_alice("GET", "/api/v1/sessions".to_owned(), Value::Null).await.at("total"), &json!(1));
+    for (method, rest) in [("GET", ""), ("DELETE", ""), ("POST", "/done"), ("GET", "/events"), ("GET", "/cost"), ("GET", "/diagnostics")] {
+        assert_eq!(as_alice(method, format!("/api/v1/sessions/{other}{rest}"), Value::Null).await.status, 404, "{method} {rest}");
+    }
+    let foreign = as_alice("GET", "/api/v1/costs?consumer_id=b".to_owned(), Value::Null).await;
+    assert_eq!((foreign.status, foreign.text("error_type").as_str()), (404, "consumer_not_found"));
+    assert_eq!(as_alice("POST", "/api/v1/ops/drain".to_owned(), Value::Null).await.status, 403);
+    let listed = as_root("GET", "/api/v1/ops/tokens", Value::Null).await;
+    assert!(listed.at("tokens").as_array().unwrap().len() == 2 && !listed.text.contains(&made.text("token_text")));
+    assert_eq!(as_root("DELETE", "/api/v1/ops/tokens/nobody", Value::Null).await.status, 404);
+    assert_eq!(as_root("DELETE", "/api/v1/ops/tokens/alice", Value::Null).await.status, 200);
+    assert_eq!(as_alice("GET", format!("/api/v1/sessions/{own}"), Value::Null).await.status, 401);
+    for path in [own, other].map(|id| format!("/api/v1/sessions/{id}?wait=10m")) {
+        assert_eq!(web.ask("DELETE", &path, Value::Null, &[("authorization", &root)]).await.status, 200);
+    }
     web.house.close().await;
 }
 

@@ -187,6 +187,8 @@ pub enum Input {
         host_key: String,
         /// What the GPU said, if asked.
         gpu: Option<GpuAnswer>,
+        /// Free disk space, GB, if told.
+        disk_free_gb: Option<u32>,
     },
     /// A login did not work.
     ProbeFailed {
@@ -368,9 +370,14 @@ pub enum Refusal {
 /// Only for [`Input::Asked`]: why the wish is refused; nothing has changed then.
 pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rules, now: Time) -> Result<Step, Refusal> {
     let mut work = Work { s: session.clone(), rows: instances.to_vec(), events: Vec::new(), actions: Vec::new(), durable: false, rules, now };
+    let ordered = matches!(input, Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. });
     work.dispatch(input)?;
-    work.deadlines();
-    work.drive_debts();
+    if !rules.asleep {
+        work.deadlines();
+    }
+    if !rules.asleep || ordered {
+        work.drive_debts();
+    }
     work.conclude();
     Ok(work.finish())
 }
@@ -505,7 +512,10 @@ impl Work<'_> {
                 Input::Seen { attempt, sighting, look } => self.seen_provisioning(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_provisioning(attempt),
                 Input::LookFailed { text, .. } => self.s.status_message = text,
-                Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
+                Input::Probed { attempt, endpoint, host_key, gpu, disk_free_gb } => {
+                    self.s.pace.disk_free_gb = disk_free_gb.or(self.s.pace.disk_free_gb);
+                    self.probed(attempt, endpoint, host_key, gpu);
+                }
                 Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
@@ -526,7 +536,10 @@ impl Work<'_> {
                 Input::Missing { attempt, .. } => self.missing_running(attempt),
                 Input::LookFailed { .. } => self.unreachable("look_failed"),
                 Input::Unlisted => self.unreachable("list_failed"),
-                Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
+                Input::Probed { attempt, endpoint, host_key, disk_free_gb, .. } => {
+                    self.s.pace.disk_free_gb = disk_free_gb.or(self.s.pace.disk_free_gb);
+                    self.probed_running(attempt, endpoint, &host_key);
+                }
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
                 Input::KeysAttached { attempt, result } => self.keys_attached_running(attempt, result),
                 Input::KeyRotated { attempt, key, result } => self.key_rotated(attempt, &key, result),
@@ -662,8 +675,10 @@ impl Work<'_> {
         }
         let held = clock_stands(&self.s, self.rules);
         if !held && self.now >= self.s.hard_max_at {
+            self.warn_of_expiry();
             self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
         } else if !held && self.now >= self.s.expires_at {
+            self.warn_of_expiry();
             self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
         } else if let Some(words) = self.cost_limit() {
             self.end(EndReason::CostLimit, Actor::Service, words);

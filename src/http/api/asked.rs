@@ -50,7 +50,11 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
         let body = match Bytes::from_request(Request::from_parts(parts, body), state).await {
             Ok(body) => body,
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a request's body may have at most 1 MiB"));
+                return Err(refuse(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too_large",
+                    "the request's body is larger than the server takes (limits.body_bytes)",
+                ));
             }
             Err(_) => return Err(refuse(StatusCode::BAD_REQUEST, "invalid_field", "the request's body did not arrive whole")),
         };

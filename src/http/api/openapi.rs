@@ -181,6 +181,7 @@ fn path_doc(name: &str) -> &'static str {
         "session_id" => "A session's id, or its UUID.",
         "offer_id" => "An offer's id, as in the list.",
         "hash_id" => "A template's hash.",
+        "name" => "A token's name.",
         _ => "A machine's label, as in the list.",
     }
 }

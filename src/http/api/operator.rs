@@ -7,7 +7,7 @@ use super::reply::{members, message, object};
 use super::route::Route;
 use super::shapes::{PAGE, Shape};
 use crate::domain::ids::clip;
-use crate::grpc::convert::{answers, market, operations};
+use crate::grpc::convert::{answers, market, operations, tokens};
 use crate::grpc::pb;
 use crate::services::api::{AuditPage, Caller, HealthPage};
 use crate::services::lifecycle::{Done, Order};
@@ -65,6 +65,14 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/api/v1/ops/audit", "OperatorService/ListAuditEntries", audit)
             .query(parts())
             .answers(200, Shape::With("ListAuditEntriesResponse", PAGE)),
+        Route::get("/api/v1/ops/tokens", "OperatorService/ListTokens", list_tokens).answers(200, Shape::Message("ListTokensResponse")),
+        Route::post("/api/v1/ops/tokens", "OperatorService/CreateToken", create_token)
+            .body("CreateTokenRequest", true, Vec::new())
+            .answers(201, Shape::Message("CreateTokenResponse"))
+            .refuses(&[409, 413, 415]),
+        Route::delete("/api/v1/ops/tokens/{name}", "OperatorService/RevokeToken", revoke_token)
+            .answers(200, Shape::Message("RevokeTokenResponse"))
+            .refuses(&[409, 415]),
         Route::post("/api/v1/ops/drain", "OperatorService/DrainSessions", drain)
             .body("DrainSessionsRequest", false, Vec::new())
             .answers(200, Shape::Message("DrainSessionsResponse"))
@@ -237,6 +245,27 @@ async fn audit(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
     let mut answer = members("ListAuditEntriesResponse", &operations::audit(page))?;
     part.tell(&mut answer, count, total);
     Ok(object(StatusCode::OK, answer))
+}
+
+async fn list_tokens(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
+    asked.parameters("ListTokensRequest", &[])?;
+    message("ListTokensResponse", &tokens::listed(&api.services.access.list().await?))
+}
+
+async fn create_token(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
+    let given = ordered(&asked, "CreateTokenRequest", &[], &[])?;
+    let wanted = tokens::create(&given.message()?).map_err(|e| given.named(e))?;
+    let (token, text) = api.services.access.create(&caller, wanted).await.map_err(|e| given.named(e))?;
+    Ok(object(StatusCode::CREATED, members("CreateTokenResponse", &tokens::created(&token, &text))?))
+}
+
+async fn revoke_token(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
+    asked.parameters("RevokeTokenRequest", &[])?;
+    let request = pb::RevokeTokenRequest { name: asked.segment("name").to_owned() };
+    // What is no name is the name of nothing.
+    let unknown = |_| Error::new(Code::NotFound, "TOKEN_NOT_FOUND", format!("there is no token `{}`", clip(&request.name, 64)));
+    let name = tokens::revoke(&request).map_err(unknown)?;
+    message("RevokeTokenResponse", &tokens::revoked(&api.services.access.revoke(&caller, &name).await?))
 }
 
 async fn drain(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {

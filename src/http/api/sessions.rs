@@ -151,7 +151,7 @@ async fn create(api: Api, caller: Caller, asked: Asked) -> Result<Response, Erro
     let mut given = asked.body("CreateSessionRequest", &[], &create_names())?;
     retries(&mut given)?;
     let given = given.sound()?;
-    let request: pb::CreateSessionRequest = given.message()?;
+    let request = requests::of_caller(given.message()?, &caller);
     let validate_only = request.validate_only;
     let wanted = requests::create(&request, &api.settings).map_err(|e| given.named(e))?;
     let mut created = api.services.lifecycle.create(caller.clone(), wanted).await.map_err(|e| given.named(e))?;
