@@ -592,7 +592,7 @@ async fn operators_see_and_order_by_http() {
     let audit = web.get("/api/v1/ops/audit?limit=1").await;
     assert_eq!(
         (audit.at("count"), audit.at("total"), audit.at("entries")[0]["target"].as_str().map(|t| t.contains("vastai"))),
-        (&json!(1), &json!(2), Some(true))
+        (&json!(1), &json!(3), Some(true))
     );
 
     assert_eq!(web.post("/api/v1/ops/accept-database", Value::Null).await.text("error_type"), "database_accepted");
