@@ -18,6 +18,8 @@
 //! * `CreateSession`: `grpc/sessions.rs` → [`grpc::convert::requests::create`] → [`services::lifecycle::Handle::create`] → the
 //!   actor commits row and event, **the reply goes out** → [`domain::lifecycle::step`] → [`services::provisioner`] → a
 //!   provider's `wire.rs` → the outcome back as an [`Input`](domain::lifecycle::Input).
+//! * The same by JSON: [`http::api::route`] (every route), then one file per area, which reads the contract's message by
+//!   [`grpc::json`] and goes on as above.
 //! * `WatchSession`: [`services::sessions::Sessions::watch`]: a cursor over the event log, and a doorbell.
 //! * After a crash: the actor's start; every open session gets [`Input::Resumed`](domain::lifecycle::Input::Resumed), which
 //!   only looks.

@@ -309,6 +309,7 @@ fn router(
         known_hosts_line: |host, port, key| ssh_keys::known_hosts_line(host, port, key),
         largest_request: body_limit,
     };
+    let json = http::api::routes(services.clone(), settings.clone());
     let grpc = grpc::routes(services, settings, health)?;
     let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
     let operator = core.operator.clone();
@@ -339,7 +340,7 @@ fn router(
         allowed_origins: config.server.allowed_origins.clone().into(),
         body_limit,
     };
-    Ok(http::assemble(grpc, axum::Router::new(), ops))
+    Ok(http::assemble(grpc, json, ops))
 }
 
 fn make_key_pair(comment: &str, chance: &dyn Chance) -> Result<grpc::KeyPair, ServiceError> {

@@ -386,6 +386,10 @@ gpu-shopper costs --group-by provider
 curl {url}/health
 curl {url}/ready
 curl {url}/metrics
+curl \"{url}/api/v1/inventory?min_vram=16&limit=3\"
+curl -X POST \"{url}/api/v1/sessions?wait=25s\" -H 'Content-Type: application/json' -d '{{\"requirements\": {{\"filter\": {{\"gpu_models\": [\"RTX 4090\"]}}}}, \"consumer_id\": \"me\", \"reservation_hours\": 1}}'
+curl \"{url}/api/v1/sessions?consumer_id=me\"
+curl \"{url}/api/v1/costs?consumer_id=me\"
 
 # the marketplaces themselves (simulated; their machines take ed25519 keys only, real ones any)
 export VASTAI_API_KEY={}

@@ -144,16 +144,6 @@ pub fn hours(d: Option<&Span>) -> String {
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
-/// A span of the wire exactly, in seconds: `7200s`, `0.5s`.
-#[must_use]
-pub fn seconds(seconds: i64, nanos: i64) -> String {
-    let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
-    let fraction = format!("{:09}", nanos.unsigned_abs());
-    let fraction = fraction.trim_end_matches('0');
-    let dot = if fraction.is_empty() { "" } else { "." };
-    format!("{sign}{}{dot}{fraction}s", seconds.unsigned_abs())
-}
-
 /// An amount as nano-dollars, when there is one that makes sense.
 #[must_use]
 pub fn nanos(money: Option<&pb::Money>) -> Option<Nanos> {
@@ -237,8 +227,6 @@ mod tests {
     fn spans_and_amounts() {
         let span = |s| super::span(Duration::from_secs(s));
         assert_eq!([0, 59, 60, 3599, 3600, 7199, 90_000].map(span), ["0s", "59s", "1m00s", "59m59s", "1h00m", "1h59m", "1d1h"]);
-        assert_eq!(seconds(7200, 0), "7200s");
-        assert_eq!(seconds(0, -500_000_000), "-0.5s");
         let money = |units, nanos| Some(pb::Money { currency_code: "USD".into(), units, nanos });
         assert_eq!(dollars(money(0, 246_650_000).as_ref()), "$0.2466");
         assert_eq!(dollars(money(0, 246_750_000).as_ref()), "$0.2468");

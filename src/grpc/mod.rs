@@ -2,6 +2,7 @@
 //!
 //! * [`pb`]: what is generated from `proto/`.
 //! * [`convert`]: the only place that knows both the wire's and the domain's words.
+//! * [`json`]: messages as JSON, for the JSON face and the command line.
 //! * [`status`]: the only place that makes a `tonic::Status`.
 //! * [`auth`]: who calls.
 //! * one file per service: convert, call, convert.
@@ -10,6 +11,7 @@ pub mod auth;
 pub mod convert;
 mod costs;
 mod inventory;
+pub mod json;
 mod operator;
 pub mod pb;
 mod sessions;

@@ -1,6 +1,7 @@
 //! The JSON face's shapes: how an error looks. The only file that turns a [`services::Error`](crate::services::Error)
 //! into an HTTP answer.
 
+use crate::grpc::json::tree::{Json, Map as Members};
 use crate::services::{Code, Error};
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
@@ -8,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
+use std::fmt::Display;
 
 /// The name of the current request, in every answer's `X-Request-ID`, in error bodies and in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,13 +26,34 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestId {
 /// An error that arises before any service is asked.
 #[must_use]
 pub fn refuse(status: StatusCode, error_type: &str, message: &str, request: &RequestId) -> Response {
-    answer(status, json!({"error": message, "error_type": error_type, "request_id": request.0}))
+    let retry = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
+    answer(status, &json!({"error": message, "error_type": error_type, "retry_suggested": retry, "request_id": request.0}))
 }
 
 /// A service's error as an answer: the status follows from its code and reason, the variables stand beside the
 /// message, and `retry_suggested` says whether the same request may succeed later.
 #[must_use]
 pub fn error(error: &Error, request: &RequestId) -> Response {
+    error_with(error, request, Vec::new())
+}
+
+/// The same with more members: what the error is about.
+#[must_use]
+pub fn error_with(error: &Error, request: &RequestId, more: Members) -> Response {
+    let (status, body) = error_body(error, request, more);
+    let mut response = answer(status, &body);
+    if let Some(after) = error.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    if error.code == Code::Unauthenticated {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// A service's error as status and body.
+#[must_use]
+pub fn error_body(error: &Error, request: &RequestId, more: Members) -> (StatusCode, Json) {
     let mut body = Map::new();
     for (name, value) in &error.metadata {
         body.insert(name.clone(), Value::from(value.as_str()));
@@ -44,14 +67,16 @@ pub fn error(error: &Error, request: &RequestId) -> Response {
     body.insert("error_type".to_owned(), Value::from(error_type));
     body.insert("retry_suggested".to_owned(), Value::from(error.retry_after.is_some() || error.reason == "NO_CAPACITY"));
     body.insert("request_id".to_owned(), Value::from(request.0.as_str()));
-    let mut response = answer(status(error), Value::from(body));
-    if let Some(after) = error.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    if error.reason == "NO_CAPACITY" {
+        // Where scripts for the earlier Go server look for it.
+        body.insert("message".to_owned(), Value::from(error.message.as_str()));
     }
-    if error.code == Code::Unauthenticated {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    if error.reason == "INSUFFICIENT_DISK" {
+        broken_down(&mut body);
     }
-    response
+    let mut members: Members = body.into_iter().map(|(name, value)| (name, Json::from(value))).collect();
+    members.extend(more);
+    (status(error), Json::Map(members))
 }
 
 /// The HTTP status of a service's error.
@@ -72,9 +97,38 @@ pub fn status(error: &Error) -> StatusCode {
     }
 }
 
+/// What a disk is too small for: numbers as numbers, the parts of the estimate in an object of their own.
+fn broken_down(body: &mut Map<String, Value>) {
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<serde_json::Number>().ok()).map(Value::from);
+    let mut parts = Map::new();
+    for name in [
+        "model_weight_gb",
+        "download_buffer_gb",
+        "docker_image_gb",
+        "system_overhead_gb",
+        "template_floor_gb",
+        "model_id",
+        "quantization",
+        "param_count_b",
+    ] {
+        if let Some(value) = body.remove(name) {
+            parts.insert(name.to_owned(), number(&value).filter(|_| name != "model_id").unwrap_or(value));
+        }
+    }
+    for name in ["requested_gb", "minimum_gb", "recommended_gb"] {
+        if let Some(value) = body.get(name).and_then(number) {
+            if name != "requested_gb" {
+                parts.insert(name.to_owned(), value.clone());
+            }
+            body.insert(name.to_owned(), value);
+        }
+    }
+    body.insert("breakdown".to_owned(), Value::from(parts));
+}
+
 /// A JSON answer.
 #[must_use]
-pub fn answer(status: StatusCode, body: Value) -> Response {
+pub fn answer(status: StatusCode, body: &impl Display) -> Response {
     let mut text = body.to_string();
     text.push('\n');
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
@@ -93,7 +147,7 @@ mod tests {
         assert_eq!(response.headers()["retry-after"], "30");
         let bytes = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
         let body: Value = serde_json::from_slice(&bytes).unwrap();
-        let want = json!({"error": "No offers available", "error_type": "stale_inventory", "retry_suggested": true, "request_id": "r-1", "removed_by": "gpu_models"});
+        let want = json!({"error": "No offers available", "error_type": "stale_inventory", "retry_suggested": true, "request_id": "r-1", "removed_by": "gpu_models", "message": "No offers available"});
         assert_eq!(body, want);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`port`]: listens, speaks TLS, HTTP/1.1 and HTTP/2, ends well.
 //! * [`ops`]: `/health`, `/ready`, `/metrics`, and what every request goes through.
+//! * [`api`]: the JSON face: `/api/v1` and `/openapi.json`.
 //! * [`access`]: who calls: one gate before every route; [`rules`]: what each call needs.
 //! * [`browser`]: who may call from a web page.
 //! * [`json`]: the shape of errors.
@@ -9,6 +10,7 @@
 //! Decides nothing, knows no store and no provider.
 
 pub mod access;
+pub mod api;
 pub mod browser;
 mod holder;
 pub mod json;

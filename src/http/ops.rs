@@ -130,13 +130,13 @@ async fn health(State(ops): State<Ops>) -> Response {
     let mut services = report.services;
     services.insert("ready".to_owned(), report.ready.to_string());
     let body = json!({"status": report.status.word(), "timestamp": ops.clock.now().rfc3339(), "services": services});
-    json::answer(if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+    json::answer(if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 
 async fn ready(State(ops): State<Ops>) -> Response {
     let ready = (ops.health)().ready;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json::answer(status, json!({"ready": ready, "timestamp": ops.clock.now().rfc3339()}))
+    json::answer(status, &json!({"ready": ready, "timestamp": ops.clock.now().rfc3339()}))
 }
 
 async fn scrape(State(ops): State<Ops>) -> Response {

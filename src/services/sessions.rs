@@ -111,6 +111,23 @@ impl Sessions {
         Ok(SessionPage { sessions, next_page_token })
     }
 
+    /// How many sessions match.
+    ///
+    /// # Errors
+    /// A consumer that is not the caller's.
+    pub async fn count(&self, caller: &Caller, filter: SessionFilter) -> Result<usize, Error> {
+        let filter = scoped(caller, filter)?;
+        let query = SessionQuery {
+            consumer: filter.consumer,
+            provider: filter.provider,
+            states: filter.states,
+            labels: filter.labels,
+            ..SessionQuery::default()
+        };
+        let found = self.0.store.session_count(query).await.map_err(|e| broken(&e))?;
+        Ok(usize::try_from(found).unwrap_or(usize::MAX))
+    }
+
     /// What is newer of a session from disk and the same on the board: its cost and clocks there are up to the minute, but a
     /// commit is on disk a moment before it is published.
     fn present(&self, stored: Session) -> Arc<Session> {

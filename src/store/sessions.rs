@@ -75,32 +75,19 @@ impl Store {
     /// When the database fails or a row is unreadable.
     pub async fn session_list(&self, query: SessionQuery) -> Result<Vec<Session>, Error> {
         self.read(move |conn| {
-            let mut found = sessions::table.select(STORED).order(sessions::id.desc()).limit(query.limit.min(MAX_PAGE).into()).into_boxed::<Sqlite>();
-            if let Some(consumer) = query.consumer {
-                found = found.filter(sessions::consumer_id.eq(consumer.to_string()));
-            }
-            if let Some(provider) = query.provider {
-                found = found.filter(sessions::provider.eq(provider.to_string()));
-            }
-            if !query.states.is_empty() {
-                found = found.filter(sessions::status.eq_any(query.states.into_iter().map(State::word)));
-            }
-            for (key, value) in query.labels {
-                let with = session_labels::table.filter(session_labels::key.eq(key).and(session_labels::value.eq(value)));
-                found = found.filter(sessions::id.eq_any(with.select(session_labels::session_id)));
-            }
-            if let Some(from) = query.created_from {
-                found = found.filter(sessions::created_at.ge(from.sql()));
-            }
-            if let Some(before) = query.created_before {
-                found = found.filter(sessions::created_at.lt(before.sql()));
-            }
-            if let Some(before) = query.before {
-                found = found.filter(sessions::id.lt(before.to_string()));
-            }
+            let limit = query.limit.min(MAX_PAGE).into();
+            let found = matching(query).select(STORED).order(sessions::id.desc()).limit(limit);
             found.load::<Stored>(conn)?.into_iter().map(restore).collect()
         })
         .await
+    }
+
+    /// How many sessions match, whatever the limit.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn session_count(&self, query: SessionQuery) -> Result<u64, Error> {
+        self.read(move |conn| Ok(matching(query).count().get_result::<i64>(conn)?.unsigned_abs())).await
     }
 
     /// Sessions by provider and state, in that order.
@@ -150,6 +137,34 @@ impl Store {
         })
         .await
     }
+}
+
+/// The rows that match, in no order.
+fn matching(query: SessionQuery) -> sessions::BoxedQuery<'static, Sqlite> {
+    let mut found = sessions::table.into_boxed::<Sqlite>();
+    if let Some(consumer) = query.consumer {
+        found = found.filter(sessions::consumer_id.eq(consumer.to_string()));
+    }
+    if let Some(provider) = query.provider {
+        found = found.filter(sessions::provider.eq(provider.to_string()));
+    }
+    if !query.states.is_empty() {
+        found = found.filter(sessions::status.eq_any(query.states.into_iter().map(State::word)));
+    }
+    for (key, value) in query.labels {
+        let with = session_labels::table.filter(session_labels::key.eq(key).and(session_labels::value.eq(value)));
+        found = found.filter(sessions::id.eq_any(with.select(session_labels::session_id)));
+    }
+    if let Some(from) = query.created_from {
+        found = found.filter(sessions::created_at.ge(from.sql()));
+    }
+    if let Some(before) = query.created_before {
+        found = found.filter(sessions::created_at.lt(before.sql()));
+    }
+    if let Some(before) = query.before {
+        found = found.filter(sessions::id.lt(before.to_string()));
+    }
+    found
 }
 
 /// What restores a session: id, detail, request, labels.

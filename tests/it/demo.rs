@@ -142,6 +142,10 @@ async fn the_lines_to_paste_work() {
     for (line, wanted) in [
         ("/health", "\"status\":\"ok\""),
         ("/metrics", "gpu_sessions_active"),
+        ("/api/v1/inventory?", "\"vram_gb\""),
+        ("/api/v1/sessions?wait", "\"ssh_private_key\":\"-----BEGIN"),
+        ("/api/v1/sessions?consumer_id", "\"consumer_id\":\"me\""),
+        ("/api/v1/costs?", "\"total_cost\":0."),
         ("/bundles/", "\"offers\""),
         ("/api/v0/instances/", "\"instances\""),
         ("/locations", "v0Name"),

@@ -52,7 +52,7 @@ pub fn everybody(house: &House) -> Parts {
     }
 }
 
-fn settings(house: &House) -> Settings {
+pub fn settings(house: &House) -> Settings {
     Settings {
         hard_max: house.policy.hard_max,
         default_max_attempts: 8,
@@ -71,6 +71,20 @@ fn settings(house: &House) -> Settings {
     }
 }
 
+pub fn services(house: &House, access: Access) -> Services {
+    let core = house.core();
+    Services {
+        inventory: core.inventory.clone(),
+        templates: core.templates.clone(),
+        lifecycle: core.lifecycle.clone(),
+        sessions: core.sessions.clone(),
+        costs: core.costs.clone(),
+        operator: core.operator.clone(),
+        drain: core.winding_up.clone(),
+        access,
+    }
+}
+
 impl Face {
     async fn open(seed: u64, faults: Faults) -> Self {
         Self::over(House::new(seed, faults).await).await
@@ -84,18 +98,7 @@ impl Face {
 
     /// The same with these tokens and limits, and for pages of these origins.
     pub async fn guarded(house: House, parts: Parts, origins: &[&'static str]) -> Self {
-        let core = house.core();
         let access = Access::open(parts).await.unwrap();
-        let services = Services {
-            inventory: core.inventory.clone(),
-            templates: core.templates.clone(),
-            lifecycle: core.lifecycle.clone(),
-            sessions: core.sessions.clone(),
-            costs: core.costs.clone(),
-            operator: core.operator.clone(),
-            drain: core.winding_up.clone(),
-            access: access.clone(),
-        };
         let health = Health::new().await;
         let ops = Ops {
             health: Arc::new(|| HealthReport { status: ops::Health::Ok, ready: true, services: BTreeMap::new() }),
@@ -108,7 +111,7 @@ impl Face {
             allowed_origins: origins.iter().map(|origin| http::HeaderValue::from_static(origin)).collect(),
             body_limit: 1024 * 1024,
         };
-        let router = assemble(grpc::routes(services, settings(&house), &health).unwrap(), Router::new(), ops);
+        let router = assemble(grpc::routes(services(&house, access.clone()), settings(&house), &health).unwrap(), Router::new(), ops);
         let served = router.clone();
         let dial = tower::service_fn(move |_: http::Uri| {
             let router = served.clone();

@@ -8,6 +8,7 @@ use clap::Parser;
 use gpu_shopper::cli::Cli;
 use gpu_shopper::config::settings;
 use gpu_shopper::grpc::{pb, status};
+use gpu_shopper::http::api::route;
 use gpu_shopper::http::json;
 use gpu_shopper::services::{Code, Error};
 use gpu_shopper::telemetry::{METRICS, MetricKind};
@@ -27,7 +28,10 @@ const FLOORS: &[(u8, &[&str])] = &[
 ];
 
 /// Neighbours on one floor that may use each other. Floor 4 is the place where everything meets.
-const NEIGHBOURS: &[(&str, &str, &str)] = &[("clock", "domain", "a clock shows domain::time::Time")];
+const NEIGHBOURS: &[(&str, &str, &str)] = &[
+    ("clock", "domain", "a clock shows domain::time::Time"),
+    ("http", "grpc", "JSON requests and answers are the contract's messages under other names: one check, one shape for both faces"),
+];
 
 /// Modules on a lower floor that a module may not use all the same.
 const NEVER: &[(&str, &str, &str)] = &[
@@ -48,8 +52,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tonic_health", &["grpc", "cli"]),
     ("tonic_reflection", &["grpc"]),
     ("tonic_web", &["grpc"]),
-    ("prost", &["grpc", "cli"]),
-    ("prost_types", &["grpc", "cli"]),
+    ("prost", &["grpc", "http", "cli"]),
+    ("prost_types", &["grpc", "http", "cli"]),
     ("axum", &["grpc", "http", "sim", "server"]),
     // The settings read addresses with its `Url`.
     ("reqwest", &["providers", "config"]),
@@ -433,12 +437,13 @@ fn protobuf_and_domain_meet_only_in_convert() {
         let pb: Vec<usize> = source.code.match_indices("pb::").filter(|(at, _)| !source.code[..*at].ends_with(is_word)).map(|(at, _)| at).collect();
         let module = source.module();
         if let Some(at) = pb.first()
-            && !matches!(module, "grpc" | "cli")
+            && !matches!(module, "grpc" | "http" | "cli")
         {
             found.push(format!("{}: {module} speaks protobuf", source.at(*at)));
         }
         let face = module == "grpc" && !source.path.starts_with("src/grpc/convert/");
-        // The settings of the face name the providers; nothing is converted there.
+        // The settings of the face name the providers; nothing is converted there. The JSON face asks and answers by the same
+        // conversions, and waits and errors in between are in the services' words.
         if face && source.path != "src/grpc/mod.rs" && !pb.is_empty() {
             found.extend(source.uses().into_iter().filter(|(name, _)| name == "domain").map(|(_, at)| format!("{}: pb and domain", source.at(at))));
         }
@@ -785,6 +790,14 @@ fn the_readme_names_only_methods_that_exist_and_all_of_them() {
     let ticked: BTreeSet<String> = ticked(&block("rpcs")).into_iter().collect();
     let names: BTreeSet<String> = methods.iter().map(|m| m.rsplit('/').next().unwrap().to_owned()).collect();
     assert_eq!(ticked, names, "the README's list of RPCs");
+}
+
+#[test]
+fn the_readme_has_every_route() {
+    let told: BTreeSet<[String; 2]> = rows(&block("routes")).iter().map(|row| [ticked(&row[0]).remove(0), ticked(&row[1]).remove(0)]).collect();
+    let name = |rpc: &str| rpc.rsplit('/').next().unwrap().to_owned();
+    let real: BTreeSet<[String; 2]> = route::all().iter().map(|r| [format!("{} {}", r.method, r.path), name(r.rpc)]).collect();
+    assert_eq!(told, real);
 }
 
 #[test]

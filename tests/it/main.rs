@@ -18,6 +18,8 @@ mod grpc;
 mod guide;
 mod house;
 mod inventory;
+mod json;
+mod json_port;
 mod keys;
 mod logs;
 mod machine;

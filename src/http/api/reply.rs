@@ -1,0 +1,50 @@
+//! Answers: a message of the contract, with more members where the route has them.
+
+use super::shapes::{adorn, names};
+use crate::grpc::json::tree::{Json, Map};
+use crate::grpc::json::write::write;
+use crate::http::json;
+use crate::services::Error;
+use axum::response::Response;
+use http::StatusCode;
+
+/// A message of the contract as JSON.
+///
+/// # Errors
+/// When it can't be written: a mistake in this program.
+pub fn told<M: prost::Message>(name: &str, message: &M) -> Result<Json, Error> {
+    write(name, message, names, adorn).map_err(|error| {
+        tracing::error!(%error, "an answer can't be written");
+        Error::internal("writing the answer")
+    })
+}
+
+/// The members of a message of the contract.
+///
+/// # Errors
+/// As [`told`].
+pub fn members<M: prost::Message>(name: &str, message: &M) -> Result<Map, Error> {
+    match told(name, message)? {
+        Json::Map(members) => Ok(members),
+        _ => Err(Error::internal("writing the answer")),
+    }
+}
+
+/// An answer that is a message of the contract.
+///
+/// # Errors
+/// As [`told`].
+pub fn message<M: prost::Message>(name: &str, message: &M) -> Result<Response, Error> {
+    Ok(json::answer(StatusCode::OK, &told(name, message)?))
+}
+
+/// An answer of these members.
+#[must_use]
+pub fn object(status: StatusCode, members: Map) -> Response {
+    json::answer(status, &Json::Map(members))
+}
+
+/// One more member.
+pub fn add(members: &mut Map, name: &str, value: Json) {
+    members.push((name.to_owned(), value));
+}
