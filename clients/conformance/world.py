@@ -249,7 +249,7 @@ class World:
         command = [str(binary()), "--server", self.direct, "providers", "-o", "json"]
         while True:
             asked = subprocess.run(command, cwd=self.home, env=self.env, capture_output=True, text=True, check=False)
-            counts = re.findall(r'"offerCount":\s*([1-9]\d*)', asked.stdout)
+            counts = re.findall(r'"offer_count":\s*([1-9]\d*)', asked.stdout)
             if len(counts) >= 2:
                 return
             if time.monotonic() > deadline:
