@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from gpushopper import v1
-from gpushopper.client import _LONG_POLL, Page, _copied
-from gpushopper.connection import Backoff, Tries, address, repeatable, with_request_id
+from gpushopper.client import _LONG_POLL, Page
+from gpushopper.connection import Backoff, Tries, address, copied, repeatable, with_request_id
 from gpushopper.errors import ApiError, SessionEnded, from_rpc_error
 from gpushopper.watching import Asked, Gap, WatchItem, WatchState, one
 
@@ -117,7 +117,7 @@ class Client:
 
     async def pages(self, call: Callable[[Any], Any], request: Any) -> AsyncIterator[Any]:
         """The pages of any call that has some: `client.pages(client.costs.ListLedgerEntries, request)`."""
-        request, token = _copied(request), request.page_token
+        request, token = copied(request), request.page_token
         while True:
             request.page_token = token
             page = await call(request)
@@ -144,8 +144,8 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
 
     def __init__(self, call: Callable[[Asked], Any], request: Asked, backoff: Backoff) -> None:
         """Opens the stream when the first item is asked for."""
-        self._call = call
-        self._state = WatchState(request, backoff)
+        self._call: Callable[[Asked], Any] = call
+        self._state: WatchState[Asked] = WatchState(request, backoff)
         self._stream: Any = None
         self._closed = False
 
@@ -166,7 +166,7 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
                     self._stream = self._call(self._state.request())
                 message = await self._stream.read()
                 if message is not grpc.aio.EOF:
-                    item = self._state.take(message)
+                    item: WatchItem | None = self._state.take(message)
                     if item is not None:
                         return item
                     continue
@@ -214,7 +214,7 @@ def _details(details: Any, timeout: float | None, more: tuple[tuple[str, str], .
     return grpc.aio.ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
 
 
-class _Calls(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+class _Calls(grpc.aio.UnaryUnaryClientInterceptor):
     """What happens to every call: token, request id, repetition, typed errors."""
 
     def __init__(self, metadata: tuple[tuple[str, str], ...], timeout: float, backoff: Backoff) -> None:
@@ -235,7 +235,7 @@ class _Calls(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
                 await asyncio.sleep(tries.wait(from_rpc_error(error)))
 
 
-class _Streams(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
+class _Streams(grpc.aio.UnaryStreamClientInterceptor):
     def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
         self._metadata = metadata
 

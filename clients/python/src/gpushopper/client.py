@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import grpc
 
 from gpushopper import v1
-from gpushopper.connection import Backoff, Tries, address, repeatable, with_request_id
+from gpushopper.connection import Backoff, Tries, address, copied, repeatable, with_request_id
 from gpushopper.errors import ApiError, SessionEnded, from_rpc_error
 from gpushopper.watching import Asked, Gap, Told, WatchItem, WatchState, one
 
@@ -147,7 +147,7 @@ class Client:
 
     def pages(self, call: Callable[[Any], _Page], request: Any) -> Iterator[_Page]:
         """The pages of any call that has some: `client.pages(client.costs.ListLedgerEntries, request)`."""
-        request, token = _copied(request), request.page_token
+        request, token = copied(request), request.page_token
         while True:
             request.page_token = token
             page = call(request)
@@ -177,8 +177,8 @@ class Watch(Generic[Asked], Iterator[WatchItem]):
 
     def __init__(self, call: Callable[[Asked], Any], request: Asked, backoff: Backoff) -> None:
         """Opens the stream when the first item is asked for."""
-        self._call = call
-        self._state = WatchState(request, backoff)
+        self._call: Callable[[Asked], Any] = call
+        self._state: WatchState[Asked] = WatchState(request, backoff)
         self._stream: Any = None
         self._closed = threading.Event()
 
@@ -202,7 +202,7 @@ class Watch(Generic[Asked], Iterator[WatchItem]):
                 if self._stream is None:
                     self._stream = self._call(self._state.request())
                 message: Told = next(self._stream)
-                item = self._state.take(message)
+                item: WatchItem | None = self._state.take(message)
                 if item is not None:
                     return item
                 continue
@@ -253,13 +253,7 @@ class _Details(NamedTuple):
     compression: Any
 
 
-def _copied(request: Any) -> Any:
-    copy = type(request)()
-    copy.CopyFrom(request)
-    return copy
-
-
-class _Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
+class _Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """What happens to every call: token, request id, repetition, typed errors."""
 
     def __init__(self, metadata: tuple[tuple[str, str], ...], timeout: float, backoff: Backoff) -> None:

@@ -88,12 +88,18 @@ def _token() -> str | None:
     return os.environ.get("GPU_SHOPPER_TOKEN") or (Path(file).read_text(encoding="utf-8").strip() if file else None) or None
 
 
+def copied(request: Request) -> Request:
+    """A request to change, while its caller's stays as it is."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    return copy
+
+
 def with_request_id(request: Request) -> Request:
     """The request, with an id of its own when it takes one and has none, so that it can be repeated."""
     if "request_id" not in request.DESCRIPTOR.fields_by_name or getattr(request, "request_id"):  # noqa: B009
         return request
-    named = type(request)()
-    named.CopyFrom(request)
+    named = copied(request)
     setattr(named, "request_id", str(uuid.uuid4()))  # noqa: B010
     return named
 
