@@ -45,6 +45,8 @@ class Plan:
     """How long each machine is rented before it is replaced."""
     public_key: str
     """Who may log in."""
+    interruptible: bool = False
+    """Rented by bids: cheaper, and taken away by whoever bids more."""
 
 
 class OverLimit(Exception):
@@ -158,6 +160,7 @@ class Fleet:
             max_price_per_hour=from_decimal(plan.max_price),
             max_total_cost=from_decimal(budget),
             ssh_public_key=plan.public_key,
+            rental_kind=v1.RENTAL_KIND_INTERRUPTIBLE if plan.interruptible else v1.RENTAL_KIND_ON_DEMAND,
         )
         request.reservation.FromTimedelta(timedelta(hours=float(plan.hours)))
         return request
@@ -207,10 +210,11 @@ async def main() -> None:
     parser.add_argument("--total", type=Decimal, default=Decimal("20"), help="dollars in all")
     parser.add_argument("--hours", type=Decimal, default=Decimal("4"), help="how long each machine is rented")
     parser.add_argument("--public-key", type=Path, default=Path("~/.ssh/id_ed25519.pub"))
+    parser.add_argument("--interruptible", action="store_true", help="rent by bids")
     parser.add_argument("--on-exit", choices=("complete", "leave"), default="complete", help="what becomes of the machines")
     asked = parser.parse_args()
     key = asked.public_key.expanduser().read_text().strip()
-    plan = Plan(asked.name, asked.wanted, asked.gpu, asked.max_price, asked.per_hour, asked.total, asked.hours, key)
+    plan = Plan(asked.name, asked.wanted, asked.gpu, asked.max_price, asked.per_hour, asked.total, asked.hours, key, asked.interruptible)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

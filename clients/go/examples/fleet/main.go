@@ -40,6 +40,7 @@ type plan struct {
 	maxPrice, perHour, total decimal.Decimal // per hour of one machine; per hour of all; of all that this fleet ever rents
 	rental                   time.Duration   // of each machine before it is replaced
 	publicKey                string          // who may log in
+	interruptible            bool            // rented by bids: cheaper, and taken away by whoever bids more
 }
 
 // errOverLimit says that one more machine would break a spending limit.
@@ -231,6 +232,10 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 	if err != nil {
 		return nil, err
 	}
+	kind := pb.RentalKind_RENTAL_KIND_ON_DEMAND
+	if p.interruptible {
+		kind = pb.RentalKind_RENTAL_KIND_INTERRUPTIBLE
+	}
 	return &pb.CreateSessionRequest{
 		ConsumerId: &p.name,
 		RequestId:  fmt.Sprintf("%s/%s/%d", p.name, slot, generation),
@@ -242,6 +247,7 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 		MaxTotalCost:    maxTotal,
 		Reservation:     durationpb.New(p.rental),
 		SshPublicKey:    &p.publicKey,
+		RentalKind:      kind,
 	}, nil
 }
 
@@ -314,6 +320,7 @@ func keep() error {
 	flag.TextVar(&p.perHour, "per-hour", p.perHour, "dollars per hour of all")
 	flag.TextVar(&p.total, "total", p.total, "dollars in all")
 	flag.DurationVar(&p.rental, "rental", 4*time.Hour, "how long each machine is rented")
+	flag.BoolVar(&p.interruptible, "interruptible", false, "rent by bids")
 	keyFile := flag.String("public-key", filepath.Join(home, ".ssh", "id_ed25519.pub"), "who may log in")
 	onExit := flag.String("on-exit", "complete", "what becomes of the machines: complete or leave")
 	flag.Parse()

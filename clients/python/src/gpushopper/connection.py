@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -17,6 +17,8 @@ from google.protobuf.message import Message
 from gpushopper.errors import ApiError
 
 Request = TypeVar("Request", bound=Message)
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+"""What goes with a call beside its request."""
 
 _SECURE_PORT, _CLEAR_PORT = 443, 80
 _READS = ("Get", "List", "Explain", "Wait")
@@ -53,7 +55,7 @@ class Address:
     """Host and port."""
     credentials: grpc.ChannelCredentials | None
     """TLS; without it in clear."""
-    metadata: tuple[tuple[str, str], ...]
+    metadata: Metadata
     """What goes with every call: the token."""
     options: list[tuple[str, Any]] = field(default_factory=list)
     """Options of the channel."""
