@@ -130,16 +130,17 @@ class Proxy:
                         timer = threading.Timer(self.chance.random() * 0.008, self._storm, args=(pair,))
                         timer.daemon = True
                         timer.start()
-                elif bytes_left is not None:
+                elif bytes_left is not None and self.cuts_left > 0:
                     if len(data) >= bytes_left:
                         client.sendall(data[:bytes_left])
                         self._storm(pair)
-                        return
+                        break
                     bytes_left -= len(data)
                 client.sendall(data)
         self.end(pair)
 
     def _storm(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """Cuts a connection, if there are cuts left and it still stands."""
         with self.lock:
             if pair not in self.pairs or self.cuts_left <= 0:
                 return
