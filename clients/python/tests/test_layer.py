@@ -269,11 +269,18 @@ class Mute:
             while data := one.recv(65536):
                 if name not in self.silent:
                     other.sendall(data)
+        for socket_ in (one, other):
+            with contextlib.suppress(OSError):
+                socket_.shutdown(socket.SHUT_RDWR)
+        one.close()
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for one in self.open:
-            one.close()
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 @both
