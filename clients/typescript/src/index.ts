@@ -1,0 +1,22 @@
+// The client for Node: gRPC over HTTP/2.
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { bearer, serverUrl } from "./address.js";
+import { type ClientOptions, GpuShopper } from "./client.js";
+
+export * from "./exports.js";
+export { type KeyFileOptions, saveKey } from "./keyfile.js";
+
+/** Options of a client in Node. */
+export interface NodeOptions extends ClientOptions {
+  /** PEM certificates of the only authorities to trust with `https`. Default: Node's. */
+  readonly ca?: string | Uint8Array;
+}
+
+/** A client of the server at this address; no connection is made before the first call. Close it to let the program end. */
+export function connect(url: string, options: NodeOptions = {}): GpuShopper {
+  const baseUrl = serverUrl(url);
+  const ca = options.ca === undefined ? {} : { ca: typeof options.ca === "string" ? options.ca : Buffer.from(options.ca) };
+  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000, pingTimeoutMs: 15_000 }, ca);
+  const transport = createGrpcTransport({ baseUrl, interceptors: bearer(options.token), sessionManager });
+  return new GpuShopper(transport, options, () => sessionManager.abort());
+}
