@@ -1,7 +1,7 @@
 //! The client: one connection, the services over it, and what everybody needs on top of them.
 
 use crate::error::Error;
-use crate::insist::{Patience, Repeat, insist};
+use crate::insist::{Patience, insist};
 use crate::pb;
 use crate::pb::cost_service_client::CostServiceClient;
 use crate::pb::inventory_service_client::InventoryServiceClient;
@@ -224,7 +224,7 @@ impl Client {
             let request = pb::WaitSessionRequest { session_id: session_id.to_owned(), until, timeout: Some(timeout) };
             let patience =
                 Patience { timeout: left + self.patience.one_try, one_try: LONG_POLL + self.patience.one_try, ..self.patience.clone() };
-            let answer = insist(&patience, Repeat::Safe, request, |request| {
+            let answer = insist(&patience, request, |request| {
                 let mut sessions = self.sessions();
                 async move { sessions.wait_session(request).await }
             })

@@ -39,17 +39,8 @@ impl Patience {
     }
 }
 
-/// Whether a call may be repeated without harm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It only reads, or carries a name that the server knows it by.
-    Safe,
-    /// It changes something and has no such name.
-    Never,
-}
-
-/// Asks, and again while that is safe and may help.
-pub(crate) async fn insist<Q, A, F>(patience: &Patience, repeat: Repeat, request: Q, ask: impl Fn(Request<Q>) -> F) -> Result<A, Error>
+/// Asks, and again while that may help. The request only reads, or carries a name that the server knows it by.
+pub(crate) async fn insist<Q, A, F>(patience: &Patience, request: Q, ask: impl Fn(Request<Q>) -> F) -> Result<A, Error>
 where
     Q: Clone,
     F: Future<Output = Result<Response<A>, Status>>,
@@ -66,7 +57,7 @@ where
             Ok(Err(status)) => Error::from(status),
             Err(_) => Status::deadline_exceeded(format!("no answer within {:.1} s", limit.as_secs_f64())).into(),
         };
-        let Some(refusal) = error.refusal().filter(|r| repeat == Repeat::Safe && r.is_transient()) else { return Err(error) };
+        let Some(refusal) = error.refusal().filter(|r| r.is_transient()) else { return Err(error) };
         let wait = patience.wait(tries, refusal.retry_after);
         if Instant::now() + wait >= end {
             return Err(error);

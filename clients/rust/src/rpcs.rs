@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::insist::{Repeat, insist};
+use crate::insist::insist;
 use crate::pb;
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ macro_rules! calls {
                 /// [`Error::Refused`]; the contract names the reasons.
                 pub async fn $name(&self, request: pb::$request) -> Result<pb::$answer, Error> {
                     let request = calls!($kind request);
-                    insist(&self.patience, Repeat::Safe, request, |request| {
+                    insist(&self.patience, request, |request| {
                         let mut service = self.$service();
                         async move { service.$name(request).await }
                     })
