@@ -50,6 +50,7 @@ export class GpuShopper {
   readonly operator: Client<typeof OperatorService>;
 
   private readonly raw: Client<typeof SessionService>;
+  private readonly closing = new AbortController();
 
   constructor(
     transport: Transport,
@@ -65,6 +66,7 @@ export class GpuShopper {
 
   /** Ends the connection, and every call and watch on it. */
   close(): void {
+    this.closing.abort();
     this.disconnect();
   }
 
@@ -102,7 +104,7 @@ export class GpuShopper {
   watch(sessionId: string, options: WatchOptions = {}): AsyncGenerator<WatchMessage, void, undefined> {
     const open = (token: string | undefined, bookmarkMs: number, signal: AbortSignal) =>
       this.raw.watchSession({ sessionId, start: after(token), bookmarkInterval: durationFromMs(bookmarkMs) }, { signal });
-    return follow({ open, single: true, whole: true, patience: this.options }, options);
+    return follow({ open, single: true, whole: true, patience: this.options }, { ...options, signal: this.signal(options.signal) });
   }
 
   /** Follows all sessions that match. Ends only by its signal, or by leaving the loop. */
@@ -111,7 +113,7 @@ export class GpuShopper {
       this.raw.watchSessions({ filter, start: after(token), bookmarkInterval: durationFromMs(bookmarkMs) }, { signal });
     const { provider, states, labels }: SessionFilter = create(SessionFilterSchema, filter);
     const whole = provider === undefined && states.length === 0 && Object.keys(labels).length === 0;
-    return follow({ open, single: false, whole, patience: this.options }, options);
+    return follow({ open, single: false, whole, patience: this.options }, { ...options, signal: this.signal(options.signal) });
   }
 
   /** Waits until a session is RUNNING: verified and ready for login. Throws a {@link SessionEndedError} when it ends instead. */
@@ -141,6 +143,11 @@ export class GpuShopper {
     }
   }
 
+  /** Says stop when the caller does, or when the client is closed. */
+  private signal(caller: AbortSignal | undefined): AbortSignal {
+    return caller ? AbortSignal.any([caller, this.closing.signal]) : this.closing.signal;
+  }
+
   /** A client of a service whose unary calls are repeated where that is safe, and whose errors are typed. */
   private insisting<S extends DescService>(service: S, transport: Transport): Client<S> {
     const plain = createClient(service, transport) as Record<string, unknown>;
@@ -154,7 +161,7 @@ export class GpuShopper {
               const named = withRequestId(method.input, request);
               const patience = options.timeoutMs === undefined ? this.options : { ...this.options, timeoutMs: options.timeoutMs };
               const least = method.name === "WaitSession" ? { tryMs: 45_000 } : {};
-              return insist((tryMs) => call(named, { ...options, timeoutMs: tryMs }), { ...patience, ...least }, isRepeatable(method), options.signal);
+              return insist((tryMs) => call(named, { ...options, timeoutMs: tryMs, signal: this.signal(options.signal) }), { ...patience, ...least }, isRepeatable(method), this.signal(options.signal));
             }
           : async function* (request: object, options: CallOptions = {}) {
               const call = plain[name] as (request: object, options: CallOptions) => AsyncIterable<unknown>;
