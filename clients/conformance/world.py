@@ -98,16 +98,8 @@ class Proxy:
         pair = (client, server)
         with self.lock:
             self.pairs.add(pair)
-        bytes_left = None
-        if self.cuts_left > 0:
-            if self.chance.random() < 0.5:
-                bytes_left = self.chance.randrange(1, 12_000)
-            else:
-                timer = threading.Timer(self.chance.random() * 0.03, self._storm, args=(pair,))
-                timer.daemon = True
-                timer.start()
         threading.Thread(target=self._up, args=(pair,), daemon=True).start()
-        self._down(pair, bytes_left)
+        self._down(pair)
 
     def _up(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
@@ -124,22 +116,31 @@ class Proxy:
 
     held: tuple[socket.socket, socket.socket] | None = None
 
-    def _down(self, pair: tuple[socket.socket, socket.socket], bytes_left: int | None) -> None:
+    def _down(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
+        stormy, bytes_left = self.cuts_left > 0, None
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if self.losing or self.held == pair:
                     continue
-                if bytes_left is not None:
+                if stormy and bytes_left is None:
+                    # Once the connection stands; a program that can't even connect waits longer and longer.
+                    bytes_left = self.chance.randrange(100, 8_000) if self.chance.random() < 0.5 else 1 << 30
+                    if bytes_left == 1 << 30:
+                        timer = threading.Timer(self.chance.random() * 0.008, self._storm, args=(pair,))
+                        timer.daemon = True
+                        timer.start()
+                elif bytes_left is not None and self.cuts_left > 0:
                     if len(data) >= bytes_left:
                         client.sendall(data[:bytes_left])
                         self._storm(pair)
-                        return
+                        break
                     bytes_left -= len(data)
                 client.sendall(data)
         self.end(pair)
 
     def _storm(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """Cuts a connection, if there are cuts left and it still stands."""
         with self.lock:
             if pair not in self.pairs or self.cuts_left <= 0:
                 return

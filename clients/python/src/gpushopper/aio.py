@@ -7,15 +7,21 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
 from gpushopper import v1
-from gpushopper.client import _LONG_POLL, Page, _copied
-from gpushopper.connection import Backoff, Tries, address, repeatable, with_request_id
+from gpushopper.client import _LONG_POLL, Page
+from gpushopper.connection import Backoff, Metadata, Tries, address, copied, repeatable, with_request_id
 from gpushopper.errors import ApiError, SessionEnded, from_rpc_error
 from gpushopper.watching import Asked, Gap, WatchItem, WatchState, one
+
+if TYPE_CHECKING:
+    from gpushopper.v1.cost_service_pb2_grpc import CostServiceAsyncStub
+    from gpushopper.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
+    from gpushopper.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
+    from gpushopper.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 
 __all__ = ["Client", "Watch"]
 
@@ -37,20 +43,20 @@ class Client:
     ) -> None:
         """Connects when it is first used; arguments as those of `gpushopper.Client`. Make it inside the event loop."""
         where = address(url, token, ca_file, options)
-        calls = [_Calls(where.metadata, timeout, backoff), _Streams(where.metadata)]
         self._channel = (
-            grpc.aio.secure_channel(where.target, where.credentials, where.options, interceptors=calls)
+            grpc.aio.secure_channel(where.target, where.credentials, where.options)
             if where.credentials
-            else grpc.aio.insecure_channel(where.target, where.options, interceptors=calls)
+            else grpc.aio.insecure_channel(where.target, where.options)
         )
+        stubs = _Stubs(self._channel, where.metadata, timeout, backoff)
         self._backoff = backoff
-        self.inventory = v1.InventoryServiceStub(self._channel)
+        self.inventory: InventoryServiceAsyncStub = _stub(v1.InventoryServiceStub, stubs)
         """What can be rented now."""
-        self.sessions = v1.SessionServiceStub(self._channel)
+        self.sessions: SessionServiceAsyncStub = _stub(v1.SessionServiceStub, stubs)
         """Rented machines."""
-        self.costs = v1.CostServiceStub(self._channel)
+        self.costs: CostServiceAsyncStub = _stub(v1.CostServiceStub, stubs)
         """What they cost."""
-        self.operator = v1.OperatorServiceStub(self._channel)
+        self.operator: OperatorServiceAsyncStub = _stub(v1.OperatorServiceStub, stubs)
         """What an operator looks at and orders."""
 
     def watch_session(self, session_id: str, *, resume_token: str = "") -> Watch[v1.WatchSessionRequest]:
@@ -117,7 +123,7 @@ class Client:
 
     async def pages(self, call: Callable[[Any], Any], request: Any) -> AsyncIterator[Any]:
         """The pages of any call that has some: `client.pages(client.costs.ListLedgerEntries, request)`."""
-        request, token = _copied(request), request.page_token
+        request, token = copied(request), request.page_token
         while True:
             request.page_token = token
             page = await call(request)
@@ -144,8 +150,8 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
 
     def __init__(self, call: Callable[[Asked], Any], request: Asked, backoff: Backoff) -> None:
         """Opens the stream when the first item is asked for."""
-        self._call = call
-        self._state = WatchState(request, backoff)
+        self._call: Callable[[Asked], Any] = call
+        self._state: WatchState[Asked] = WatchState(request, backoff)
         self._stream: Any = None
         self._closed = False
 
@@ -166,7 +172,7 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
                     self._stream = self._call(self._state.request())
                 message = await self._stream.read()
                 if message is not grpc.aio.EOF:
-                    item = self._state.take(message)
+                    item: WatchItem | None = self._state.take(message)
                     if item is not None:
                         return item
                     continue
@@ -209,35 +215,45 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
         self.close()
 
 
-def _details(details: Any, timeout: float | None, more: tuple[tuple[str, str], ...]) -> Any:
-    metadata = grpc.aio.Metadata(*(details.metadata or ()), *more)
-    return grpc.aio.ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
+class _Unary:
+    """One RPC with what happens to every call: token, request id, repetition, typed errors."""
 
+    def __init__(self, call: Any, method: str, metadata: Metadata, timeout: float, backoff: Backoff) -> None:
+        self._call, self._method, self._metadata, self._timeout, self._backoff = call, method, metadata, timeout, backoff
 
-class _Calls(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
-    """What happens to every call: token, request id, repetition, typed errors."""
-
-    def __init__(self, metadata: tuple[tuple[str, str], ...], timeout: float, backoff: Backoff) -> None:
-        self._metadata = metadata
-        self._timeout = timeout
-        self._backoff = backoff
-
-    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+    async def __call__(self, request: Any, *, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
         request = with_request_id(request)
-        timeout = self._timeout if details.timeout is None else details.timeout
-        tries = Tries(self._backoff, timeout, repeatable(details.method, request))
+        tries = Tries(self._backoff, self._timeout if timeout is None else timeout, repeatable(self._method, request))
         while True:
             try:
-                call = await continuation(_details(details, tries.left(), self._metadata), request)
-                await call
-                return call
+                return await self._call(request, timeout=tries.left(), metadata=(*(metadata or ()), *self._metadata), **more)
             except grpc.RpcError as error:
-                await asyncio.sleep(tries.wait(from_rpc_error(error)))
+                wait = tries.wait(from_rpc_error(error))
+            await asyncio.sleep(wait)
 
 
-class _Streams(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
-    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
-        self._metadata = metadata
+class _Stream:
+    """One streaming RPC with the token; the watches do the rest."""
 
-    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        return await continuation(_details(details, details.timeout, self._metadata), request)
+    def __init__(self, call: Any, metadata: Metadata) -> None:
+        self._call, self._metadata = call, metadata
+
+    def __call__(self, request: Any, *, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._call(request, timeout=timeout, metadata=(*(metadata or ()), *self._metadata), **more)
+
+
+class _Stubs:
+    """What a stub asks of a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, metadata: Metadata, timeout: float, backoff: Backoff) -> None:
+        self._channel, self._metadata, self._timeout, self._backoff = channel, metadata, timeout, backoff
+
+    def unary_unary(self, method: str, *how: Any, **more: Any) -> _Unary:
+        return _Unary(self._channel.unary_unary(method, *how, **more), method, self._metadata, self._timeout, self._backoff)
+
+    def unary_stream(self, method: str, *how: Any, **more: Any) -> _Stream:
+        return _Stream(self._channel.unary_stream(method, *how, **more), self._metadata)
+
+
+def _stub(made: Callable[[Any], Any], stubs: _Stubs) -> Any:
+    return made(stubs)

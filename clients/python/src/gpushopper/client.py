@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
 from gpushopper import v1
-from gpushopper.connection import Backoff, Tries, address, repeatable, with_request_id
+from gpushopper.connection import Backoff, Metadata, Tries, address, copied, repeatable, with_request_id
 from gpushopper.errors import ApiError, SessionEnded, from_rpc_error
 from gpushopper.watching import Asked, Gap, Told, WatchItem, WatchState, one
 
@@ -59,20 +59,20 @@ class Client:
             options: more options of the gRPC channel.
         """
         where = address(url, token, ca_file, options)
-        plain = (
+        self._channel = (
             grpc.secure_channel(where.target, where.credentials, where.options)
             if where.credentials
             else grpc.insecure_channel(where.target, where.options)
         )
-        self._channel = grpc.intercept_channel(plain, _Calls(where.metadata, timeout, backoff))
+        channel: Any = _Stubs(self._channel, where.metadata, timeout, backoff)
         self._backoff = backoff
-        self.inventory = v1.InventoryServiceStub(self._channel)
+        self.inventory: v1.InventoryServiceStub = v1.InventoryServiceStub(channel)
         """What can be rented now."""
-        self.sessions = v1.SessionServiceStub(self._channel)
+        self.sessions: v1.SessionServiceStub = v1.SessionServiceStub(channel)
         """Rented machines."""
-        self.costs = v1.CostServiceStub(self._channel)
+        self.costs: v1.CostServiceStub = v1.CostServiceStub(channel)
         """What they cost."""
-        self.operator = v1.OperatorServiceStub(self._channel)
+        self.operator: v1.OperatorServiceStub = v1.OperatorServiceStub(channel)
         """What an operator looks at and orders."""
 
     def watch_session(self, session_id: str, *, resume_token: str = "") -> Watch[v1.WatchSessionRequest]:
@@ -147,7 +147,7 @@ class Client:
 
     def pages(self, call: Callable[[Any], _Page], request: Any) -> Iterator[_Page]:
         """The pages of any call that has some: `client.pages(client.costs.ListLedgerEntries, request)`."""
-        request, token = _copied(request), request.page_token
+        request, token = copied(request), request.page_token
         while True:
             request.page_token = token
             page = call(request)
@@ -177,8 +177,8 @@ class Watch(Generic[Asked], Iterator[WatchItem]):
 
     def __init__(self, call: Callable[[Asked], Any], request: Asked, backoff: Backoff) -> None:
         """Opens the stream when the first item is asked for."""
-        self._call = call
-        self._state = WatchState(request, backoff)
+        self._call: Callable[[Asked], Any] = call
+        self._state: WatchState[Asked] = WatchState(request, backoff)
         self._stream: Any = None
         self._closed = threading.Event()
 
@@ -202,7 +202,7 @@ class Watch(Generic[Asked], Iterator[WatchItem]):
                 if self._stream is None:
                     self._stream = self._call(self._state.request())
                 message: Told = next(self._stream)
-                item = self._state.take(message)
+                item: WatchItem | None = self._state.take(message)
                 if item is not None:
                     return item
                 continue
@@ -244,45 +244,49 @@ class Watch(Generic[Asked], Iterator[WatchItem]):
         self.close()
 
 
-class _Details(NamedTuple):
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: Any
-    compression: Any
+class _Unary:
+    """One RPC with what happens to every call: token, request id, repetition, typed errors."""
 
+    def __init__(self, call: Any, method: str, metadata: Metadata, timeout: float, backoff: Backoff) -> None:
+        self._call, self._method, self._metadata, self._timeout, self._backoff = call, method, metadata, timeout, backoff
 
-def _copied(request: Any) -> Any:
-    copy = type(request)()
-    copy.CopyFrom(request)
-    return copy
-
-
-class _Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
-    """What happens to every call: token, request id, repetition, typed errors."""
-
-    def __init__(self, metadata: tuple[tuple[str, str], ...], timeout: float, backoff: Backoff) -> None:
-        self._metadata = metadata
-        self._timeout = timeout
-        self._backoff = backoff
-
-    def _details(self, details: Any, timeout: float | None) -> _Details:
-        metadata = (*(details.metadata or ()), *self._metadata)
-        return _Details(details.method, timeout, metadata, details.credentials, details.wait_for_ready, details.compression)
-
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+    def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
         request = with_request_id(request)
-        timeout = self._timeout if details.timeout is None else details.timeout
-        tries = Tries(self._backoff, timeout, repeatable(details.method, request))
+        tries = Tries(self._backoff, self._timeout if timeout is None else timeout, repeatable(self._method, request))
         while True:
-            call = continuation(self._details(details, tries.left()), request)
-            error = call.exception()
-            if error is None:
-                return call
-            if not isinstance(error, grpc.RpcError):
-                raise error
-            time.sleep(tries.wait(from_rpc_error(error)))
+            try:
+                return self._call(request, timeout=tries.left(), metadata=(*(metadata or ()), *self._metadata), **more)
+            except grpc.RpcError as error:
+                wait = tries.wait(from_rpc_error(error))
+            time.sleep(wait)
 
-    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        return continuation(self._details(details, details.timeout), request)
+    def with_call(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        """One try, with gRPC's own errors."""
+        return self._call.with_call(request, timeout=timeout, metadata=(*(metadata or ()), *self._metadata), **more)
+
+    def future(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        """One try, with gRPC's own errors."""
+        return self._call.future(request, timeout=timeout, metadata=(*(metadata or ()), *self._metadata), **more)
+
+
+class _Stream:
+    """One streaming RPC with the token; the watches do the rest."""
+
+    def __init__(self, call: Any, metadata: Metadata) -> None:
+        self._call, self._metadata = call, metadata
+
+    def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._call(request, timeout=timeout, metadata=(*(metadata or ()), *self._metadata), **more)
+
+
+class _Stubs:
+    """What a stub asks of a channel."""
+
+    def __init__(self, channel: grpc.Channel, metadata: Metadata, timeout: float, backoff: Backoff) -> None:
+        self._channel, self._metadata, self._timeout, self._backoff = channel, metadata, timeout, backoff
+
+    def unary_unary(self, method: str, *how: Any, **more: Any) -> _Unary:
+        return _Unary(self._channel.unary_unary(method, *how, **more), method, self._metadata, self._timeout, self._backoff)
+
+    def unary_stream(self, method: str, *how: Any, **more: Any) -> _Stream:
+        return _Stream(self._channel.unary_stream(method, *how, **more), self._metadata)

@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -17,6 +17,8 @@ from google.protobuf.message import Message
 from gpushopper.errors import ApiError
 
 Request = TypeVar("Request", bound=Message)
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+"""What goes with a call beside its request."""
 
 _SECURE_PORT, _CLEAR_PORT = 443, 80
 _READS = ("Get", "List", "Explain", "Wait")
@@ -53,7 +55,7 @@ class Address:
     """Host and port."""
     credentials: grpc.ChannelCredentials | None
     """TLS; without it in clear."""
-    metadata: tuple[tuple[str, str], ...]
+    metadata: Metadata
     """What goes with every call: the token."""
     options: list[tuple[str, Any]] = field(default_factory=list)
     """Options of the channel."""
@@ -88,12 +90,18 @@ def _token() -> str | None:
     return os.environ.get("GPU_SHOPPER_TOKEN") or (Path(file).read_text(encoding="utf-8").strip() if file else None) or None
 
 
+def copied(request: Request) -> Request:
+    """A request to change, while its caller's stays as it is."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    return copy
+
+
 def with_request_id(request: Request) -> Request:
     """The request, with an id of its own when it takes one and has none, so that it can be repeated."""
     if "request_id" not in request.DESCRIPTOR.fields_by_name or getattr(request, "request_id"):  # noqa: B009
         return request
-    named = type(request)()
-    named.CopyFrom(request)
+    named = copied(request)
     setattr(named, "request_id", str(uuid.uuid4()))  # noqa: B010
     return named
 

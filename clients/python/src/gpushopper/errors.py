@@ -26,7 +26,7 @@ class Violation:
     """Its value and what is allowed."""
 
 
-class ApiError(grpc.RpcError):
+class ApiError(Exception):
     """A call that the service refused or that did not get through."""
 
     def __init__(
@@ -77,8 +77,6 @@ class SessionEnded(Exception):
 
 def from_rpc_error(error: grpc.RpcError) -> ApiError:
     """Reads `ErrorInfo`, `BadRequest` and `RetryInfo` out of an error of gRPC."""
-    if isinstance(error, ApiError):
-        return error
     raw: Any = error
     code, message = raw.code(), raw.details() or ""
     details = status_pb2.Status()
@@ -91,7 +89,7 @@ def from_rpc_error(error: grpc.RpcError) -> ApiError:
     info, request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in details.details:
         for known in (info, request, retry):
-            if detail.Is(known.DESCRIPTOR):
+            if detail.TypeName() == known.DESCRIPTOR.full_name:
                 detail.Unpack(known)
     ours = info.domain == DOMAIN
     return ApiError(

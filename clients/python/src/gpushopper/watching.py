@@ -10,7 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 import grpc
 
 from gpushopper import v1
-from gpushopper.connection import Backoff
+from gpushopper.connection import Backoff, copied
 from gpushopper.errors import ApiError
 
 _log = logging.getLogger("gpushopper")
@@ -49,7 +49,7 @@ class WatchState(Generic[Asked]):
 
     def __init__(self, asked: Asked, backoff: Backoff) -> None:
         """Begins with the request as its caller made it."""
-        self._asked = asked
+        self._asked: Asked = asked
         self._backoff = backoff
         self._single = isinstance(asked, v1.WatchSessionRequest)
         self._told: list[v1.Session] = []
@@ -58,14 +58,13 @@ class WatchState(Generic[Asked]):
         self._sequence: int | None = None
         self._failures = 0
         self._gaps = 0
-        self.resume_token = asked.resume_token
+        self.resume_token: str = asked.resume_token
         """Watch from here to go on after the last item that was given out."""
 
     def request(self) -> Asked:
         """What the next stream is asked for."""
         self._told.clear()
-        request = type(self._asked)()
-        request.CopyFrom(self._asked)
+        request: Asked = copied(self._asked)
         if self.resume_token:
             request.resume_token = self.resume_token
         return request

@@ -40,7 +40,7 @@ final class Calls {
             } catch (RuntimeException thrown) {
                 error = GpuShopperException.of(thrown);
             }
-            if (Thread.currentThread().isInterrupted() || !repeatable || !error.isTransient()) {
+            if (Thread.currentThread().isInterrupted() || channel.isShutdown() || !repeatable || !error.isTransient()) {
                 throw error;
             }
             Duration wait = patience.waitBefore(tries, error.retryAfter().orElse(null));

@@ -73,7 +73,7 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         return this;
     }
 
-    /** Waits for what comes next; false after the last event of a watched session, and after {@link #close}. */
+    /** Waits for what comes next; false after the last event of a watched session, and after {@link #close} or the client's. */
     @Override
     public boolean hasNext() {
         while (ahead == null && !over && !closed) {
@@ -128,7 +128,8 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
             error = thrown;
         }
         disconnect();
-        if (closed) {
+        if (closed || calls.channel.isShutdown()) {
+            over = true;
             return;
         }
         if (!token.isEmpty() && (error.reason().equals("WATCH_COMPACTED") || error.reason().equals("WATCH_STORE_REPLACED"))) {

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gpushopper.dev/go/gpushopper"
+	pb "gpushopper.dev/go/gpushopper/v1"
+	"gpushopper.dev/go/internal/world"
+
+	"github.com/shopspring/decimal"
+)
+
+const patience = 2 * time.Minute
+
+// stage is a world, a client in it, and the scheduler as its users run it.
+type stage struct {
+	*testing.T
+	world   *world.World
+	client  *gpushopper.Client
+	program string
+	key     string
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	s := &stage{T: t, world: world.Start(t), program: filepath.Join(t.TempDir(), "fleet"), key: filepath.Join(t.TempDir(), "key.pub")}
+	if out, err := exec.Command("go", "build", "-o", s.program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	text, err := os.ReadFile(filepath.Join(world.Folder(), "conformance", "scenario.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var scenario struct {
+		PublicKey string `json:"public_key"`
+	}
+	if err := json.Unmarshal(text, &scenario); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.key, []byte(scenario.PublicKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.client, err = gpushopper.New(s.world.URL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.client.Close() })
+	return s
+}
+
+type scheduler struct {
+	*exec.Cmd
+	log string
+}
+
+func (s *stage) schedule(name string, arguments ...string) *scheduler {
+	s.Helper()
+	path := filepath.Join(filepath.Dir(s.key), name+".log")
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer log.Close()
+	child := exec.Command(s.program, append([]string{"-name", name, "-public-key", s.key}, arguments...)...)
+	child.Env = append(os.Environ(), "GPU_SHOPPER_URL="+s.world.URL)
+	child.Stdout, child.Stderr = log, log
+	if err := child.Start(); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { _ = child.Process.Kill() })
+	return &scheduler{child, path}
+}
+
+func (c *scheduler) said() string {
+	text, _ := os.ReadFile(c.log)
+	return string(text)
+}
+
+func (s *stage) until(c *scheduler, what string, holds func() bool) {
+	s.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.Fatalf("it never came to: %s\n%s", what, c.said())
+		}
+	}
+}
+
+func (s *stage) sessions(name string) (all []*pb.Session) {
+	s.Helper()
+	filter := &pb.SessionFilter{Labels: map[string]string{"fleet": name}}
+	for session, err := range s.client.ListSessions(s.Context(), &pb.ListSessionsRequest{Filter: filter}) {
+		if err != nil {
+			s.Fatal(err)
+		}
+		all = append(all, session)
+	}
+	return all
+}
+
+func (s *stage) running(name string) (ids []string) {
+	for _, session := range s.sessions(name) {
+		if session.GetState() == pb.Session_STATE_RUNNING {
+			ids = append(ids, session.GetSessionId())
+		}
+	}
+	return ids
+}
+
+// alive are the labels of the machines that are there, by their native ids.
+func (s *stage) alive() map[string]string {
+	s.Helper()
+	var truth struct {
+		Machines []struct {
+			NativeID string `json:"native_id"`
+			Label    string `json:"label"`
+			Alive    bool   `json:"alive"`
+		} `json:"machines"`
+	}
+	if err := json.Unmarshal([]byte(world.Get(s.T, s.world.Vastai+"/_sim/truth")), &truth); err != nil {
+		s.Fatal(err)
+	}
+	labels := map[string]string{}
+	for _, one := range truth.Machines {
+		if one.Alive {
+			labels[one.NativeID] = one.Label
+		}
+	}
+	return labels
+}
+
+func (s *stage) preempt(id string) {
+	s.Helper()
+	for native, label := range s.alive() {
+		if strings.Contains(label, id) {
+			world.Post(s.T, s.world.Vastai+"/_sim/preempt/"+native)
+			return
+		}
+	}
+	s.Fatalf("%s has no machine", id)
+}
+
+// mostAtOnce is by the log how many sessions were alive at the same time, and what those that ran cost per hour together.
+func (s *stage) mostAtOnce(name string) (most int, dearest decimal.Decimal) {
+	s.Helper()
+	var events []*pb.SessionEvent
+	for _, session := range s.sessions(name) {
+		for event, err := range s.client.SessionEvents(s.Context(), &pb.ListSessionEventsRequest{SessionId: session.GetSessionId()}) {
+			if err != nil {
+				s.Fatal(err)
+			}
+			events = append(events, event)
+		}
+	}
+	slices.SortFunc(events, func(a, b *pb.SessionEvent) int { return int(a.GetRevision() - b.GetRevision()) })
+	now := map[string]*pb.Session{}
+	for _, event := range events {
+		now[event.GetSessionId()] = event.GetSession()
+		alive, price := 0, decimal.Zero
+		for _, session := range now {
+			if isAlive(session) {
+				alive++
+			}
+			if session.GetState() == pb.Session_STATE_RUNNING || session.GetState() == pb.Session_STATE_STOPPING {
+				price = price.Add(gpushopper.ToDecimal(session.GetPrice().GetTotalPerHour()))
+			}
+		}
+		most, dearest = max(most, alive), decimal.Max(dearest, price)
+	}
+	return most, dearest
+}
+
+func TestMachinesAreKeptOverPreemptionsCutsAndKills(t *testing.T) {
+	s := newStage(t)
+	terms := []string{"-wanted", "3", "-max-price", "0.50", "-per-hour", "3", "-total", "20", "-interruptible"}
+	s.world.Do(t, "storm?cuts=40")
+	fleet := s.schedule("kept", terms...)
+	s.until(fleet, "three running", func() bool { return len(s.running("kept")) == 3 })
+
+	first := s.running("kept")
+	s.preempt(first[0])
+	s.preempt(first[1])
+	s.world.Do(t, "restart")
+	s.until(fleet, "three running again, without the two that were taken away", func() bool {
+		now := s.running("kept")
+		return len(now) == 3 && !slices.Contains(now, first[0]) && !slices.Contains(now, first[1])
+	})
+
+	// The scheduler dies without a word; another one finds everything and changes nothing.
+	before := s.running("kept")
+	_ = fleet.Process.Kill()
+	_ = fleet.Wait()
+	fleet = s.schedule("kept", terms...)
+	s.until(fleet, "it has looked", func() bool { return strings.Contains(fleet.said(), "5 sessions so far") })
+	s.preempt(s.running("kept")[0])
+	s.until(fleet, "three again", func() bool { return len(s.running("kept")) == 3 && len(s.sessions("kept")) == 6 })
+	after := s.running("kept")
+	if kept := slices.DeleteFunc(before, func(id string) bool { return !slices.Contains(after, id) }); len(kept) != 2 {
+		t.Errorf("only %v of them were kept", kept)
+	}
+
+	if err := fleet.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := fleet.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, fleet.said())
+	}
+	var reasons, places []string
+	cost := decimal.Zero
+	for _, session := range s.sessions("kept") {
+		if !hasEnded(session) {
+			t.Errorf("%s is %s", session.GetSessionId(), session.GetState())
+		}
+		reasons = append(reasons, strings.TrimPrefix(session.GetEndReason().String(), "END_REASON_"))
+		places = append(places, session.GetLabels()["slot"]+"/"+session.GetLabels()["generation"])
+		cost = cost.Add(gpushopper.ToDecimal(session.GetCost().GetCost()))
+	}
+	slices.Sort(reasons)
+	if got := strings.Join(reasons, " "); got != "COMPLETED COMPLETED COMPLETED PREEMPTED PREEMPTED PREEMPTED" {
+		t.Error(got)
+	}
+	slices.Sort(places)
+	if len(slices.Compact(places)) != 6 {
+		t.Errorf("a generation was made twice: %v", places)
+	}
+	if most, dearest := s.mostAtOnce("kept"); most != 3 || dearest.GreaterThan(decimal.NewFromInt(3)) {
+		t.Errorf("%d at once, for $%s/h: never more than wanted", most, dearest)
+	}
+	if left := s.alive(); len(left) > 0 {
+		t.Errorf("still there: %v", left)
+	}
+	told := regexp.MustCompile(`all gone; the fleet has cost \$(\S+)`).FindStringSubmatch(fleet.said())
+	if told == nil || !decimal.RequireFromString(told[1]).Equal(cost) {
+		t.Errorf("it has cost $%s, and the scheduler says %v", cost, told)
+	}
+}
+
+func TestSpendingLimitsHold(t *testing.T) {
+	s := newStage(t)
+	// Per hour: what runs costs much less than 0.60, and one more machine is allowed for as long as it could cost 0.60 in all.
+	hourly := s.schedule("hourly", "-wanted", "4", "-max-price", "0.40", "-per-hour", "0.60")
+	s.until(hourly, "the limit is told", func() bool { return strings.Contains(hourly.said(), "/h is allowed") })
+	// In all: each could cost 0.40 times 2; a third one does not fit.
+	terms := []string{"-wanted", "4", "-max-price", "0.40", "-rental", "2h", "-per-hour", "9", "-total", "2", "-on-exit", "leave"}
+	total := s.schedule("total", terms...)
+	s.until(total, "the limit is told", func() bool { return strings.Contains(total.said(), "$2 is allowed") })
+	s.until(total, "two running", func() bool { return len(s.running("total")) == 2 })
+	end := func(c *scheduler) {
+		_ = c.Process.Signal(syscall.SIGTERM)
+		if err := c.Wait(); err != nil {
+			t.Errorf("%v\n%s", err, c.said())
+		}
+	}
+	end(total)
+	most := decimal.Zero
+	for _, session := range s.sessions("total") {
+		if session.GetState() != pb.Session_STATE_RUNNING {
+			t.Errorf("left by choice, and it is %s", session.GetState())
+		}
+		most = most.Add(gpushopper.ToDecimal(session.GetSpec().GetMaxTotalCost()))
+	}
+	if most.IsZero() || most.GreaterThan(decimal.NewFromInt(2)) {
+		t.Errorf("all of them may cost $%s", most)
+	}
+	end(hourly)
+	if number, dearest := s.mostAtOnce("hourly"); number < 1 || number > 3 || dearest.GreaterThan(decimal.RequireFromString("0.60")) {
+		t.Error(fmt.Sprint(number, " at once for ", dearest))
+	}
+}
