@@ -157,8 +157,10 @@ impl Player {
     async fn watch(&mut self, step: &Value) -> Outcome {
         let at = self.by_alias(text(step, "session"))?;
         let (show, until) = (list(step, "show"), text(step, "until"));
-        let mut disturb: Vec<(String, String)> =
-            step["disturb"].as_array().map(|all| all.iter().map(|d| (text(d, "at").to_owned(), text(d, "do").to_owned())).collect()).unwrap_or_default();
+        let mut disturb: Vec<(String, String)> = step["disturb"]
+            .as_array()
+            .map(|all| all.iter().map(|d| (text(d, "at").to_owned(), text(d, "do").to_owned())).collect())
+            .unwrap_or_default();
         let known = &self.known[at];
         let token = if text(step, "from") == "create" { &known.created.resume_token } else { &known.token };
         let mut watch = self.client.watch(&known.id, WatchStart::After(token.clone()));

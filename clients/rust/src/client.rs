@@ -219,11 +219,13 @@ impl Client {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let poll = left.min(LONG_POLL);
-            let timeout = prost_types::Duration { seconds: i64::try_from(poll.as_secs()).unwrap_or(30), nanos: i32::try_from(poll.subsec_nanos()).unwrap_or(0) };
+            let timeout = prost_types::Duration {
+                seconds: i64::try_from(poll.as_secs()).unwrap_or(30),
+                nanos: i32::try_from(poll.subsec_nanos()).unwrap_or(0),
+            };
             let until = until.iter().map(|s| i32::from(*s)).collect();
             let request = pb::WaitSessionRequest { session_id: session_id.to_owned(), until, timeout: Some(timeout) };
-            let patience =
-                Patience { timeout: left + self.patience.one_try, one_try: LONG_POLL + self.patience.one_try, ..self.patience.clone() };
+            let patience = Patience { timeout: left + self.patience.one_try, one_try: LONG_POLL + self.patience.one_try, ..self.patience.clone() };
             let answer = insist(&patience, request, |request| {
                 let mut sessions = self.sessions();
                 async move { sessions.wait_session(request).await }

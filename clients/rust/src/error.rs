@@ -112,10 +112,7 @@ impl Refusal {
     /// carries a request id, or one that only reads, is then safe.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        let between = matches!(
-            self.code,
-            Code::Unknown | Code::Internal | Code::Aborted | Code::Cancelled | Code::DeadlineExceeded | Code::DataLoss
-        );
+        let between = matches!(self.code, Code::Unknown | Code::Internal | Code::Aborted | Code::Cancelled | Code::DeadlineExceeded | Code::DataLoss);
         self.is_retryable() || (self.reason.is_empty() && between)
     }
 }

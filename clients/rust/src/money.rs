@@ -71,7 +71,8 @@ impl FromStr for Usd {
 
     /// Reads `0.36`, `-1.75`, `$12`; at most nine decimals.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = || Error::Invalid(format!("`{text}` is no amount; allowed: US dollars as a decimal number with at most nine decimals, such as 0.36"));
+        let wrong =
+            || Error::Invalid(format!("`{text}` is no amount; allowed: US dollars as a decimal number with at most nine decimals, such as 0.36"));
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
         let trimmed = text.trim();
         let (negative, rest) = trimmed.strip_prefix('-').map_or((false, trimmed), |rest| (true, rest));

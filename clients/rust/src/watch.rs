@@ -67,7 +67,7 @@ enum Stream {
 
 /// One message, of either kind of watch.
 enum Heard {
-    Snapshot(pb::Session),
+    Snapshot(Box<pb::Session>),
     SnapshotEnd(pb::SnapshotEnd),
     Event(Box<pb::SessionEvent>),
     Bookmark(pb::Bookmark),
@@ -231,7 +231,7 @@ impl Watch {
             Heard::Nothing => None,
             Heard::Snapshot(session) => {
                 self.ended = is_over(session.state());
-                self.snapshot.push(session);
+                self.snapshot.push(*session);
                 return Ok(None);
             }
             Heard::SnapshotEnd(end) => {
@@ -277,7 +277,7 @@ impl Watch {
                 use pb::watch_session_response::Message as Wire;
                 let Some(answer) = silence(async { Ok(stream.message().await?) }).await? else { return Ok(None) };
                 let heard = match answer.message {
-                    Some(Wire::Snapshot(session)) => Heard::Snapshot(session),
+                    Some(Wire::Snapshot(session)) => Heard::Snapshot(Box::new(session)),
                     Some(Wire::SnapshotEnd(end)) => Heard::SnapshotEnd(end),
                     Some(Wire::Event(event)) => Heard::Event(Box::new(event)),
                     Some(Wire::Bookmark(mark)) => Heard::Bookmark(mark),
@@ -289,7 +289,7 @@ impl Watch {
                 use pb::watch_sessions_response::Message as Wire;
                 let Some(answer) = silence(async { Ok(stream.message().await?) }).await? else { return Ok(None) };
                 let heard = match answer.message {
-                    Some(Wire::Snapshot(session)) => Heard::Snapshot(session),
+                    Some(Wire::Snapshot(session)) => Heard::Snapshot(Box::new(session)),
                     Some(Wire::SnapshotEnd(end)) => Heard::SnapshotEnd(end),
                     Some(Wire::Event(event)) => Heard::Event(Box::new(event)),
                     Some(Wire::Bookmark(mark)) => Heard::Bookmark(mark),

@@ -17,11 +17,14 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// One answer: messages, then how the call ends.
 type Script = (Vec<Vec<u8>>, Result<(), Status>);
 
+/// Path, message and authorization of a call.
+type Asked = (String, Vec<u8>, Option<String>);
+
 /// Plays one script after the other, whatever is called, and keeps what it was asked.
 #[derive(Clone, Default)]
 struct Fake {
     scripts: Arc<Mutex<VecDeque<Script>>>,
-    asked: Arc<Mutex<Vec<(String, Vec<u8>, Option<String>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 /// Messages as they are, already encoded.
@@ -293,7 +296,8 @@ async fn waiting_for_running_tells_an_end_from_it() {
         (vec![pb::WaitSessionResponse { session: Some(session), reached }.encode_to_vec()], Ok(()))
     };
     use pb::session::State::{Provisioning, Running, Stopping};
-    let (_, client) = Fake::playing(vec![answer(Provisioning, false), answer(Stopping, true), answer(Running, true), answer(Provisioning, false)]).await;
+    let (_, client) =
+        Fake::playing(vec![answer(Provisioning, false), answer(Stopping, true), answer(Running, true), answer(Provisioning, false)]).await;
     let error = client.wait_for_running("s").await.unwrap_err();
     assert!(matches!(&error, Error::Ended(session) if session.session_id == "s") && error.to_string().contains("no driver"), "{error}");
     assert_eq!(client.wait_for_running("s").await.unwrap().state(), Running);

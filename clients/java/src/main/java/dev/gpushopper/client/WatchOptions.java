@@ -27,6 +27,11 @@ public record WatchOptions(
         return new WatchOptions(resumeToken, true, bookmark, giveUp, onLost);
     }
 
+    /** The same, with a bookmark after this much silence, 5 to 60 seconds. */
+    public WatchOptions withBookmarks(Duration silence) {
+        return new WatchOptions(resumeToken, fromNow, silence, giveUp, onLost);
+    }
+
     /** The same, giving up when the server is away for so long. */
     public WatchOptions givingUpAfter(Duration away) {
         return new WatchOptions(resumeToken, fromNow, bookmark, away, onLost);

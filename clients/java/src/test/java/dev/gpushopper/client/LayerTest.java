@@ -13,7 +13,7 @@ import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.google.type.Money;
-import dev.gpushopper.v1.CostServiceProto;
+import dev.gpushopper.v1.CostServiceOuterClass;
 import dev.gpushopper.v1.CreateSessionRequest;
 import dev.gpushopper.v1.CreateSessionResponse;
 import dev.gpushopper.v1.DrainSessionsRequest;
@@ -21,13 +21,13 @@ import dev.gpushopper.v1.DrainSessionsResponse;
 import dev.gpushopper.v1.EndReason;
 import dev.gpushopper.v1.GetSessionRequest;
 import dev.gpushopper.v1.GetSessionResponse;
-import dev.gpushopper.v1.InventoryServiceProto;
+import dev.gpushopper.v1.InventoryServiceOuterClass;
 import dev.gpushopper.v1.OperatorServiceGrpc;
-import dev.gpushopper.v1.OperatorServiceProto;
+import dev.gpushopper.v1.OperatorServiceOuterClass;
 import dev.gpushopper.v1.Session;
 import dev.gpushopper.v1.SessionEvent;
 import dev.gpushopper.v1.SessionServiceGrpc;
-import dev.gpushopper.v1.SessionServiceProto;
+import dev.gpushopper.v1.SessionServiceOuterClass;
 import dev.gpushopper.v1.SnapshotEnd;
 import dev.gpushopper.v1.WaitSessionRequest;
 import dev.gpushopper.v1.WaitSessionResponse;
@@ -372,7 +372,7 @@ class LayerTest {
             Money money = Usd.money(text);
             assertEquals("USD", money.getCurrencyCode());
             assertEquals(new BigDecimal(text), Usd.decimal(money));
-            assertEquals(text, Usd.decimal(money).toString());
+            assertEquals(text, Usd.decimal(money).toPlainString());
         }
         for (String text : List.of("", "0.0000000001", "1,5", "x", "9223372036854775808")) {
             assertThrows(IllegalArgumentException.class, () -> Usd.money(text), text);
@@ -416,10 +416,10 @@ class LayerTest {
     @Test
     void everyUnaryCallOfTheContractHasItsMethod() {
         Map<ServiceDescriptor, Class<?>> classes = Map.of(
-                InventoryServiceProto.getDescriptor().getServices().get(0), Inventory.class,
-                SessionServiceProto.getDescriptor().getServices().get(0), Sessions.class,
-                CostServiceProto.getDescriptor().getServices().get(0), Costs.class,
-                OperatorServiceProto.getDescriptor().getServices().get(0), Operators.class);
+                InventoryServiceOuterClass.getDescriptor().getServices().get(0), Inventory.class,
+                SessionServiceOuterClass.getDescriptor().getServices().get(0), Sessions.class,
+                CostServiceOuterClass.getDescriptor().getServices().get(0), Costs.class,
+                OperatorServiceOuterClass.getDescriptor().getServices().get(0), Operators.class);
         List<String> missing = new ArrayList<>();
         classes.forEach((service, type) -> {
             for (MethodDescriptor method : service.getMethods()) {
