@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".gpushopper.v1.CreateSessionResponse",
             ".gpushopper.v1.RotateSessionKeyResponse",
             ".gpushopper.v1.RegistryLogin",
+            ".gpushopper.v1.CreateTokenResponse",
         ])
         .include_file("pb.rs")
         .compile_fds(descriptors)?;

@@ -22,6 +22,7 @@
 //! * After a crash: the actor's start; every open session gets [`Input::Resumed`](domain::lifecycle::Input::Resumed), which
 //!   only looks.
 //! * A vendor: [`providers`] (the register), then `providers/vastai/` or `providers/tensordock/`.
+//! * Who may call: [`http::rules`] (what each call needs), [`http::access`] (the gate), [`services::access`] (tokens).
 //! * Money: [`domain::money`], [`domain::meter`], [`services::costs`].
 //! * A whole world in memory: [`sim`], [`chaos`], and `tests/it/support/`.
 //!

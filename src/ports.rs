@@ -300,6 +300,8 @@ pub struct ProbeReport {
     pub host_key: String,
     /// What the GPU said, when it was asked.
     pub gpu: Option<GpuAnswer>,
+    /// Free space where the root file system is, GB; `None` = it could not be told.
+    pub disk_free_gb: Option<u32>,
 }
 
 /// A look at whether anybody uses a machine.

@@ -4,7 +4,9 @@
 //! bound, the database is opened, the port is answered (NOT_SERVING, 503), and only then the providers are looked at.
 //! Order of the end: no new work, streams end, what is under way at providers is written down, connections are drained.
 
+mod access;
 mod ending;
+mod renewal;
 mod start;
 
 pub use ending::{Left, LeftSession};
@@ -16,7 +18,8 @@ use crate::domain::ids::ProviderId;
 use crate::grpc;
 use crate::http::{self, ops, port};
 use crate::ports::{Chance, Provider, SystemChance};
-use crate::providers::{self, Context, Tuning};
+use crate::providers::{self, Context, Renewable, Tuning};
+use crate::services::access::Access;
 use crate::services::api::{Caller, CostQuery, GroupBy};
 use crate::services::board::Board;
 use crate::services::counters;
@@ -40,8 +43,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often what is no longer kept is deleted.
 const TRIM_EVERY: Duration = Duration::from_secs(3600);
-/// Lists while something begins or is searched for.
-const CLOSE_LOOK: Duration = Duration::from_secs(5);
 /// How often it is noted how far the database has come, when it has moved.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// And it never gets so many revisions ahead of the note.
@@ -56,6 +57,9 @@ pub struct Server {
     /// Why nothing happens by itself until an operator accepts the database, with what is open in it; `None` = it may be
     /// believed.
     pub frozen: Option<String>,
+    /// Where an admin's token lies and how it is sent, without it; empty where callers need none.
+    pub login: String,
+    token: Option<SecretString>,
     core: Arc<Core>,
     health: grpc::Health,
     shutdown: CancellationToken,
@@ -65,6 +69,7 @@ pub struct Server {
     store: Store,
     drain: Drain,
     clock: Clock,
+    renewable: BTreeMap<ProviderId, Arc<Renewable>>,
 }
 
 impl Server {
@@ -81,7 +86,7 @@ impl Server {
         let chance: Arc<dyn Chance> = Arc::new(SystemChance);
         let enabled = enabled(config, &clock, &chance, pace)?;
         let tls = match &config.server.tls {
-            Some(files) => Some(port::Tls::load(&files.cert, &files.key)?),
+            Some(files) => Some(port::Tls::load(&files.cert, &files.key, files.client_ca.as_deref())?),
             None => None,
         };
         // The port comes first: a server that can't have it leaves nothing behind, and the lock names the real one.
@@ -94,6 +99,7 @@ impl Server {
         let deployment_id = start::deployment_id(&store, config.deployment_id.as_deref(), &*chance).await?;
         start::compare_secret(&store, &secret, &config.database_path).await?;
         start::require_owing(&store, &enabled.providers.keys().cloned().collect()).await?;
+        let access::Opened { access, token, hint } = access::open(config, &store, &chance, &clock).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let name = u128::from(chance.bits()) << 64 | u128::from(chance.bits());
         let frozen = match store.epoch_check(name, clock.now()).await? {
@@ -113,7 +119,11 @@ impl Server {
             chance: Arc::clone(&chance),
             clock: clock.clone(),
             policy: config.policy(),
-            rhythm: Rhythm { close: CLOSE_LOOK, steady: config.lifecycle.check_interval, idle: config.lifecycle.reconciliation_interval },
+            rhythm: Rhythm {
+                close: config.lifecycle.poll_interval,
+                steady: config.lifecycle.check_interval,
+                idle: config.lifecycle.reconciliation_interval,
+            },
             refresh: config.inventory.refresh_interval,
             drain: config.shutdown_drain,
             vault: vault(secret, Arc::clone(&chance)),
@@ -126,9 +136,10 @@ impl Server {
         let core = Arc::new(core);
         let health = grpc::Health::new().await;
         let shutdown = CancellationToken::new();
-        let router = router(config, &core, &store, &health, telemetry, &clock, chance)?;
-        let port = tokio::spawn(port::serve(listener, tls, router, config.shutdown_drain, shutdown.clone()));
-        let trim = tokio::spawn(trim(store.clone(), clock.clone()));
+        let router = router(config, &core, &store, &health, telemetry, &clock, chance, access)?;
+        let limits = port::Limits { streams: config.limits.streams_per_connection, header_bytes: config.limits.header_bytes };
+        let port = tokio::spawn(port::serve(listener, tls, limits, router, config.shutdown_drain, shutdown.clone()));
+        let trim = tokio::spawn(trim(store.clone(), clock.clone(), config.keep));
         let heartbeat = tokio::spawn(heartbeat(store.clone(), core.board.clone(), clock.clone()));
         tracing::info!(%addr, database = %config.database_path.display(), "listening; looking at the providers");
         let (swept, serving, database, doubted) = (Arc::clone(&core), health.clone(), store.clone(), frozen.is_some());
@@ -158,13 +169,35 @@ impl Server {
             }
         });
         let drain = core.winding_up.clone();
-        Ok(Self { addr, scheme, frozen, core, health, shutdown, port, trim, heartbeat, store, drain, clock })
+        Ok(Self {
+            addr,
+            scheme,
+            frozen,
+            login: hint,
+            token,
+            core,
+            health,
+            shutdown,
+            port,
+            trim,
+            heartbeat,
+            store,
+            drain,
+            clock,
+            renewable: enabled.renewable,
+        })
     }
 
     /// The base URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.addr)
+    }
+
+    /// An admin's token, for those who live in the same process; `None` where callers need none.
+    #[must_use]
+    pub fn token(&self) -> Option<&SecretString> {
+        self.token.as_ref()
     }
 
     /// The core, for those who live in the same process.
@@ -190,27 +223,31 @@ pub fn beside(database: &Path, ending: &str) -> PathBuf {
 
 struct Enabled {
     providers: BTreeMap<ProviderId, Arc<dyn Provider>>,
+    renewable: BTreeMap<ProviderId, Arc<Renewable>>,
     private: Vec<ProviderId>,
     destroy_lines: BTreeMap<ProviderId, (String, VendorCall)>,
 }
 
 fn enabled(config: &Config, clock: &Clock, chance: &Arc<dyn Chance>, pace: u32) -> anyhow::Result<Enabled> {
-    let mut all = Enabled { providers: BTreeMap::new(), private: Vec::new(), destroy_lines: BTreeMap::new() };
+    let mut all = Enabled { providers: BTreeMap::new(), renewable: BTreeMap::new(), private: Vec::new(), destroy_lines: BTreeMap::new() };
     for entry in providers::REGISTER {
         let Some(settings) = config.providers.get(entry.name) else {
-            tracing::info!(provider = entry.name, "not enabled");
+            let wanted: Vec<String> = entry.credentials().map(|setting| entry.env(setting.key)).collect();
+            tracing::info!(provider = entry.name, "{} is not enabled: {} not set", entry.title, wanted.join(" and "));
             continue;
         };
         let mut context = Context::new(clock.clone(), Arc::clone(chance));
-        context.tuning = Tuning { pace_percent: pace, ..context.tuning };
-        let provider = (entry.build)(&settings.values, &context)?;
+        context.tuning =
+            Tuning { pace_percent: pace, call_deadline: config.calls.deadline, launch_deadline: config.calls.launch_deadline, ..context.tuning };
+        let provider = Arc::new(Renewable::new(entry, settings.values.clone(), context)?);
         let id = ProviderId::new(entry.name);
-        tracing::info!(provider = entry.name, base_url = %settings.base_url, "enabled");
+        tracing::info!(provider = entry.name, base_url = %settings.base_url, "{} is enabled", entry.title);
         if settings.allow_private_addresses {
             all.private.push(id.clone());
         }
         all.destroy_lines.insert(id.clone(), (settings.base_url.clone(), entry.destroy_line));
-        all.providers.insert(id, provider);
+        all.providers.insert(id.clone(), Arc::clone(&provider) as Arc<dyn Provider>);
+        all.renewable.insert(id, provider);
     }
     Ok(all)
 }
@@ -239,6 +276,7 @@ pub fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "what a router is made of")]
 fn router(
     config: &Config,
     core: &Arc<Core>,
@@ -247,7 +285,9 @@ fn router(
     telemetry: &Telemetry,
     clock: &Clock,
     chance: Arc<dyn Chance>,
+    access: Access,
 ) -> anyhow::Result<axum::Router> {
+    let body_limit = usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX);
     let services = grpc::Services {
         inventory: core.inventory.clone(),
         templates: core.templates.clone(),
@@ -256,6 +296,7 @@ fn router(
         costs: core.costs.clone(),
         operator: core.operator.clone(),
         drain: core.winding_up.clone(),
+        access: access.clone(),
     };
     let settings = grpc::Settings {
         hard_max: config.lifecycle.hard_max,
@@ -266,7 +307,7 @@ fn router(
         make_key_pair: Arc::new(move |comment| make_key_pair(comment, &*chance)),
         fingerprint: |line| ssh_keys::fingerprint(line).ok(),
         known_hosts_line: |host, port, key| ssh_keys::known_hosts_line(host, port, key),
-        allowed_origins: Vec::new(),
+        largest_request: body_limit,
     };
     let grpc = grpc::routes(services, settings, health)?;
     let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
@@ -293,6 +334,10 @@ fn router(
         allowed_hosts: config.server.allowed_hosts.clone().into(),
         clock: clock.clone(),
         unknown_rpc: grpc::status::unknown_service,
+        access,
+        refused_rpc: grpc::status::refused,
+        allowed_origins: config.server.allowed_origins.clone().into(),
+        body_limit,
     };
     Ok(http::assemble(grpc, axum::Router::new(), ops))
 }
@@ -351,10 +396,10 @@ fn report(core: &Core, frozen: bool) -> ops::HealthReport {
     ops::HealthReport { ready: alive && swept && !draining, status, services }
 }
 
-async fn trim(store: Store, clock: Clock) {
+async fn trim(store: Store, clock: Clock, keep: Keep) {
     loop {
         clock.sleep(TRIM_EVERY).await;
-        if let Err(error) = store.trim(clock.now(), Keep::default()).await {
+        if let Err(error) = store.trim(clock.now(), keep).await {
             tracing::warn!(%error, "deleting what is no longer kept failed; it is tried again");
         }
     }

@@ -1,13 +1,19 @@
-//! Logs, traces and metrics: how they are set up, and the one list of every metric there is.
+//! Logs, traces and metrics: how they are set up.
 //!
-//! Metrics are recorded where things happen, by name; they are described and put at zero here, so that a dashboard
-//! knows a series before its first event. Gauges that mirror the store are set by whoever answers a scrape. Logs go
-//! to standard error. Traces leave by OTLP over gRPC when an endpoint is configured.
+//! Metrics are recorded where things happen, by name; `catalogue` is the one list of them. Gauges that mirror the store are
+//! set by whoever answers a scrape. Logs go to standard error, as `lines` writes them. Traces leave by OTLP over gRPC
+//! when an endpoint is configured; what belongs to which trace is `services/trail.rs`'s business.
 
-use crate::config::{Level, Log, LogFormat};
-use crate::domain::session::{EndReason, State};
-use metrics::{Label, Unit};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+mod catalogue;
+mod lines;
+
+pub use catalogue::{METRICS, Metric, MetricKind, Values, recorder};
+
+use crate::config::{Level, Log};
+use crate::services::trail;
+use lines::Lines;
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
+use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
@@ -16,161 +22,16 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use std::io::IsTerminal;
 use std::time::Duration;
 use tracing::Dispatch;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{FilterFn, LevelFilter, Targets};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, layer::SubscriberExt};
+use tracing_subscriber::{Layer, layer::SubscriberExt};
 
 /// How often recorded samples are folded into their histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// One metric.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// Counter, gauge or histogram.
-    pub kind: MetricKind,
-    /// Its labels.
-    pub labels: &'static [(&'static str, Values)],
-    /// What it counts or measures.
-    pub doc: &'static str,
-}
-
-/// The kind of a metric.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MetricKind {
-    /// Only grows.
-    Counter,
-    /// A current value.
-    Gauge,
-    /// Samples in buckets with these upper bounds.
-    Histogram(&'static [f64]),
-}
-
-/// Which values a label can have. Series are put at zero for every combination of values that are known beforehand.
-#[derive(Clone, Copy, Debug)]
-pub enum Values {
-    /// The providers in the register.
-    Providers,
-    /// These.
-    Fixed(&'static [&'static str]),
-    /// The states of an open session.
-    OpenStates,
-    /// The reasons for an end.
-    EndReasons,
-    /// Not known beforehand; the zero series leaves the label out.
-    Open,
-}
-
-impl Values {
-    fn known(self, providers: &[&str]) -> Vec<String> {
-        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
-        match self {
-            Self::Providers => words(providers),
-            Self::Fixed(list) => words(list),
-            Self::OpenStates => State::ALL.iter().filter(|s| !s.is_final()).map(|s| s.word().to_owned()).collect(),
-            Self::EndReasons => EndReason::ALL.iter().map(|r| r.word().to_owned()).collect(),
-            Self::Open => Vec::new(),
-        }
-    }
-}
-
-const PROVIDER: (&str, Values) = ("provider", Values::Providers);
-const OPERATION: (&str, Values) =
-    ("operation", Values::Fixed(&["account", "attach_key", "destroy", "instance", "instances", "launch", "offers", "start"]));
-const SCOPE: (&str, Values) = ("scope", Values::Fixed(&["same_gpu", "same_memory", "any"]));
-
-const REQUEST_SECONDS: MetricKind = MetricKind::Histogram(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
-const CALL_SECONDS: MetricKind = MetricKind::Histogram(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0]);
-const VERIFY_SECONDS: MetricKind = MetricKind::Histogram(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]);
-const PROVISION_SECONDS: MetricKind = MetricKind::Histogram(&[5.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 2700.0]);
-const TRIES: MetricKind = MetricKind::Histogram(&[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0]);
-
-const fn metric(name: &'static str, kind: MetricKind, labels: &'static [(&'static str, Values)], doc: &'static str) -> Metric {
-    Metric { name, kind, labels, doc }
-}
-
-/// Every metric there is.
-pub const METRICS: &[Metric] = &[
-    metric(
-        "http_requests_total",
-        MetricKind::Counter,
-        &[("method", Values::Open), ("path", Values::Open), ("status", Values::Open)],
-        "Requests answered on the port, gRPC included, by route pattern.",
-    ),
-    metric(
-        "http_request_duration_seconds",
-        REQUEST_SECONDS,
-        &[("method", Values::Open), ("path", Values::Open), ("status", Values::Open)],
-        "Time until an answer began.",
-    ),
-    metric("gpu_sessions_active", MetricKind::Gauge, &[PROVIDER, ("status", Values::OpenStates)], "Sessions that have not ended."),
-    metric("gpu_sessions_created_total", MetricKind::Counter, &[PROVIDER], "Sessions created."),
-    metric("gpu_sessions_destroyed_total", MetricKind::Counter, &[PROVIDER, ("reason", Values::EndReasons)], "Sessions ended, by end reason."),
-    metric("gpu_orphans_detected_total", MetricKind::Counter, &[], "Machines found that should be gone or that no session knows."),
-    metric("gpu_ghosts_detected_total", MetricKind::Counter, &[], "Running sessions whose machine was found to be gone."),
-    metric("gpu_destroy_failures_total", MetricKind::Counter, &[PROVIDER], "Destroy calls that failed; they are repeated."),
-    metric("gpu_reconciliation_mismatches_total", MetricKind::Counter, &[], "Differences found between the store and a provider's list."),
-    metric("gpu_hard_max_enforced_total", MetricKind::Counter, &[], "Sessions ended by the hard limit."),
-    metric("gpu_ssh_verify_duration_seconds", VERIFY_SECONDS, &[PROVIDER], "Time from the first look at an address to a login that worked."),
-    metric("gpu_ssh_verify_attempts", TRIES, &[PROVIDER], "Logins tried until one worked."),
-    metric("gpu_ssh_verify_errors_by_type", MetricKind::Counter, &[PROVIDER, ("error_type", Values::Open)], "Logins that did not work, by kind."),
-    metric("gpu_ssh_verify_failures_total", MetricKind::Counter, &[PROVIDER], "Attempts given up because verification failed."),
-    metric("gpu_provisioning_duration_seconds", PROVISION_SECONDS, &[PROVIDER], "Time from create to RUNNING."),
-    metric("gpu_cost_accrued_usd", MetricKind::Gauge, &[PROVIDER], "Cost of all sessions to date, in dollars."),
-    metric("gpu_provider_api_response_time_seconds", CALL_SECONDS, &[PROVIDER, OPERATION], "How long a provider took to answer."),
-    metric(
-        "gpu_provider_api_calls_total",
-        MetricKind::Counter,
-        &[PROVIDER, OPERATION, ("status", Values::Fixed(&["success", "error", "circuit_open"]))],
-        "Calls to a provider, by outcome.",
-    ),
-    metric("gpu_provider_api_errors_total", MetricKind::Counter, &[PROVIDER, OPERATION], "Calls to a provider that failed."),
-    metric("gpu_provider_circuit_breaker_state", MetricKind::Gauge, &[PROVIDER], "A provider's breaker: 0 closed, 1 open, 2 half-open."),
-    metric(
-        "gpu_session_retry_attempts_total",
-        MetricKind::Counter,
-        &[PROVIDER, SCOPE, ("reason", Values::Open)],
-        "Further attempts begun after one that failed.",
-    ),
-    metric("gpu_session_retry_successes_total", MetricKind::Counter, &[PROVIDER, SCOPE], "Sessions that came to run by a further attempt."),
-    metric("gpu_session_retry_exhausted_total", MetricKind::Counter, &[PROVIDER, SCOPE], "Sessions that failed after further attempts."),
-    metric(
-        "gpu_offer_failures_total",
-        MetricKind::Counter,
-        &[PROVIDER, ("gpu_type", Values::Open), ("failure_type", Values::Open)],
-        "Failures remembered against offers.",
-    ),
-    metric(
-        "gpu_stray_instances",
-        MetricKind::Gauge,
-        &[PROVIDER],
-        "Machines with a label of this deployment that no record wants: strays, waiting orphans.",
-    ),
-    metric("gpu_foreign_instances", MetricKind::Gauge, &[PROVIDER], "Machines on the account that are not of this deployment."),
-    metric("gpu_unconfirmed_destroys", MetricKind::Gauge, &[PROVIDER], "Machines that should be gone and are not proven so."),
-    metric("gpu_unconfirmed_destroy_age_seconds", MetricKind::Gauge, &[PROVIDER], "For how long the oldest of them should have been gone."),
-    metric(
-        "gpu_at_risk_usd_per_hour",
-        MetricKind::Gauge,
-        &[PROVIDER],
-        "What machines that should be gone and are not proven so may cost, in dollars.",
-    ),
-    metric(
-        "gpu_spend_usd_per_hour",
-        MetricKind::Gauge,
-        &[PROVIDER, ("kind", Values::Fixed(&["running", "stopping", "stray", "foreign"]))],
-        "What is spent per hour now, in dollars, by what the machines are.",
-    ),
-    metric(
-        "gpu_holds",
-        MetricKind::Gauge,
-        &[PROVIDER, ("kind", Values::Fixed(&["launches", "sweeper", "expiry"]))],
-        "1 while an operator, or the sweeper itself, holds this.",
-    ),
-    metric("gpu_database_frozen", MetricKind::Gauge, &[], "1 while nothing automatic happens until an operator accepts the database."),
-];
+/// What our own targets begin with.
+const OURS: &str = "gpu_shopper";
 
 /// What telemetry needs to know.
 #[derive(Clone, Debug)]
@@ -250,55 +111,6 @@ impl Telemetry {
     }
 }
 
-/// A recorder with every metric of [`METRICS`] described and at zero, and the handle that renders it.
-///
-/// # Errors
-/// When the table's buckets make no sense.
-pub fn recorder(providers: &[&str]) -> Result<(PrometheusRecorder, PrometheusHandle), BuildError> {
-    let mut builder = PrometheusBuilder::new();
-    for m in METRICS {
-        if let MetricKind::Histogram(buckets) = m.kind {
-            builder = builder.set_buckets_for_metric(Matcher::Full(m.name.to_owned()), buckets)?;
-        }
-    }
-    let recorder = builder.build_recorder();
-    let handle = recorder.handle();
-    metrics::with_local_recorder(&recorder, || METRICS.iter().for_each(|m| at_zero(m, providers)));
-    Ok((recorder, handle))
-}
-
-fn at_zero(m: &Metric, providers: &[&str]) {
-    let unit = if m.name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count };
-    match m.kind {
-        MetricKind::Counter => metrics::describe_counter!(m.name, unit, m.doc),
-        MetricKind::Gauge => metrics::describe_gauge!(m.name, unit, m.doc),
-        MetricKind::Histogram(_) => metrics::describe_histogram!(m.name, unit, m.doc),
-    }
-    let mut series: Vec<Vec<Label>> = vec![Vec::new()];
-    for (name, values) in m.labels {
-        let known = values.known(providers);
-        if !known.is_empty() {
-            series = series
-                .into_iter()
-                .flat_map(|labels| {
-                    known.iter().map(move |value| {
-                        let mut labels = labels.clone();
-                        labels.push(Label::new(*name, value.clone()));
-                        labels
-                    })
-                })
-                .collect();
-        }
-    }
-    for labels in series {
-        match m.kind {
-            MetricKind::Counter => metrics::counter!(m.name, labels).increment(0),
-            MetricKind::Gauge => metrics::gauge!(m.name, labels).set(0.0),
-            MetricKind::Histogram(_) => drop(metrics::histogram!(m.name, labels)),
-        }
-    }
-}
-
 /// Who receives log events and spans: lines to `writer`, traces to the endpoint.
 ///
 /// # Errors
@@ -312,28 +124,29 @@ pub fn subscriber(settings: &Settings, writer: BoxMakeWriter, coloured: bool) ->
     };
     // Others' libraries: never their debug output, which knows nothing of our secrets.
     let others = level.min(LevelFilter::WARN);
-    let lines = Targets::new().with_default(others).with_target("gpu_shopper", level);
-    let logs: Box<dyn Layer<Registry> + Send + Sync> = match settings.log.format {
-        LogFormat::Json => {
-            tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(writer).with_filter(lines).boxed()
-        }
-        LogFormat::Text => {
-            let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-            if coloured { layer.with_filter(lines).boxed() } else { layer.with_ansi(false).with_filter(lines).boxed() }
-        }
+    let targets = Targets::new().with_default(others).with_target(OURS, level);
+    // Our spans always: they carry the names of request and session to whatever line is written.
+    let shown = move |seen: &tracing::Metadata<'_>| {
+        if seen.is_span() { seen.target().starts_with(OURS) } else { targets.would_enable(seen.target(), seen.level()) }
     };
+    let shown = FilterFn::new(shown).with_max_level_hint(level.max(LevelFilter::INFO));
+    let logs = Lines { format: settings.log.format, writer, coloured }.with_filter(shown);
     let tracer = match &settings.otlp_endpoint {
         None => None,
         Some(endpoint) => {
             let exporter =
                 opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(Duration::from_secs(5)).build()?;
-            let resource = Resource::builder().with_service_name(env!("CARGO_PKG_NAME")).build();
+            let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+            let resource = Resource::builder().with_service_name(env!("CARGO_PKG_NAME")).with_attribute(version).build();
+            trail::record();
             Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
         }
     };
     let traces = tracer.as_ref().map(|provider| {
-        let ours = Targets::new().with_target("gpu_shopper", LevelFilter::INFO);
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("gpu-shopper")).with_filter(ours)
+        // Spans alone: what is logged within them is in the log, and texts of vendors are kept out of traces.
+        let ours = FilterFn::new(|seen| seen.is_span() && seen.target().starts_with(OURS)).with_max_level_hint(LevelFilter::INFO);
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("gpu-shopper"));
+        layer.with_location(false).with_threads(false).with_tracked_inactivity(false).with_filter(ours)
     });
     Ok((Dispatch::new(tracing_subscriber::registry().with(logs).with(traces)), tracer))
 }
@@ -350,55 +163,14 @@ pub async fn flush(tracer: SdkTracerProvider) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LogFormat;
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
-    #[test]
-    fn every_metric_is_there_at_zero_with_its_description() {
-        let (_recorder, handle) = recorder(&["vastai", "tensordock"]).unwrap();
-        let text = handle.render();
-        for m in METRICS {
-            assert!(text.contains(&format!("# HELP {} ", m.name)), "{} has no description", m.name);
-            let sample = |line: &&str| line.starts_with(m.name) && !line.starts_with('#');
-            let lines: Vec<&str> = text.lines().filter(sample).collect();
-            assert!(!lines.is_empty(), "{} has no series", m.name);
-            assert!(lines.iter().all(|line| line.ends_with(" 0")), "{lines:?}");
-        }
-        assert!(text.contains("gpu_sessions_active{provider=\"tensordock\",status=\"running\"} 0"), "{text}");
-        assert!(text.contains("gpu_orphans_detected_total 0"));
-        assert!(text.contains("gpu_ssh_verify_duration_seconds_bucket{provider=\"vastai\",le=\"512\"} 0"));
-    }
-
-    /// Names are recorded by literals all over the sources: each must be in the table.
-    #[test]
-    fn no_metric_is_recorded_that_the_table_does_not_know() {
-        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
-        let mut found = 0;
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
-                for kind in ["counter", "gauge", "histogram"] {
-                    for rest in text.split(&format!("{kind}!(")).skip(1) {
-                        if let Some(name) = rest.trim_start().strip_prefix('"').and_then(|r| r.split('"').next()) {
-                            found += 1;
-                            assert!(METRICS.iter().any(|m| m.name == name), "{name} in {}", path.display());
-                        }
-                    }
-                }
-            }
-        }
-        assert!(found > 0);
-    }
-
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Lines {
+    impl Write for Written {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -409,7 +181,7 @@ mod tests {
     }
 
     fn logged(level: Level, format: LogFormat) -> String {
-        let lines = Lines::default();
+        let lines = Written::default();
         let writer = {
             let lines = lines.clone();
             BoxMakeWriter::new(move || lines.clone())
@@ -429,14 +201,19 @@ mod tests {
     #[test]
     fn log_lines_follow_level_and_format() {
         let text = logged(Level::Info, LogFormat::Text);
-        assert!(text.contains("it runs") && text.contains("request_id=\"r-1\"") && !text.contains("a detail") && !text.contains("a frame"), "{text}");
+        assert!(text.contains("it runs") && text.contains("request_id=r-1") && !text.contains("a detail") && !text.contains("a frame"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
         assert_eq!(logged(Level::Debug, LogFormat::Text).lines().count(), 3);
         let errors = logged(Level::Error, LogFormat::Json);
         assert_eq!(errors.lines().count(), 1);
         let line: serde_json::Value = serde_json::from_str(&errors).unwrap();
         assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("ERROR"), Some("it broke")));
+        // The name of the request stands on every line, also where its span is below the level.
+        assert_eq!(line["request_id"], "r-1");
         let json = logged(Level::Warn, LogFormat::Json);
         assert!(!json.contains("it runs"));
+        let info = logged(Level::Info, LogFormat::Json);
+        let line: serde_json::Value = serde_json::from_str(info.lines().next().unwrap()).unwrap();
+        assert_eq!((line["session_id"].as_str(), line["request_id"].as_str(), line.get("spans")), (Some("s-1"), Some("r-1"), None));
     }
 }

@@ -155,7 +155,11 @@ impl Report {
             self.elapsed_ms / 1000,
             self.elapsed_ms % 1000 / 100,
             self.seeds_per_second,
-            if self.failed == 0 { "no law was broken".to_owned() } else { format!("{} seeds broke a law", self.failed) }
+            match self.failed {
+                0 => "no law was broken".to_owned(),
+                1 => "1 seed broke a law".to_owned(),
+                many => format!("{many} seeds broke a law"),
+            }
         ));
         text
     }

@@ -7,12 +7,18 @@ use crate::grpc::pb::cost_service_client::CostServiceClient;
 use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
 use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
+use crate::http::browser::is_loopback_name;
+use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Response, Status};
+use tonic_health::pb::health_client::HealthClient;
 
 /// Where a server listens unless it is told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -75,25 +81,78 @@ impl fmt::Display for Server {
     }
 }
 
+impl Server {
+    /// Whether it runs on this machine: a loopback address, or one that stands for all of this machine's.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        let host = self.authority.parse::<http::uri::Authority>().map(|a| a.host().to_owned()).unwrap_or_default();
+        let all = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        all || is_loopback_name(&host)
+    }
+}
+
+/// Sends the caller's token along with every call.
+#[derive(Clone, Debug, Default)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    /// Sends this token, or none.
+    ///
+    /// # Errors
+    /// When no header can hold it.
+    pub fn new(token: Option<&SecretString>) -> Result<Self, Failure> {
+        let Some(token) = token else { return Ok(Self(None)) };
+        let header = format!("Bearer {}", token.expose_secret().trim());
+        let mut value = MetadataValue::try_from(header)
+            .map_err(|_| Failure::usage("the token has characters that no token has: give it as `gpu-shopper token create` wrote it"))?;
+        // Kept out of every log.
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection that says who calls.
+pub type Link = InterceptedService<Channel, Bearer>;
+
+/// The files that make a connection with TLS a trusted one, all PEM.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// The only authority to trust; `None` = the system's.
+    pub ca_cert: Option<PathBuf>,
+    /// The certificate to show, with its key, where the server asks for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
 /// One connection, and each service over it.
 #[derive(Clone, Debug)]
 pub struct Clients {
     /// What can be rented.
-    pub inventory: InventoryServiceClient<Channel>,
+    pub inventory: InventoryServiceClient<Link>,
     /// Sessions.
-    pub sessions: SessionServiceClient<Channel>,
+    pub sessions: SessionServiceClient<Link>,
     /// What they cost.
-    pub costs: CostServiceClient<Channel>,
+    pub costs: CostServiceClient<Link>,
     /// What an operator looks at.
-    pub operator: OperatorServiceClient<Channel>,
+    pub operator: OperatorServiceClient<Link>,
+    /// Whether it is ready.
+    pub health: HealthClient<Link>,
 }
 
 impl Clients {
-    /// Connects. With `ca_cert` (a PEM file) only certificates of that authority are trusted, otherwise the system's.
+    /// Connects, as whoever the bearer is.
     ///
     /// # Errors
     /// [`Exit::Unreachable`] when nobody answers there; [`Exit::Failed`] when the certificate can't be read.
-    pub async fn connect(server: &Server, ca_cert: Option<&Path>) -> Result<Self, Failure> {
+    pub async fn connect(server: &Server, trust: &Trust, bearer: Bearer) -> Result<Self, Failure> {
         let wrong =
             |error: tonic::transport::Error| Failure::new(Exit::Usage, "SERVER", format!("{server} is no address to connect to: {}", causes(&error)));
         let mut endpoint = Endpoint::from_shared(server.to_string())
@@ -105,17 +164,22 @@ impl Clients {
             .keep_alive_timeout(KEEPALIVE / 2)
             .keep_alive_while_idle(true);
         if server.https {
-            let trust = match ca_cert {
+            let mut tls = match &trust.ca_cert {
                 Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
                 None => ClientTlsConfig::new().with_enabled_roots(),
             };
-            endpoint = endpoint.tls_config(trust).map_err(wrong)?;
+            if let Some((cert, key)) = &trust.client {
+                tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+            }
+            endpoint = endpoint.tls_config(tls).map_err(wrong)?;
         }
         let channel = endpoint.connect().await.map_err(|error| {
             Failure::new(Exit::Unreachable, "SERVER_UNREACHABLE", format!("cannot reach the server at {server}: {}", causes(&error)))
                 .hint("start one with `gpu-shopper serve`, or name another with --server or GPU_SHOPPER_URL")
         })?;
+        let channel = InterceptedService::new(channel, bearer);
         Ok(Self {
+            health: HealthClient::new(channel.clone()),
             inventory: InventoryServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             sessions: SessionServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             costs: CostServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
@@ -194,10 +258,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn servers_on_this_machine_are_known_and_a_token_is_shown_nowhere() {
+        let here = |text: &str| text.parse::<Server>().unwrap().is_here();
+        for local in ["http://127.0.0.1:8080", "localhost", "[::1]:9", "0.0.0.0:8080", "http://[::]:80"] {
+            assert!(here(local), "{local}");
+        }
+        for far in ["https://gpu.example", "10.0.0.7:8080", "localhost.evil.example"] {
+            assert!(!here(far), "{far}");
+        }
+        let bearer = Bearer::new(Some(&"gst_canary".into())).unwrap();
+        assert!(!format!("{bearer:?}").contains("canary"));
+        assert!(Bearer::new(Some(&"two\nlines".into())).is_err());
+    }
+
     #[tokio::test]
     async fn nobody_there_is_unreachable_with_a_hint() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let failure = Clients::connect(&free.to_string().parse().unwrap(), None).await.unwrap_err();
+        let failure = Clients::connect(&free.to_string().parse().unwrap(), &Trust::default(), Bearer::default()).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable);
         let text = failure.text(false);
         assert!(text.contains(&format!("http://{free}")) && text.contains("--server"), "{text}");

@@ -1,10 +1,11 @@
 //! `config`: the effective settings and where each comes from.
 
+use crate::cli::failure::{Failure, Violation};
+use crate::cli::output::{Cell, Console, Table};
 use crate::cli::serve::SettingsArgs;
-use crate::config::{Config, Row, Sources};
+use crate::cli::words::NOTHING;
+use crate::config::{Config, Faults, Sources};
 use clap::Args;
-use std::io::Write;
-use std::process::ExitCode;
 
 /// Arguments of `config`.
 #[derive(Args, Clone, Debug, Default)]
@@ -13,39 +14,39 @@ pub struct ConfigArgs {
     settings: SettingsArgs,
 }
 
-/// Prints the settings; exit code 1 with every fault when something is wrong with them.
-#[must_use]
-pub fn run(args: &ConfigArgs, json: bool) -> ExitCode {
+/// Every fault as a wrong field of its own.
+fn failure(error: anyhow::Error) -> Failure {
+    let Some(Faults(faults)) = error.downcast_ref::<Faults>() else { return Failure::local("CONFIGURATION", format!("{error:#}")) };
+    let text = error.to_string();
+    let mut failure = Failure::local("CONFIGURATION", text.lines().next().unwrap_or_default().trim_end_matches(':'));
+    let fields = faults.iter().map(|fault| {
+        let whole = fault.to_string();
+        Violation {
+            field: fault.key.clone(),
+            description: whole.strip_prefix(&fault.key).unwrap_or(&whole).trim_start_matches(':').trim().to_owned(),
+        }
+    });
+    failure.violations = fields.collect();
+    failure
+}
+
+/// Prints the settings.
+///
+/// # Errors
+/// With every fault that the settings have, or when nothing can be written.
+pub fn run(args: &ConfigArgs, console: &mut Console) -> Result<(), Failure> {
     let loaded = args.settings.flags().and_then(|flags| Ok(Config::load(&Sources::gather(flags, args.settings.config.as_deref())?)?));
-    match loaded {
-        Ok(config) => {
-            for warning in &config.warnings {
-                eprintln!("warning: {warning}");
-            }
-            let text = if json { as_json(config.effective()) } else { as_table(config.effective()) };
-            // A reader that has closed its end has what it wanted.
-            let _ = writeln!(std::io::stdout(), "{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    let config = loaded.map_err(failure)?;
+    for warning in &config.warnings {
+        console.warn(warning);
     }
-}
-
-fn as_json(rows: &[Row]) -> String {
-    let rows: Vec<serde_json::Value> =
-        rows.iter().map(|r| serde_json::json!({"key": r.key, "env": r.env, "value": r.value, "source": r.source})).collect();
-    serde_json::to_string_pretty(&rows).unwrap_or_default()
-}
-
-fn as_table(rows: &[Row]) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["SETTING", "VALUE", "FROM", "ENVIRONMENT"]);
-    for row in rows {
-        table.add_row([row.key, row.value.as_deref().unwrap_or("-"), &row.source, row.env]);
+    if console.is_json() {
+        let rows = config.effective().iter().map(|r| serde_json::json!({"key": r.key, "env": r.env, "value": r.value, "source": r.source}));
+        return console.json(&rows.collect::<Vec<_>>());
     }
-    table.to_string()
+    let mut table = Table::new(["SETTING", "VALUE", "FROM", "ENVIRONMENT"]);
+    for row in config.effective() {
+        table.row([row.key, row.value.as_deref().unwrap_or(NOTHING), &row.source, row.env].map(Cell::from));
+    }
+    console.table(&table, "")
 }

@@ -4,8 +4,10 @@
 //! real adapters, and one rental played over gRPC as any client would. The demo makes its providers' settings itself:
 //! real credentials and base URLs are never read, even when they are in the environment.
 
+use crate::cli::client::{Bearer, Link};
 use crate::cli::serve::{Signals, install, tell};
 use crate::cli::sim;
+use crate::cli::words;
 use crate::config::{self, Config, Sources};
 use crate::domain::instance::SshEndpoint;
 use crate::grpc::pb;
@@ -27,6 +29,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 /// The whole job never takes longer than this; with the waits and faults of the field it takes minutes.
@@ -98,14 +101,20 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     };
     if played.is_ok() && !args.once {
         lines_to_paste(&server.url(), &config, &world);
+        if !server.login.is_empty() {
+            line!("\nThis server wants to know who calls: {}. The command line finds it by DATABASE_PATH, or take --token-file.", server.login);
+        }
         signals.wait().await;
     }
     let left = server.stop().await;
     telemetry.shutdown().await;
     world.stop().await;
     if !args.once {
-        let many = left.sessions.len();
-        tell(&format!("stopped; the simulated marketplaces are gone, and {many} open sessions with their machines\n"));
+        let open = match left.sessions.len() {
+            1 => "1 open session with its machine".to_owned(),
+            many => format!("{many} open sessions with their machines"),
+        };
+        tell(&format!("stopped; the simulated marketplaces are gone, and {open}\n"));
     }
     played
 }
@@ -188,6 +197,8 @@ impl Stage {
     async fn play(&mut self, server: &Server) -> anyhow::Result<()> {
         server.ready().await;
         let channel = Channel::from_shared(self.url.clone())?.connect().await.context("connecting to the server")?;
+        let bearer = Bearer::new(server.token()).map_err(|failure| anyhow::anyhow!("{}", failure.message))?;
+        let channel = InterceptedService::new(channel, bearer);
         let mut inventory = InventoryServiceClient::new(channel.clone());
         let mut sessions = SessionServiceClient::new(channel.clone());
         let mut costs = CostServiceClient::new(channel);
@@ -224,7 +235,13 @@ impl Stage {
         if !cost.r#final {
             bail!("the cost of an ended session is not final");
         }
-        self.say("cost", &format!("{} in all, final, to the nano-dollar", total.text));
+        let exactly = if total.estimated {
+            let (low, high) = (words::exact(total.low.as_ref()), words::exact(total.high.as_ref()));
+            format!("final; beginning and end are known by looking, so the bill lies between {low} and {high}")
+        } else {
+            "final, to the nano-dollar".to_owned()
+        };
+        self.say("cost", &format!("{} in all, {exactly}", total.text));
         for part in cost.components {
             let amount = part.amount.as_ref().map(|a| a.text.clone()).unwrap_or_default();
             line!("                         {:<8} {amount}", part.component().as_str_name().trim_start_matches("COST_COMPONENT_").to_lowercase());
@@ -233,7 +250,7 @@ impl Stage {
     }
 
     /// Offers, and the model of the cheapest GPU worth showing.
-    async fn find(&self, inventory: &mut InventoryServiceClient<Channel>) -> anyhow::Result<pb::Offer> {
+    async fn find(&self, inventory: &mut InventoryServiceClient<Link>) -> anyhow::Result<pb::Offer> {
         // The first fetch of offers runs beside the first sweep.
         for _ in 0..200 {
             let page = inventory
@@ -370,7 +387,7 @@ curl {url}/health
 curl {url}/ready
 curl {url}/metrics
 
-# the marketplaces themselves (simulated)
+# the marketplaces themselves (simulated; their machines take ed25519 keys only, real ones any)
 export VASTAI_API_KEY={}
 curl -H \"Authorization: Bearer $VASTAI_API_KEY\" \"{vast}/api/v0/bundles/?q=%7B%22rentable%22%3Atrue%7D\"
 curl -H \"Authorization: Bearer $VASTAI_API_KEY\" \"{vast}/api/v0/instances/\"

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod drain;
 pub mod failure;
 pub mod follow;
+pub mod health;
 pub mod inventory;
 pub mod json;
 pub mod operator;
@@ -23,15 +24,20 @@ pub mod serve;
 pub mod sessions;
 pub mod sim;
 pub mod ssh;
+pub mod token;
 pub mod values;
 pub mod watch;
 pub mod words;
 
-use crate::cli::client::{Clients, DEFAULT_SERVER, Server};
+use crate::cli::client::{Bearer, Clients, DEFAULT_SERVER, Server, Trust};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Console, Format};
 use crate::clock::Clock;
+use crate::config::{Config, Sources};
+use crate::server::beside;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +65,18 @@ pub struct GlobalArgs {
     /// Trust only this certificate authority (a PEM file) with https; default: the system's
     #[arg(long, global = true, env = "GPU_SHOPPER_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+    /// The certificate (a PEM file) to show to a server that asks for one
+    #[arg(long, global = true, env = "GPU_SHOPPER_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// The private key (a PEM file) of that certificate
+    #[arg(long, global = true, env = "GPU_SHOPPER_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+    /// The token that says who calls. Others on this machine can see command lines: better the variable, or a file
+    #[arg(long, global = true, env = "GPU_SHOPPER_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = secret)]
+    pub token: Option<SecretString>,
+    /// A file with the token; default, for a server on this machine: the one beside its database
+    #[arg(long, global = true, env = "GPU_SHOPPER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// How to write results
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     pub output: Format,
@@ -114,6 +132,13 @@ pub enum Ask {
     Sessions(sessions::SessionsArgs),
     /// What sessions cost
     Costs(costs::CostsArgs),
+    /// Whether the server is ready
+    #[command(after_help = "Examples:
+  gpu-shopper health
+  gpu-shopper --server http://gpu.example:8080 health --live
+
+The exit code is 0 when it is ready (with --live: when it answers), 7 when it is not, or can't be reached.")]
+    Health(health::HealthArgs),
     /// How the providers do
     #[command(after_help = "Examples:\n  gpu-shopper providers\n  gpu-shopper providers -o json")]
     Providers,
@@ -128,6 +153,8 @@ pub enum Ask {
 
 The exit code is 0 when every session is over (or, without --yes, could be shown), 130 when the wait was interrupted.")]
     Drain(drain::DrainArgs),
+    /// Make, list and end tokens: who may call
+    Token(token::TokenArgs),
     /// An operator's view and orders: strays, holds, debts, spending, the failure memory
     Ops(ops::OpsArgs),
     /// Write completions for a shell
@@ -175,14 +202,53 @@ impl Interrupt {
     }
 }
 
+/// Where a caller's token comes from.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// This one.
+    Given(SecretString),
+    /// The one in this file.
+    File(PathBuf),
+    /// For a server on this machine the one in the file beside its database, where the settings say that this is; else none.
+    Database,
+    /// None.
+    Nowhere,
+}
+
+impl TokenSource {
+    fn read(&self, server: &Server) -> Result<Option<SecretString>, Failure> {
+        match self {
+            Self::Given(token) => Ok(Some(token.clone())),
+            Self::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) if !text.trim().is_empty() => Ok(Some(text.trim().into())),
+                Ok(_) => Err(Failure::new(Exit::Denied, "TOKEN_FILE", format!("the token file {} is empty", path.display()))),
+                Err(error) => Err(Failure::new(Exit::Denied, "TOKEN_FILE", format!("cannot read the token file {}: {error}", path.display()))),
+            },
+            Self::Database if server.is_here() => {
+                // Settings that make no sense are the server's to complain about.
+                let database = Sources::gather(BTreeMap::new(), None).and_then(|sources| Config::load(&sources)).map(|config| config.database_path);
+                let text = database.ok().and_then(|path| std::fs::read_to_string(beside(&path, "token")).ok());
+                Ok(text.filter(|text| !text.trim().is_empty()).map(|text| text.trim().into()))
+            }
+            Self::Database | Self::Nowhere => Ok(None),
+        }
+    }
+}
+
+fn secret(text: &str) -> Result<SecretString, Infallible> {
+    Ok(text.into())
+}
+
 /// What a command works with: where it writes, whom it asks, what time it is.
 pub struct Desk {
     /// Where it writes.
     pub console: Console,
     /// Whom it asks.
     pub server: Server,
-    /// The only authority trusted with https; `None` = the system's.
-    pub ca_cert: Option<PathBuf>,
+    /// Whom to trust with https, and how to be trusted.
+    pub trust: Trust,
+    /// Who is asking.
+    pub token: TokenSource,
     /// The time.
     pub clock: Clock,
     /// What ends its waits.
@@ -196,7 +262,12 @@ impl Desk {
         Self {
             console: Console::standard(global.output),
             server: global.server.clone(),
-            ca_cert: global.ca_cert.clone(),
+            trust: Trust { ca_cert: global.ca_cert.clone(), client: global.client_cert.clone().zip(global.client_key.clone()) },
+            token: match (&global.token, &global.token_file) {
+                (Some(token), _) => TokenSource::Given(token.clone()),
+                (None, Some(file)) => TokenSource::File(file.clone()),
+                (None, None) => TokenSource::Database,
+            },
             clock: Clock::System,
             interrupt: Interrupt::Keyboard,
         }
@@ -205,9 +276,10 @@ impl Desk {
     /// Connects to the server.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// When nobody answers, or the token can't be read.
     pub async fn connect(&self) -> Result<Clients, Failure> {
-        Clients::connect(&self.server, self.ca_cert.as_deref()).await
+        let token = self.token.read(&self.server)?;
+        Clients::connect(&self.server, &self.trust, Bearer::new(token.as_ref())?).await
     }
 }
 
@@ -220,7 +292,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Sim(args) => sim::run(args).await,
         Command::Chaos(args) => chaos::run(&args, cli.global.output == Format::Json),
         Command::Backup(args) => ExitCode::from(backup::run(args, &mut Console::standard(cli.global.output)).await),
-        Command::Config(args) => config::run(&args, cli.global.output == Format::Json),
+        Command::Config(args) => {
+            let mut console = Console::standard(cli.global.output);
+            ExitCode::from(done(config::run(&args, &mut console).map(|()| Exit::Ok.code()), &mut console))
+        }
     }
 }
 
@@ -232,14 +307,21 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Provision(args) => provision::run(*args, desk).await.map(Exit::code),
         Ask::Sessions(args) => sessions::run(args, desk).await,
         Ask::Costs(args) => costs::run(args, desk).await.map(Exit::code),
+        Ask::Health(args) => health::run(args, desk).await.map(Exit::code),
         Ask::Providers => operator::providers(desk).await.map(Exit::code),
         Ask::Debts => operator::debts(desk).await.map(Exit::code),
         Ask::Drain(args) => drain::run(args, desk).await.map(Exit::code),
+        Ask::Token(args) => token::run(args, desk).await.map(Exit::code),
         Ask::Ops(args) => ops::run(args, desk).await.map(Exit::code),
         Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };
+    self::done(done, &mut desk.console)
+}
+
+/// The exit code; what went wrong is told.
+fn done(done: Result<u8, Failure>, console: &mut Console) -> u8 {
     done.unwrap_or_else(|failure| {
-        desk.console.failure(&failure);
+        console.failure(&failure);
         failure.exit.code()
     })
 }

@@ -6,7 +6,7 @@ use crate::server::{Left, Server};
 use crate::telemetry::{self, Telemetry};
 use clap::Args;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -78,14 +78,30 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::new()?;
+    let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    let at_terminal = std::io::stderr().is_terminal();
     let server = Server::start(&config, &telemetry, 100).await?;
     tell(&format!("gpu-shopper listens on {}\n", server.url()));
+    if server.login.is_empty() {
+        tell("callers need no token\n");
+    } else {
+        tell(&format!("callers need a token; {}\n", server.login));
+    }
     if let Some(why) = &server.frozen {
         tell(&format!("frozen: {why}\n"));
     }
-    let gave_up = tokio::select! {
-        () = signals.wait() => false,
-        () = server.core().failed.cancelled() => true,
+    let gave_up = loop {
+        tokio::select! {
+            () = signals.wait() => break false,
+            () = server.core().failed.cancelled() => break true,
+            Some(()) = hangups.recv() => {
+                // A terminal that was closed sends the same signal, and means the end.
+                if at_terminal && !std::io::stderr().is_terminal() {
+                    break false;
+                }
+                read_again(&server, &args.settings);
+            }
+        }
     };
     let destroys = config.lifecycle.on_shutdown == OnShutdown::Destroy && !gave_up;
     if destroys {
@@ -111,6 +127,15 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         anyhow::bail!("not everything is proven gone; start again on the same database and it goes on");
     }
     Ok(())
+}
+
+/// Reads the settings again for the sake of the credentials in them. What is wrong with them now changes nothing.
+fn read_again(server: &Server, settings: &SettingsArgs) {
+    let read = || -> anyhow::Result<Config> { Ok(Config::load(&Sources::gather(settings.flags()?, settings.config.as_deref())?)?) };
+    match read() {
+        Ok(config) => drop(server.renew(&config)),
+        Err(error) => tracing::error!("SIGHUP: the settings are wrong now, so nothing changes: {error:#}"),
+    }
 }
 
 /// Says something on standard error. Whether anybody listens must not matter: a drain goes on when its terminal is gone.

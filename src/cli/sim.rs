@@ -1,12 +1,14 @@
 //! `sim`: both simulated marketplaces alone, for a server or another tool to be pointed at.
 
 use crate::cli::serve::Signals;
-use crate::sim::{Faults, World, WorldConfig};
+use crate::sim::{Faults, Keys, World, WorldConfig};
 use anyhow::Context;
 use clap::Args;
 use std::io::Write;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `sim`.
@@ -39,6 +41,29 @@ pub struct SimArgs {
     /// Ports for the machines' SSH servers, as FROM-TO (default: any)
     #[arg(long, value_name = "FROM-TO", value_parser = range)]
     pub ssh_ports: Option<RangeInclusive<u16>>,
+    /// Folder to write the accounts' credentials to, a file each: vastai_api_key, tensordock_auth_id, tensordock_api_token
+    #[arg(long, value_name = "FOLDER")]
+    pub credentials: Option<PathBuf>,
+}
+
+/// Writes the accounts' credentials where a server's `…_FILE` settings can name them, readable by the owner alone. The last one
+/// is there when all are.
+fn hand_over(keys: &Keys, folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let files =
+        [("vastai_api_key", &keys.vastai_key), ("tensordock_auth_id", &keys.tensordock_auth_id), ("tensordock_api_token", &keys.tensordock_token)];
+    for (name, value) in files {
+        let path = folder.join(name);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("writing {}", path.display()))?;
+        file.write_all(value.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -94,6 +119,12 @@ async fn simulate(args: SimArgs) -> anyhow::Result<()> {
             args.bind, args.vastai_port, args.tensordock_port
         )
     })?;
+    if let Some(folder) = &args.credentials
+        && let Err(error) = hand_over(&world.keys, folder)
+    {
+        world.stop().await;
+        return Err(error);
+    }
     println!("# simulated marketplaces; point a server at them with");
     println!("export VASTAI_BASE_URL={} VASTAI_API_KEY={}", world.vastai_url, world.keys.vastai_key);
     println!(
@@ -101,6 +132,7 @@ async fn simulate(args: SimArgs) -> anyhow::Result<()> {
         world.tensordock_url, world.keys.tensordock_auth_id, world.keys.tensordock_token
     );
     println!("gpu-shopper serve");
+    println!("# its machines take ed25519 keys only; http://…/_sim/faults and /_sim/truth of either marketplace tell what goes wrong and what is");
     signals.wait().await;
     world.stop().await;
     Ok(())

@@ -37,8 +37,10 @@ impl Login {
         let id = &session.session_id;
         if session.state != i32::from(pb::session::State::Running) {
             let state = crate::cli::words::state(session.state);
-            return Err(Failure::new(Exit::Conflict, "SESSION_NOT_RUNNING", format!("session {id} is {state}; only a running one can be used"))
-                .hint(format!("gpu-shopper sessions watch {id} --until running")));
+            let failure = Failure::new(Exit::Conflict, "SESSION_NOT_RUNNING", format!("session {id} is {state}; only a running one can be used"));
+            use pb::session::State as S;
+            let may_run = matches!(session.state(), S::Pending | S::Provisioning);
+            return Err(if may_run { failure.hint(format!("gpu-shopper sessions watch {id} --until running")) } else { failure });
         }
         if session.known_hosts_line.is_empty() {
             return Err(Failure::new(Exit::Conflict, "HOST_KEY_UNKNOWN", format!("the host key of session {id} is not known yet")));

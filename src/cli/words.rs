@@ -67,6 +67,12 @@ enum_words! {
     workload: pb::WorkloadType, "WORKLOAD_TYPE_";
 }
 
+/// `read-only`, as it is given on the command line.
+#[must_use]
+pub fn token_role(number: i32) -> String {
+    pb::TokenRole::try_from(number).map_or_else(|_| number.to_string(), |role| lower(role.as_str_name(), "TOKEN_ROLE_").replace('_', "-"))
+}
+
 /// The text, cleaned of control characters, or the sign for nothing.
 #[must_use]
 pub fn text(value: &str) -> String {

@@ -12,11 +12,15 @@ pub use fault::{Fault, Faults};
 pub use settings::{Kind, SETTINGS, Setting};
 pub use sources::{SettingsFile, Sources};
 
+use crate::domain::access::{LONGEST_TOKEN, SHORTEST_TOKEN};
 use crate::domain::policy::Policy;
 use crate::domain::sweep::Caps;
 use crate::http::browser::is_loopback_name;
 use crate::providers;
 use crate::services::sweeper::{Strays, SweepPolicy};
+use crate::store::Keep;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sources::{Layered, Origin};
 use std::collections::BTreeMap;
@@ -31,6 +35,10 @@ pub const DEMO_KEYS: &[&str] = &["server.host", "server.port", "database.path", 
 pub struct Config {
     /// The port.
     pub server: Server,
+    /// Who may call.
+    pub auth: Auth,
+    /// What one caller and one request may ask for.
+    pub limits: Limits,
     /// The database file.
     pub database_path: PathBuf,
     /// The marketplaces that are enabled, by their names in the register.
@@ -59,6 +67,10 @@ pub struct Config {
     pub shutdown_destroy_timeout: Duration,
     /// Where traces go by OTLP over gRPC.
     pub otlp_endpoint: Option<String>,
+    /// How long providers may take to answer.
+    pub calls: Calls,
+    /// What the database keeps of events and calls.
+    pub keep: Keep,
     /// The providers are simulated ones: the database must not be a real server's, nor become one.
     pub simulated: bool,
     /// What looks wrong and yet is no fault; to be logged at start.
@@ -69,7 +81,7 @@ pub struct Config {
 /// The port.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// A loopback address or `localhost`.
+    /// An address, or a name of one.
     pub host: String,
     /// 0 = any free port.
     pub port: u16,
@@ -77,6 +89,37 @@ pub struct Server {
     pub tls: Option<TlsFiles>,
     /// Names beside loopback ones that browsers may use; lower case.
     pub allowed_hosts: Vec<String>,
+    /// Origins whose web pages may call.
+    pub allowed_origins: Vec<HeaderValue>,
+}
+
+/// What stands for a secret whose file can't be read: good enough to be no second fault.
+const UNREADABLE: &str = "unreadable-file-of-a-secret";
+
+/// Who may call.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// Whether callers need a token.
+    pub required: bool,
+    /// An admin's token.
+    pub admin_token: Option<SecretString>,
+    /// A token that may only look.
+    pub read_only_token: Option<SecretString>,
+}
+
+/// What one caller and one request may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests per second of one token; 0 = no limit.
+    pub requests_per_second: u32,
+    /// Open watches and waits of one token; 0 = no limit.
+    pub streams_per_caller: u32,
+    /// Open calls on one HTTP/2 connection.
+    pub streams_per_connection: u32,
+    /// The largest header.
+    pub header_bytes: u32,
+    /// The largest body.
+    pub body_bytes: u32,
 }
 
 /// Certificate and key, PEM.
@@ -86,6 +129,8 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The authorities without whose certificate no client may connect.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// An enabled marketplace's settings.
@@ -148,8 +193,12 @@ pub struct Lifecycle {
     pub hard_max: Duration,
     /// How often running machines are looked at, by list.
     pub check_interval: Duration,
+    /// How often a machine is looked at while it begins or is searched for.
+    pub poll_interval: Duration,
     /// How often an account's whole list is compared with what should be there.
     pub reconciliation_interval: Duration,
+    /// The first wait between two destroys of a machine, and the longest.
+    pub destroy_backoff: (Duration, Duration),
     /// What becomes of the sessions when the server is told to end.
     pub on_shutdown: OnShutdown,
 }
@@ -161,6 +210,15 @@ pub enum OnShutdown {
     Keep,
     /// They are ended, and waited for until every machine is proven gone.
     Destroy,
+}
+
+/// How long providers may take to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    /// From sending a call to the end of its answer.
+    pub deadline: Duration,
+    /// The same for creating a machine.
+    pub launch_deadline: Duration,
 }
 
 /// When a machine is believed to be gone.
@@ -265,6 +323,9 @@ impl Config {
             price_tolerance_percent: self.price_tolerance_percent,
             max_offer_age: self.inventory.max_age,
             memory_acts: self.inventory.memory_acts,
+            look_interval: self.lifecycle.poll_interval,
+            destroy_backoff: self.lifecycle.destroy_backoff.0,
+            destroy_backoff_max: self.lifecycle.destroy_backoff.0.max(self.lifecycle.destroy_backoff.1),
             // Looks that come more seldom than usual must not each begin a new segment.
             unseen_after: usual.unseen_after.max(self.lifecycle.check_interval * 3),
             ..usual
@@ -292,8 +353,17 @@ impl Reader {
     fn config(mut self) -> Result<Config, Faults> {
         let server = self.server();
         let providers = providers::REGISTER.iter().filter_map(|entry| Some((entry.name, self.provider(entry)?))).collect();
+        let auth = self.auth(&server);
         let config = Config {
             server,
+            auth,
+            limits: Limits {
+                requests_per_second: self.whole("limits.requests_per_second"),
+                streams_per_caller: self.whole("limits.streams_per_caller"),
+                streams_per_connection: self.whole("limits.streams_per_connection"),
+                header_bytes: self.whole("limits.header_bytes"),
+                body_bytes: self.whole("limits.body_bytes"),
+            },
             database_path: self.text("database.path").map(PathBuf::from).unwrap_or_default(),
             providers,
             log: self.log(),
@@ -306,7 +376,9 @@ impl Reader {
             lifecycle: Lifecycle {
                 hard_max: Duration::from_secs(u64::from(self.whole("lifecycle.hard_max_hours")) * 3600),
                 check_interval: self.duration("lifecycle.check_interval"),
+                poll_interval: self.duration("lifecycle.poll_interval"),
                 reconciliation_interval: self.duration("lifecycle.reconciliation_interval"),
+                destroy_backoff: (self.duration("lifecycle.destroy_backoff"), self.duration("lifecycle.destroy_backoff_max")),
                 on_shutdown: if self.word("lifecycle.on_shutdown").as_deref() == Some("destroy") { OnShutdown::Destroy } else { OnShutdown::Keep },
             },
             sweep: self.sweep(),
@@ -317,6 +389,13 @@ impl Reader {
             shutdown_drain: self.duration("shutdown.drain"),
             shutdown_destroy_timeout: self.duration("shutdown.destroy_timeout"),
             otlp_endpoint: self.http_url("otel.exporter_otlp_endpoint"),
+            calls: Calls { deadline: self.duration("calls.deadline"), launch_deadline: self.duration("calls.launch_deadline") },
+            keep: Keep {
+                events: self.whole("events.keep_count"),
+                event_age: self.duration("events.keep_for"),
+                request_age: self.duration("requests.keep_for"),
+                ..Keep::default()
+            },
             simulated: false,
             warnings: std::mem::take(&mut self.layered.warnings),
             rows: self.rows(),
@@ -326,22 +405,20 @@ impl Reader {
 
     fn server(&mut self) -> Server {
         let host = self.text("server.host").unwrap_or_default();
-        let loopback = is_loopback_name(&host);
-        if !loopback && self.given("server.host") {
-            let port = self.raw("server.port").unwrap_or("8080").to_owned();
-            let problem = format!(
-                "is not a loopback address, and the server can't authenticate callers yet, so it would let anybody on the network rent machines on your \
-                 account; leave it at 127.0.0.1 (or ::1, localhost) and reach it from elsewhere through a tunnel: ssh -L {port}:127.0.0.1:{port} <this machine>"
-            );
-            self.fault("server.host", problem);
+        let bare = host.trim_matches(['[', ']']);
+        let named = bare.len() <= 253 && bare.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        if !bare.is_empty() && !named && bare.parse::<std::net::IpAddr>().is_err() {
+            self.refuse("server.host");
         }
         let port = self.raw("server.port").and_then(|text| text.parse::<u16>().ok());
         if port.is_none() && self.raw("server.port").is_some() {
             self.refuse("server.port");
         }
         let (cert, key) = (self.text("server.tls_cert"), self.text("server.tls_key"));
+        let client_ca = self.text("server.tls_client_ca").map(PathBuf::from);
         let tls = match (cert, key) {
-            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
+            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into(), client_ca }),
+            (None, None) if client_ca.is_some() => self.missing("server.tls_cert", "server.tls_client_ca", "a check of client certificates"),
             (None, None) => None,
             (Some(_), None) => self.missing("server.tls_key", "server.tls_cert", "TLS"),
             (None, Some(_)) => self.missing("server.tls_cert", "server.tls_key", "TLS"),
@@ -351,7 +428,43 @@ impl Reader {
             port: port.unwrap_or_default(),
             tls,
             allowed_hosts: self.names("server.allowed_hosts"),
+            allowed_origins: self.origins("server.allowed_origins"),
         }
+    }
+
+    /// Whether callers need a token: by the setting, else by how far the server can be reached.
+    fn auth(&mut self, server: &Server) -> Auth {
+        self.take_secret_file("auth.admin_token", "auth.admin_token_file");
+        self.take_secret_file("auth.read_only_token", "auth.read_only_token_file");
+        let (admin_token, read_only_token) = (self.token("auth.admin_token"), self.token("auth.read_only_token"));
+        let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+        if admin_token.as_ref().zip(read_only_token.as_ref()).is_some_and(|(admin, other)| same(admin, other)) {
+            self.fault("auth.read_only_token", "must not be the same as auth.admin_token".to_owned());
+        }
+        let loopback = is_loopback_name(&server.host);
+        let mode = if self.given("auth.mode") { self.word("auth.mode") } else { None };
+        let required = mode.map_or(!loopback, |mode| mode == "token");
+        if !required && !loopback {
+            self.layered.warnings.push(format!(
+                "NO AUTHENTICATION on {}: whoever reaches this port rents machines on your account and ends them. Take AUTH_MODE=none out, or bind to 127.0.0.1",
+                server.host
+            ));
+        }
+        if required && !loopback && server.tls.is_none() {
+            self.layered.warnings.push(format!(
+                "tokens and private keys travel in clear on {}: set SERVER_TLS_CERT and SERVER_TLS_KEY, or put something that speaks TLS before it",
+                server.host
+            ));
+        }
+        Auth { required, admin_token, read_only_token }
+    }
+
+    fn token(&mut self, key: &'static str) -> Option<SecretString> {
+        let text = self.raw(key).filter(|text| !text.is_empty())?.to_owned();
+        if !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            self.refuse(key);
+        }
+        Some(text.into())
     }
 
     fn log(&mut self) -> Log {
@@ -419,7 +532,7 @@ impl Reader {
             Err(error) => {
                 // One fault is enough: the secret is not missing but unreadable.
                 self.fault(file_key, format!("the file can't be read: {error}"));
-                self.values.insert(key, ("unreadable".to_owned(), file_origin));
+                self.values.insert(key, (UNREADABLE.to_owned(), file_origin));
             }
         }
     }
@@ -453,6 +566,22 @@ impl Reader {
             self.refuse(key);
         }
         Some(text)
+    }
+
+    fn origins(&mut self, key: &'static str) -> Vec<HeaderValue> {
+        let text = self.text(key).unwrap_or_default();
+        // As browsers write them: lower case, no path, no default port.
+        let origin = |text: &str| {
+            let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+            let bare =
+                url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+            HeaderValue::from_str(&url.origin().ascii_serialization()).ok().filter(|_| bare)
+        };
+        let all: Vec<Option<HeaderValue>> = text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(origin).collect();
+        if all.iter().any(Option::is_none) {
+            self.refuse(key);
+        }
+        all.into_iter().flatten().collect()
     }
 
     fn names(&mut self, key: &'static str) -> Vec<String> {

@@ -5,6 +5,7 @@
 //! holds the table to it. This file knows texts and limits, not where values come from (`sources.rs`) nor what they
 //! mean together (`mod.rs`).
 
+use crate::domain::access::{LONGEST_TOKEN, SHORTEST_TOKEN};
 use crate::providers::{Entry, REGISTER, Role};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub struct Setting {
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A loopback address to listen on.
+    /// An address to listen on.
     Host,
     /// A TCP port; 0 = any free one.
     Port,
@@ -37,6 +38,8 @@ pub enum Kind {
     Path,
     /// Free text without control characters, at most this many characters.
     Text(usize),
+    /// A token: visible ASCII characters.
+    Token,
     /// An `https://` address; `http://` only for loopback and explicitly private places.
     BaseUrl,
     /// An `http://` address.
@@ -53,6 +56,8 @@ pub enum Kind {
     Duration(u64, u64),
     /// Host names, separated by commas.
     Names,
+    /// Origins of web pages, separated by commas.
+    Origins,
 }
 
 impl Kind {
@@ -60,9 +65,10 @@ impl Kind {
     #[must_use]
     pub fn allowed(self) -> String {
         match self {
-            Self::Host => "a loopback address: 127.0.0.1, ::1 or localhost".to_owned(),
+            Self::Host => "an address of this machine: 127.0.0.1, ::1, localhost, 0.0.0.0 (all), or a name of it".to_owned(),
             Self::Port => "a port from 1 to 65535, or 0 for any free one".to_owned(),
             Self::Path => "the path of a file".to_owned(),
+            Self::Token => format!("{SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters, such as `openssl rand -hex 32` prints"),
             Self::Text(max) => format!("1 to {max} characters without control characters"),
             Self::BaseUrl => {
                 "an https:// address without user, query or fragment (http:// only with a loopback host or allow_private_addresses)".to_owned()
@@ -75,6 +81,7 @@ impl Kind {
             Self::Duration(min, max) => {
                 format!("a duration from {} to {} (30s, 5m, 1h30m, or a number of seconds)", duration_text(min), duration_text(max))
             }
+            Self::Origins => "origins separated by commas, such as https://app.example or http://localhost:3000, without a path".to_owned(),
             Self::Names => "host names separated by commas, without scheme or port".to_owned(),
         }
     }
@@ -97,11 +104,62 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
 });
 
 const BEFORE_PROVIDERS: &[Setting] = &[
-    plain("server.host", "SERVER_HOST", "127.0.0.1", Kind::Host, "Address to listen on; loopback only, since there is no authentication yet."),
+    plain("server.host", "SERVER_HOST", "127.0.0.1", Kind::Host, "Address to listen on; beyond loopback callers need a token, see `auth.mode`."),
     plain("server.port", "SERVER_PORT", "8080", Kind::Port, "The one port for gRPC, gRPC-Web and HTTP."),
     unset("server.tls_cert", "SERVER_TLS_CERT", Kind::Path, "Certificate chain (PEM); with `server.tls_key`, the port speaks TLS only."),
     unset("server.tls_key", "SERVER_TLS_KEY", Kind::Path, "Private key (PEM) of the certificate."),
+    unset(
+        "server.tls_client_ca",
+        "SERVER_TLS_CLIENT_CA",
+        Kind::Path,
+        "Certificate authorities (PEM); only clients with a certificate of theirs may connect. Goes with `server.tls_cert`.",
+    ),
     unset("server.allowed_hosts", "SERVER_ALLOWED_HOSTS", Kind::Names, "Names beside loopback ones that browsers may call the server by."),
+    unset(
+        "server.allowed_origins",
+        "SERVER_ALLOWED_ORIGINS",
+        Kind::Origins,
+        "Origins whose web pages may call, also by gRPC-Web; they get CORS headers.",
+    ),
+    unset(
+        "auth.mode",
+        "AUTH_MODE",
+        Kind::Word(&["none", "token"]),
+        "Whether callers need a token; when not set: `none` on a loopback address, `token` on any other.",
+    ),
+    Setting {
+        secret: true,
+        ..unset("auth.admin_token", "AUTH_ADMIN_TOKEN", Kind::Token, "An admin's token; when not set, one is made and put into `<database>.token`.")
+    },
+    unset("auth.admin_token_file", "AUTH_ADMIN_TOKEN_FILE", Kind::Path, "A file with `AUTH_ADMIN_TOKEN`, instead of the value itself."),
+    Setting {
+        secret: true,
+        ..unset("auth.read_only_token", "AUTH_READ_ONLY_TOKEN", Kind::Token, "A token that may only look, such as Prometheus'.")
+    },
+    unset("auth.read_only_token_file", "AUTH_READ_ONLY_TOKEN_FILE", Kind::Path, "A file with `AUTH_READ_ONLY_TOKEN`, instead of the value itself."),
+    plain(
+        "limits.requests_per_second",
+        "LIMITS_REQUESTS_PER_SECOND",
+        "100",
+        Kind::Whole(0, 1_000_000),
+        "Requests that one token may make per second, and as many at once; 0 = no limit, as without tokens.",
+    ),
+    plain(
+        "limits.streams_per_caller",
+        "LIMITS_STREAMS_PER_CALLER",
+        "1000",
+        Kind::Whole(0, 1_000_000),
+        "Watches and waits that one token may have open; 0 = no limit, as without tokens.",
+    ),
+    plain(
+        "limits.streams_per_connection",
+        "LIMITS_STREAMS_PER_CONNECTION",
+        "1000",
+        Kind::Whole(1, 100_000),
+        "Calls that may be open on one HTTP/2 connection.",
+    ),
+    plain("limits.header_bytes", "LIMITS_HEADER_BYTES", "32768", Kind::Whole(8192, 1_048_576), "The largest header of a request."),
+    plain("limits.body_bytes", "LIMITS_BODY_BYTES", "1048576", Kind::Whole(1024, 67_108_864), "The largest body of a request."),
     plain("database.path", "DATABASE_PATH", "./data/gpu-shopper.db", Kind::Path, "The database; its folder is made when missing."),
 ];
 
@@ -141,6 +199,13 @@ const AFTER_PROVIDERS: &[Setting] = &[
         "30s",
         Kind::Duration(5, 600),
         "How often running machines are looked at, by their provider's list.",
+    ),
+    plain(
+        "lifecycle.poll_interval",
+        "LIFECYCLE_POLL_INTERVAL",
+        "5s",
+        Kind::Duration(2, 60),
+        "How often a machine is looked at while it begins or is searched for; a provider's own limit on lists comes first.",
     ),
     plain(
         "lifecycle.reconciliation_interval",
@@ -184,6 +249,14 @@ const AFTER_PROVIDERS: &[Setting] = &[
         Kind::Word(&["keep", "destroy"]),
         "What becomes of the sessions when the server is told to end: `keep` leaves them and their machines as they are, `destroy` ends them all.",
     ),
+    plain(
+        "lifecycle.destroy_backoff",
+        "LIFECYCLE_DESTROY_BACKOFF",
+        "5s",
+        Kind::Duration(1, 300),
+        "The first wait between two destroy calls for a machine that is not gone; it doubles with each.",
+    ),
+    plain("lifecycle.destroy_backoff_max", "LIFECYCLE_DESTROY_BACKOFF_MAX", "5m", Kind::Duration(1, HOUR), "The longest such wait."),
     plain("absence.quorum", "ABSENCE_QUORUM", "3", Kind::Whole(2, 10), "Complete lists without a machine that it takes to believe that it is gone."),
     plain("absence.spacing", "ABSENCE_SPACING", "60s", Kind::Duration(1, 600), "The least time between two such lists."),
     plain("failover.max_attempts", "FAILOVER_MAX_ATTEMPTS", "8", Kind::Whole(1, 99), "Attempts for one session in which a machine came to be."),
@@ -195,6 +268,17 @@ const AFTER_PROVIDERS: &[Setting] = &[
         "Offers refused by the provider before a session gives up.",
     ),
     plain("price_tolerance", "PRICE_TOLERANCE", "5%", Kind::Percent(0, 100), "How far a machine's real price may lie above its offer's."),
+    plain("calls.deadline", "CALLS_DEADLINE", "30s", Kind::Duration(5, 60), "How long a provider may take to answer a call."),
+    plain("calls.launch_deadline", "CALLS_LAUNCH_DEADLINE", "2m", Kind::Duration(10, 150), "The same for the call that creates a machine."),
+    plain("events.keep_count", "EVENTS_KEEP_COUNT", "100000", Kind::Whole(1000, 100_000_000), "So many of the newest events are kept, however old."),
+    plain("events.keep_for", "EVENTS_KEEP_FOR", "24h", Kind::Duration(HOUR, 366 * 24 * HOUR), "Events younger than this are kept, however many."),
+    plain(
+        "requests.keep_for",
+        "REQUESTS_KEEP_FOR",
+        "24h",
+        Kind::Duration(HOUR, 366 * 24 * HOUR),
+        "How long a `request_id` is remembered; those of open sessions always are.",
+    ),
     plain("watch.bookmark", "WATCH_BOOKMARK", "15s", Kind::Duration(5, 60), "Silence on a stream after which it gets a bookmark."),
     plain("shutdown.drain", "SHUTDOWN_DRAIN", "20s", Kind::Duration(0, 600), "How long open calls and streams may take to end at shutdown."),
     plain(
@@ -206,6 +290,37 @@ const AFTER_PROVIDERS: &[Setting] = &[
     ),
     unset("otel.exporter_otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", Kind::HttpUrl, "Where traces are sent by OTLP over gRPC; none when not set."),
 ];
+
+/// Names of settings that services of this kind have had, and what does their work here.
+const FORMER: &[(&str, &str)] = &[
+    ("RECONCILE_INTERVAL", "did you mean LIFECYCLE_RECONCILIATION_INTERVAL?"),
+    ("INVENTORY_CACHE_TTL", "did you mean INVENTORY_REFRESH_INTERVAL?"),
+    ("INVENTORY_DEFAULT_CACHE_TTL", "did you mean INVENTORY_REFRESH_INTERVAL?"),
+    ("INVENTORY_TENSORDOCK_CACHE_TTL", "did you mean INVENTORY_REFRESH_INTERVAL?"),
+    ("INVENTORY_BACKOFF_TTL", "how long a failing provider is left alone follows from its answers"),
+    ("INVENTORY_BACKOFF_CACHE_TTL", "how long a failing provider is left alone follows from its answers"),
+    ("LIFECYCLE_DEPLOYMENT_ID", "did you mean DEPLOYMENT_ID?"),
+    ("LIFECYCLE_SHUTDOWN_TIMEOUT", "did you mean SHUTDOWN_DRAIN, or SHUTDOWN_DESTROY_TIMEOUT?"),
+    ("LIFECYCLE_STARTUP_SWEEP_ENABLED", "every start looks at every provider before it rents there"),
+    ("LIFECYCLE_STARTUP_SWEEP_TIMEOUT", "the look at the start takes a minute at most and holds nothing up"),
+    ("LOGGING_LEVEL", "did you mean LOG_LEVEL?"),
+    ("LOGGING_FORMAT", "did you mean LOG_FORMAT?"),
+    ("SSH_VERIFY_TIMEOUT", "each stage has a budget of its own; a request's ssh_timeout sets the login's"),
+    ("SSH_CHECK_INTERVAL", "probes follow what the address answers"),
+    ("BLUELOBSTER_API_KEY", "that marketplace is not among the providers"),
+    ("BLUELOBSTER_DEFAULT_TEMPLATE", "that marketplace is not among the providers"),
+    ("VASTAI_ENABLED", "a provider is enabled by its credentials"),
+    ("TENSORDOCK_ENABLED", "a provider is enabled by its credentials"),
+    ("BLUELOBSTER_ENABLED", "that marketplace is not among the providers"),
+];
+
+/// What to do instead of a setting that other services of this kind have; `None` = unknown. `name` may be a variable or a key.
+#[must_use]
+pub fn former(name: &str) -> Option<&'static str> {
+    let upper = name.to_uppercase().replace('.', "_");
+    let bare = upper.strip_prefix("PROVIDERS_").unwrap_or(&upper);
+    FORMER.iter().find(|(known, _)| *known == bare).map(|(_, hint)| *hint)
+}
 
 /// A provider's settings: what its entry names, a file for each credential, and what every provider has.
 fn of_provider(entry: &Entry) -> Vec<Setting> {
@@ -408,6 +523,16 @@ mod tests {
         ] {
             assert_eq!(mistyped_env(name), Some(ours), "{name}");
         }
+        for (name, _) in FORMER {
+            assert!(by_env(name).is_none() && former(name).is_some(), "{name}");
+        }
+        for (hint, ours) in FORMER.iter().filter_map(|(_, hint)| Some((hint, hint.strip_prefix("did you mean ")?))) {
+            let named = ours.split([',', ' ', '?']).filter(|word| word.len() > 3 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+            assert!(named.clone().count() > 0 && named.into_iter().all(|env| by_env(env).is_some()), "{hint}");
+        }
+        assert_eq!(former("logging.level"), former("LOGGING_LEVEL"));
+        assert_eq!(former("providers.vastai.enabled"), Some("a provider is enabled by its credentials"));
+        assert_eq!([former("PATH"), former("LOG_LEVEL")], [None, None]);
         for stranger in ["PATH", "PORT", "HOME", "SERVER_NAME", "DATABASE_URL", "SERVER_PORT_8080_TCP", "RUST_LOG", "SERVER_PORT", "É_É"] {
             assert_eq!(mistyped_env(stranger), None, "{stranger}");
         }

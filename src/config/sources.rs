@@ -152,14 +152,14 @@ impl Layered {
         let value = self.figment.find_value(setting.key).ok()?;
         let index = self.figment.get_metadata(value.tag()).and_then(|m| m.name.parse::<usize>().ok());
         let origin = index.and_then(|i| self.origins.get(i)).cloned()?;
-        let quoted_only = matches!(setting.kind, settings::Kind::Text(_) | settings::Kind::Path);
+        let quoted_only = matches!(setting.kind, settings::Kind::Text(_) | settings::Kind::Token | settings::Kind::Path);
         let text = match &value {
             Value::String(_, text) => Some(text.clone()),
             Value::Bool(_, on) if !quoted_only => Some(on.to_string()),
             Value::Num(_, n) if !quoted_only => {
                 n.to_i128().map(|n| n.to_string()).or_else(|| n.to_u128().map(|n| n.to_string())).or_else(|| n.to_f64().map(|n| n.to_string()))
             }
-            Value::Array(_, list) if setting.kind == settings::Kind::Names => {
+            Value::Array(_, list) if matches!(setting.kind, settings::Kind::Names | settings::Kind::Origins) => {
                 list.iter().map(|v| v.as_str()).collect::<Option<Vec<_>>>().map(|names| names.join(","))
             }
             _ => None,
@@ -193,7 +193,9 @@ impl Layered {
                 Some(setting) if taken(setting) && !value.is_empty() => self.put(setting.key, value.clone(), layer, format!("{place} {name}")),
                 Some(_) => {}
                 None => {
-                    if let Some(ours) = settings::mistyped_env(name) {
+                    if let Some(hint) = settings::former(name) {
+                        self.warnings.push(format!("{name} ({place}) is no setting of ours and is ignored: {hint}"));
+                    } else if let Some(ours) = settings::mistyped_env(name) {
                         self.warnings.push(format!("{name} ({place}) is no setting of ours and is ignored; did you mean {ours}?"));
                     }
                 }
@@ -271,7 +273,11 @@ impl Layered {
 }
 
 fn unknown(key: &str, origin: &str) -> Fault {
-    let hint = settings::nearest_key(key).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    let hint = match (settings::former(key), settings::nearest_key(key)) {
+        (Some(hint), _) => format!(": {hint}"),
+        (None, Some(near)) => format!("; did you mean {near}?"),
+        (None, None) => String::new(),
+    };
     Fault { key: key.to_owned(), value: None, origin: origin.to_owned(), problem: format!("there is no such setting{hint}") }
 }
 

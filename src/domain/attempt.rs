@@ -4,7 +4,7 @@ use crate::domain::backoff;
 use crate::domain::explain::{Explanation, explain};
 use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::money::{Nanos, Rate};
-use crate::domain::offer::{Offer, OfferFilter, OfferOrder};
+use crate::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
 use crate::domain::policy::Policy;
 use crate::domain::service;
 use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
@@ -100,6 +100,18 @@ pub fn may_retry(session: &Session, failure: AttemptFailure, policy: &Policy) ->
 /// # Errors
 /// Why none of the offers will do.
 pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choice, Unmet> {
+    let Some(bid) = session.request.bid else { return choose_among(session, market, now) };
+    let offers: Vec<Arc<Offer>> = market.offers.iter().filter_map(|offer| offer.at_bid(bid)).map(Arc::new).collect();
+    choose_among(session, &Market { offers: &offers, ..*market }, now).map_err(|mut unmet| {
+        let above = market.offers.iter().filter(|o| o.rental == RentalKind::Interruptible && o.at_bid(bid).is_none()).count();
+        if above > 0 {
+            unmet.why.push_str(&format!("; {above} more take only higher bids than {bid}"));
+        }
+        unmet
+    })
+}
+
+fn choose_among(session: &Session, market: &Market<'_>, now: Time) -> Result<Choice, Unmet> {
     // The offer that was first chosen, once it was really tried; until then nothing has been decided.
     let untried = session.attempts.len() == session.throttled_in_a_row();
     let first = session.attempts.first().map(|a| &a.offer).filter(|_| !untried);
@@ -111,8 +123,10 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
     };
     let disk = session.request.disk().or(filter.disk_gb);
     let needs = session.request.template.as_ref().map(|t| t.needs.clone()).or(filter.needs);
-    let filter =
-        OfferFilter { disk_gb: disk, needs, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
+    // The host must keep the machine for the reservation, however early an end the request would take.
+    let kept_until = now + session.request.reservation;
+    let host_end_after = Some(filter.host_end_after.map_or(kept_until, |asked| asked.max(kept_until)));
+    let filter = OfferFilter { disk_gb: disk, needs, host_end_after, ..filter };
     let fits = |offer: &&Arc<Offer>| {
         filter.check(offer).is_ok()
             && offer.seen_at >= market.not_before
@@ -186,6 +200,9 @@ fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> 
         return Err(format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only"));
     }
     let disk = session.request.disk();
+    if !offer.disk.has_room(disk) {
+        return Err(format!("offer {id} has room for a disk of {} GB at most", offer.disk.max_gb));
+    }
     affordable(session, offer.price(disk).total(), now)?;
     Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) })
 }

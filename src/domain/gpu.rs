@@ -73,19 +73,40 @@ pub fn snap_memory_mib(reported: u32) -> u32 {
 const FAMILIES: &[&str] = &["A100", "H100", "H200", "B200", "V100", "P100"];
 const NOISE: &[&str] = &["nvidia", "geforce", "tesla", "quadro", "gpu", "graphics"];
 
-/// Lower case, letters and digits only, without brand words and without a trailing memory size.
-fn squeeze(raw: &str) -> String {
+/// The memory that a name says beside the model, MiB: `A100 80GB`, `a100-pcie-40gb`, `V100 32 GiB`. `None` when it says none.
+#[must_use]
+pub fn named_memory_mib(raw: &str) -> Option<u32> {
+    // More than any GPU has is the machine's memory: a GH200 480GB.
+    words(raw)
+        .iter()
+        .skip(1)
+        .find_map(|word| gigabytes(word))
+        .filter(|gib| SIZES_GIB.last().is_some_and(|most| gib <= most))
+        .map(|gib| snap_memory_mib(gib.saturating_mul(1024)))
+}
+
+/// Letters and digits of a name in lower case; a number and the unit after it are one word.
+fn words(raw: &str) -> Vec<String> {
     let lower = raw.to_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
-    let last = words.len().saturating_sub(1);
-    let mut out = String::new();
-    for (at, word) in words.iter().enumerate() {
-        let memory =
-            word.strip_suffix("gb").or_else(|| word.strip_suffix("gib")).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        if (memory && at > 0) || NOISE.contains(word) {
-            continue;
+    let mut words: Vec<String> = Vec::new();
+    for word in lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()) {
+        match words.last_mut() {
+            Some(number) if matches!(word, "gb" | "gib") && number.bytes().all(|b| b.is_ascii_digit()) => number.push_str(word),
+            _ => words.push(word.to_owned()),
         }
-        if at == last && *word == "gb" {
+    }
+    words
+}
+
+fn gigabytes(word: &str) -> Option<u32> {
+    word.strip_suffix("gb").or_else(|| word.strip_suffix("gib"))?.parse().ok()
+}
+
+/// Lower case, letters and digits only, without brand words and memory sizes.
+fn squeeze(raw: &str) -> String {
+    let mut out = String::new();
+    for (at, word) in words(raw).iter().enumerate() {
+        if (at > 0 && gigabytes(word).is_some()) || NOISE.contains(&word.as_str()) {
             continue;
         }
         out.push_str(word);
@@ -247,6 +268,17 @@ mod tests {
         assert_eq!(GpuModel::canonical("NVIDIA A100-PCIE-40GB").as_str(), "A100 PCIE");
         assert_eq!(GpuModel::canonical("Tesla V100-SXM2-16GB").as_str(), "V100 SXM2");
         assert_eq!(GpuModel::canonical("NVIDIA Something New 7").as_str(), "SOMETHING NEW 7");
+    }
+
+    #[test]
+    fn a_memory_size_in_a_name_is_told() {
+        for (raw, gib) in [("A100 80GB", 80), ("a100-pcie-40gb", 40), ("Tesla V100 32 GiB", 32), ("NVIDIA H100 80GB HBM3", 80)] {
+            assert_eq!(named_memory_mib(raw), Some(gib * 1024), "{raw}");
+        }
+        for raw in ["A100", "RTX 4090", "GH200 480GB", "80GB", ""] {
+            assert_eq!(named_memory_mib(raw), None, "{raw}");
+        }
+        assert_eq!(GpuModel::canonical("A100 80 GB").as_str(), "A100");
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Lesson {
             Outcome::Lost => return Some(Blame::Stuck),
             Outcome::BadMachine => return Some(Blame::Condemned),
             Outcome::Failed(failure) => match failure {
-                F::OfferGone => return Some(Blame::Gone),
+                F::OfferGone | F::Outbid => return Some(Blame::Gone),
                 F::NeverAppeared | F::PriceChanged => return Some(Blame::Stuck),
                 F::StageTimeout | F::AttemptTimeout | F::InstanceStopped | F::InstanceFailed | F::InstanceVanished => Blame::Stuck,
                 F::AuthFailed | F::SshAlgorithmMismatch | F::GpuBroken => Blame::Broken,

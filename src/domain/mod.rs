@@ -1,6 +1,7 @@
 //! Floor 0: what the service thinks about, and every decision it takes. Pure: no I/O, no clock, no runtime, no
 //! vendor's, wire's or database's words.
 
+pub mod access;
 pub mod attempt;
 pub mod backoff;
 pub mod event;

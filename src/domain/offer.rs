@@ -108,6 +108,12 @@ impl DiskTerms {
         let step = self.step_gb.max(1);
         wanted.div_ceil(step).saturating_mul(step)
     }
+
+    /// Whether a disk of the asked size can be had; what is not told may be.
+    #[must_use]
+    pub fn has_room(&self, asked: Option<u32>) -> bool {
+        self.max_gb == 0 || self.rented_gb(asked) <= self.max_gb
+    }
 }
 
 /// What traffic costs. Shown as a rate and never metered: the vendors bill it by the byte.
@@ -207,6 +213,14 @@ impl Offer {
         Price { disk: self.disk.per_gb.times(self.disk.rented_gb(disk_gb)), ..self.base }
     }
 
+    /// The offer as it is for somebody who bids this much per hour for the machine without its disk: an interruptible machine
+    /// costs what is bid for it. `None` when a machine at a fixed price takes no bids, or a higher one would win.
+    #[must_use]
+    pub fn at_bid(&self, bid: Rate) -> Option<Self> {
+        let wins = self.rental == RentalKind::Interruptible && self.min_bid.is_none_or(|least| bid >= least);
+        wins.then(|| Self { base: Price { gpu: bid, ..self.base }, ..self.clone() })
+    }
+
     /// What an hour of a usable machine is expected to cost: `(price + waste) / p`, where `p` is [`Offer::confidence`]
     /// and `waste = price × (1 − p) × WASTED_MINUTES / 60` is what a launch that fails is paid for.
     ///
@@ -289,7 +303,7 @@ impl OfferFilter {
             ("regions", self.regions.is_empty() || self.regions.iter().any(|asked| in_region(&offer.region, asked))),
             ("min_reliability", self.min_reliability.is_none_or(|least| offer.reliability.is_some_and(|r| r >= least))),
             ("min_cuda", self.min_cuda.is_none_or(|least| offer.cuda.is_some_and(|c| c >= least))),
-            ("disk_gb", self.disk_gb.is_none_or(|gb| offer.disk.max_gb == 0 || offer.disk.rented_gb(Some(gb)) <= offer.disk.max_gb)),
+            ("disk_gb", self.disk_gb.is_none_or(|gb| offer.disk.has_room(Some(gb)))),
             ("rental_kind", self.rental.is_none_or(|kind| offer.rental == kind)),
             ("verified_only", !self.verified_only || offer.verified == Some(true)),
             ("min_confidence", self.min_confidence.is_none_or(|least| offer.confidence >= least)),

@@ -199,6 +199,8 @@ words! {
         SessionEnded = "session_ended",
         /// What the machine was to be started with was sealed with a secret that the server no longer has.
         SecretLost = "secret_lost",
+        /// A machine on a bid that was too low when it came: it never started.
+        Outbid = "outbid",
     }
 }
 
@@ -218,7 +220,7 @@ impl AttemptFailure {
             Self::ProviderCredit => EndReason::ProviderCredit,
             Self::PriceChanged => EndReason::PriceChanged,
             Self::GpuMismatch | Self::GpuBroken | Self::AuthFailed | Self::SshAlgorithmMismatch => EndReason::VerifyFailed,
-            Self::OfferGone | Self::RateLimited => EndReason::NoCapacity,
+            Self::OfferGone | Self::RateLimited | Self::Outbid => EndReason::NoCapacity,
             Self::Invalid
             | Self::ProviderUnavailable
             | Self::NeverAppeared
@@ -654,6 +656,10 @@ pub struct Pace {
     pub failed_checks: u32,
     /// When the API is asked next.
     pub next_api: Option<Time>,
+    /// When the API answered first.
+    pub api_at: Option<Time>,
+    /// Free disk space at the last login that told it, GB.
+    pub disk_free_gb: Option<u32>,
     /// Since when a machine in use has been seen stopped.
     pub stopped_at: Option<Time>,
     /// Whether the account was out of credit when that was asked because of it.
@@ -749,6 +755,9 @@ pub struct Session {
     /// A change of the consumer's key that is under way.
     #[serde(default)]
     pub rekey: Option<Rekey>,
+    /// The trace that it was created in, as a W3C `traceparent`; `None` when none was recorded. Nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 impl Session {
@@ -788,6 +797,7 @@ impl Session {
             version: 0,
             pace: Pace::default(),
             rekey: None,
+            trace: None,
             request,
         }
     }

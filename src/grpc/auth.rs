@@ -1,13 +1,24 @@
-//! Who calls. There is no authentication yet, so that everybody may do everything, in the name of the consumer whose
-//! session it is.
+//! Who calls: the [`Caller`] that the port has put into the request's extensions, when it let the request in. What comes
+//! without one has not passed the port's gate, and is refused.
 
 use crate::services::api::Caller;
-use tonic::metadata::MetadataMap;
+use crate::services::{Code, Error};
+use tonic::{Extensions, Request, Status};
 
-/// The caller of a request: nameless, and unlimited in what it sees and does.
+/// The caller of a request.
 ///
-/// The metadata is where a token will be; none is read today.
-#[must_use]
-pub fn caller(_metadata: &MetadataMap) -> Caller {
-    Caller { principal: String::new(), scope: None, admin: true }
+/// # Errors
+/// UNAUTHENTICATED when nobody has said who it is.
+pub fn caller(extensions: &Extensions) -> Result<Caller, Status> {
+    let unknown = || Error::new(Code::Unauthenticated, "TOKEN_MISSING", "nobody has said who calls: the request has not come through the port");
+    Ok(extensions.get::<Caller>().cloned().ok_or_else(unknown)?)
+}
+
+/// Lets only requests through whose caller is known: before every RPC of ours, whether or not it asks who calls.
+///
+/// # Errors
+/// As [`caller`].
+pub fn known(request: Request<()>) -> Result<Request<()>, Status> {
+    caller(request.extensions())?;
+    Ok(request)
 }

@@ -21,19 +21,19 @@ pub struct CostService {
 impl pb::cost_service_server::CostService for CostService {
     async fn get_session_cost(&self, request: Request<pb::GetSessionCostRequest>) -> Result<Response<pb::GetSessionCostResponse>, Status> {
         let id = requests::session_id(&request.get_ref().session_id)?;
-        let cost = self.costs.session(&caller(request.metadata()), id).await?;
+        let cost = self.costs.session(&caller(request.extensions())?, id).await?;
         Ok(Response::new(answers::session_cost(&cost)))
     }
 
     async fn get_cost_report(&self, request: Request<pb::GetCostReportRequest>) -> Result<Response<pb::GetCostReportResponse>, Status> {
         let query = requests::cost_report(request.get_ref(), &self.settings)?;
-        let report = self.costs.report(&caller(request.metadata()), query).await?;
+        let report = self.costs.report(&caller(request.extensions())?, query).await?;
         Ok(Response::new(answers::cost_report(report)))
     }
 
     async fn list_ledger_entries(&self, request: Request<pb::ListLedgerEntriesRequest>) -> Result<Response<pb::ListLedgerEntriesResponse>, Status> {
         let (query, size) = requests::ledger(request.get_ref(), &self.settings)?;
-        let page = self.costs.ledger(&caller(request.metadata()), query, size, &request.get_ref().page_token).await?;
+        let page = self.costs.ledger(&caller(request.extensions())?, query, size, &request.get_ref().page_token).await?;
         Ok(Response::new(answers::ledger(page)))
     }
 

@@ -21,13 +21,16 @@ impl pb::inventory_service_server::InventoryService for InventoryService {
     async fn list_offers(&self, request: Request<pb::ListOffersRequest>) -> Result<Response<pb::ListOffersResponse>, Status> {
         let mut query = requests::offers(request.get_ref(), &self.settings)?;
         self.templates.resolve(&mut query.filter).await?;
-        let page = self.inventory.list(&query)?;
+        let mut page = self.inventory.list(&query)?;
+        if request.get_ref().order_by.is_empty() {
+            page.applied_defaults.push("order_by=price".to_owned());
+        }
         Ok(Response::new(answers::offers(page, query.filter.disk_gb)))
     }
 
     async fn get_offer(&self, request: Request<pb::GetOfferRequest>) -> Result<Response<pb::GetOfferResponse>, Status> {
         let (id, disk_gb) = requests::offer(request.get_ref())?;
-        let offer = self.inventory.get(&id)?;
+        let offer = self.inventory.get_with_disk(&id, disk_gb)?;
         Ok(Response::new(pb::GetOfferResponse { offer: Some(answers::offer(&offer, disk_gb)) }))
     }
 

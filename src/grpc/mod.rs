@@ -17,6 +17,7 @@ pub mod status;
 
 use crate::domain::ids::ProviderId;
 use crate::services::Error;
+use crate::services::access::Access;
 use crate::services::costs::Costs;
 use crate::services::drain::Drain;
 use crate::services::inventory::Inventory;
@@ -25,20 +26,16 @@ use crate::services::operator::Operator;
 use crate::services::sessions::Sessions;
 use crate::services::templates::Templates;
 use axum::Router;
-use http::{HeaderName, HeaderValue};
 use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_web::GrpcWebLayer;
-use tower_http::cors::CorsLayer;
-
-/// No request is larger than this.
-const LARGEST_REQUEST: usize = 1024 * 1024;
 
 /// The services behind the RPCs.
 #[derive(Clone)]
@@ -57,6 +54,8 @@ pub struct Services {
     pub operator: Operator,
     /// Ends everything.
     pub drain: Drain,
+    /// Who may call.
+    pub access: Access,
 }
 
 /// A pair of keys that the server makes for a consumer.
@@ -89,8 +88,8 @@ pub struct Settings {
     pub fingerprint: fn(&str) -> Option<String>,
     /// The `known_hosts` line for a host, a port and a host key line.
     pub known_hosts_line: fn(&str, u16, &str) -> String,
-    /// Origins whose browser pages may call by gRPC-Web; empty = none.
-    pub allowed_origins: Vec<HeaderValue>,
+    /// No request is larger than this, bytes.
+    pub largest_request: usize,
 }
 
 /// The names of our services, as in the proto.
@@ -136,20 +135,23 @@ impl Health {
 /// # Errors
 /// When the compiled descriptor sets can't be read, which a test rules out.
 pub fn routes(services: Services, settings: Settings, health: &Health) -> Result<Router, tonic_reflection::server::Error> {
-    let cors = cors(settings.allowed_origins.clone());
+    let largest = settings.largest_request;
     let settings = Arc::new(settings);
     macro_rules! tuned {
         ($module:ident :: $server:ident, $service:expr) => {
-            pb::$module::$server::new($service)
-                .max_decoding_message_size(LARGEST_REQUEST)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .send_compressed(CompressionEncoding::Gzip)
+            InterceptedService::new(
+                pb::$module::$server::new($service)
+                    .max_decoding_message_size(largest)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .send_compressed(CompressionEncoding::Gzip),
+                auth::known,
+            )
         };
     }
     let inventory = inventory::InventoryService { inventory: services.inventory, templates: services.templates, settings: Arc::clone(&settings) };
     let sessions = sessions::SessionService { lifecycle: services.lifecycle, sessions: services.sessions, settings: Arc::clone(&settings) };
     let costs = costs::CostService { costs: services.costs, operator: services.operator.clone(), settings: Arc::clone(&settings) };
-    let operator = operator::OperatorService { operator: services.operator, drain: services.drain, settings };
+    let operator = operator::OperatorService { operator: services.operator, drain: services.drain, access: services.access, settings };
     let router = Routes::new(tuned!(inventory_service_server::InventoryServiceServer, inventory))
         .add_service(tuned!(session_service_server::SessionServiceServer, sessions))
         .add_service(tuned!(cost_service_server::CostServiceServer, costs))
@@ -160,7 +162,7 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
         .into_axum_router()
         // tonic's own fallback would answer every unknown HTTP path with 200 and grpc-status 12.
         .reset_fallback();
-    Ok(router.layer(GrpcWebLayer::new()).layer(cors))
+    Ok(router.layer(GrpcWebLayer::new()))
 }
 
 /// Our files with comments and JSON names, and those of the error details, which no service names.
@@ -169,13 +171,6 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(pb::DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
-
-/// Lets the pages of these origins call by gRPC-Web and read the status of their calls.
-fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
-    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"].map(HeaderName::from_static);
-    let allowed = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization", "x-request-id"].map(HeaderName::from_static);
-    CorsLayer::new().allow_origin(origins).allow_methods([http::Method::POST]).allow_headers(allowed).expose_headers(exposed)
 }
 
 #[cfg(test)]

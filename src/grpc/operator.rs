@@ -2,14 +2,14 @@
 
 use super::Settings;
 use super::auth::caller;
-use super::convert::{answers, market, operations};
+use super::convert::{answers, market, operations, tokens};
 use super::pb;
+use crate::services::access::Access;
 use crate::services::api::Caller;
 use crate::services::drain::Drain;
 use crate::services::lifecycle::{Done, Order};
 use crate::services::operator::Operator;
 use std::sync::Arc;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -17,12 +17,13 @@ use tonic::{Request, Response, Status};
 pub struct OperatorService {
     pub(super) operator: Operator,
     pub(super) drain: Drain,
+    pub(super) access: Access,
     pub(super) settings: Arc<Settings>,
 }
 
 impl OperatorService {
-    async fn order(&self, metadata: &MetadataMap, order: Order) -> Result<Done, Status> {
-        Ok(self.operator.order(caller(metadata), order).await?)
+    async fn order(&self, caller: Caller, order: Order) -> Result<Done, Status> {
+        Ok(self.operator.order(caller, order).await?)
     }
 }
 
@@ -41,12 +42,12 @@ impl pb::operator_service_server::OperatorService for OperatorService {
     }
 
     async fn retry_destroy(&self, request: Request<pb::RetryDestroyRequest>) -> Result<Response<pb::RetryDestroyResponse>, Status> {
-        let done = self.order(request.metadata(), operations::retry(request.get_ref())?).await?;
+        let done = self.order(caller(request.extensions())?, operations::retry(request.get_ref())?).await?;
         Ok(Response::new(pb::RetryDestroyResponse { session: operations::concerned(&done, &self.settings) }))
     }
 
     async fn settle_instance(&self, request: Request<pb::SettleInstanceRequest>) -> Result<Response<pb::SettleInstanceResponse>, Status> {
-        let done = self.order(request.metadata(), operations::settle(request.get_ref())?).await?;
+        let done = self.order(caller(request.extensions())?, operations::settle(request.get_ref())?).await?;
         Ok(Response::new(pb::SettleInstanceResponse { session: operations::concerned(&done, &self.settings) }))
     }
 
@@ -69,12 +70,12 @@ impl pb::operator_service_server::OperatorService for OperatorService {
     }
 
     async fn adopt_instance(&self, request: Request<pb::AdoptInstanceRequest>) -> Result<Response<pb::AdoptInstanceResponse>, Status> {
-        let done = self.order(request.metadata(), operations::adopt(request.get_ref(), &self.settings)?).await?;
+        let done = self.order(caller(request.extensions())?, operations::adopt(request.get_ref(), &self.settings)?).await?;
         Ok(Response::new(pb::AdoptInstanceResponse { session: operations::concerned(&done, &self.settings) }))
     }
 
     async fn destroy_instance(&self, request: Request<pb::DestroyInstanceRequest>) -> Result<Response<pb::DestroyInstanceResponse>, Status> {
-        let done = self.order(request.metadata(), operations::destroy(request.get_ref(), &self.settings)?).await?;
+        let done = self.order(caller(request.extensions())?, operations::destroy(request.get_ref(), &self.settings)?).await?;
         Ok(Response::new(pb::DestroyInstanceResponse { session: operations::concerned(&done, &self.settings) }))
     }
 
@@ -87,7 +88,7 @@ impl pb::operator_service_server::OperatorService for OperatorService {
 
     async fn set_hold(&self, request: Request<pb::SetHoldRequest>) -> Result<Response<pb::SetHoldResponse>, Status> {
         let order = operations::hold(request.get_ref(), &self.settings, self.operator.clock().now())?;
-        let done = self.order(request.metadata(), order).await?;
+        let done = self.order(caller(request.extensions())?, order).await?;
         Ok(Response::new(operations::held(&done)))
     }
 
@@ -97,7 +98,7 @@ impl pb::operator_service_server::OperatorService for OperatorService {
     }
 
     async fn accept_database(&self, request: Request<pb::AcceptDatabaseRequest>) -> Result<Response<pb::AcceptDatabaseResponse>, Status> {
-        self.order(request.metadata(), Order::Accept).await?;
+        self.order(caller(request.extensions())?, Order::Accept).await?;
         Ok(Response::new(pb::AcceptDatabaseResponse {}))
     }
 
@@ -107,8 +108,24 @@ impl pb::operator_service_server::OperatorService for OperatorService {
         Ok(Response::new(operations::audit(page)))
     }
 
+    async fn create_token(&self, request: Request<pb::CreateTokenRequest>) -> Result<Response<pb::CreateTokenResponse>, Status> {
+        let caller = caller(request.extensions())?;
+        let (token, text) = self.access.create(&caller, tokens::create(request.get_ref())?).await?;
+        Ok(Response::new(tokens::created(&token, &text)))
+    }
+
+    async fn list_tokens(&self, _: Request<pb::ListTokensRequest>) -> Result<Response<pb::ListTokensResponse>, Status> {
+        Ok(Response::new(tokens::listed(&self.access.list().await?)))
+    }
+
+    async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Result<Response<pb::RevokeTokenResponse>, Status> {
+        let caller = caller(request.extensions())?;
+        let token = self.access.revoke(&caller, &tokens::revoke(request.get_ref())?).await?;
+        Ok(Response::new(tokens::revoked(&token)))
+    }
+
     async fn drain_sessions(&self, request: Request<pb::DrainSessionsRequest>) -> Result<Response<pb::DrainSessionsResponse>, Status> {
-        let caller = caller(request.metadata());
+        let caller = caller(request.extensions())?;
         // Without authentication it is an operator all the same who asks this of everybody's sessions.
         let principal = if caller.principal.is_empty() { "operator".to_owned() } else { caller.principal };
         let drained = self.drain.end_all(&Caller { principal, ..caller }, request.get_ref().validate_only).await?;

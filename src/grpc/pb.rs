@@ -55,3 +55,10 @@ impl fmt::Debug for CreateSessionResponse {
             .finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for CreateTokenResponse {
+    /// Without the token's text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateTokenResponse").field("token", &self.token).finish_non_exhaustive()
+    }
+}

@@ -10,7 +10,6 @@ use crate::services::{Error, api};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -22,9 +21,9 @@ pub struct SessionService {
 }
 
 impl SessionService {
-    async fn command(&self, metadata: &MetadataMap, asked: requests::Asked) -> Result<api::Commanded, Error> {
+    async fn command(&self, caller: api::Caller, asked: requests::Asked) -> Result<api::Commanded, Error> {
         let requests::Asked { id, command, idempotency, validate_only } = asked;
-        self.lifecycle.command(caller(metadata), id, command, idempotency, validate_only).await
+        self.lifecycle.command(caller, id, command, idempotency, validate_only).await
     }
 }
 
@@ -34,34 +33,34 @@ impl pb::session_service_server::SessionService for SessionService {
     type WatchSessionsStream = BoxStream<'static, Result<pb::WatchSessionsResponse, Status>>;
 
     async fn create_session(&self, request: Request<pb::CreateSessionRequest>) -> Result<Response<pb::CreateSessionResponse>, Status> {
-        let caller = caller(request.metadata());
-        let create = requests::create(request.get_ref(), &self.settings)?;
+        let caller = caller(request.extensions())?;
+        let create = requests::create(&requests::of_caller(request.into_inner(), &caller), &self.settings)?;
         let created = self.lifecycle.create(caller, create).await?;
         Ok(Response::new(answers::created(created, &self.settings)))
     }
 
     async fn get_session(&self, request: Request<pb::GetSessionRequest>) -> Result<Response<pb::GetSessionResponse>, Status> {
         let id = requests::session_id(&request.get_ref().session_id)?;
-        let session = self.sessions.get(&caller(request.metadata()), id).await?;
+        let session = self.sessions.get(&caller(request.extensions())?, id).await?;
         Ok(Response::new(pb::GetSessionResponse { session: Some(answers::session(&session, &self.settings)) }))
     }
 
     async fn list_sessions(&self, request: Request<pb::ListSessionsRequest>) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let (filter, size) = requests::sessions(request.get_ref(), &self.settings)?;
-        let caller = caller(request.metadata());
+        let caller = caller(request.extensions())?;
         let page = self.sessions.list(&caller, filter, size, &request.get_ref().page_token).await?;
         Ok(Response::new(answers::sessions(page, &self.settings)))
     }
 
     async fn wait_session(&self, request: Request<pb::WaitSessionRequest>) -> Result<Response<pb::WaitSessionResponse>, Status> {
         let (id, until, timeout) = requests::wait(request.get_ref())?;
-        let (session, reached) = self.sessions.wait(&caller(request.metadata()), id, &until, timeout).await?;
+        let (session, reached) = self.sessions.wait(&caller(request.extensions())?, id, &until, timeout).await?;
         Ok(Response::new(pb::WaitSessionResponse { session: Some(answers::session(&session, &self.settings)), reached }))
     }
 
     async fn watch_session(&self, request: Request<pb::WatchSessionRequest>) -> Result<Response<Self::WatchSessionStream>, Status> {
         let watch = requests::watch(request.get_ref(), &self.settings)?;
-        let messages = self.sessions.watch(&caller(request.metadata()), watch).await?;
+        let messages = self.sessions.watch(&caller(request.extensions())?, watch).await?;
         let settings = Arc::clone(&self.settings);
         let told = messages.map(move |m| m.map(|m| answers::watched(m, &settings)).map_err(Status::from));
         Ok(Response::new(told.boxed()))
@@ -69,7 +68,7 @@ impl pb::session_service_server::SessionService for SessionService {
 
     async fn watch_sessions(&self, request: Request<pb::WatchSessionsRequest>) -> Result<Response<Self::WatchSessionsStream>, Status> {
         let watch = requests::watch_all(request.get_ref(), &self.settings)?;
-        let messages = self.sessions.watch(&caller(request.metadata()), watch).await?;
+        let messages = self.sessions.watch(&caller(request.extensions())?, watch).await?;
         let settings = Arc::clone(&self.settings);
         let told = messages.map(move |m| m.map(|m| answers::watched_all(m, &settings)).map_err(Status::from));
         Ok(Response::new(told.boxed()))
@@ -77,37 +76,37 @@ impl pb::session_service_server::SessionService for SessionService {
 
     async fn list_session_events(&self, request: Request<pb::ListSessionEventsRequest>) -> Result<Response<pb::ListSessionEventsResponse>, Status> {
         let (id, size) = requests::events(request.get_ref())?;
-        let page = self.sessions.events(&caller(request.metadata()), id, size, &request.get_ref().page_token).await?;
+        let page = self.sessions.events(&caller(request.extensions())?, id, size, &request.get_ref().page_token).await?;
         Ok(Response::new(answers::events(page, &self.settings)))
     }
 
     async fn extend_session(&self, request: Request<pb::ExtendSessionRequest>) -> Result<Response<pb::ExtendSessionResponse>, Status> {
-        let done = self.command(request.metadata(), requests::extend(request.get_ref())?).await?;
+        let done = self.command(caller(request.extensions())?, requests::extend(request.get_ref())?).await?;
         Ok(Response::new(answers::extended(done, &self.settings)))
     }
 
     async fn update_session(&self, request: Request<pb::UpdateSessionRequest>) -> Result<Response<pb::UpdateSessionResponse>, Status> {
-        let done = self.command(request.metadata(), requests::update(request.get_ref())?).await?;
+        let done = self.command(caller(request.extensions())?, requests::update(request.get_ref())?).await?;
         Ok(Response::new(answers::updated(done, &self.settings)))
     }
 
     async fn keep_alive(&self, request: Request<pb::KeepAliveRequest>) -> Result<Response<pb::KeepAliveResponse>, Status> {
-        let done = self.command(request.metadata(), requests::keep_alive(request.get_ref())?).await?;
+        let done = self.command(caller(request.extensions())?, requests::keep_alive(request.get_ref())?).await?;
         Ok(Response::new(answers::kept_alive(done, &self.settings)))
     }
 
     async fn rotate_session_key(&self, request: Request<pb::RotateSessionKeyRequest>) -> Result<Response<pb::RotateSessionKeyResponse>, Status> {
-        let done = self.command(request.metadata(), requests::rotate(request.get_ref(), &self.settings)?).await?;
+        let done = self.command(caller(request.extensions())?, requests::rotate(request.get_ref(), &self.settings)?).await?;
         Ok(Response::new(answers::rotated(done, &self.settings)))
     }
 
     async fn complete_session(&self, request: Request<pb::CompleteSessionRequest>) -> Result<Response<pb::CompleteSessionResponse>, Status> {
-        let done = self.command(request.metadata(), requests::complete(request.get_ref())?).await?;
+        let done = self.command(caller(request.extensions())?, requests::complete(request.get_ref())?).await?;
         Ok(Response::new(answers::completed(done, &self.settings)))
     }
 
     async fn destroy_session(&self, request: Request<pb::DestroySessionRequest>) -> Result<Response<pb::DestroySessionResponse>, Status> {
-        let done = self.command(request.metadata(), requests::destroy(request.get_ref())?).await?;
+        let done = self.command(caller(request.extensions())?, requests::destroy(request.get_ref())?).await?;
         Ok(Response::new(answers::destroyed(done, &self.settings)))
     }
 
@@ -116,7 +115,7 @@ impl pb::session_service_server::SessionService for SessionService {
         request: Request<pb::GetSessionDiagnosticsRequest>,
     ) -> Result<Response<pb::GetSessionDiagnosticsResponse>, Status> {
         let id = requests::session_id(&request.get_ref().session_id)?;
-        let known = self.sessions.diagnostics(&caller(request.metadata()), id).await?;
+        let known = self.sessions.diagnostics(&caller(request.extensions())?, id).await?;
         Ok(Response::new(answers::diagnostics(known, &self.settings)))
     }
 }

@@ -25,6 +25,7 @@ pub fn code(code: Code) -> tonic::Code {
     match code {
         Code::InvalidArgument => tonic::Code::InvalidArgument,
         Code::OutOfRange => tonic::Code::OutOfRange,
+        Code::Unauthenticated => tonic::Code::Unauthenticated,
         Code::PermissionDenied => tonic::Code::PermissionDenied,
         Code::NotFound => tonic::Code::NotFound,
         Code::AlreadyExists => tonic::Code::AlreadyExists,
@@ -57,6 +58,16 @@ impl From<Error> for Status {
         }
         Self::with_error_details(code(error.code), cut(&error.message, MESSAGE_BYTES), details)
     }
+}
+
+/// The answer to a gRPC call that is refused before it reaches its service, in the caller's dialect; `None` when the headers
+/// are not those of a gRPC call.
+#[must_use]
+pub fn refused(headers: &HeaderMap, error: &Error) -> Option<axum::response::Response> {
+    let kind = headers.get(http::header::CONTENT_TYPE).filter(|kind| kind.as_bytes().starts_with(b"application/grpc"))?;
+    let mut answer = Status::from(error.clone()).into_http::<axum::body::Body>();
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind.clone());
+    Some(answer.into_response())
 }
 
 /// The answer to a gRPC call for which there is no service here; `None` when the headers are not those of a gRPC call, so

@@ -48,6 +48,9 @@ pub fn error(error: &Error, request: &RequestId) -> Response {
     if let Some(after) = error.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    if error.code == Code::Unauthenticated {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 
@@ -58,6 +61,7 @@ pub fn status(error: &Error) -> StatusCode {
         (Code::OutOfRange, "WATCH_COMPACTED") => StatusCode::GONE,
         (Code::ResourceExhausted, "NO_CAPACITY") => StatusCode::SERVICE_UNAVAILABLE,
         (Code::InvalidArgument | Code::OutOfRange, _) => StatusCode::BAD_REQUEST,
+        (Code::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
         (Code::PermissionDenied, _) => StatusCode::FORBIDDEN,
         (Code::NotFound, _) => StatusCode::NOT_FOUND,
         (Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted, _) => StatusCode::CONFLICT,

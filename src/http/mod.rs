@@ -2,7 +2,7 @@
 //!
 //! * [`port`]: listens, speaks TLS, HTTP/1.1 and HTTP/2, ends well.
 //! * [`ops`]: `/health`, `/ready`, `/metrics`, and what every request goes through.
-//! * [`access`]: who calls.
+//! * [`access`]: who calls: one gate before every route; [`rules`]: what each call needs.
 //! * [`browser`]: who may call from a web page.
 //! * [`json`]: the shape of errors.
 //!
@@ -10,24 +10,47 @@
 
 pub mod access;
 pub mod browser;
+mod holder;
 pub mod json;
 pub mod ops;
 pub mod port;
+pub mod rules;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use http::{HeaderName, HeaderValue, Method};
+use tower_http::cors::CorsLayer;
 
 /// Puts the faces together: `grpc` as tonic's `Routes::into_axum_router` gives it (gRPC-Web included), `json` with
 /// the JSON routes, and the operators' routes. What nothing matches is UNIMPLEMENTED for gRPC and a JSON 404 otherwise.
 pub fn assemble(grpc: Router, json: Router, ops: ops::Ops) -> Router {
-    let (allowed, unknown) = (ops.allowed_hosts.clone(), ops.unknown_rpc);
+    let unknown = ops.unknown_rpc;
+    let guard = ops::Guard::of(&ops);
+    let gate = access::Gate { access: ops.access.clone(), refused: ops.refused_rpc };
+    let body_limit = ops.body_limit;
+    let ops_origins = ops.allowed_origins.clone();
     // tonic's own fallback would answer every unknown path with 200 and a gRPC status.
     let grpc = grpc.reset_fallback();
     let rest = json.reset_fallback().merge(ops::routes(ops)).method_not_allowed_fallback(ops::method_not_allowed);
-    grpc.merge(rest)
+    let cors = (!ops_origins.is_empty()).then(|| cors(&ops_origins));
+    let router = grpc
+        .merge(rest)
         .fallback(move |request, headers, uri| ops::not_found(unknown, request, headers, uri))
-        .layer(DefaultBodyLimit::max(ops::BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(allowed, ops::guard))
-        .layer(middleware::from_fn(ops::observe))
+        .layer(DefaultBodyLimit::max(body_limit))
+        .layer(middleware::from_fn_with_state(gate, access::gate))
+        .layer(middleware::from_fn_with_state(guard, ops::guard))
+        .layer(tower::util::option_layer(cors));
+    router.layer(middleware::from_fn(ops::observe))
+}
+
+/// Lets the pages of these origins call, by gRPC-Web and otherwise, and read the answers.
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after"].map(HeaderName::from_static);
+    let allowed = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization", "x-request-id", "idempotency-key", "last-event-id"];
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers(allowed.map(HeaderName::from_static))
+        .expose_headers(exposed)
 }

@@ -1,11 +1,15 @@
 //! What operators and their machines ask: `/health`, `/ready`, `/metrics`. And what every request on the port goes
-//! through: a name, a span, metrics, the check against foreign web pages, a limit on its size, a net for panics.
+//! through: a name, a span, metrics, the check against foreign web pages, a limit on its size, a net for panics. Who calls is
+//! looked at right after ([`access`](super::access)).
 //!
-//! Knows no store and no service: health and metrics are asked of closures that the wiring hands in.
+//! Knows no store: health and metrics are asked of closures that the wiring hands in.
 
+use super::access::RefusedRpc;
 use super::browser;
 use super::json::{self, RequestId};
 use crate::clock::{Clock, Stopwatch};
+use crate::services::access::Access;
+use crate::services::trail;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -15,17 +19,18 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use opentelemetry::propagation::Extractor;
+use opentelemetry::trace::TraceContextExt;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::Instrument;
+use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The largest request body that is taken, bytes.
-pub const BODY_LIMIT: usize = 1024 * 1024;
-
 const REQUEST_ID: &str = "x-request-id";
+/// The route of what nothing matches.
+const UNMATCHED: &str = "unmatched";
 
 /// How the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +95,28 @@ pub struct Ops {
     pub clock: Clock,
     /// What an unknown RPC is told.
     pub unknown_rpc: UnknownRpc,
+    /// Who may call.
+    pub access: Access,
+    /// How a gRPC call is refused.
+    pub refused_rpc: RefusedRpc,
+    /// Origins whose pages may call, as browsers write them.
+    pub allowed_origins: Arc<[HeaderValue]>,
+    /// The largest request body that is taken, bytes.
+    pub body_limit: usize,
+}
+
+/// What is checked of every request before anything else.
+#[derive(Clone)]
+pub(super) struct Guard {
+    pages: browser::Pages,
+    body_limit: usize,
+}
+
+impl Guard {
+    pub(super) fn of(ops: &Ops) -> Self {
+        let pages = browser::Pages { any_host: ops.access.required(), hosts: ops.allowed_hosts.clone(), origins: ops.allowed_origins.clone() };
+        Self { pages, body_limit: ops.body_limit }
+    }
 }
 
 /// The routes `/health`, `/ready` and `/metrics` (HEAD included).
@@ -134,11 +161,8 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let watch = Stopwatch::start();
     let id = RequestId(request_id(request.headers()));
     let method = method_label(request.method());
-    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |p| p.as_str().to_owned());
-    let span = tracing::info_span!("http", method, path = request.uri().path(), request_id = %id.0);
-    let context = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
-    // Without a trace exporter there is nothing to be the parent of.
-    let _ = span.set_parent(context);
+    let path = request.extensions().get::<MatchedPath>().map_or_else(|| UNMATCHED.to_owned(), |p| p.as_str().to_owned());
+    let span = span(&request, method, &path, &id);
     request.extensions_mut().insert(id.clone());
     let grpc = is_grpc(request.headers()).then(|| request.headers().clone());
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
@@ -153,6 +177,16 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    // A streaming answer tells its status at its end, after this.
+    let grpc = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u16>().ok());
+    if let Some(code) = grpc {
+        span.record("rpc.grpc.status_code", code);
+    }
+    // What is the server's fault, not the caller's: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+    if status >= 500 || grpc.is_some_and(|code| matches!(code, 2 | 4 | 13 | 14 | 15)) {
+        span.record("otel.status_code", "ERROR");
+    }
     let labels = [("method", method.to_owned()), ("path", path), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", &labels).record(watch.elapsed().as_secs_f64());
@@ -160,14 +194,42 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// The request's span: a part of the caller's trace, when it says which (W3C `traceparent`).
+fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) -> tracing::Span {
+    let path = request.uri().path();
+    let name = if is_grpc(request.headers()) && route != UNMATCHED { path.trim_start_matches('/').to_owned() } else { format!("{method} {route}") };
+    let span = tracing::info_span!(
+        "http",
+        otel.name = name,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        method,
+        path,
+        request_id = %id.0,
+        caller = Empty,
+        trace_id = Empty,
+        http.response.status_code = Empty,
+        rpc.grpc.status_code = Empty,
+    );
+    if trail::records() {
+        let context = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
+        // Never refused: the span is new.
+        let _ = span.set_parent(context);
+        span.record("trace_id", tracing::field::display(span.context().span().span_context().trace_id()));
+    }
+    span
+}
+
 /// Refuses foreign web pages and requests that announce too large a body.
-pub(super) async fn guard(State(allowed): State<Arc<[String]>>, id: RequestId, request: Request, next: Next) -> Response {
-    if let Some(why) = browser::refusal(request.uri(), request.headers(), &allowed) {
+pub(super) async fn guard(State(guard): State<Guard>, id: RequestId, request: Request, next: Next) -> Response {
+    if let Some(why) = guard.pages.refusal(request.uri(), request.headers()) {
+        metrics::counter!("http_requests_refused_total", "reason" => "FOREIGN_PAGE").increment(1);
         return json::refuse(StatusCode::FORBIDDEN, "forbidden", why, &id);
     }
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|bytes| bytes > BODY_LIMIT) {
-        return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a request's body may have at most 1 MiB", &id);
+    if announced.is_some_and(|bytes| bytes > guard.body_limit) {
+        let text = format!("a request's body may have at most {} bytes (limits.body_bytes)", guard.body_limit);
+        return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &text, &id);
     }
     next.run(request).await
 }

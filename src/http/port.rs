@@ -3,12 +3,15 @@
 //!
 //! An accept loop of our own, because TLS, gRPC, gRPC-Web and JSON share one port and a drain must have an end.
 
+use super::holder;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,8 +24,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Open streams (calls) on one HTTP/2 connection.
-pub const MAX_STREAMS: u32 = 1000;
 /// Open connections; further ones wait in the kernel's queue.
 pub const MAX_CONNECTIONS: usize = 16_384;
 /// Silence on an HTTP/2 connection after which it is asked whether it lives.
@@ -33,8 +34,21 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request's header may take to arrive over HTTP/1.1.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest header, bytes.
-pub const HEADER_LIMIT: u32 = 32 * 1024;
+
+/// What one connection may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open streams (calls) on one HTTP/2 connection.
+    pub streams: u32,
+    /// The largest header of a request, bytes; at least 8192.
+    pub header_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { streams: 1000, header_bytes: 32 * 1024 }
+    }
+}
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -46,13 +60,16 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 pub enum BindError {
     /// Somebody else has it.
     #[error(
-        "address already in use: another process listens on {host}:{port}; choose another port with SERVER_PORT, or see who has it with `lsof -i :{port}`"
+        "address already in use: {} listens on {host}:{port}; choose another port with SERVER_PORT, or see who has it with `lsof -i :{port}`",
+        holder.as_deref().unwrap_or("another process")
     )]
     InUse {
         /// The address asked for.
         host: String,
         /// The port asked for.
         port: u16,
+        /// The process, where that can be told.
+        holder: Option<String>,
     },
     /// It is reserved.
     #[error("permission denied: port {port} is reserved for root; choose one above 1023 with SERVER_PORT")]
@@ -80,7 +97,7 @@ pub async fn bind(host: &str, port: u16) -> Result<TcpListener, BindError> {
     TcpListener::bind((host, port)).await.map_err(|source| {
         let host = host.to_owned();
         match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { host, port },
+            io::ErrorKind::AddrInUse => BindError::InUse { host, port, holder: holder::of(port) },
             io::ErrorKind::PermissionDenied => BindError::Reserved { port },
             _ => BindError::Other { host, port, source },
         }
@@ -106,6 +123,14 @@ pub enum TlsError {
         /// What is wrong.
         problem: String,
     },
+    /// The file with the authorities of client certificates.
+    #[error("the client authorities {path} (SERVER_TLS_CLIENT_CA) can't be used: {problem}")]
+    ClientCa {
+        /// Its path.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// They don't belong together, or something in them is not supported.
     #[error("the TLS certificate and key (SERVER_TLS_CERT, SERVER_TLS_KEY) can't be used together: {0}")]
     Pair(String),
@@ -116,11 +141,12 @@ pub enum TlsError {
 pub struct Tls(TlsAcceptor);
 
 impl Tls {
-    /// Reads a PEM certificate chain and its PEM private key.
+    /// Reads a PEM certificate chain and its PEM private key. With `client_ca` (PEM, one or more authorities) only clients
+    /// with a certificate of one of these may connect; that says nothing of what they may do.
     ///
     /// # Errors
     /// When a file can't be read or makes no sense, or they don't belong together.
-    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+    pub fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Self, TlsError> {
         let cert_error = |problem: String| TlsError::Cert { path: cert.display().to_string(), problem };
         let chain: Vec<CertificateDer<'static>> =
             CertificateDer::pem_file_iter(cert).and_then(Iterator::collect).map_err(|e| cert_error(e.to_string()))?;
@@ -129,13 +155,28 @@ impl Tls {
         }
         let private = PrivateKeyDer::from_pem_file(key).map_err(|e| TlsError::Key { path: key.display().to_string(), problem: e.to_string() })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = match client_ca {
+            Some(path) => client_verifier(path, &provider)?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
+            .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, private))
             .map_err(|e| TlsError::Pair(e.to_string()))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
+}
+
+/// Believes certificates of these authorities, and no client without one.
+fn client_verifier(path: &Path, provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let wrong = |problem: String| TlsError::ClientCa { path: path.display().to_string(), problem };
+    let found: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| wrong(e.to_string()))?;
+    let mut authorities = rustls::RootCertStore::empty();
+    for authority in found {
+        authorities.add(authority).map_err(|e| wrong(e.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(provider)).build().map_err(|e| wrong(e.to_string()))
 }
 
 /// How the end went.
@@ -147,8 +188,8 @@ pub struct Drained {
 
 /// Serves connections until `shutdown`; then accepts no more, lets open calls finish for at most `drain`, and cuts the
 /// rest. Streams that should end by themselves have to watch for the shutdown, too.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, router: Router, drain: Duration, shutdown: CancellationToken) -> Drained {
-    let builder = builder();
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, router: Router, drain: Duration, shutdown: CancellationToken) -> Drained {
+    let builder = builder(limits);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -180,16 +221,18 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, router: Router, drai
     Drained { cut }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
+    // The least that hyper takes.
+    let buffer = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX).max(8192);
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_LIMIT as usize).keep_alive(true);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(buffer).keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(limits.streams)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .max_header_list_size(HEADER_LIMIT);
+        .max_header_list_size(limits.header_bytes);
     builder
 }
 

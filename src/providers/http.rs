@@ -6,6 +6,8 @@
 //! connection of their own, so that a connection that the vendor closed meanwhile leaves no doubt about them.
 //!
 //! The key travels in the `Authorization` header only, to the configured host only: redirects elsewhere are not followed.
+//! A call is a span of the trace that it is made in, but no trace header goes to a vendor: none joins our traces, and an id
+//! of ours that goes with each call would only tell outsiders which of them belong together.
 
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::hiding::hide;
@@ -212,7 +214,18 @@ impl Link {
         T: Send,
         R: Fn(&Reply) -> Result<T, Fault> + Send + Sync,
     {
-        let span = tracing::info_span!("provider_call", provider = %self.provider, operation = call.operation, otel.kind = "client");
+        let span = tracing::info_span!(
+            "provider_call",
+            otel.name = format_args!("{} {}", self.provider, call.operation),
+            otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+            provider = %self.provider,
+            operation = call.operation,
+            http.request.method = call.method.as_str(),
+            http.response.status_code = tracing::field::Empty,
+            tries = tracing::field::Empty,
+            error_type = tracing::field::Empty,
+        );
         self.ask_in_span(call, read).instrument(span).await
     }
 
@@ -234,6 +247,7 @@ impl Link {
         let mut tries = 0;
         let outcome = loop {
             let outcome = self.once(&call, &read).await;
+            tracing::Span::current().record("tries", tries + 1);
             match &outcome {
                 Err(fault) if fault.again && call.kind == CallKind::Read && tries < self.tuning().read_retries => {
                     let wait = fault.retry_after.unwrap_or_default();
@@ -263,6 +277,9 @@ impl Link {
             }
             Err(fault) => {
                 let error = self.error(call.operation, fault);
+                let span = tracing::Span::current();
+                span.record("error_type", error.kind.word());
+                span.record("otel.status_code", "ERROR");
                 tracing::debug!(kind = error.kind.word(), certainty = ?error.certainty, error = %error.text, "provider call failed");
                 notes.last_error = Some((now, format!("{}: {}", error.operation, error.text)));
                 Err(error)
@@ -286,6 +303,7 @@ impl Link {
         let begun = Stopwatch::start();
         let outcome = match self.exchange(call).await {
             Ok(mut reply) => {
+                tracing::Span::current().record("http.response.status_code", reply.status);
                 if reply.status == 429 {
                     let wait = reply.retry_after.unwrap_or_else(|| self.throttle_wait(lane));
                     reply.retry_after = Some(wait);

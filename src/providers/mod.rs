@@ -9,11 +9,13 @@ pub mod http;
 pub mod lanes;
 pub mod lenient;
 pub mod place;
+pub mod renewable;
 pub mod tensordock;
 pub mod vastai;
 pub mod words;
 
 pub use http::{Context, Tuning, install_crypto};
+pub use renewable::Renewable;
 
 use crate::ports::Provider;
 use secrecy::{ExposeSecret, SecretString};

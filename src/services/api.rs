@@ -129,6 +129,9 @@ pub struct HealthPage {
 
 // === sessions ===
 
+/// The consumer when neither a request nor its token says one.
+pub const DEFAULT_CONSUMER: &str = "default";
+
 /// Who calls, as far as it matters to the services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -142,6 +145,13 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whom a request is about that names this consumer, or none: then the token's, else [`DEFAULT_CONSUMER`]. Whether the
+    /// caller may act for a named one is for the services to say.
+    #[must_use]
+    pub fn consumer(&self, named: Option<ConsumerId>) -> ConsumerId {
+        named.or_else(|| self.scope.clone()).unwrap_or_else(|| ConsumerId::new(DEFAULT_CONSUMER))
+    }
+
     /// The caller by name: without authentication, that of the consumer whose session it is.
     #[must_use]
     pub fn speaking_for(&self, consumer: &ConsumerId) -> Self {
@@ -225,6 +235,17 @@ pub enum Command {
     Destroy,
     /// The same by an operator, who ends everything.
     EndByOperator,
+}
+
+impl Command {
+    /// Whether something is done at a machine because of it.
+    #[must_use]
+    pub fn leads_to_work(&self) -> bool {
+        match self {
+            Self::Extend { .. } | Self::Update { .. } | Self::KeepAlive => false,
+            Self::RotateKey(_) | Self::Complete { .. } | Self::Destroy | Self::EndByOperator => true,
+        }
+    }
 }
 
 /// A key that its consumer wants on the machine.
@@ -525,7 +546,7 @@ pub struct UnconfirmedDestroy {
     pub vendor_call: String,
 }
 
-/// A page of what operators have ordered, the latest first.
+/// A page of who ordered what, the latest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditPage {
     /// The orders, each with its number.

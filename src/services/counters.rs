@@ -6,6 +6,7 @@ use crate::domain::ids::ProviderId;
 use crate::domain::instance::DestroyAnswer;
 use crate::domain::lifecycle::Input;
 use crate::domain::money::Rate;
+use crate::domain::service;
 use crate::domain::session::{AttemptFailure, ConditionType, EndReason, Session, State, Truth};
 use crate::services::api::{CostGroup, UnconfirmedDestroy};
 use crate::services::board::Board;
@@ -25,7 +26,11 @@ pub(super) fn count(event: &Event) {
             counter!("gpu_orphans_detected_total").increment(1);
             counter!("gpu_reconciliation_mismatches_total").increment(1);
         }
+        EventType::CostWarning => counter!("gpu_budget_alerts_total", "alert_type" => "warning").increment(1),
         EventType::ConditionChanged => {
+            if let (Some(ran), Some(answered)) = (session.running_at, session.pace.api_at.filter(|at| *at == event.at)) {
+                histogram!("gpu_api_verify_duration_seconds", "provider" => provider.clone()).record(answered.since(ran).as_secs_f64());
+            }
             let absent = session.condition(ConditionType::InstancePresent).is_some_and(|c| c.status == Truth::False && c.since == event.at);
             if absent {
                 counter!("gpu_reconciliation_mismatches_total").increment(1);
@@ -36,7 +41,6 @@ pub(super) fn count(event: &Event) {
         | EventType::Extended
         | EventType::Expiring
         | EventType::IdleWarning
-        | EventType::CostWarning
         | EventType::PriceChanged
         | EventType::Updated
         | EventType::KeyRotated
@@ -65,11 +69,17 @@ fn state_changed(event: &Event, session: &Session, provider: &str) {
                 counter!("gpu_session_retry_successes_total", "provider" => provider, "scope" => scope).increment(1);
             }
         }
-        State::Stopping => match session.end_reason {
-            Some(EndReason::HardMax) => counter!("gpu_hard_max_enforced_total").increment(1),
-            Some(EndReason::HostLost) => counter!("gpu_ghosts_detected_total").increment(1),
-            _ => {}
-        },
+        State::Stopping => {
+            match session.end_reason {
+                Some(EndReason::HardMax) => counter!("gpu_hard_max_enforced_total").increment(1),
+                Some(EndReason::HostLost) => counter!("gpu_ghosts_detected_total").increment(1),
+                Some(EndReason::CostLimit) => counter!("gpu_budget_alerts_total", "alert_type" => "exceeded").increment(1),
+                _ => {}
+            }
+            if service::api_port(&session.request).is_some() && session.running_at.is_some() && session.pace.api_at.is_none() {
+                counter!("gpu_api_verify_failures_total", "provider" => provider).increment(1);
+            }
+        }
         State::Stopped | State::Failed => {
             let reason = session.end_reason.map_or("unknown", EndReason::word);
             counter!("gpu_sessions_destroyed_total", "provider" => provider.clone(), "reason" => reason).increment(1);
@@ -148,6 +158,18 @@ pub async fn watched(operator: &Operator) {
             gauge!("gpu_holds", "provider" => name(), "kind" => kind.word()).set(f64::from(u8::from(held)));
         }
     }
+    for (provider, seen) in operator.outlook() {
+        let known = |yes: bool| f64::from(u8::from(yes));
+        gauge!("gpu_provider_enabled", "provider" => provider.to_string()).set(1.0);
+        gauge!("gpu_provider_up", "provider" => provider.to_string()).set(known(seen.listed_at.is_some() && seen.list_error.is_none()));
+        gauge!("gpu_provider_credentials_ok", "provider" => provider.to_string()).set(known(!seen.refused));
+    }
+    for fresh in operator.freshness() {
+        let name = || fresh.provider.to_string();
+        gauge!("gpu_offers", "provider" => name()).set(f64::from(u32::try_from(fresh.offers).unwrap_or(u32::MAX)));
+        let age = fresh.fetched_at.map(|at| now.since(at)).unwrap_or_default();
+        gauge!("gpu_offers_age_seconds", "provider" => name()).set(age.as_secs_f64());
+    }
     gauge!("gpu_database_frozen").set(f64::from(u8::from(findings.frozen.is_some())));
 }
 
@@ -160,10 +182,20 @@ fn in_dollars(gauge: &Gauge, rate: Rate) {
 /// Sets the gauges from what is live.
 pub fn scrape(board: &Board, providers: &[ProviderId]) {
     let mut active: BTreeMap<(String, State), u32> = BTreeMap::new();
+    let mut disk: BTreeMap<String, u32> = BTreeMap::new();
     for live in board.snapshot().0 {
         if !live.session.state.is_final() {
             *active.entry((provider_of(&live.session), live.session.state)).or_default() += 1;
         }
+        if live.session.state == State::Running
+            && let Some(free) = live.session.pace.disk_free_gb
+        {
+            disk.entry(provider_of(&live.session)).and_modify(|least| *least = free.min(*least)).or_insert(free);
+        }
+    }
+    for provider in providers.iter().map(ToString::to_string) {
+        let free = disk.get(&provider).copied().unwrap_or(0);
+        gauge!("gpu_session_disk_available_gb", "provider" => provider).set(f64::from(free));
     }
     for provider in providers.iter().map(ToString::to_string).chain(["none".to_owned()]) {
         for state in [State::Pending, State::Provisioning, State::Running, State::Stopping] {

@@ -12,6 +12,8 @@ pub enum Code {
     InvalidArgument,
     /// A value lies beyond a limit: choose another one.
     OutOfRange,
+    /// Say who you are.
+    Unauthenticated,
     /// The caller's role does not allow it.
     PermissionDenied,
     /// There is no such thing, or it is not yours.

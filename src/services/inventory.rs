@@ -28,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 pub const DEFAULT_PAGE: u32 = 50;
 /// The largest page.
 pub const MAX_PAGE: u32 = 1000;
-/// Snapshots kept so that pages of one listing stay one view.
-const KEPT_SNAPSHOTS: usize = 8;
+/// How long a snapshot is kept after the next one took its place, so that pages of one listing stay one view.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+/// And no more than this many of them: each launch and each failure makes another one.
+const KEPT_SNAPSHOTS: usize = 128;
 /// A fetch that failed less than this ago is not tried again for a create's sake.
 const JUST_FAILED: Duration = Duration::from_secs(10);
 
@@ -342,7 +344,7 @@ impl Inventory {
             freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
         });
         parts.kept.push_back(Arc::clone(&snapshot));
-        if parts.kept.len() > KEPT_SNAPSHOTS {
+        while parts.kept.len() > KEPT_SNAPSHOTS || parts.kept.get(1).is_some_and(|next| now.since(next.taken_at) > KEPT_FOR) {
             parts.kept.pop_front();
         }
         self.0.current.store(snapshot);
@@ -478,6 +480,19 @@ impl Inventory {
             None => "is not there (any more)".to_owned(),
         };
         Err(Error::new(Code::NotFound, "OFFER_NOT_FOUND", format!("offer {id} {why}: list offers again")).with("offer_id", id))
+    }
+
+    /// One offer by its id, with room for a disk of this size (`None` = its default).
+    ///
+    /// # Errors
+    /// As [`Inventory::get`], or the disk is larger than the offer has.
+    pub fn get_with_disk(&self, id: &OfferId, disk_gb: Option<u32>) -> Result<Arc<Offer>, Error> {
+        let offer = self.get(id)?;
+        if offer.disk.has_room(disk_gb) {
+            return Ok(offer);
+        }
+        let (rented, most) = (offer.disk.rented_gb(disk_gb), offer.disk.max_gb);
+        Err(Error::field("disk_gb", format!("{rented} GB is more than offer {id} has: at most {most} GB")))
     }
 
     /// What is on offer by GPU model and memory.

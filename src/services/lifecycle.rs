@@ -7,11 +7,13 @@
 //!
 //! * `actor`: the task.
 //! * `admission`: what may be created.
+//! * `commands`: what callers order about sessions, and how that is written down.
 //! * `lists`: what a complete list comes to.
 //! * `orders`: what operators order.
 
 mod actor;
 mod admission;
+mod commands;
 mod lists;
 mod orders;
 
@@ -40,6 +42,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 /// Messages that may wait.
 const MAILBOX: usize = 4096;
@@ -235,10 +238,22 @@ pub(super) enum Message {
     Shut { provider: ProviderId, why: Closed },
 }
 
+/// A message, and the span of the call that it comes from; no span for what nobody asked for.
+pub(super) struct Letter {
+    message: Message,
+    from: Span,
+}
+
+impl From<Message> for Letter {
+    fn from(message: Message) -> Self {
+        Self { message, from: Span::none() }
+    }
+}
+
 /// How others reach the actor.
 #[derive(Clone)]
 pub struct Handle {
-    mailbox: mpsc::Sender<Message>,
+    mailbox: mpsc::Sender<Letter>,
     drain: CancellationToken,
     retired: CancellationToken,
     inventory: Inventory,
@@ -353,12 +368,12 @@ impl Handle {
 
     /// Takes a complete list of a provider's instances.
     pub async fn listed(&self, listing: Listing) {
-        let _ = self.mailbox.send(Message::Listed(listing)).await;
+        let _ = self.mailbox.send(Message::Listed(listing).into()).await;
     }
 
     /// Takes what somebody else's look at a session's machine has shown. Nobody waits for it: with a full mailbox it is lost.
     pub fn learnt(&self, id: SessionId, input: Input) {
-        let _ = self.mailbox.try_send(Message::Learnt { id, input: Box::new(input) });
+        let _ = self.mailbox.try_send(Message::Learnt { id, input: Box::new(input) }.into());
     }
 
     /// Does what an operator orders; it is written down who ordered it before it is done.
@@ -371,18 +386,18 @@ impl Handle {
 
     /// The provider's list has failed again and again.
     pub async fn unlisted(&self, provider: ProviderId) {
-        let _ = self.mailbox.send(Message::Unlisted(provider)).await;
+        let _ = self.mailbox.send(Message::Unlisted(provider).into()).await;
     }
 
     /// The provider's credentials work, and this is the account. `listed` = all that is on it has been listed since the
     /// start; before that nothing is launched there.
     pub async fn proven(&self, provider: ProviderId, account: Account, listed: bool) {
-        let _ = self.mailbox.send(Message::Proven { provider, account, listed }).await;
+        let _ = self.mailbox.send(Message::Proven { provider, account, listed }.into()).await;
     }
 
     /// Nothing may be launched there.
     pub async fn shut(&self, provider: ProviderId, why: Closed) {
-        let _ = self.mailbox.send(Message::Shut { provider, why }).await;
+        let _ = self.mailbox.send(Message::Shut { provider, why }.into()).await;
     }
 
     async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
@@ -390,7 +405,7 @@ impl Handle {
             return Err(draining());
         }
         let (reply, answer) = oneshot::channel();
-        self.mailbox.send(message(reply)).await.map_err(|_| draining())?;
+        self.mailbox.send(Letter { message: message(reply), from: Span::current() }).await.map_err(|_| draining())?;
         answer.await.unwrap_or_else(|_| {
             Err(Error::new(
                 Code::Unavailable,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Credentials and balance are looked at this often.
 const ACCOUNT_EVERY: Duration = Duration::from_secs(300);
@@ -45,6 +46,8 @@ pub struct Outlook {
     pub account: Option<Account>,
     /// Why the credentials are not proven.
     pub account_error: Option<String>,
+    /// The provider refuses them.
+    pub refused: bool,
     /// The last complete list.
     pub listed_at: Option<Time>,
     /// Why the last list failed.
@@ -69,7 +72,7 @@ pub struct Lookout {
     pub chance: Arc<dyn Chance>,
     /// How closely to look.
     pub attention: watch::Receiver<BTreeMap<ProviderId, Attention>>,
-    /// Rises when an operator wants a look now.
+    /// Rises when an operator wants a look now, or the credentials are others than before: they are proven anew, too.
     pub asked: watch::Receiver<u64>,
     /// Where its knowledge is shown.
     pub outlook: watch::Sender<BTreeMap<ProviderId, Outlook>>,
@@ -90,7 +93,8 @@ impl Lookout {
             }
             self.asked.mark_unchanged();
             let patience = if seen.swept { LOOK } else { LOOK.saturating_sub(self.clock.now().since(begun)) };
-            let looked = tokio::time::timeout(patience, self.look(&mut seen)).await;
+            let span = tracing::info_span!("lookout", provider = %self.id());
+            let looked = tokio::time::timeout(patience, self.look(&mut seen)).instrument(span).await;
             if looked.is_err() {
                 seen.list_error = Some("no answer in time".to_owned());
             }
@@ -110,7 +114,7 @@ impl Lookout {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Ok(()) = asked.changed() => {}
+                Ok(()) = asked.changed() => account_due = self.clock.now(),
                 () = more => {}
                 () = self.clock.sleep(wait) => {}
             }
@@ -149,12 +153,14 @@ impl Lookout {
                 self.lifecycle.proven(self.id(), account.clone(), listed).await;
                 seen.account = Some(account);
                 seen.account_error = None;
+                seen.refused = false;
                 ACCOUNT_EVERY
             }
             Ok(Err(error)) => {
                 let why = match error.kind {
                     ErrorKind::Auth => {
                         tracing::error!(provider = %self.id(), "{}", refused_credentials(&error.text));
+                        seen.refused = true;
                         Some(Closed::Auth(error.text.clone()))
                     }
                     ErrorKind::Credit => Some(Closed::Credit(error.text.clone())),

@@ -8,11 +8,13 @@
 //! * [`inventory`]: offers in memory, refreshed in the background; [`templates`]: asked for when wanted.
 //! * [`sessions`]: the reading side: get, list, wait, watch, diagnostics.
 //! * [`costs`]: the ledger and its reports.
-//! * [`counters`]: Prometheus, from what was committed.
+//! * [`counters`]: Prometheus, from what was committed; [`trail`]: traces of a session's work.
 //! * [`operator`]: what an operator looks at.
 //! * [`drain`]: ends every session, for an operator or before the server ends.
+//! * [`access`]: who calls, by which token.
 //! * [`api`], [`error`]: the words that callers use.
 
+pub mod access;
 pub mod api;
 pub mod board;
 pub mod costs;
@@ -28,5 +30,6 @@ pub mod sessions;
 pub mod sweeper;
 pub mod templates;
 pub mod tokens;
+pub mod trail;
 
 pub use error::{Code, Error, Violation};

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::Desired;
 use crate::domain::money::{Nanos, Rate};
-use crate::services::api::{AuditPage, Caller, HealthPage, HealthQuery, ProviderView, UnconfirmedDestroy};
+use crate::services::api::{AuditPage, Caller, HealthPage, HealthQuery, ProviderFreshness, ProviderView, UnconfirmedDestroy};
 use crate::services::board::Board;
 use crate::services::error::Error;
 use crate::services::inventory::{Inventory, page_size};
@@ -177,6 +177,11 @@ impl Operator {
         }
     }
 
+    /// Has every provider's credentials proven and its machines listed now, without waiting for it.
+    pub fn look_again(&self) {
+        self.0.sweep_now.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
     /// Lists every provider's (or one's) machines now and waits until that was looked at, a minute at most.
     ///
     /// # Errors
@@ -189,7 +194,7 @@ impl Operator {
         }
         let since = self.0.tools.clock.now();
         let mut outlook = self.0.outlook.clone();
-        self.0.sweep_now.send_modify(|n| *n = n.wrapping_add(1));
+        self.look_again();
         let done = |seen: &BTreeMap<ProviderId, Outlook>| {
             asked.iter().all(|p| seen.get(p).is_some_and(|o| o.listed_at.is_some_and(|at| at >= since) || o.failed_at.is_some_and(|at| at >= since)))
         };
@@ -252,7 +257,7 @@ impl Operator {
         self.0.lifecycle.order(caller, order).await
     }
 
-    /// What operators have ordered, the latest first: at most `limit`, only those before number `before`.
+    /// Who ordered what, the latest first: at most `limit`, only those before number `before`.
     ///
     /// # Errors
     /// When the database fails.
@@ -337,6 +342,18 @@ impl Operator {
     /// A page token that is none of ours, or of another query.
     pub async fn offer_health(&self, query: &HealthQuery) -> Result<HealthPage, Error> {
         self.0.inventory.health(query)
+    }
+
+    /// What the lookouts know, by provider.
+    #[must_use]
+    pub fn outlook(&self) -> BTreeMap<ProviderId, Outlook> {
+        self.0.outlook.borrow().clone()
+    }
+
+    /// How fresh each provider's offers are.
+    #[must_use]
+    pub fn freshness(&self) -> Vec<ProviderFreshness> {
+        self.0.inventory.freshness()
     }
 
     /// The clock, for ages.

@@ -242,7 +242,7 @@ impl Tools {
         let target = self.target(session, &endpoint, &job.instance.provider, ask_gpu);
         let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.probe(&target)).await;
         match answer.unwrap_or(Err(too_late())) {
-            Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key, gpu: report.gpu },
+            Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key, gpu: report.gpu, disk_free_gb: report.disk_free_gb },
             Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text },
         }
     }

@@ -546,7 +546,7 @@ fn page_token(error: &Error) -> Error {
 fn seen(attempt: u8, endpoint: &SshEndpoint, answer: &Result<ProbeReport, ProbeFailure>) -> Input {
     let endpoint = endpoint.clone();
     match answer {
-        Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key.clone(), gpu: None },
+        Ok(report) => Input::Probed { attempt, endpoint, host_key: report.host_key.clone(), gpu: None, disk_free_gb: report.disk_free_gb },
         Err(failure) => Input::ProbeFailed { attempt, endpoint, kind: failure.kind, text: failure.text.clone() },
     }
 }

@@ -8,6 +8,7 @@ use crate::ports::{ApiTarget, GpuAnswer, Measured, ProbeFailure, ProbeFailureKin
 use crate::sim::keys::key_blob;
 use crate::sim::market::Market;
 use crate::sim::rental::GpuTruth;
+use crate::sim::ssh_host::FREE_DISK_GB;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -59,7 +60,7 @@ impl SshProbe for SimProbe {
             Some(GpuTruth::NoDriver) => GpuAnswer::Broken("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver".to_owned()),
             None => GpuAnswer::Silent("the machine is gone".to_owned()),
         });
-        Ok(ProbeReport { host_key, gpu })
+        Ok(ProbeReport { host_key, gpu, disk_free_gb: Some(FREE_DISK_GB) })
     }
 
     async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure> {

@@ -12,7 +12,7 @@
 mod connection;
 mod shell;
 
-pub use shell::{GpuState, believable_machine, believable_nvidia_smi, machine_at_work};
+pub use shell::{FREE_DISK_GB, GpuState, believable_machine, believable_nvidia_smi, machine_at_work};
 
 use crate::domain::ids::clip;
 use base64::Engine as _;

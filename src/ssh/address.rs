@@ -29,6 +29,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         (169, 254, _) => true,                                    // link-local, cloud metadata
         (172, 16..=31, _) | (192, 168, _) => true,                // private
         (192, 0, 0 | 2) | (198, 51, 100) | (203, 0, 113) => true, // protocols, documentation
+        (192, 88, 99) => true,                                    // relays to IPv6, given up
         (198, 18 | 19, _) => true,                                // benchmarks
         _ => address.is_multicast(),
     };
@@ -79,6 +80,8 @@ mod tests {
             "100.127.255.255",
             "192.0.0.8",
             "198.18.0.1",
+            "192.88.99.1",
+            "240.0.0.1",
             "203.0.113.1",
             "::1",
             "fe80::1",
@@ -92,6 +95,13 @@ mod tests {
             "2001::1",
             "2001:db8::1",
             "100::1",
+            "::10.0.0.1",
+            "::ffff:0:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b:1::1",
+            "64:ff9b::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "fe80::5efe:10.0.0.1",
         ] {
             assert!(!may(address, false), "{address}");
             assert!(may(address, true), "{address}");

@@ -72,6 +72,20 @@ mod tests {
         found.map_err(|f| f.kind)
     }
 
+    /// An answer that points elsewhere is an answer; nobody goes there.
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let answer = format!("HTTP/1.1 302 Found\r\nLocation: http://{}/latest/meta-data\r\n\r\n", elsewhere.local_addr().unwrap());
+        assert_eq!(asked(answer.leak(), true).await, Ok(302));
+        assert!(timeout(Duration::from_millis(50), elsewhere.accept()).await.is_err(), "somebody came");
+    }
+
+    #[tokio::test]
+    async fn what_answers_without_end_is_not_read_without_end() {
+        assert_eq!(asked("x".repeat(1 << 20).leak(), true).await, Err(ProbeFailureKind::Broken));
+    }
+
     #[tokio::test]
     async fn statuses_are_read_and_all_else_is_told_apart() {
         assert_eq!(asked("HTTP/1.1 200 OK\r\n\r\n{}", true).await, Ok(200));

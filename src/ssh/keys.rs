@@ -151,7 +151,10 @@ impl Secret {
 }
 
 /// Writes a new file with mode 0600 so that it is there whole or not at all. An existing file is left alone.
-fn create_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+///
+/// # Errors
+/// When it can't be written.
+pub fn create_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let draft = PathBuf::from(name);

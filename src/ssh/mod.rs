@@ -13,6 +13,7 @@ pub mod nvidia_smi;
 mod address;
 mod authorized;
 mod connection;
+mod disk;
 mod http_get;
 
 use crate::domain::idle::Activity;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 /// The longest text of a failure, characters.
 const LONGEST_TEXT: usize = 300;
@@ -136,8 +138,16 @@ impl SshProbe for ThrusshProbe {
         let mut connection = self.log_in(target, &key).await?;
         let host_key = connection.host_key().to_owned();
         let gpu = if target.ask_gpu { Some(ask_gpu(&mut connection, self.deadlines.command).await) } else { None };
+        if let Some(answer) = &gpu {
+            tracing::debug!("SSH: {}", told(answer));
+        }
+        let disk_free_gb = match gpu {
+            // What hangs is not asked again.
+            Some(GpuAnswer::Silent(_)) => None,
+            _ => ask_disk(&mut connection, self.deadlines.tcp).await,
+        };
         connection.end().await;
-        Ok(ProbeReport { host_key, gpu })
+        Ok(ProbeReport { host_key, gpu, disk_free_gb })
     }
 
     async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure> {
@@ -213,6 +223,24 @@ async fn ask_gpu(connection: &mut Connection, deadline: Duration) -> GpuAnswer {
     }
 }
 
+/// The GPU's answer in a few words, for the log.
+fn told(answer: &GpuAnswer) -> String {
+    match answer {
+        GpuAnswer::Report(report) => {
+            let names: Vec<&str> = report.gpus.iter().map(|(name, _)| name.as_str()).collect();
+            clip(&format!("nvidia-smi shows {}", names.join(", ")), LONGEST_TEXT)
+        }
+        GpuAnswer::Broken(text) => clip(&format!("nvidia-smi does not work: {text}"), LONGEST_TEXT),
+        GpuAnswer::Silent(text) => clip(&format!("nvidia-smi gave no answer: {text}"), LONGEST_TEXT),
+    }
+}
+
+/// Whatever happens here is no reason for anything: the space is shown, and nothing is decided by it.
+async fn ask_disk(connection: &mut Connection, deadline: Duration) -> Option<u32> {
+    let output = timeout(deadline, connection.exec(disk::COMMAND)).await.ok()?.ok()?;
+    disk::parse(&output.stdout)
+}
+
 async fn log_in(
     endpoint: &SshEndpoint,
     known_host_key: Option<&str>,
@@ -220,15 +248,36 @@ async fn log_in(
     key: &LoginKey,
     deadlines: Deadlines,
 ) -> Result<Connection, ProbeFailure> {
-    let result = async {
-        let stream = dial(&endpoint.host, endpoint.port, allow_private, deadlines.tcp).await?;
-        connection::log_in(stream, &endpoint.user, key, known_host_key, deadlines.login).await
+    let span = tracing::info_span!(
+        "ssh_login",
+        otel.name = "ssh login",
+        otel.kind = "client",
+        otel.status_code = tracing::field::Empty,
+        host = %clip(&endpoint.host, 100),
+        port = endpoint.port,
+        error_type = tracing::field::Empty,
+    );
+    async {
+        let result = async {
+            tracing::debug!("SSH: connecting");
+            let stream = dial(&endpoint.host, endpoint.port, allow_private, deadlines.tcp).await?;
+            tracing::debug!("SSH: connected; exchanging keys and logging in");
+            connection::log_in(stream, &endpoint.user, key, known_host_key, deadlines.login).await
+        }
+        .await;
+        match &result {
+            Ok(_) => tracing::debug!("SSH: the login works"),
+            Err(failure) => {
+                let span = tracing::Span::current();
+                span.record("error_type", failure.kind.word());
+                span.record("otel.status_code", "ERROR");
+                tracing::debug!("SSH: no login: {}", failure.text);
+            }
+        }
+        result
     }
-    .await;
-    if let Err(failure) = &result {
-        tracing::debug!(host = %clip(&endpoint.host, 100), port = endpoint.port, kind = failure.kind.word(), "no login: {}", failure.text);
-    }
-    result
+    .instrument(span)
+    .await
 }
 
 /// Resolves a name, leaves out the addresses that may not be contacted, and connects to the first that answers.

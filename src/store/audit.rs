@@ -1,4 +1,5 @@
-//! Who did what: one row for each thing that an operator ordered, written before it is done. Never changed, never deleted.
+//! Who did what: one row for each thing that somebody ordered, written before it is done or in the same transaction. Never
+//! changed, never deleted.
 
 use crate::domain::time::Time;
 use crate::store::Store;
@@ -6,19 +7,34 @@ use crate::store::error::Error;
 use crate::store::schema::audit;
 use diesel::prelude::*;
 
-/// One order of an operator.
+/// One thing that somebody ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
     /// When.
     pub at: Time,
-    /// Who.
+    /// Who: a token's name; without authentication the session's consumer, or `operator`.
     pub actor: String,
-    /// What: `settle_instance`, `set_hold` …
+    /// What: `create_session`, `settle_instance`, `set_hold` …
     pub action: String,
     /// On what.
     pub target: String,
     /// Why, or with which values.
     pub detail: String,
+}
+
+impl AuditRecord {
+    pub(super) fn insert(&self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        diesel::insert_into(audit::table)
+            .values((
+                audit::at.eq(self.at.millis()),
+                audit::actor.eq(&self.actor),
+                audit::action.eq(&self.action),
+                audit::target.eq(&self.target),
+                audit::detail.eq(&self.detail),
+            ))
+            .execute(conn)?;
+        Ok(())
+    }
 }
 
 impl Store {
@@ -27,19 +43,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn audit_add(&self, record: AuditRecord) -> Result<(), Error> {
-        self.write(move |conn| {
-            diesel::insert_into(audit::table)
-                .values((
-                    audit::at.eq(record.at.millis()),
-                    audit::actor.eq(record.actor),
-                    audit::action.eq(record.action),
-                    audit::target.eq(record.target),
-                    audit::detail.eq(record.detail),
-                ))
-                .execute(conn)?;
-            Ok(())
-        })
-        .await
+        self.write(move |conn| record.insert(conn)).await
     }
 
     /// Orders with their numbers, the latest first: at most `limit`, only those before number `before`.

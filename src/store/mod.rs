@@ -21,6 +21,7 @@ mod schema;
 mod segments;
 mod sessions;
 mod timelines;
+mod tokens;
 mod upkeep;
 
 pub use audit::AuditRecord;
@@ -31,6 +32,7 @@ pub use requests::RequestRecord;
 pub use segments::{SegmentQuery, SegmentRow};
 pub use sessions::{SessionCount, SessionQuery};
 pub use timelines::Timeline;
+pub use tokens::TokenRecord;
 pub use upkeep::{Keep, Trimmed};
 
 use crate::domain::event::Event;
@@ -87,6 +89,8 @@ pub struct Batch {
     pub requests: Vec<RequestRecord>,
     /// What launches taught. One that is stored already is left as it is.
     pub lessons: Vec<Lesson>,
+    /// Who ordered what of it.
+    pub audit: Vec<AuditRecord>,
 }
 
 /// A point around a commit, with the number of that commit, counted from 1 since the store was opened.
@@ -232,6 +236,7 @@ struct Prepared {
     events: Vec<events::Row>,
     requests: Vec<requests::Row>,
     lessons: Vec<lessons::Row>,
+    audit: Vec<AuditRecord>,
 }
 
 impl Prepared {
@@ -259,6 +264,7 @@ impl Prepared {
             events: batch.events.iter().map(|e| events::Row::of(e)).collect::<Result<_, _>>()?,
             requests: batch.requests.iter().cloned().map(requests::Row::of).collect(),
             lessons: batch.lessons.iter().map(lessons::Row::of).collect(),
+            audit: batch.audit.clone(),
         })
     }
 
@@ -267,6 +273,7 @@ impl Prepared {
         self.instances.into_iter().try_for_each(|instance| instance.apply(conn))?;
         events::append(conn, &self.events)?;
         self.requests.iter().try_for_each(|request| request.insert(conn))?;
-        self.lessons.iter().try_for_each(|lesson| lesson.insert(conn))
+        self.lessons.iter().try_for_each(|lesson| lesson.insert(conn))?;
+        self.audit.iter().try_for_each(|record| record.insert(conn))
     }
 }

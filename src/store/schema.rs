@@ -144,6 +144,20 @@ table! {
 }
 
 table! {
+    tokens (name) {
+        name -> Text,
+        role -> Text,
+        consumer_id -> Nullable<Text>,
+        hash -> Binary,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+        revoked_by -> Nullable<Text>,
+    }
+}
+
+table! {
     timelines (id) {
         id -> BigInt,
         first_revision -> BigInt,

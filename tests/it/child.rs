@@ -1,5 +1,6 @@
 //! The program as a child process: how it is started, listened to, spoken to and ended.
 
+use gpu_shopper::cli::client::{Bearer, Link};
 use gpu_shopper::domain::instance::SshEndpoint;
 use gpu_shopper::grpc::pb;
 use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
@@ -7,7 +8,7 @@ use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::grpc::pb::session_service_client::SessionServiceClient;
 use gpu_shopper::sim::{World, WorldConfig};
 use gpu_shopper::ssh;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -15,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Endpoint;
 
 /// Nothing in these tests takes longer; what does has hung.
 pub const PATIENCE: Duration = Duration::from_secs(100);
@@ -176,6 +178,8 @@ pub struct Served {
     pub child: Child,
     /// `http://127.0.0.1:port`, or with `https`.
     pub url: String,
+    /// What its clients here send: the token beside its database, where it asks for one.
+    pub token: Option<SecretString>,
 }
 
 impl Served {
@@ -183,7 +187,9 @@ impl Served {
     pub async fn start(folder: &Path, env: &Env) -> Self {
         let child = Child::start(&["serve"], folder, env);
         let url = child.says("gpu-shopper listens on ").await;
-        Self { child, url }
+        let asks = child.says("callers need ").await.starts_with("a token");
+        let token = asks.then(|| std::fs::read_to_string(format!("{}.token", env["DATABASE_PATH"])).unwrap().trim().into());
+        Self { child, url, token }
     }
 
     /// Starts it and waits until it is ready and knows offers of each provider that it can reach.
@@ -208,17 +214,22 @@ impl Served {
         self.child.err().split_once("frozen: ").map(|(_, why)| why.to_owned())
     }
 
-    pub async fn channel(&self) -> Channel {
-        Endpoint::from_shared(self.url.clone()).unwrap().connect().await.unwrap()
+    pub async fn channel(&self) -> Link {
+        let channel = Endpoint::from_shared(self.url.clone()).unwrap().connect().await.unwrap();
+        InterceptedService::new(channel, Bearer::new(self.token.as_ref()).unwrap())
     }
 
-    pub async fn sessions(&self) -> SessionServiceClient<Channel> {
+    pub async fn sessions(&self) -> SessionServiceClient<Link> {
         SessionServiceClient::new(self.channel().await)
     }
 
     /// Status and body of a GET.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = http().get(format!("{}{path}", self.url)).send().await.unwrap();
+        let mut request = http().get(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 

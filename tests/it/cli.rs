@@ -2,10 +2,12 @@
 
 mod ops;
 mod server;
+mod tokens;
 
 use clap::Parser;
+use gpu_shopper::cli::client::Trust;
 use gpu_shopper::cli::output::{Console, Format};
-use gpu_shopper::cli::{Ask, Cli, Command, Desk, Interrupt, perform};
+use gpu_shopper::cli::{Ask, Cli, Command, Desk, Interrupt, TokenSource, perform};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::grpc::pb;
@@ -90,7 +92,8 @@ async fn gs_answering(mock: &Mock, line: &[&str], interrupt: CancellationToken, 
             None => console,
         },
         server: cli.global.server.clone(),
-        ca_cert: None,
+        trust: Trust::default(),
+        token: TokenSource::Nowhere,
         clock: Clock::Simulated { begin: Time::from_sql("2026-11-23 22:00:00").unwrap(), origin },
         interrupt: Interrupt::Token(interrupt),
     };
@@ -787,7 +790,8 @@ async fn a_reader_that_goes_away_is_no_error() {
     let mut desk = Desk {
         console: Console::plain(Box::new(Gone), Box::new(err.clone()), Format::Table),
         server: mock.url().parse().unwrap(),
-        ca_cert: None,
+        trust: Trust::default(),
+        token: TokenSource::Nowhere,
         clock: Clock::System,
         interrupt: Interrupt::Token(CancellationToken::new()),
     };

@@ -148,14 +148,60 @@ fn all_faults_come_at_once_each_with_key_value_source_and_what_is_allowed() {
 }
 
 #[test]
-fn addresses_beyond_this_machine_are_refused_with_a_way_out() {
-    for host in ["0.0.0.0", "192.168.1.2", "::", "[::]", "gpu.example.com"] {
-        let text = faults(&env(&[("SERVER_HOST", host), ("SERVER_PORT", "9000")])).to_string();
-        assert!(text.contains("environment SERVER_HOST") && text.contains("ssh -L 9000:127.0.0.1:9000"), "{text}");
-    }
+fn callers_need_a_token_beyond_this_machine_unless_somebody_says_that_they_do_not() {
     for host in ["127.0.0.1", "localhost", "::1", "[::1]", "127.0.0.2"] {
-        assert_eq!(load(&env(&[("SERVER_HOST", host)])).server.host, host.trim_matches(['[', ']']));
+        let config = load(&env(&[("SERVER_HOST", host)]));
+        assert_eq!((config.server.host.as_str(), config.auth.required), (host.trim_matches(['[', ']']), false));
+        assert!(config.warnings.is_empty());
+        assert!(load(&env(&[("SERVER_HOST", host), ("AUTH_MODE", "token")])).auth.required);
     }
+    for host in ["0.0.0.0", "192.168.1.2", "::", "[::]", "gpu.example.com"] {
+        let config = load(&env(&[("SERVER_HOST", host)]));
+        assert!(config.auth.required, "{host}");
+        assert!(config.warnings.len() == 1 && config.warnings[0].contains("in clear") && config.warnings[0].contains("SERVER_TLS_CERT"));
+        let open = load(&env(&[("SERVER_HOST", host), ("AUTH_MODE", "none")]));
+        assert!(!open.auth.required);
+        assert!(open.warnings.len() == 1 && open.warnings[0].starts_with("NO AUTHENTICATION"), "{:?}", open.warnings);
+    }
+    for bad in ["a b", "http://localhost", "host:80", "x/y"] {
+        assert!(faults(&env(&[("SERVER_HOST", bad)])).to_string().contains("must be an address of this machine"), "{bad}");
+    }
+}
+
+#[test]
+fn tokens_are_configured_by_value_or_file_and_shown_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let canary = "canary-canary-canary-canary";
+    std::fs::write(&file, format!("{canary}\n")).unwrap();
+    let config = load(&env(&[("AUTH_ADMIN_TOKEN_FILE", file.to_str().unwrap()), ("AUTH_READ_ONLY_TOKEN", "another-canary-of-a-token")]));
+    assert_eq!(config.auth.admin_token.as_ref().map(ExposeSecret::expose_secret), Some(canary));
+    assert_eq!(config.auth.read_only_token.as_ref().map(ExposeSecret::expose_secret), Some("another-canary-of-a-token"));
+    let shown = format!("{config:?} {:?}", config.effective());
+    assert!(!shown.contains("canary"), "{shown}");
+
+    let text = faults(&env(&[("AUTH_ADMIN_TOKEN", "canary"), ("AUTH_READ_ONLY_TOKEN_FILE", "/nowhere/at-all"), ("AUTH_MODE", "maybe")])).to_string();
+    for expected in [
+        "auth.admin_token = \"***\" (environment AUTH_ADMIN_TOKEN): must be 24 to 512 visible",
+        "auth.read_only_token_file",
+        "must be one of none, token",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(text.starts_with("3 settings are wrong") && !text.contains("canary"), "{text}");
+    let same = faults(&env(&[("AUTH_ADMIN_TOKEN", canary), ("AUTH_READ_ONLY_TOKEN", canary)])).to_string();
+    assert!(same.contains("must not be the same") && !same.contains("canary"), "{same}");
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let config = load(&env(&[("SERVER_ALLOWED_ORIGINS", "https://App.example/, http://localhost:3000,https://x.example:443")]));
+    assert_eq!(config.server.allowed_origins, ["https://app.example", "http://localhost:3000", "https://x.example"]);
+    for bad in ["app.example", "https://app.example/path", "null", "*", "ftp://app.example", "https://u@app.example"] {
+        assert!(faults(&env(&[("SERVER_ALLOWED_ORIGINS", bad)])).to_string().contains("must be origins"), "{bad}");
+    }
+    let alone = faults(&env(&[("SERVER_TLS_CLIENT_CA", "ca.pem")])).to_string();
+    assert!(alone.contains("SERVER_TLS_CERT is missing"), "{alone}");
 }
 
 #[test]
@@ -307,7 +353,7 @@ fn the_demo_never_takes_credentials_or_addresses() {
     sources.env = map(&[("SERVER_PORT", "3"), ("DATABASE_PATH", "mine.db"), ("LOG_LEVEL", "debug")]);
     let config = Config::demo(&sources, Path::new("/tmp/demo.db")).unwrap();
     assert_eq!((config.server.port, config.database_path.as_path()), (3, Path::new("mine.db")));
-    sources.env = map(&[("SERVER_PORT", "no"), ("SERVER_HOST", "0.0.0.0")]);
+    sources.env = map(&[("SERVER_PORT", "no"), ("SERVER_HOST", "no host")]);
     assert_eq!(Config::demo(&sources, Path::new("/tmp/demo.db")).unwrap_err().0.len(), 2);
 }
 

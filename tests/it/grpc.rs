@@ -1,12 +1,17 @@
 //! The gRPC face over an in-memory connection: a generated client lives a whole session; errors carry all they have to.
 
 use crate::support::House;
+use axum::Router;
 use gpu_shopper::grpc::pb::cost_service_client::CostServiceClient;
 use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
 use gpu_shopper::grpc::pb::operator_service_client::OperatorServiceClient;
 use gpu_shopper::grpc::pb::session_service_client::SessionServiceClient;
 use gpu_shopper::grpc::pb::watch_session_response::Message;
 use gpu_shopper::grpc::{self, Health, KeyPair, SERVICE_NAMES, Services, Settings, pb};
+use gpu_shopper::http::assemble;
+use gpu_shopper::http::ops::{self, HealthReport, Ops};
+use gpu_shopper::ports::SeededChance;
+use gpu_shopper::services::access::{Access, Limits, Parts};
 use gpu_shopper::sim::Faults;
 use gpu_shopper::ssh::keys;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -29,6 +34,22 @@ pub struct Face {
     pub house: House,
     pub health: Health,
     pub channel: Channel,
+    /// The port's routes, gate and all.
+    pub router: Router,
+    pub access: Access,
+}
+
+/// Who may call, where nobody needs a token.
+pub fn everybody(house: &House) -> Parts {
+    Parts {
+        required: false,
+        fixed: Vec::new(),
+        hint: String::new(),
+        limits: Limits { per_second: 0, streams: 0 },
+        store: house.store().clone(),
+        chance: Arc::new(SeededChance::new(11)),
+        clock: house.clock.clone(),
+    }
 }
 
 fn settings(house: &House) -> Settings {
@@ -46,7 +67,7 @@ fn settings(house: &House) -> Settings {
         }),
         fingerprint: |line| keys::fingerprint(line).ok(),
         known_hosts_line: |host, port, key| keys::known_hosts_line(host, port, key),
-        allowed_origins: Vec::new(),
+        largest_request: 1024 * 1024,
     }
 }
 
@@ -57,7 +78,14 @@ impl Face {
 
     /// The face of this house as it lives now.
     pub async fn over(house: House) -> Self {
+        let parts = everybody(&house);
+        Self::guarded(house, parts, &[]).await
+    }
+
+    /// The same with these tokens and limits, and for pages of these origins.
+    pub async fn guarded(house: House, parts: Parts, origins: &[&'static str]) -> Self {
         let core = house.core();
+        let access = Access::open(parts).await.unwrap();
         let services = Services {
             inventory: core.inventory.clone(),
             templates: core.templates.clone(),
@@ -66,11 +94,24 @@ impl Face {
             costs: core.costs.clone(),
             operator: core.operator.clone(),
             drain: core.winding_up.clone(),
+            access: access.clone(),
         };
         let health = Health::new().await;
-        let router = grpc::routes(services, settings(&house), &health).unwrap();
+        let ops = Ops {
+            health: Arc::new(|| HealthReport { status: ops::Health::Ok, ready: true, services: BTreeMap::new() }),
+            scrape: Arc::new(|| Box::pin(async { "up 1\n".to_owned() })),
+            allowed_hosts: Arc::from(["in.memory".to_owned()]),
+            clock: house.clock.clone(),
+            unknown_rpc: grpc::status::unknown_service,
+            access: access.clone(),
+            refused_rpc: grpc::status::refused,
+            allowed_origins: origins.iter().map(|origin| http::HeaderValue::from_static(origin)).collect(),
+            body_limit: 1024 * 1024,
+        };
+        let router = assemble(grpc::routes(services, settings(&house), &health).unwrap(), Router::new(), ops);
+        let served = router.clone();
         let dial = tower::service_fn(move |_: http::Uri| {
-            let router = router.clone();
+            let router = served.clone();
             async move {
                 let (client, server) = tokio::io::duplex(64 * 1024);
                 tokio::spawn(async move {
@@ -81,7 +122,7 @@ impl Face {
             }
         });
         let channel = Endpoint::from_static("http://in.memory").connect_with_connector(dial).await.unwrap();
-        Self { house, health, channel }
+        Self { house, health, channel, router, access }
     }
 
     pub fn sessions(&self) -> SessionServiceClient<Channel> {

@@ -258,7 +258,7 @@ impl World {
                         2 => Some(GpuAnswer::Report(GpuReport { gpus: Vec::new(), driver: None, cuda: None })),
                         _ => good.map(GpuAnswer::Report),
                     };
-                    Input::Probed { attempt: *attempt, endpoint, host_key: "ssh-ed25519 AAAA".to_owned(), gpu }
+                    Input::Probed { attempt: *attempt, endpoint, host_key: "ssh-ed25519 AAAA".to_owned(), gpu, disk_free_gb: None }
                 }
             },
             Action::ProbeApi(attempt) => Input::ApiProbed { attempt: *attempt, result: if die < 3 { Err("http_503".to_owned()) } else { Ok(()) } },

@@ -3,13 +3,15 @@
 
 use crate::support::{House, Plan, any, caller, exactly, request};
 use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId};
+use gpu_shopper::domain::instance::Sighting;
 use gpu_shopper::domain::memory::{Outcome, SubjectKind};
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Session, State, Target};
+use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
 use gpu_shopper::services::api::{Command, Create, HealthQuery};
-use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults};
+use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
 use gpu_shopper::store::Keep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -95,7 +97,8 @@ async fn a_limit_that_never_ends_is_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn an_offer_and_its_twin_by_a_bid_are_one() {
-    let house = plan(Faults::gentle()).build().await;
+    // Answers take their time, so that there is one between the wish and the rental.
+    let house = plan(Faults::gentle().with_delay(Delay::Latency, 2 * SECOND)).build().await;
     let offer = plain(&house);
     let twin = OfferId::new(&format!("{}-spot", offer.id));
     assert!(house.core().inventory.get(&twin).is_ok(), "both are offered");
@@ -106,6 +109,11 @@ async fn an_offer_and_its_twin_by_a_bid_are_one() {
     assert!(refused.reason == "NO_CAPACITY" && refused.message.contains("taken by another session"), "{refused:?}");
     let mine = house.create(request(exactly(&twin))).await.unwrap_err();
     assert_eq!((mine.reason, mine.metadata["session_id"].as_str()), ("SESSION_EXISTS", id.to_string().as_str()));
+    // Once it is rented it is on nobody's list.
+    house.until(id, State::Running, 5 * MINUTE).await;
+    assert_eq!(house.create(other.clone()).await.unwrap_err().reason, "OFFER_NOT_FOUND");
+    let mine = house.create(request(exactly(&twin))).await.unwrap_err();
+    assert_eq!(mine.reason, "SESSION_EXISTS");
     // By requirements neither is chosen.
     let only = OfferFilter { gpu_models: vec![offer.gpu.clone()], rental: Some(RentalKind::Interruptible), ..OfferFilter::default() };
     other.target = Target::Requirements { filter: Box::new(only), order: OfferOrder::Price };
@@ -386,5 +394,144 @@ async fn what_is_set_aside_tried_or_taken_is_said_so() {
     assert!(refused.message.contains("set aside for what happened there lately"), "{}", refused.message);
     let told = house.core().inventory.explain(&only).unwrap();
     assert!(told.set_aside >= 1 && told.set_aside <= there && told.set_aside_until.is_some_and(|t| t > house.now()));
+    clean(&house).await;
+}
+
+// === bids and disks ===
+
+/// The cheapest machine on a bid.
+fn on_a_bid(house: &House) -> Arc<Offer> {
+    let all = offers(house);
+    let spots = all.iter().filter(|o| o.rental == RentalKind::Interruptible && o.min_bid.is_some_and(|least| least > Rate::from_nanos(20_000_000)));
+    spots.min_by_key(|o| o.price(None).total()).unwrap().clone()
+}
+
+fn violation(error: &gpu_shopper::services::Error) -> (&str, &str) {
+    (error.reason, error.violations.first().map_or("", |v| v.field.as_str()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_on_a_bid_costs_what_is_bid_for_it() {
+    let house = plan(Faults::gentle()).build().await;
+    let offer = on_a_bid(&house);
+    let least = offer.min_bid.unwrap();
+    let bid = least.scaled(3, 2);
+    let disk = offer.price(None).disk;
+    let at = |bid: Rate| gpu_shopper::domain::session::Request { bid: Some(bid), ..request(exactly(&offer.id)) };
+
+    // What would break a limit at this bid is refused, whatever the lowest bid is.
+    let mut capped = at(bid);
+    capped.max_price = Some(least + disk);
+    assert_eq!(house.create(capped).await.unwrap_err().reason, "PRICE_ABOVE_LIMIT");
+    let low = house.create(at(least.scaled(1, 2))).await.unwrap_err();
+    assert_eq!(violation(&low), ("INVALID_FIELD", "bid"), "{low:?}");
+    assert!(low.message.contains(&least.to_string()), "{low:?}");
+    let mut fixed = request(exactly(&plain(&house).id));
+    fixed.bid = Some(bid);
+    let fixed = house.create(fixed).await.unwrap_err();
+    assert_eq!(violation(&fixed), ("INVALID_FIELD", "bid"), "{fixed:?}");
+
+    let id = house.create(at(bid)).await.unwrap().session.id;
+    let running = house.until(id, State::Running, 20 * MINUTE).await;
+    assert_eq!((running.attempts.len(), running.price.total()), (1, bid + disk));
+    house.pass(HOUR / 2).await;
+    house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+    house.until(id, State::Stopped, 5 * MINUTE).await;
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bid_that_wins_nothing_rents_nothing_and_blames_nobody() {
+    let house = plan(Faults::gentle()).build().await;
+    let filter = OfferFilter { rental: Some(RentalKind::Interruptible), ..OfferFilter::default() };
+    let mut wanted = request(Target::Requirements { filter: Box::new(filter), order: OfferOrder::Price });
+    wanted.bid = Some(Rate::from_nanos(1));
+    let refused = house.create(wanted).await.unwrap_err();
+    assert!(refused.reason == "NO_CAPACITY" && refused.message.contains("only higher bids"), "{refused:?}");
+    assert!(house.market.truth().is_empty() && health(&house, SubjectKind::Machine).is_empty());
+}
+
+/// Shows lower bids than win.
+struct Yesterday(Arc<dyn Provider>);
+
+#[async_trait::async_trait]
+impl Provider for Yesterday {
+    fn facts(&self) -> &ProviderFacts {
+        self.0.facts()
+    }
+    fn owns_offer_id(&self, id: &OfferId) -> bool {
+        self.0.owns_offer_id(id)
+    }
+    fn link(&self) -> LinkState {
+        self.0.link()
+    }
+    async fn account(&self) -> Result<Account, ProviderError> {
+        self.0.account().await
+    }
+    async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        let mut batch = self.0.offers().await?;
+        for offer in batch.offers.iter_mut().filter(|o| o.min_bid.is_some()) {
+            let was = offer.min_bid.unwrap_or_default().scaled(1, 2);
+            (offer.min_bid, offer.base.gpu) = (Some(was), was);
+        }
+        Ok(batch)
+    }
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
+        self.0.launch(spec).await
+    }
+    async fn attach_key(&self, id: &str, key: &str) -> Result<(), ProviderError> {
+        self.0.attach_key(id, key).await
+    }
+    async fn instance(&self, id: &str) -> Result<Option<Sighting>, ProviderError> {
+        self.0.instance(id).await
+    }
+    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
+        self.0.instances().await
+    }
+    async fn start(&self, id: &str) -> Result<(), ProviderError> {
+        self.0.start(id).await
+    }
+    async fn destroy(&self, id: &str) -> Result<DestroyAnswer, ProviderError> {
+        self.0.destroy(id).await
+    }
+}
+
+/// The machine came and never started: its bid was outdated, which is not its fault.
+#[tokio::test(start_paused = true)]
+async fn a_bid_that_has_been_overtaken_is_the_offers_end_and_not_the_machines() {
+    let house = plan(Faults::gentle()).wrapped(Arc::new(|provider| Arc::new(Yesterday(provider)))).build().await;
+    let offer = on_a_bid(&house);
+    let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+    let ended = house.until(id, State::Failed, 20 * MINUTE).await;
+    assert_eq!((ended.end_reason, ended.attempts[0].failure), (Some(EndReason::NoCapacity), Some(AttemptFailure::Outbid)));
+    let machine = &health(&house, SubjectKind::Machine)[offer.machine.as_str()];
+    assert!(machine.aside.is_none(), "{machine:?}");
+    assert!(house.core().inventory.get(&offer.id).is_err(), "the offer itself is gone for now");
+    clean(&house).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_larger_than_an_offer_has_is_refused_where_it_is_asked_for() {
+    let house = plan(Faults::gentle()).build().await;
+    let offer = plain(&house);
+    let too_much = offer.disk.max_gb + 1;
+    let mut wanted = request(exactly(&offer.id));
+    wanted.disk_gb = Some(too_much);
+    let refused = house.create(wanted).await.unwrap_err();
+    assert_eq!(violation(&refused), ("INVALID_FIELD", "disk_gb"), "{refused:?}");
+    let shown = house.core().inventory.get_with_disk(&offer.id, Some(too_much)).unwrap_err();
+    assert_eq!(violation(&shown), ("INVALID_FIELD", "disk_gb"));
+    assert!(house.core().inventory.get_with_disk(&offer.id, Some(offer.disk.max_gb)).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_rented_is_on_nobodys_list_from_then_on() {
+    let house = plan(Faults::gentle()).build().await;
+    let offer = plain(&house);
+    let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+    house.until(id, State::Running, 20 * MINUTE).await;
+    assert!(!offers(&house).iter().any(|o| o.id.slice() == offer.id.slice()), "offers are fetched once a day here");
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 5 * MINUTE).await;
     clean(&house).await;
 }

@@ -6,7 +6,10 @@ use axum::routing::get;
 use gpu_shopper::clock::Clock;
 use gpu_shopper::http::assemble;
 use gpu_shopper::http::ops::{Health, HealthReport, Ops};
-use gpu_shopper::http::port::{Drained, Tls, TlsError, bind, serve};
+use gpu_shopper::http::port::{Drained, Limits, Tls, TlsError, bind, serve};
+use gpu_shopper::ports::SystemChance;
+use gpu_shopper::services::access::{self, Access};
+use gpu_shopper::store::Store;
 use gpu_shopper::telemetry;
 use http::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -44,8 +47,16 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name)
 }
 
+/// Callers need no token.
+async fn nobody_asks() -> Access {
+    let (store, chance) = (Store::open_memory().unwrap(), Arc::new(SystemChance));
+    let limits = access::Limits { per_second: 0, streams: 0 };
+    let parts = access::Parts { required: false, fixed: Vec::new(), hint: String::new(), limits, store, chance, clock: Clock::System };
+    Access::open(parts).await.unwrap()
+}
+
 fn tls() -> Tls {
-    Tls::load(&fixture("cert.pem"), &fixture("key.pem")).unwrap()
+    Tls::load(&fixture("cert.pem"), &fixture("key.pem"), None).unwrap()
 }
 
 impl House {
@@ -75,6 +86,10 @@ impl House {
             }),
             allowed_hosts: Arc::from(["gpu.internal".to_owned()]),
             clock: Clock::System,
+            access: nobody_asks().await,
+            refused_rpc: gpu_shopper::grpc::status::refused,
+            allowed_origins: Arc::from([]),
+            body_limit: 1024 * 1024,
         };
         let slow = Slow::default();
         let json = Router::new().route("/api/v1/boom", get(boom)).route("/api/v1/slow", get(Slow::call)).with_state(slow.clone());
@@ -82,7 +97,7 @@ impl House {
         let listener = bind("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, tls, router, drain, shutdown.clone()));
+        let task = tokio::spawn(serve(listener, tls, Limits::default(), router, drain, shutdown.clone()));
         Self { address, health, ready, slow, shutdown, task }
     }
 
@@ -376,7 +391,7 @@ async fn bad_certificates_are_named() {
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "nothing").unwrap();
     let nowhere = folder.path().join("nowhere.pem");
-    let text = |cert: &Path, key: &Path| Tls::load(cert, key).err().map(|e: TlsError| e.to_string()).unwrap();
+    let text = |cert: &Path, key: &Path| Tls::load(cert, key, None).err().map(|e: TlsError| e.to_string()).unwrap();
     let (cert, key) = (fixture("cert.pem"), fixture("key.pem"));
     assert!(text(&nowhere, &key).contains("nowhere.pem (SERVER_TLS_CERT) can't be used"));
     assert!(text(&empty, &key).contains("there is no certificate in it"));
@@ -397,7 +412,7 @@ async fn traces_reach_a_collector_with_the_callers_trace_id() {
     let listener = bind("127.0.0.1", 0).await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let collecting = tokio::spawn(serve(listener, None, collector, Duration::ZERO, stop.clone()));
+    let collecting = tokio::spawn(serve(listener, None, Limits::default(), collector, Duration::ZERO, stop.clone()));
 
     opentelemetry::global::set_text_map_propagator(opentelemetry_sdk::propagation::TraceContextPropagator::new());
     let settings =
@@ -406,6 +421,7 @@ async fn traces_reach_a_collector_with_the_callers_trace_id() {
     // With a single subscriber, tracing asks the thread that first meets a span whether anybody wants it, and other tests'
     // threads have none: a second one makes it ask both.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let access = nobody_asks().await;
     let asked = {
         let _guard = tracing::dispatcher::set_default(&dispatch);
         let ops = Ops {
@@ -414,6 +430,10 @@ async fn traces_reach_a_collector_with_the_callers_trace_id() {
             scrape: Arc::new(|| Box::pin(async { String::new() })),
             allowed_hosts: Arc::from([]),
             clock: Clock::System,
+            access,
+            refused_rpc: gpu_shopper::grpc::status::refused,
+            allowed_origins: Arc::from([]),
+            body_limit: 1024 * 1024,
         };
         let request = http::Request::get("/ready").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let router = assemble(Router::new(), Router::new(), ops);
@@ -428,4 +448,78 @@ async fn traces_reach_a_collector_with_the_callers_trace_id() {
     assert!(body.windows(6).any(|w| w == b"/ready") && body.windows(11).any(|w| w == b"gpu-shopper"));
     stop.cancel();
     collecting.await.unwrap();
+}
+
+/// An authority made for one test, and certificates of it.
+struct Authority {
+    cert: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let cert = params.self_signed(&key).unwrap();
+        Self { cert, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// Certificate and key of somebody, PEM.
+    fn vouches_for(&self, name: &str, usage: rcgen::ExtendedKeyUsagePurpose) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.extended_key_usages = vec![usage];
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+#[tokio::test]
+async fn only_clients_with_a_certificate_of_the_authority_may_connect_where_one_is_named() {
+    use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (ours, strangers) = (Authority::new("ours"), Authority::new("strangers"));
+    let (cert, key) = ours.vouches_for("server", ServerAuth);
+    let (cert, key, authority) = (file("cert.pem", &cert), file("key.pem", &key), file("ca.pem", &ours.cert.pem()));
+    let house = House::open(Some(Tls::load(&cert, &key, Some(&authority)).unwrap())).await;
+    let root = reqwest::Certificate::from_pem(ours.cert.pem().as_bytes()).unwrap();
+    let get = async |identity: Option<(String, String)>| {
+        let mut builder = reqwest::Client::builder().no_proxy().tls_certs_only([root.clone()]).resolve("localhost", "127.0.0.1:0".parse().unwrap());
+        if let Some((cert, key)) = identity {
+            builder = builder.identity(reqwest::Identity::from_pem(format!("{cert}{key}").as_bytes()).unwrap());
+        }
+        builder.build().unwrap().get(house.url("https", "/health")).send().await.map(|answer| answer.status())
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    assert_eq!(get(Some(ours.vouches_for("client", ClientAuth))).await.unwrap(), StatusCode::OK);
+    assert!(get(None).await.is_err(), "no certificate");
+    assert!(get(Some(strangers.vouches_for("client", ClientAuth))).await.is_err(), "another authority's certificate");
+    assert!(get(Some(ours.vouches_for("server", ServerAuth))).await.is_err(), "a certificate for servers");
+    house.close().await;
+
+    let (nowhere, nothing) = (folder.path().join("nowhere.pem"), file("empty.pem", "nothing"));
+    for (path, name) in [(&nowhere, "nowhere.pem"), (&nothing, "empty.pem")] {
+        let text = Tls::load(&cert, &key, Some(path)).err().unwrap().to_string();
+        assert!(text.contains(name) && text.contains("SERVER_TLS_CLIENT_CA"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn headers_beyond_the_limit_are_refused_and_the_server_lives_on() {
+    let house = House::open(None).await;
+    for http2 in [false, true] {
+        let client = client(|b| if http2 { b.http2_prior_knowledge() } else { b.http1_only() });
+        let large = client.get(house.url("http", "/health")).header("x-filler", "x".repeat(64 * 1024)).send().await;
+        assert!(large.is_err() || large.is_ok_and(|answer| answer.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE), "{http2}");
+        assert_eq!(client.get(house.url("http", "/health")).send().await.unwrap().status(), StatusCode::OK);
+    }
+    house.close().await;
 }

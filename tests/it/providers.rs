@@ -3,6 +3,7 @@
 //! One test body serves all providers: a [`Dialect`] says how the vendor writes the same things. What is the vendor's own
 //! (all its error texts, all its shapes) is tested beside its parser.
 
+mod mangled;
 mod recorded;
 
 use axum::body::{Body, Bytes};

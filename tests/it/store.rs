@@ -120,6 +120,11 @@ const PREDECESSOR: &str =
     "CREATE TABLE sessions (id TEXT PRIMARY KEY, consumer_id TEXT, provider_instance_id TEXT, status TEXT, price_per_hour REAL);
     INSERT INTO sessions VALUES ('a', 'c', '1', 'running', 0.3), ('b', 'c', '2', 'running', 0.3), ('c', 'c', NULL, 'stopped', 0.3);";
 
+/// Makes a database as the predecessor leaves it.
+pub fn predecessor(path: &Path) {
+    SqliteConnection::establish(path.to_str().unwrap()).unwrap().batch_execute(PREDECESSOR).unwrap();
+}
+
 #[test]
 fn the_predecessors_database_is_refused_untouched() {
     for mode in ["DELETE", "WAL"] {

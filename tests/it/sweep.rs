@@ -59,8 +59,10 @@ async fn order(house: &House, order: Order) -> Result<Option<SessionId>, &'stati
     house.core().operator.order(caller(), order).await.map(|done| done.session.map(|s| s.id)).map_err(|e| e.reason)
 }
 
+/// What operators have ordered; what users have is beside it.
 async fn audited(house: &House) -> Vec<String> {
-    house.core().operator.audit(None, 100).await.unwrap().into_iter().rev().map(|(_, record)| record.action).collect()
+    let all = house.core().operator.audit(None, 100).await.unwrap().into_iter().rev().map(|(_, record)| record.action);
+    all.filter(|action| !action.ends_with("_session")).collect()
 }
 
 async fn billed(house: &House, id: SessionId) {

@@ -30,7 +30,7 @@ use tonic_types::StatusExt;
 
 const SESSION: &str = "01kaphz700fay8vvr14d2pf2db";
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         hard_max: Duration::from_secs(12 * 3600),
         default_max_attempts: 8,
@@ -40,7 +40,7 @@ fn settings() -> Settings {
         make_key_pair: Arc::new(|comment| Ok(KeyPair { public_key: format!("ssh-ed25519 AAAA {comment}"), private_key: "made".to_owned().into() })),
         fingerprint: |line| Some(format!("SHA256:{}", line.len())),
         known_hosts_line: |host, port, key| format!("[{host}]:{port} {key}"),
-        allowed_origins: Vec::new(),
+        largest_request: 1024 * 1024,
     }
 }
 
@@ -438,6 +438,18 @@ fn reading_requests_are_read_and_their_faults_told() {
     assert_eq!((query.page_size, query.order), (1000, OfferOrder::GpuMemory));
     let list = pb::ListOffersRequest { page_size: -1, order_by: "price desc".to_owned(), ..Default::default() };
     assert_eq!(violated(&requests::offers(&list, &set).unwrap_err()), ["order_by", "page_size"]);
+    let models = |names: &[&str], least| {
+        let gpu_models = names.iter().map(|n| (*n).to_owned()).collect();
+        let filter = Some(pb::OfferFilter { gpu_models, min_gpu_memory_mib: least, ..Default::default() });
+        requests::offers(&pb::ListOffersRequest { filter, ..Default::default() }, &set).map(|query| query.filter)
+    };
+    // A memory size in a name is meant.
+    let big = models(&["A100 80GB"], None).unwrap();
+    assert_eq!((big.min_gpu_memory_mib, big.max_gpu_memory_mib), (Some(81_920), Some(81_920)));
+    let any = models(&["A100", "RTX 4090"], None).unwrap();
+    assert_eq!((any.min_gpu_memory_mib, any.max_gpu_memory_mib), (None, None));
+    assert_eq!(models(&["A100 80GB"], Some(40_960)).unwrap().min_gpu_memory_mib, Some(40_960), "what is said apart counts");
+    assert_eq!(violated(&models(&["A100 80GB", "RTX 4090"], None).unwrap_err()), ["filter.gpu_models"]);
     let one = pb::GetOfferRequest { offer_id: String::new(), disk_gb: Some(0) };
     assert_eq!(violated(&requests::offer(&one).unwrap_err()), ["offer_id", "disk_gb"]);
 
@@ -492,10 +504,18 @@ fn reading_requests_are_read_and_their_faults_told() {
 }
 
 #[test]
+fn whoever_has_not_come_through_the_port_is_nobody() {
+    let refused = auth::caller(&tonic::Extensions::new()).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "TOKEN_MISSING");
+    let mut known = tonic::Extensions::new();
+    known.insert(api::Caller { principal: "ci".to_owned(), scope: None, admin: false });
+    assert_eq!(auth::caller(&known).unwrap().principal, "ci");
+}
+
+#[test]
 fn without_authentication_a_caller_is_its_consumer() {
-    let metadata = tonic::metadata::MetadataMap::new();
-    let caller: api::Caller = auth::caller(&metadata);
-    assert_eq!((caller.principal.as_str(), caller.scope.clone(), caller.admin), ("", None, true));
+    let caller = api::Caller { principal: String::new(), scope: None, admin: true };
     assert_eq!(caller.speaking_for(&ConsumerId::new("alice")).principal, "alice");
     assert_eq!(api::Caller { principal: "token".to_owned(), ..caller }.speaking_for(&ConsumerId::new("alice")).principal, "token");
 }
@@ -508,6 +528,8 @@ fn every_code_has_its_place_in_the_table() {
     let table = [
         (Code::InvalidArgument, Wire::InvalidArgument),
         (Code::OutOfRange, Wire::OutOfRange),
+        (Code::Unauthenticated, Wire::Unauthenticated),
+        (Code::PermissionDenied, Wire::PermissionDenied),
         (Code::NotFound, Wire::NotFound),
         (Code::AlreadyExists, Wire::AlreadyExists),
         (Code::FailedPrecondition, Wire::FailedPrecondition),

@@ -172,7 +172,7 @@ impl SshProbe for OpenDoor {
 
     async fn probe(&self, _: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
         tokio::task::yield_now().await;
-        Ok(ProbeReport { host_key: "ssh-ed25519 AAAA host".to_owned(), gpu: None })
+        Ok(ProbeReport { host_key: "ssh-ed25519 AAAA host".to_owned(), gpu: None, disk_free_gb: None })
     }
 
     async fn api(&self, _: &ApiTarget) -> Result<u16, ProbeFailure> {

@@ -35,7 +35,10 @@ impl Work<'_> {
         };
         self.s.pace.next_api = Some(self.now + wait);
         match result {
-            Ok(()) => self.set_condition(ConditionType::ApiReady, Truth::True, "answers"),
+            Ok(()) => {
+                self.s.pace.api_at = self.s.pace.api_at.or(Some(self.now));
+                self.set_condition(ConditionType::ApiReady, Truth::True, "answers");
+            }
             Err(reason) => self.set_condition(ConditionType::ApiReady, Truth::False, &reason),
         }
     }

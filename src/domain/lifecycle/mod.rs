@@ -187,6 +187,8 @@ pub enum Input {
         host_key: String,
         /// What the GPU said, if asked.
         gpu: Option<GpuAnswer>,
+        /// Free disk space, GB, if told.
+        disk_free_gb: Option<u32>,
     },
     /// A login did not work.
     ProbeFailed {
@@ -505,7 +507,10 @@ impl Work<'_> {
                 Input::Seen { attempt, sighting, look } => self.seen_provisioning(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_provisioning(attempt),
                 Input::LookFailed { text, .. } => self.s.status_message = text,
-                Input::Probed { attempt, endpoint, host_key, gpu } => self.probed(attempt, endpoint, host_key, gpu),
+                Input::Probed { attempt, endpoint, host_key, gpu, disk_free_gb } => {
+                    self.s.pace.disk_free_gb = disk_free_gb.or(self.s.pace.disk_free_gb);
+                    self.probed(attempt, endpoint, host_key, gpu);
+                }
                 Input::ProbeFailed { attempt, endpoint, kind, text } => self.probe_failed(attempt, &endpoint, kind, text),
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
@@ -526,7 +531,10 @@ impl Work<'_> {
                 Input::Missing { attempt, .. } => self.missing_running(attempt),
                 Input::LookFailed { .. } => self.unreachable("look_failed"),
                 Input::Unlisted => self.unreachable("list_failed"),
-                Input::Probed { attempt, endpoint, host_key, .. } => self.probed_running(attempt, endpoint, &host_key),
+                Input::Probed { attempt, endpoint, host_key, disk_free_gb, .. } => {
+                    self.s.pace.disk_free_gb = disk_free_gb.or(self.s.pace.disk_free_gb);
+                    self.probed_running(attempt, endpoint, &host_key);
+                }
                 Input::ProbeFailed { attempt, kind, text, .. } => self.probe_failed_running(attempt, kind, &text),
                 Input::KeysAttached { attempt, result } => self.keys_attached_running(attempt, result),
                 Input::KeyRotated { attempt, key, result } => self.key_rotated(attempt, &key, result),

@@ -6,6 +6,7 @@ use crate::domain::event::{Actor, EventType, Matchable};
 use crate::domain::idle::IdleClock;
 use crate::domain::ids::Label;
 use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
+use crate::domain::offer::RentalKind;
 use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Truth};
 use crate::domain::time::{Look, Time};
@@ -129,7 +130,10 @@ impl Work<'_> {
             return;
         }
         if let Some(text) = failed {
-            return self.fail_attempt(number, AttemptFailure::InstanceStopped, text);
+            // A machine on a bid that never started was outbid: the machine did nothing wrong.
+            let outbid = self.s.attempts.iter().any(|a| a.number == number && a.offer.rental == RentalKind::Interruptible);
+            let failure = if outbid { AttemptFailure::Outbid } else { AttemptFailure::InstanceStopped };
+            return self.fail_attempt(number, failure, text);
         }
         if self.s.stage == Stage::Requested {
             self.accepted(number, "the provider accepted; waiting for the machine");

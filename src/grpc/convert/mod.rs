@@ -5,7 +5,7 @@
 //! * [`requests`]: from the wire, whole requests.
 //! * [`answers`]: to the wire.
 //! * [`market`]: explanations and the failure memory, both ways.
-//! * [`operations`]: what operators order and are told.
+//! * [`operations`]: what operators order and are told; [`tokens`]: of who may call.
 //!
 //! Nothing is decided here but defaults and limits that the contract's comments state. Absent is never zero.
 
@@ -15,4 +15,5 @@ pub mod market;
 pub mod operations;
 pub mod requests;
 mod start;
+pub mod tokens;
 pub mod words;

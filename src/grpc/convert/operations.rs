@@ -2,7 +2,7 @@
 
 use super::answers::{duration, instance, int, money, rate, session, time};
 use super::fields::Fields;
-use super::requests::{DEFAULT_CONSUMER, reservation, reservation_beyond};
+use super::requests::{reservation, reservation_beyond};
 use super::words::Word;
 use crate::domain::ids::{ConsumerId, Label, ProviderId};
 use crate::domain::lifecycle::Fate;
@@ -64,7 +64,7 @@ pub fn adopt(request: &pb::AdoptInstanceRequest, settings: &Settings) -> Result<
     let (provider, native_id) = machine(&mut fields, &request.provider, &request.native_id, settings);
     let too_long = reservation_beyond(request.reservation.as_ref(), settings.hard_max);
     let fate = Fate::Keep {
-        consumer: fields.consumer("consumer_id", request.consumer_id.as_deref()).unwrap_or_else(|| ConsumerId::new(DEFAULT_CONSUMER)),
+        consumer: fields.consumer("consumer_id", request.consumer_id.as_deref()).unwrap_or_else(|| ConsumerId::new(api::DEFAULT_CONSUMER)),
         reservation: reservation(&mut fields, request.reservation.as_ref(), settings.hard_max, too_long.is_some()),
     };
     if let Some(mut error) = too_long {

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, is_label_key, required, seconds};
 use super::start;
-use crate::domain::gpu::GpuModel;
+use crate::domain::gpu::{GpuModel, named_memory_mib};
 use crate::domain::idle::{LONGEST_THRESHOLD, SHORTEST_THRESHOLD};
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, SessionId, clip};
 use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
@@ -14,8 +14,6 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-/// The consumer when nobody says one.
-pub const DEFAULT_CONSUMER: &str = "default";
 /// How long a session runs when nobody says.
 const DEFAULT_RESERVATION: Duration = Duration::from_secs(3600);
 const SHORTEST_RESERVATION: Duration = Duration::from_secs(60);
@@ -106,7 +104,7 @@ pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, setting
         fields.list(&name(field), entries, 1..=200);
     }
     fields.list(&name("regions"), &f.regions, 2..=64);
-    let made = OfferFilter {
+    let mut made = OfferFilter {
         providers: f.providers.iter().filter_map(|p| fields.provider(&name("providers"), Some(p), &settings.providers)).collect(),
         gpu_models: f.gpu_models.iter().map(|m| GpuModel::canonical(m)).collect(),
         min_gpu_memory_mib: fields.whole(&name("min_gpu_memory_mib"), f.min_gpu_memory_mib, memory.clone()),
@@ -131,6 +129,7 @@ pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, setting
     if let Some((asked, _)) = f.gpu_models.iter().zip(&made.gpu_models).find(|(asked, model)| !asked.is_empty() && model.as_str().is_empty()) {
         fields.wrong(&name("gpu_models"), format!("`{}` names no model", clip(asked, 64)));
     }
+    named_memory(fields, &name, f, &mut made);
     for (least, most, field) in
         [(made.min_gpu_memory_mib, made.max_gpu_memory_mib, "min_gpu_memory_mib"), (made.min_gpu_count, made.gpu_count, "min_gpu_count")]
     {
@@ -141,6 +140,17 @@ pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, setting
         }
     }
     made
+}
+
+/// `A100 80GB` means that model with that memory, wherever the filter says nothing else.
+fn named_memory(fields: &mut Fields, name: &dyn Fn(&str) -> String, f: &pb::OfferFilter, made: &mut OfferFilter) {
+    let Some((asked, memory)) = f.gpu_models.iter().find_map(|model| Some((model, named_memory_mib(model)?))) else { return };
+    if f.gpu_models.iter().any(|other| named_memory_mib(other) != Some(memory)) {
+        let rule = format!("`{}` names a memory size and others do not, or another: ask for one size at a time", clip(asked, 64));
+        return fields.wrong(&name("gpu_models"), rule + ", or say it in `min_gpu_memory_mib` and `max_gpu_memory_mib`");
+    }
+    made.min_gpu_memory_mib = made.min_gpu_memory_mib.or(Some(memory));
+    made.max_gpu_memory_mib = made.max_gpu_memory_mib.or(Some(memory));
 }
 
 // === create ===
@@ -228,8 +238,17 @@ fn public_key(fields: &mut Fields, text: &str, settings: &Settings) -> String {
     })
 }
 
+/// The request with its consumer: the token's, where the request names none.
+#[must_use]
+pub fn of_caller(mut request: pb::CreateSessionRequest, caller: &api::Caller) -> pb::CreateSessionRequest {
+    if let Some(scope) = caller.scope.as_ref().filter(|_| request.consumer_id.is_none()) {
+        request.consumer_id = Some(scope.to_string());
+    }
+    request
+}
+
 fn consumer(fields: &mut Fields, text: Option<&str>) -> ConsumerId {
-    fields.consumer("consumer_id", text).unwrap_or_else(|| ConsumerId::new(DEFAULT_CONSUMER))
+    fields.consumer("consumer_id", text).unwrap_or_else(|| ConsumerId::new(api::DEFAULT_CONSUMER))
 }
 
 fn target(fields: &mut Fields, request: &pb::CreateSessionRequest, disk_gb: Option<u32>, settings: &Settings) -> (Target, Option<u32>) {

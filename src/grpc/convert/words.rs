@@ -1,6 +1,7 @@
 //! Enum values of the wire and of the domain, in pairs. Both directions are matches without a wildcard: a value that is
 //! added on one side does not compile until it has its counterpart.
 
+use crate::domain::access::Role;
 use crate::domain::event::EventType;
 use crate::domain::instance::{Desired, Evidence, InstanceStatus, Launch};
 use crate::domain::memory::SubjectKind;
@@ -88,6 +89,7 @@ type WireQuantization = pb::Quantization;
 type WireRental = pb::RentalKind;
 type WireComponent = pb::CostComponent;
 type WireHold = pb::HoldKind;
+type WireRole = pb::TokenRole;
 
 same! { State = WireState, "state" { Pending, Provisioning, Running, Stopping, Stopped, Failed } }
 
@@ -123,6 +125,7 @@ pairs! {
         PriceChanged = PriceChanged,
         SessionEnded = SessionEnded,
         SecretLost = SecretLost,
+        Outbid = Outbid,
     }
 }
 
@@ -167,5 +170,7 @@ same! { InstanceStatus = WireStatus, "instance status" { Scheduled, Starting, Ru
 same! { Evidence = WireEvidence, "evidence" { LaunchRefused, NeverLaunched, NeverAppeared, NotFoundTwice, Vanished, Operator } }
 
 same! { Breaker = WireBreaker, "breaker" { Closed, Open, HalfOpen } }
+
+same! { Role = WireRole, "role" { Admin, Consumer, ReadOnly } }
 
 same! { HoldKind = WireHold, "hold kind" { Launches, Sweeper, Expiry } }

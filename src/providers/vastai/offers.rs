@@ -193,7 +193,8 @@ fn gpu_rate(row: &Object<'_>, rental: RentalKind, per_gb: Option<Rate>) -> Optio
         let total = row.rate("dph_total").or_else(|| row.object("search")?.rate("totalHour"))?;
         Some(total - disk)
     };
-    row.rate("dph_base").or_else(by_sum).filter(|rate| rate.0 >= 0)
+    // Nobody gives machines away: a row that says so is broken, and would come first in every list.
+    row.rate("dph_base").or_else(by_sum).filter(|rate| rate.0 > 0)
 }
 
 fn traffic(row: &Object<'_>, name: &str) -> Nanos {

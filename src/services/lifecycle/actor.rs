@@ -1,14 +1,15 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
-use super::{Attention, Closed, Content, Message, Parts, Reply, Standing};
+use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, refused, written};
+use super::{Attention, Closed, Content, Letter, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, Launch};
-use crate::domain::lifecycle::{Action, Ask, Draft, Input, Refusal, next_deadline, step};
+use crate::domain::lifecycle::{Action, Draft, Input, Refusal, next_deadline, step};
 use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, EndReason, Session, StartSecrets, State};
+use crate::domain::session::{AttemptFailure, Session, StartSecrets, State, Target};
 use crate::domain::time::Time;
 use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
 use crate::services::board::Live;
@@ -17,7 +18,8 @@ use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
 use crate::services::sweeper::{HoldKind, Sweeper};
 use crate::services::tokens;
-use crate::store::{Batch, Error as StoreError, RequestRecord};
+use crate::services::trail::{self, Trail};
+use crate::store::{AuditRecord, Batch, Error as StoreError, RequestRecord};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
@@ -27,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 /// Messages and outcomes taken into one transaction.
 const BATCH: usize = 256;
@@ -47,12 +50,14 @@ pub(super) struct Entry {
     pub ticked: (Time, u32),
     /// Attempts whose debts are settled and on disk as they are: they are not written again.
     stored: BTreeSet<u8>,
+    /// The trace that its work belongs to.
+    pub trail: Trail,
 }
 
 impl Entry {
     /// What is new, or comes from disk.
     pub fn new(session: Session, instances: Vec<Instance>) -> Self {
-        Self { session, instances, due: None, ticked: (Time::default(), 0), stored: BTreeSet::new() }
+        Self { session, instances, due: None, ticked: (Time::default(), 0), stored: BTreeSet::new(), trail: Trail::default() }
     }
 
     /// The debts that may be otherwise on disk.
@@ -65,6 +70,7 @@ struct Done {
     session: SessionId,
     action: Action,
     inputs: Vec<Input>,
+    span: Span,
 }
 
 /// What one pass over the mailbox comes to, before and after its commit.
@@ -73,8 +79,13 @@ pub(super) struct Staged {
     pub(super) touched: BTreeSet<SessionId>,
     pub(super) durable: BTreeSet<SessionId>,
     events: Vec<Arc<Event>>,
+    /// The spans of the events, in their order; they end when the events are told.
+    tellings: Vec<Span>,
+    /// The spans of the calls under way; they end with the commit.
+    calls: Vec<Span>,
     requests: Vec<RequestRecord>,
     lessons: Vec<Lesson>,
+    audit: Vec<AuditRecord>,
     pub(super) actions: Vec<(SessionId, Action)>,
     pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -148,7 +159,7 @@ impl Actor {
     }
 
     /// Runs until drained; an error means that the truth must be read from disk again.
-    pub(super) async fn run(mut self, letters: &mut mpsc::Receiver<Message>, drain: &CancellationToken) -> Result<(), StoreError> {
+    pub(super) async fn run(mut self, letters: &mut mpsc::Receiver<Letter>, drain: &CancellationToken) -> Result<(), StoreError> {
         let mut give_up: Option<Time> = None;
         loop {
             let mut staged = Staged::default();
@@ -163,7 +174,7 @@ impl Actor {
                     }
                     Some(done) = self.tasks.join_next_with_id() => self.outcome(done, &mut staged).await?,
                     letter = letters.recv(), if !self.draining => match letter {
-                        Some(message) => self.take(message, &mut staged).await?,
+                        Some(letter) => self.take(letter, &mut staged).await?,
                         None => self.draining = true,
                     },
                     () = clock.sleep_until(wake.unwrap_or_default()), if wake.is_some() && !self.draining => {}
@@ -183,16 +194,16 @@ impl Actor {
         self.in_flight.iter().any(|(_, action)| matches!(action, Action::Launch(_) | Action::Destroy(_)))
     }
 
-    async fn drain_waiting(&mut self, letters: &mut mpsc::Receiver<Message>, staged: &mut Staged) -> Result<(), StoreError> {
+    async fn drain_waiting(&mut self, letters: &mut mpsc::Receiver<Letter>, staged: &mut Staged) -> Result<(), StoreError> {
         for _ in 0..BATCH {
             if let Some((id, input)) = self.after_commit.pop_front() {
                 self.apply(id, input, staged);
             } else if let Some(done) = self.tasks.try_join_next_with_id() {
                 self.outcome(done, staged).await?;
             } else if !self.draining
-                && let Ok(message) = letters.try_recv()
+                && let Ok(letter) = letters.try_recv()
             {
-                self.take(message, staged).await?;
+                self.take(letter, staged).await?;
             } else {
                 break;
             }
@@ -221,10 +232,11 @@ impl Actor {
                 let Some((session, action)) = self.running.remove(&error.id()) else { return Ok(()) };
                 tracing::error!(%session, ?action, %error, "a task of the provisioner broke");
                 let inputs = self.live.get(&session).map(|e| provisioner::broken(&action, &e.session, now)).unwrap_or_default();
-                Done { session, action, inputs }
+                Done { session, action, inputs, span: Span::none() }
             }
         };
         self.in_flight.remove(&(done.session, done.action));
+        let _within = done.span.enter();
         for input in done.inputs {
             self.learn(done.session, &input);
             self.apply(done.session, input, staged);
@@ -237,8 +249,8 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
-        if let Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
-            // While it was rented it was on nobody's list; whether and how it comes back, its provider must tell.
+        // Once it is rented it is on nobody's list, and when it is given back, its provider must tell whether and how it returns.
+        if let Input::Launched { attempt, .. } | Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
             let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
             if let Some(tried) = tried.filter(|a| a.offer.slots == Some(1)) {
                 self.parts.inventory.evict(&tried.offer.id);
@@ -266,7 +278,13 @@ impl Actor {
         *self.parts.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    async fn take(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
+    async fn take(&mut self, letter: Letter, staged: &mut Staged) -> Result<(), StoreError> {
+        let span = trail::call(&letter.from);
+        staged.calls.push(span.clone());
+        self.handle(letter.message, staged).instrument(span).await
+    }
+
+    async fn handle(&mut self, message: Message, staged: &mut Staged) -> Result<(), StoreError> {
         match message {
             Message::Operator { caller, order, reply } => self.order(&caller, order, reply, staged).await,
             Message::Create { caller, create, template, reply } => self.create(&caller, *create, template, reply, staged).await,
@@ -323,6 +341,10 @@ impl Actor {
         staged: &mut Staged,
     ) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
+        if let Err(error) = in_scope(caller, &create.request.consumer) {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
         let caller = &caller.speaking_for(&create.request.consumer);
         if let Some(idempotency) = &create.idempotency {
             match self.earlier(caller, "CreateSession", idempotency).await? {
@@ -348,7 +370,7 @@ impl Actor {
         }
         let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
         let id = SessionId::new(now, random);
-        let admitted = template.and_then(|()| self.admit(caller, &create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
+        let admitted = template.and_then(|()| self.admit(&create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
         let session = match admitted {
             Ok(session) => session,
             Err(error) => {
@@ -366,7 +388,10 @@ impl Actor {
         let mut first = session;
         first.sequence = 1;
         first.version = 1;
-        self.live.insert(id, Entry::new(first.clone(), Vec::new()));
+        first.trace = trail::traceparent(&Span::current());
+        let mut entry = Entry::new(first.clone(), Vec::new());
+        entry.trail.begin(&first);
+        self.live.insert(id, entry);
         let draft = Draft {
             kind: EventType::Created,
             from_state: State::Pending,
@@ -375,6 +400,12 @@ impl Actor {
             message: "accepted".to_owned(),
             session: first,
         };
+        let target = match &create.request.target {
+            Target::Offer(offer) => format!("offer {offer}"),
+            Target::Requirements { .. } => "what fits".to_owned(),
+        };
+        let detail = format!("for {}: {target}, {} s", create.request.consumer, create.request.reservation.as_secs());
+        staged.audit.push(ordered(caller, "create_session", id, detail, now));
         self.tell(vec![draft], staged, now);
         staged.durable.insert(id);
         let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
@@ -454,6 +485,10 @@ impl Actor {
             let _ = reply.send(Err(Error::session_not_found(id)));
             return Ok(());
         };
+        if let Err(error) = allowed(caller, &command) {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
         let caller = &caller.speaking_for(&entry.session.request.consumer);
         if let Some(idempotency) = &idempotency {
             match self.earlier(caller, method, idempotency).await? {
@@ -496,9 +531,19 @@ impl Actor {
             // Somebody has said what is wanted now: that is no old fact.
             self.thawed.insert(id);
         }
+        let version = |this: &Self| this.live.get(&id).map(|e| e.session.version);
+        let unchanged = version(self);
         if let Err(refusal) = self.try_apply(id, input, staged) {
             let _ = reply.send(Err(refused(&refusal, id)));
             return Ok(());
+        }
+        if let Some((action, detail)) = written(&command)
+            && version(self) != unchanged
+        {
+            staged.audit.push(ordered(caller, action, id, detail, now));
+        }
+        if let Some(entry) = self.live.get_mut(&id).filter(|_| command.leads_to_work()) {
+            entry.trail.begin(&entry.session);
         }
         if let Command::Complete { bad_machine: true } = command
             && let Some(lesson) = self.live.get(&id).and_then(|e| Lesson::complaint(&e.session, now))
@@ -667,6 +712,9 @@ impl Actor {
             staged.touched.insert(session.id);
             if let Some(entry) = self.live.get_mut(&session.id) {
                 entry.session.revision = self.revision;
+                staged.tellings.push(entry.trail.telling(&session, draft.kind, self.revision));
+            } else {
+                staged.tellings.push(Span::none());
             }
             staged.events.push(Arc::new(Event {
                 revision: self.revision,
@@ -698,6 +746,7 @@ impl Actor {
             events: staged.events.clone(),
             requests: staged.requests,
             lessons: lessons.clone(),
+            audit: staged.audit,
         };
         if !(batch.sessions.is_empty() && batch.events.is_empty() && batch.requests.is_empty() && batch.lessons.is_empty()) {
             self.parts.store.commit(batch).await?;
@@ -710,8 +759,8 @@ impl Actor {
         // Memory only bridges the commit; the table has them now.
         self.requests.clear();
         self.parts.inventory.learn(&lessons);
-        for event in &staged.events {
-            log_event(event);
+        for (event, span) in staged.events.iter().zip(&staged.tellings) {
+            span.in_scope(|| trail::log(event));
             counters::count(event);
         }
         let mut changed = Vec::new();
@@ -723,6 +772,7 @@ impl Actor {
             self.schedule(*id, over);
         }
         self.parts.board.publish(changed, &staged.events);
+        drop((staged.tellings, staged.calls));
         if !staged.touched.is_empty() {
             self.attend();
         }
@@ -766,17 +816,18 @@ impl Actor {
             Action::RotateKey(n) | Action::ProbeApi(n) | Action::Measure(n) | Action::AskCredit(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
-        let Some(entry) = self.live.get(&id) else { return };
+        let Some(entry) = self.live.get_mut(&id) else { return };
         let Some(instance) = entry.instances.iter().find(|r| r.label.attempt == attempt).cloned() else { return };
         if !self.in_flight.insert((id, action.clone())) {
             return; // its outcome will make it due again
         }
-        tracing::debug!(session_id = %id, ?action, "begun");
+        let span = entry.trail.action(&entry.session, &action, &instance);
+        span.in_scope(|| tracing::debug!("begun"));
         let job = Job { action: action.clone(), session: Arc::new(entry.session.clone()), instance };
         let (tools, policy, done_action) = (self.parts.tools.clone(), self.parts.policy.clone(), action.clone());
-        let span = tracing::info_span!("action", session_id = %id, action = ?action);
-        let work = async move { Done { session: id, action: done_action, inputs: tools.perform(job, &policy).await } };
-        let task = self.tasks.spawn(tracing::Instrument::instrument(work, span));
+        let within = span.clone();
+        let work = async move { Done { session: id, action: done_action, inputs: tools.perform(job, &policy).await, span } };
+        let task = self.tasks.spawn(work.instrument(within));
         self.running.insert(task.id(), (id, action));
     }
 
@@ -809,65 +860,4 @@ pub(super) fn expiry_held(sweeper: &Sweeper, now: Time) -> BTreeSet<ProviderId> 
 
 fn shown(entry: &Entry) -> Live {
     Live { session: Arc::new(entry.session.clone()), instances: Arc::new(entry.instances.clone()) }
-}
-
-fn method_of(command: &Command) -> &'static str {
-    match command {
-        Command::Extend { .. } => "ExtendSession",
-        Command::Update { .. } => "UpdateSession",
-        Command::RotateKey(_) => "RotateSessionKey",
-        Command::KeepAlive => "KeepAlive",
-        Command::Complete { .. } => "CompleteSession",
-        Command::Destroy => "DestroySession",
-        Command::EndByOperator => "DrainSessions",
-    }
-}
-
-fn ask_of(command: &Command, admin: bool) -> Ask {
-    match command {
-        Command::Extend { by, to, override_hard_max } => Ask::Extend { by: *by, to: *to, override_hard_max: *override_hard_max && admin },
-        Command::Update { labels, idle_threshold } => Ask::Update { labels: labels.clone(), idle_threshold: *idle_threshold },
-        Command::KeepAlive => Ask::KeepAlive,
-        Command::RotateKey(key) => Ask::RotateKey(key.public.clone()),
-        Command::Complete { .. } => Ask::End(EndReason::Completed),
-        Command::Destroy => Ask::End(EndReason::DestroyedByUser),
-        Command::EndByOperator => Ask::End(EndReason::Admin),
-    }
-}
-
-fn refused(refusal: &Refusal, id: SessionId) -> Error {
-    let error = match refusal {
-        Refusal::Ended { state } => {
-            Error::new(Code::FailedPrecondition, "SESSION_ENDED", format!("{refusal}: create a new one")).with("state", state)
-        }
-        Refusal::NotRunning { state } => {
-            Error::new(Code::FailedPrecondition, "SESSION_NOT_RUNNING", format!("{refusal}: wait until it runs")).with("state", state)
-        }
-        Refusal::HardMax { wanted, limit } => Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("{refusal}: extend to at most {limit}"))
-            .with("expire_time", wanted)
-            .with("max_expire_time", limit),
-        Refusal::NotLater { wanted } => Error::field("expire_time", format!("{wanted} is not in the future")),
-        Refusal::CostLimit(why) => Error::new(Code::FailedPrecondition, "COST_LIMIT", format!("{why}: extend by less")),
-    };
-    error.with("session_id", id)
-}
-
-fn key_gone(id: SessionId) -> Error {
-    let text = "the private key of this change is not told any more: ask for another one with a new request_id";
-    Error::new(Code::FailedPrecondition, "KEY_NO_LONGER_AVAILABLE", text).with("session_id", id)
-}
-
-fn log_event(event: &Event) {
-    tracing::info!(
-        session_id = %event.session_id,
-        revision = event.revision,
-        event = event.kind.word(),
-        state = event.to_state.word(),
-        stage = event.stage.word(),
-        end_reason = event.end_reason.map(EndReason::word),
-        actor = %event.actor.text(),
-        "session {}: {}",
-        event.session_id,
-        event.message
-    );
 }

@@ -4,13 +4,14 @@ use super::actor::Actor;
 use super::{Closed, refused_credentials};
 use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
-use crate::domain::offer::Offer;
+use crate::domain::offer::{Offer, RentalKind};
 use crate::domain::session::{Request, Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
-use crate::services::api::{Caller, Create};
+use crate::services::api::Create;
 use crate::services::error::{Code, Error};
 use crate::services::sweeper::HoldKind;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// When to ask again for a provider that can't be reached: about when it has been tried again.
@@ -48,16 +49,26 @@ fn enough_disk(request: &Request) -> Result<(), Error> {
         .with("param_count_b", format!("{}.{rest:03}", needs.parameters_millions / 1000)))
 }
 
+/// The offer at the price that is bid for it.
+fn bid_for(session: &Session, offer: Arc<Offer>) -> Result<Arc<Offer>, Error> {
+    let Some(bid) = session.request.bid else { return Ok(offer) };
+    if let Some(at_bid) = offer.at_bid(bid) {
+        return Ok(Arc::new(at_bid));
+    }
+    let id = &offer.id;
+    let why = match (offer.rental, offer.min_bid) {
+        (RentalKind::OnDemand, _) => format!("offer {id} has a fixed price and takes no bids: leave it out, or take an interruptible offer"),
+        (RentalKind::Interruptible, least) => {
+            format!("{bid} is less than the lowest bid that wins offer {id} now, {}", least.unwrap_or_default())
+        }
+    };
+    Err(Error::field("bid", why))
+}
+
 impl Actor {
     /// The session to be, or why not. Writes nothing.
-    pub(super) fn admit(&self, caller: &Caller, create: &Create, id: SessionId, now: Time) -> Result<Session, Error> {
+    pub(super) fn admit(&self, create: &Create, id: SessionId, now: Time) -> Result<Session, Error> {
         let request = &create.request;
-        if let Some(scope) = &caller.scope
-            && *scope != request.consumer
-        {
-            return Err(Error::new(Code::NotFound, "CONSUMER_NOT_FOUND", format!("there is no consumer {} for this token", request.consumer))
-                .with("consumer_id", &request.consumer));
-        }
         let hard_max = self.parts.policy.hard_max;
         if request.reservation > hard_max {
             let hours = hard_max.as_secs() / 3600;
@@ -107,7 +118,8 @@ impl Actor {
         if let Some(error) = self.owner(id).and_then(|name| self.shut_error(name, session.created_at)) {
             return Err(error);
         }
-        let offer = self.parts.inventory.get(id)?;
+        let disk = session.request.disk();
+        let offer = bid_for(session, self.parts.inventory.get_with_disk(id, disk)?)?;
         if let Some(template) = &session.request.template
             && let Err(why) = template.needs.met_by(&offer)
         {
@@ -118,7 +130,7 @@ impl Actor {
             let text = format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only; take an offer with direct_ports");
             return Err(Error::field("exposed_ports", text));
         }
-        attempt::affordable(session, offer.price(session.request.disk()).total(), session.created_at).map_err(|why| {
+        attempt::affordable(session, offer.price(disk).total(), session.created_at).map_err(|why| {
             Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer"))
                 .with("offer_id", id)
         })

@@ -8,14 +8,12 @@ use crate::domain::instance::Desired;
 use crate::domain::lifecycle::{Fate, Input, Stray, taken_over};
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
+use crate::services::access::NAMELESS;
 use crate::services::api::Caller;
 use crate::services::error::{Code, Error};
 use crate::services::sweeper::{FindingKind, Hold};
 use crate::store::{AuditRecord, Error as StoreError};
 use std::sync::Arc;
-
-/// Whom an operator without a name is written down as.
-const NAMELESS: &str = "operator";
 
 impl Actor {
     /// Does it, and answers when it is durable.
@@ -82,6 +80,9 @@ impl Actor {
                 None
             }
         };
+        if let Some(entry) = session.and_then(|id| self.live.get_mut(&id)) {
+            entry.trail.begin(&entry.session);
+        }
         let session = session.and_then(|id| self.live.get(&id)).map(|e| Arc::new(e.session.clone()));
         let ending = |s: &Arc<Session>| s.state == State::Stopping || s.state.is_final();
         if let Some(session) = session.as_ref().filter(|s| self.sweeper.frozen().is_some() && (decided || ending(s))) {

@@ -16,6 +16,9 @@ const DEEPEST: u32 = 4;
 /// The most commands of one script.
 const MOST_COMMANDS: usize = 200;
 
+/// What every machine has left on its disk, GB.
+pub const FREE_DISK_GB: u32 = 64;
+
 /// In what state a machine's GPUs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GpuState<'a> {
@@ -80,6 +83,12 @@ enum Token {
     Always,
     And,
     Or,
+}
+
+/// What `df -Pk /` shows.
+fn disk_table(free_gb: u32) -> String {
+    let free = u64::from(free_gb) * 1_000_000_000 / 1024 + 1;
+    format!("Filesystem     1024-blocks      Used Available Capacity Mounted on\noverlay {:>19} {:>9} {free:>9}      20% /\n", free * 5 / 4, free / 4)
 }
 
 /// Marks a `$` that is to be expanded; no shell text contains it.
@@ -244,6 +253,7 @@ impl Shell<'_> {
             },
             "nvidia-smi" => self.nvidia_smi(arguments),
             "grep" => self.grep(arguments),
+            "df" => self.say(&disk_table(FREE_DISK_GB)),
             other => self.fail(&format!("sh: 1: {other}: not found (command not found)\n"), 127),
         }
     }

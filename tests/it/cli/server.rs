@@ -655,6 +655,29 @@ impl OperatorService for Face {
         Ok(Response::new(pb::AcceptDatabaseResponse {}))
     }
 
+    async fn create_token(&self, request: Request<pb::CreateTokenRequest>) -> Result<Response<pb::CreateTokenResponse>, Status> {
+        let pb::CreateTokenRequest { name, role, consumer_id, lifetime } = request.into_inner();
+        self.with(|m| m.orders.push(format!("create {name} {role} {consumer_id:?} {:?}", lifetime.map(|l| l.seconds))));
+        let token = pb::Token { name, role, consumer_id, ..Default::default() };
+        Ok(Response::new(pb::CreateTokenResponse { token: Some(token), token_text: "gst_canned".to_owned() }))
+    }
+
+    async fn list_tokens(&self, request: Request<pb::ListTokensRequest>) -> Result<Response<pb::ListTokensResponse>, Status> {
+        let said = request.metadata().get("authorization").map(|v| v.to_str().unwrap().to_owned());
+        self.with(|m| m.orders.push(format!("list as {said:?}")));
+        let token = |name: &str, role: pb::TokenRole| pb::Token { name: name.to_owned(), role: role.into(), ..Default::default() };
+        let gone = pb::Token { revoke_time: at("2026-11-23 21:30:00"), revoked_by: "admin".to_owned(), ..token("old", pb::TokenRole::Consumer) };
+        let past = pb::Token { expire_time: at("2026-11-23 21:30:00"), ..token("past", pb::TokenRole::ReadOnly) };
+        Ok(Response::new(pb::ListTokensResponse { tokens: vec![token("admin", pb::TokenRole::Admin), gone, past] }))
+    }
+
+    async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Result<Response<pb::RevokeTokenResponse>, Status> {
+        let name = request.into_inner().name;
+        self.with(|m| m.orders.push(format!("revoke {name}")));
+        let token = pb::Token { name, role: pb::TokenRole::Consumer.into(), consumer_id: Some("alice".to_owned()), ..Default::default() };
+        Ok(Response::new(pb::RevokeTokenResponse { token: Some(token) }))
+    }
+
     async fn list_audit_entries(&self, request: Request<pb::ListAuditEntriesRequest>) -> Result<Response<pb::ListAuditEntriesResponse>, Status> {
         let asked = request.into_inner();
         let first = asked.page_token.is_empty();

@@ -1,0 +1,164 @@
+//! Which call needs what: one table of the RPCs and one of the routes. What is in neither needs an admin's token, so that
+//! what somebody adds and forgets here is open to nobody; a test holds both tables to what there is.
+//!
+//! Whether a token is good, and what is its consumer's, is not known here.
+
+use crate::domain::access::Need::{self, Admin, Consumer, Nothing, Overview, Token};
+use http::Method;
+
+/// What a call needs, and whether it may last: a stream, or a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What its caller needs.
+    pub need: Need,
+    /// It is counted among its caller's streams.
+    pub lasts: bool,
+}
+
+/// The RPCs by service and method, what each needs and whether it lasts.
+///
+/// Health stays open: it is what load balancers ask, and says nothing but whether the server works. Reflection tells only
+/// the contract, but a stream that strangers could hold open costs more than a header that `grpcurl -H` sends along anyway.
+pub const RPCS: &[(&str, &[(&str, Need, bool)])] = &[
+    (
+        "gpushopper.v1.InventoryService",
+        &[
+            ("ListOffers", Token, false),
+            ("GetOffer", Token, false),
+            ("ExplainOffers", Token, false),
+            ("ListGpuModels", Token, false),
+            ("ListTemplates", Token, false),
+            ("GetTemplate", Token, false),
+        ],
+    ),
+    (
+        "gpushopper.v1.SessionService",
+        &[
+            ("CreateSession", Consumer, false),
+            ("GetSession", Token, false),
+            ("ListSessions", Token, false),
+            ("WaitSession", Token, true),
+            ("WatchSession", Token, true),
+            ("WatchSessions", Token, true),
+            ("ListSessionEvents", Token, false),
+            ("ExtendSession", Consumer, false),
+            ("UpdateSession", Consumer, false),
+            ("KeepAlive", Consumer, false),
+            ("RotateSessionKey", Consumer, false),
+            ("CompleteSession", Consumer, false),
+            ("DestroySession", Consumer, false),
+            ("GetSessionDiagnostics", Token, false),
+        ],
+    ),
+    (
+        "gpushopper.v1.CostService",
+        &[
+            ("GetSessionCost", Token, false),
+            ("GetCostReport", Token, false),
+            ("ListLedgerEntries", Token, false),
+            // Of the whole server, with the accounts' balances.
+            ("GetSpendRate", Overview, false),
+        ],
+    ),
+    (
+        "gpushopper.v1.OperatorService",
+        &[
+            ("ListProviders", Overview, false),
+            ("ListUnconfirmedDestroys", Overview, false),
+            ("RetryDestroy", Admin, false),
+            ("SettleInstance", Admin, false),
+            ("ListStrayInstances", Overview, false),
+            ("ListForeignInstances", Overview, false),
+            ("AdoptInstance", Admin, false),
+            ("DestroyInstance", Admin, false),
+            ("SweepNow", Admin, false),
+            ("SetHold", Admin, false),
+            ("GetHold", Overview, false),
+            ("AcceptDatabase", Admin, false),
+            ("ListAuditEntries", Overview, false),
+            ("DrainSessions", Admin, false),
+            ("ListOfferHealth", Overview, false),
+            ("CreateToken", Admin, false),
+            ("ListTokens", Overview, false),
+            ("RevokeToken", Admin, false),
+        ],
+    ),
+    ("grpc.health.v1.Health", &[("Check", Nothing, false), ("Watch", Nothing, false)]),
+    ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Token, true)]),
+    ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", Token, true)]),
+];
+
+/// The routes by prefix, the longest that fits counts; and what looking (GET, HEAD) and changing (all other methods) there
+/// needs.
+pub const ROUTES: &[(&str, Need, Need)] = &[
+    ("/health", Nothing, Nothing),
+    ("/ready", Nothing, Nothing),
+    ("/metrics", Overview, Admin),
+    ("/openapi.json", Token, Admin),
+    ("/api/v1/inventory", Token, Admin),
+    ("/api/v1/gpu-models", Token, Admin),
+    ("/api/v1/templates", Token, Admin),
+    ("/api/v1/sessions", Token, Consumer),
+    ("/api/v1/events", Token, Admin),
+    ("/api/v1/costs", Token, Admin),
+    ("/api/v1/ledger", Token, Admin),
+    ("/api/v1/spend-rate", Overview, Admin),
+    ("/api/v1/offer-health", Overview, Admin),
+    ("/api/v1/operator", Overview, Admin),
+    ("/api/v1/ops", Overview, Admin),
+];
+
+/// What a request needs.
+#[must_use]
+pub fn rule(method: &Method, path: &str, query: Option<&str>) -> Rule {
+    listed(method, path, query).unwrap_or(Rule { need: Admin, lasts: false })
+}
+
+/// What a request needs by the tables; `None` when nothing there fits.
+#[must_use]
+pub fn listed(method: &Method, path: &str, query: Option<&str>) -> Option<Rule> {
+    if let Some((service, called)) = path.strip_prefix('/').and_then(|path| path.split_once('/'))
+        && let Some((_, methods)) = RPCS.iter().find(|(name, _)| *name == service)
+    {
+        return methods.iter().find(|(name, ..)| *name == called).map(|(_, need, lasts)| Rule { need: *need, lasts: *lasts });
+    }
+    let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let (prefix, look, change) = ROUTES.iter().filter(|(prefix, ..)| below(prefix)).max_by_key(|(prefix, ..)| prefix.len())?;
+    let looks = matches!(*method, Method::GET | Method::HEAD);
+    let of_sessions = ["/api/v1/sessions", "/api/v1/events"].contains(prefix);
+    let waits = query.is_some_and(|query| query.split('&').any(|pair| pair == "wait" || pair.starts_with("wait=")));
+    let lasts = of_sessions && (waits || path.ends_with("/events") || path.ends_with("/wait"));
+    Some(Rule { need: if looks { *look } else { *change }, lasts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(method: Method, path: &str) -> Option<Need> {
+        listed(&method, path, None).map(|rule| rule.need)
+    }
+
+    #[test]
+    fn routes_go_by_whole_segments_and_the_longest_prefix() {
+        assert_eq!(need(Method::GET, "/api/v1/sessions"), Some(Token));
+        assert_eq!(need(Method::DELETE, "/api/v1/sessions/x"), Some(Consumer));
+        assert_eq!(need(Method::POST, "/api/v1/sessions/x/done"), Some(Consumer));
+        assert_eq!(need(Method::HEAD, "/api/v1/operator/holds"), Some(Overview));
+        assert_eq!(need(Method::PATCH, "/api/v1/operator/holds"), Some(Admin));
+        assert_eq!(need(Method::GET, "/gpushopper.v1.CostService/GetSpendRate"), Some(Overview));
+        for unlisted in ["/api/v1/sessionsx", "/api/v1/new", "/api", "/healthy", "/", "//health", "/gpushopper.v1.CostService/New", "/Health"] {
+            assert_eq!(need(Method::GET, unlisted), None, "{unlisted}");
+            assert_eq!(rule(&Method::GET, unlisted, None).need, Admin);
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_counted() {
+        let lasts = |path: &str, query: Option<&str>| listed(&Method::GET, path, query).unwrap().lasts;
+        assert!(lasts("/api/v1/sessions/x/events", None) && lasts("/api/v1/events", None) && lasts("/api/v1/sessions/x/wait", None));
+        assert!(lasts("/api/v1/sessions/x", Some("a=b&wait=60s")));
+        assert!(!lasts("/api/v1/sessions/x", Some("await=60s")) && !lasts("/api/v1/costs/events", None));
+        assert!(lasts("/gpushopper.v1.SessionService/WatchSessions", None));
+    }
+}

@@ -1,0 +1,37 @@
+//! Credentials that are read again while the server runs: on SIGHUP, from the same places as at the start.
+
+use super::Server;
+use crate::config::Config;
+use crate::domain::ids::ProviderId;
+use crate::providers;
+
+impl Server {
+    /// Takes the providers' credentials of newly read settings; everything else of them waits for the next start. Providers
+    /// whose credentials are others than before are looked at anew, at once. Returns their names.
+    pub fn renew(&self, config: &Config) -> Vec<&'static str> {
+        let mut renewed = Vec::new();
+        for entry in providers::REGISTER {
+            let held = self.renewable.get(&ProviderId::new(entry.name));
+            match (held, config.providers.get(entry.name)) {
+                (Some(provider), Some(settings)) => match provider.renew(&settings.values) {
+                    Ok(true) => renewed.push(entry.name),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(provider = entry.name, %error, "its credentials stay as they were"),
+                },
+                (Some(_), None) => {
+                    tracing::warn!(
+                        provider = entry.name,
+                        "its credentials are gone from the settings; those that the server has stay in use until it ends"
+                    );
+                }
+                (None, Some(_)) => tracing::warn!(provider = entry.name, "it has credentials now and is enabled at the next start"),
+                (None, None) => {}
+            }
+        }
+        tracing::info!(renewed = renewed.join(","), "credentials were read again");
+        if !renewed.is_empty() {
+            self.core.operator.look_again();
+        }
+        renewed
+    }
+}

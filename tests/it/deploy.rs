@@ -1,0 +1,287 @@
+//! What lies in `deploy/`, the compose file and the image's recipe, compared with the code: every variable is a setting, every
+//! command line one of ours, every metric one that exists, every name leads somewhere. No container engine is needed for that.
+
+use crate::child::{Child, Served, env, log_in, wanted};
+use clap::Parser;
+use figment::Figment;
+use figment::providers::{Format, Yaml};
+use gpu_shopper::cli::Cli;
+use gpu_shopper::config::settings::{SETTINGS, by_env};
+use gpu_shopper::config::{Config, Sources};
+use gpu_shopper::grpc::pb::session::State;
+use gpu_shopper::telemetry::{METRICS, Metric};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+fn text(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn yaml(path: &str) -> Value {
+    Figment::from(Yaml::string(&text(path))).extract().unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn words(value: &Value) -> Vec<&str> {
+    value.as_array().map(|all| all.iter().map(|word| word.as_str().unwrap()).collect()).unwrap_or_default()
+}
+
+fn service(name: &str) -> Value {
+    let found = yaml("docker-compose.yml")["services"][name].clone();
+    assert!(found.is_object(), "there is no service {name}");
+    found
+}
+
+/// `OUTSIDE:INSIDE` of a service's published ports, which are open on this machine alone.
+fn published(service: &Value) -> Vec<String> {
+    let ports = words(&service["ports"]);
+    assert!(ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{ports:?}");
+    ports.into_iter().map(|port| port.trim_start_matches("127.0.0.1:").to_owned()).collect()
+}
+
+#[track_caller]
+fn is_ours(arguments: &[&str]) -> Cli {
+    Cli::try_parse_from(["gpu-shopper"].iter().chain(arguments)).unwrap_or_else(|e| panic!("{arguments:?}: {e}"))
+}
+
+#[test]
+fn every_variable_of_the_compose_file_is_a_setting_and_together_they_make_sense() {
+    let server = service("server");
+    let given: BTreeMap<String, String> =
+        server["environment"].as_object().unwrap().iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
+    // Tokens come with authentication, and it with them.
+    let tokens = SETTINGS.iter().any(|s| s.env.starts_with("AUTH_"));
+    for name in given.keys() {
+        assert!(by_env(name).is_some() || (!tokens && name.starts_with("AUTH_")), "{name} is no setting");
+    }
+    // As the container sees it: the files are there, and LOG_LEVEL is not set outside.
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = given.clone();
+    for (name, value) in seen.iter_mut().filter(|(name, _)| name.ends_with("_FILE")) {
+        let path = folder.path().join(name);
+        fs::write(&path, "0123456789abcdef".repeat(4)).unwrap();
+        *value = path.display().to_string();
+    }
+    seen.insert("LOG_LEVEL".to_owned(), given["LOG_LEVEL"].trim_start_matches("${LOG_LEVEL:-").trim_end_matches('}').to_owned());
+    match Config::load(&Sources { env: seen, ..Sources::default() }) {
+        Ok(config) => {
+            assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+            assert_eq!(config.providers.len(), 2);
+        }
+        Err(faults) => {
+            let other: Vec<_> = faults.0.iter().filter(|fault| tokens || fault.key != "server.host").collect();
+            assert!(other.is_empty(), "{other:?}");
+        }
+    }
+
+    // Where the server looks is where the others are.
+    let market = service("market");
+    let command = words(&market["command"]);
+    is_ours(&command);
+    is_ours(&words(&server["command"]));
+    let option = |name: &str| command.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]).unwrap();
+    assert_eq!(option("--advertise-host"), "market");
+    assert_eq!((given["VASTAI_BASE_URL"].as_str(), given["TENSORDOCK_BASE_URL"].as_str()), ("http://market:8888", "http://market:8889"));
+    for (variable, file) in [
+        ("VASTAI_API_KEY_FILE", "vastai_api_key"),
+        ("TENSORDOCK_AUTH_ID_FILE", "tensordock_auth_id"),
+        ("TENSORDOCK_API_TOKEN_FILE", "tensordock_api_token"),
+    ] {
+        assert_eq!(given[variable], format!("{}/{file}", option("--credentials")));
+    }
+    let ssh = option("--ssh-ports");
+    assert!(published(&market).contains(&format!("{ssh}:{ssh}")) && published(&market).contains(&"8888-8889:8888-8889".to_owned()));
+    assert_eq!(published(&server), [format!("8080:{}", given["SERVER_PORT"])]);
+    let collector = yaml("deploy/otel/collector.yaml");
+    let listens = collector["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"].as_str().unwrap();
+    assert_eq!(given["OTEL_EXPORTER_OTLP_ENDPOINT"], format!("http://collector:{}", listens.rsplit(':').next().unwrap()));
+    assert_eq!(collector["exporters"]["otlp/jaeger"]["endpoint"], "jaeger:4317");
+    let pipeline = &collector["service"]["pipelines"]["traces"];
+    for (kind, all) in [("receivers", &collector["receivers"]), ("processors", &collector["processors"]), ("exporters", &collector["exporters"])] {
+        assert!(!words(&pipeline[kind]).is_empty() && words(&pipeline[kind]).iter().all(|name| all.get(name).is_some()), "{kind}");
+    }
+    assert!(given["DATABASE_PATH"].starts_with("/data/") && words(&server["volumes"]).contains(&"data:/data"));
+}
+
+#[test]
+fn every_volume_and_file_of_the_compose_file_is_there_and_every_image_has_a_version() {
+    let compose = yaml("docker-compose.yml");
+    let named: BTreeSet<&str> = compose["volumes"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut used = BTreeSet::new();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for volume in words(&service["volumes"]) {
+            let source = volume.split(':').next().unwrap();
+            if let Some(file) = source.strip_prefix("./") {
+                assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists(), "{name}: {source}");
+            } else {
+                assert!(named.contains(source), "{name}: {source}");
+                used.insert(source);
+            }
+        }
+        let needs: Vec<String> = match &service["depends_on"] {
+            Value::Object(needs) => needs.keys().cloned().collect(),
+            list => words(list).into_iter().map(str::to_owned).collect(),
+        };
+        assert!(needs.iter().all(|need| compose["services"].get(need).is_some()), "{name} needs {needs:?}");
+        published(service);
+        if let Some(image) = service["image"].as_str() {
+            let version = image.rsplit(':').next().unwrap();
+            assert!(version.contains('.') && !image.contains("latest"), "{name}: {image}");
+        }
+    }
+    assert_eq!(used, named);
+    // One token: made by one, read by two, asked of Prometheus.
+    let file = "/tokens/read-only";
+    assert!(words(&service("tokens")["command"])[0].contains(file));
+    assert_eq!(service("server")["environment"]["AUTH_READ_ONLY_TOKEN_FILE"], file);
+    let prometheus = yaml("deploy/prometheus/prometheus.yml");
+    let job = &prometheus["scrape_configs"][0];
+    assert_eq!((job["authorization"]["credentials_file"].as_str(), job["metrics_path"].as_str()), (Some(file), Some("/metrics")));
+    assert_eq!(words(&job["static_configs"][0]["targets"]), ["server:8080"]);
+    assert!(words(&service("prometheus")["volumes"]).contains(&"tokens:/tokens:ro"));
+    for rules in words(&prometheus["rule_files"]) {
+        text(&format!("deploy/prometheus/{rules}"));
+    }
+    let dashboards = yaml("deploy/grafana/provisioning/dashboards/gpu-shopper.yml")["providers"][0]["options"]["path"].clone();
+    assert!(words(&service("grafana")["volumes"]).contains(&format!("./deploy/grafana/dashboards:{}:ro", dashboards.as_str().unwrap()).as_str()));
+    assert_eq!(yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"][0]["url"], "http://prometheus:9090");
+}
+
+#[test]
+fn the_image_is_small_and_runs_as_nobody_and_its_commands_are_ours() {
+    let recipe = text("Dockerfile");
+    let stage = recipe.rsplit("\nFROM ").next().unwrap();
+    assert!(recipe.matches("\nFROM ").count() == 2 && stage.starts_with("debian:") && stage.contains("\nUSER 65534:65534\n"));
+    let list = |line: &str| -> Vec<String> { serde_json::from_str(&line[line.find('[').unwrap()..]).unwrap() };
+    let line = |head: &str| stage.lines().find(|line| line.starts_with(head)).unwrap_or_else(|| panic!("no {head}"));
+    assert_eq!(list(line("ENTRYPOINT")), ["gpu-shopper"]);
+    let command = list(line("CMD"));
+    is_ours(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    let check = list(line("HEALTHCHECK"));
+    assert_eq!(check[0], "gpu-shopper");
+    is_ours(&check[1..].iter().map(String::as_str).collect::<Vec<_>>());
+    let toolchain = text("rust-toolchain.toml");
+    let version = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    assert!(recipe.contains(&format!("FROM rust:{version}-slim-bookworm AS build")), "the image is built with another Rust than everything else");
+    assert!(recipe.contains("--profile dist") && text("Cargo.toml").contains("[profile.dist]"));
+    // What the build takes is let in, and of everything else nothing.
+    let ignore = text(".dockerignore");
+    let let_in: BTreeSet<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(ignore.lines().any(|line| line == "*"));
+    assert_eq!(let_in, BTreeSet::from(["Cargo.lock", "Cargo.toml", "build.rs", "migrations", "proto", "src", "vendor"]));
+}
+
+/// Names that look like metrics of ours, with the labels that are asked of each.
+fn metrics_in(text: &str) -> Vec<(String, Vec<String>)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for head in ["gpu_", "http_request"] {
+        for (at, _) in text.match_indices(head).filter(|(at, _)| !text[..*at].ends_with(is_name)) {
+            let name: String = text[at..].chars().take_while(|c| is_name(*c)).collect();
+            let rest = &text[at + name.len()..];
+            let labels = rest.strip_prefix('{').and_then(|inside| inside.split('}').next()).unwrap_or_default();
+            let labels = labels.split(',').filter_map(|pair| pair.split(['=', '!']).next()).map(|label| label.trim().to_owned());
+            found.push((name, labels.filter(|label| !label.is_empty()).collect()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_metric_of_rules_and_dashboard_exists_with_its_labels() {
+    let mut expressions = Vec::new();
+    let rules = yaml("deploy/prometheus/rules.yml");
+    let mut alerts = BTreeSet::new();
+    for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+        alerts.insert(rule["alert"].as_str().unwrap().to_owned());
+        expressions.push(rule["expr"].as_str().unwrap().to_owned());
+        assert!(["page", "ticket"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{rule}");
+        let advice = rule["annotations"]["description"].as_str().unwrap();
+        for command in advice.split('`').skip(1).step_by(2).filter(|text| text.starts_with("gpu-shopper ")) {
+            is_ours(&command.split(' ').skip(1).collect::<Vec<_>>());
+        }
+    }
+    // Each alert is seen to be raised by a unit test of its own.
+    let tests = yaml("deploy/prometheus/rules_test.yml");
+    let cases = tests["tests"].as_array().unwrap().iter().flat_map(|test| test["alert_rule_test"].as_array().unwrap());
+    let raised: BTreeSet<String> = cases
+        .filter(|case| case["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty()))
+        .map(|case| case["alertname"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(raised, alerts);
+    let inputs = tests["tests"].as_array().unwrap().iter().flat_map(|test| test["input_series"].as_array().unwrap());
+    expressions.extend(inputs.map(|series| series["series"].as_str().unwrap().to_owned()));
+    let dashboard: Value = serde_json::from_str(&text("deploy/grafana/dashboards/gpu-shopper.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let asked: Vec<String> =
+        panels.iter().flat_map(|p| p["targets"].as_array().cloned().unwrap_or_default()).map(|t| t["expr"].as_str().unwrap().to_owned()).collect();
+    assert!(asked.len() > 25 && panels.iter().filter(|p| p["type"] != "row").all(|p| p["datasource"]["uid"] == "prometheus"));
+    expressions.extend(asked);
+    let mut seen = BTreeSet::new();
+    for expression in &expressions {
+        for (name, labels) in metrics_in(expression) {
+            let of = |metric: &&Metric| {
+                let parts = [String::new(), "_bucket".to_owned(), "_sum".to_owned(), "_count".to_owned()];
+                parts.iter().any(|part| name == format!("{}{part}", metric.name))
+            };
+            // Label names of ours look like metrics, too.
+            if name == "gpu_type" {
+                continue;
+            }
+            let metric = METRICS.iter().find(of).unwrap_or_else(|| panic!("{name} is no metric: {expression}"));
+            for label in labels {
+                assert!(metric.labels.iter().any(|(known, _)| *known == label), "{name} has no label {label}: {expression}");
+            }
+            seen.insert(metric.name);
+        }
+    }
+    assert!(seen.len() > 30, "{seen:?}");
+}
+
+/// The market and the server as the compose file runs them, as two processes that know of each other what files tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_market_hands_its_credentials_to_a_server_in_files() {
+    let home = tempfile::tempdir().unwrap();
+    let credentials = home.path().join("credentials").display().to_string();
+    let arguments = [
+        "sim",
+        "--bind",
+        "127.0.0.1",
+        "--vastai-port",
+        "0",
+        "--tensordock-port",
+        "0",
+        "--advertise-host",
+        "localhost",
+        "--credentials",
+        &credentials,
+    ];
+    let market = Child::start(&arguments, home.path(), &env(&[]));
+    let vastai = market.prints("VASTAI_BASE_URL=").await;
+    let tensordock = market.prints("TENSORDOCK_BASE_URL=").await;
+    let url = |line: &str| line.split(' ').next().unwrap().to_owned();
+    assert!(url(&vastai).starts_with("http://localhost:"), "{vastai}");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(format!("{credentials}/vastai_api_key")).unwrap().permissions().mode() & 0o777, 0o600);
+    let settings = env(&[
+        ("VASTAI_BASE_URL", &url(&vastai)),
+        ("TENSORDOCK_BASE_URL", &url(&tensordock)),
+        ("VASTAI_API_KEY_FILE", &format!("{credentials}/vastai_api_key")),
+        ("TENSORDOCK_AUTH_ID_FILE", &format!("{credentials}/tensordock_auth_id")),
+        ("TENSORDOCK_API_TOKEN_FILE", &format!("{credentials}/tensordock_api_token")),
+        ("SERVER_PORT", "0"),
+        ("DATABASE_PATH", &home.path().join("house.db").display().to_string()),
+    ]);
+    let server = Served::ready(home.path(), &settings, 2).await;
+    let created = server.sessions().await.create_session(wanted("tensordock")).await.unwrap().into_inner();
+    let id = created.session.unwrap().session_id;
+    let running = server.until(&id, State::Running).await;
+    assert_eq!(running.ssh_host, "localhost");
+    log_in(&running, &created.ssh_private_key).await;
+    server.complete(&id).await;
+    server.until(&id, State::Stopped).await;
+    server.stop().await;
+    market.terminate();
+    assert_eq!(market.end().await.status.code(), Some(0));
+}
