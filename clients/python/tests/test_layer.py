@@ -1,7 +1,10 @@
 """The layer by hand, against a server of canned answers in the same process."""
 
 import asyncio
+import contextlib
+import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from decimal import Decimal
@@ -68,6 +71,10 @@ class Canned(session_service_pb2_grpc.SessionServiceServicer, operator_service_p
         for message in self.streams.pop(0):
             if isinstance(message, v1.WatchSessionResponse):
                 yield message
+            elif message is None:  # it stays open
+                ended = threading.Event()
+                context.add_callback(ended.set)
+                ended.wait(60)
             else:
                 context.abort_with_status(message)
 
@@ -235,6 +242,63 @@ def test_a_watch_goes_on_from_its_last_token_and_sees_gaps_and_repeats(url: str,
     canned.streams = [[*snapshot(1, 1), event(3, 3)], *[[event(3, 3)] for _ in range(9)]]
     with pytest.raises(ApiError, match="event 3 of session s came after event 1"):
         watch(url)
+
+
+class Mute:
+    """A way to a server on which connections can fall silent without an end, as when a cable is pulled."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.open: set[socket.socket] = set()
+        self.silent: set[socket.socket] = set()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.port))
+                self.open.add(client)
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self.pump, args=(one, other, client), daemon=True).start()
+
+    def pump(self, one: socket.socket, other: socket.socket, name: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                if name not in self.silent:
+                    other.sendall(data)
+        for socket_ in (one, other):
+            with contextlib.suppress(OSError):
+                socket_.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for one in self.open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+@both
+def test_a_connection_that_fell_silent_is_noticed(canned: Canned, call: Call) -> None:
+    soon = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 500, "grpc.http2.ping_timeout_ms": 500}
+    server, port = serve(canned)
+    mute = Mute(port)
+    request = v1.GetSessionRequest(session_id="s")
+    canned.streams = [[*snapshot(1, 1), None], [event(2, 2)]]
+    with Client(mute.url, backoff=QUICK, options=soon) as client, client.watch_session("s") as watch:
+        assert isinstance(next(watch), Snapshot)
+        mute.silent |= mute.open
+        assert client.sessions.GetSession(request, timeout=60).session.session_id == "s"
+        told = next(watch)
+        assert isinstance(told, v1.SessionEvent) and told.sequence == 2
+    assert call(mute.url, "sessions", "GetSession", request, options=soon).session.session_id == "s"
+    mute.close()
+    server.stop(None).wait()
 
 
 def test_money_is_exact_and_never_rounded() -> None:

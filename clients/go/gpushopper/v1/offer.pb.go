@@ -603,7 +603,9 @@ type OfferFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only these providers, by name. Default: all. Unknown names are refused. Example: `{"providers": ["vastai"]}`
 	Providers []string `protobuf:"bytes,1,rep,name=providers,proto3" json:"providers,omitempty"`
-	// Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. Default: all.
+	// Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. A memory size in the
+	// name (`A100 80GB`) asks for that memory, where neither bound below says otherwise; all names must then say the same
+	// size. Default: all.
 	// Example: `{"gpuModels": ["RTX 4090", "h100_sxm"]}`
 	GpuModels []string `protobuf:"bytes,2,rep,name=gpu_models,json=gpuModels,proto3" json:"gpu_models,omitempty"`
 	// At least this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"minGpuMemoryMib": 24576}`
@@ -637,7 +639,7 @@ type OfferFilter struct {
 	VerifiedOnly bool `protobuf:"varint,14,opt,name=verified_only,json=verifiedOnly,proto3" json:"verified_only,omitempty"`
 	// At least this chance of becoming usable, 0 to 1. Default: any. Example: `{"minConfidence": 0.5}`
 	MinConfidence *float64 `protobuf:"fixed64,15,opt,name=min_confidence,json=minConfidence,proto3,oneof" json:"min_confidence,omitempty"`
-	// Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": ["vastai-machine-4711"]}`
+	// Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": ["vastai:19162"]}`
 	ExcludedMachines []string `protobuf:"bytes,16,rep,name=excluded_machines,json=excludedMachines,proto3" json:"excluded_machines,omitempty"`
 	// Only machines whose host keeps them on the market at least until then. Default: any; CreateSession itself asks for
 	// the reservation's end. Example: `{"minHostEndTime": "2026-12-01T00:00:00Z"}`

@@ -26,6 +26,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What the bearer of a token may do.
+type TokenRole int32
+
+const (
+	// Never sent.
+	TokenRole_TOKEN_ROLE_UNSPECIFIED TokenRole = 0
+	// Everything.
+	TokenRole_TOKEN_ROLE_ADMIN TokenRole = 1
+	// Rent, use and end sessions, and look at them, their costs and the offers.
+	TokenRole_TOKEN_ROLE_CONSUMER TokenRole = 2
+	// Look at sessions, costs and offers; without a consumer at everything that an operator looks at, and the metrics, too.
+	TokenRole_TOKEN_ROLE_READ_ONLY TokenRole = 3
+)
+
+// Enum value maps for TokenRole.
+var (
+	TokenRole_name = map[int32]string{
+		0: "TOKEN_ROLE_UNSPECIFIED",
+		1: "TOKEN_ROLE_ADMIN",
+		2: "TOKEN_ROLE_CONSUMER",
+		3: "TOKEN_ROLE_READ_ONLY",
+	}
+	TokenRole_value = map[string]int32{
+		"TOKEN_ROLE_UNSPECIFIED": 0,
+		"TOKEN_ROLE_ADMIN":       1,
+		"TOKEN_ROLE_CONSUMER":    2,
+		"TOKEN_ROLE_READ_ONLY":   3,
+	}
+)
+
+func (x TokenRole) Enum() *TokenRole {
+	p := new(TokenRole)
+	*p = x
+	return p
+}
+
+func (x TokenRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TokenRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_gpushopper_v1_operator_service_proto_enumTypes[0].Descriptor()
+}
+
+func (TokenRole) Type() protoreflect.EnumType {
+	return &file_gpushopper_v1_operator_service_proto_enumTypes[0]
+}
+
+func (x TokenRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TokenRole.Descriptor instead.
+func (TokenRole) EnumDescriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{0}
+}
+
 // What can be held at a provider.
 type HoldKind int32
 
@@ -68,11 +125,11 @@ func (x HoldKind) String() string {
 }
 
 func (HoldKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_gpushopper_v1_operator_service_proto_enumTypes[0].Descriptor()
+	return file_gpushopper_v1_operator_service_proto_enumTypes[1].Descriptor()
 }
 
 func (HoldKind) Type() protoreflect.EnumType {
-	return &file_gpushopper_v1_operator_service_proto_enumTypes[0]
+	return &file_gpushopper_v1_operator_service_proto_enumTypes[1]
 }
 
 func (x HoldKind) Number() protoreflect.EnumNumber {
@@ -81,7 +138,7 @@ func (x HoldKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HoldKind.Descriptor instead.
 func (HoldKind) EnumDescriptor() ([]byte, []int) {
-	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{0}
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{1}
 }
 
 // Position of the circuit breaker.
@@ -125,11 +182,11 @@ func (x ProviderStatus_Breaker) String() string {
 }
 
 func (ProviderStatus_Breaker) Descriptor() protoreflect.EnumDescriptor {
-	return file_gpushopper_v1_operator_service_proto_enumTypes[1].Descriptor()
+	return file_gpushopper_v1_operator_service_proto_enumTypes[2].Descriptor()
 }
 
 func (ProviderStatus_Breaker) Type() protoreflect.EnumType {
-	return &file_gpushopper_v1_operator_service_proto_enumTypes[1]
+	return &file_gpushopper_v1_operator_service_proto_enumTypes[2]
 }
 
 func (x ProviderStatus_Breaker) Number() protoreflect.EnumNumber {
@@ -186,11 +243,11 @@ func (x OfferHealth_Kind) String() string {
 }
 
 func (OfferHealth_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_gpushopper_v1_operator_service_proto_enumTypes[2].Descriptor()
+	return file_gpushopper_v1_operator_service_proto_enumTypes[3].Descriptor()
 }
 
 func (OfferHealth_Kind) Type() protoreflect.EnumType {
-	return &file_gpushopper_v1_operator_service_proto_enumTypes[2]
+	return &file_gpushopper_v1_operator_service_proto_enumTypes[3]
 }
 
 func (x OfferHealth_Kind) Number() protoreflect.EnumNumber {
@@ -239,11 +296,11 @@ func (x StrayInstance_Kind) String() string {
 }
 
 func (StrayInstance_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_gpushopper_v1_operator_service_proto_enumTypes[3].Descriptor()
+	return file_gpushopper_v1_operator_service_proto_enumTypes[4].Descriptor()
 }
 
 func (StrayInstance_Kind) Type() protoreflect.EnumType {
-	return &file_gpushopper_v1_operator_service_proto_enumTypes[3]
+	return &file_gpushopper_v1_operator_service_proto_enumTypes[4]
 }
 
 func (x StrayInstance_Kind) Number() protoreflect.EnumNumber {
@@ -2739,18 +2796,18 @@ func (x *ListAuditEntriesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// One order of an operator.
+// One thing that somebody ordered.
 type AuditEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its number: later ones have larger numbers.
 	Number int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// When.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	// Who.
+	// Who: the name of a token; without authentication the consumer of the session, or `operator`.
 	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
-	// What: `settle_instance`, `set_hold`, `adopt_instance` and so on.
+	// What: `create_session`, `destroy_session`, `settle_instance`, `set_hold`, `create_token` and so on.
 	Action string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
-	// On what: a label, or a provider and what is there.
+	// On what: a session, a label, a token, or a provider and what is there.
 	Target string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
 	// Why, or with which values.
 	Detail        string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
@@ -2938,6 +2995,438 @@ func (x *DrainSessionsResponse) GetAtRiskText() string {
 		return x.AtRiskText
 	}
 	return ""
+}
+
+// Asks for a token.
+type CreateTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, which stands for its bearer in events and in the audit: 1 to 64 characters of `a-z`, `0-9`, `.`, `_` and `-`, the
+	// first a letter or a digit. Each name is given once. Required. Example: `{"name": "ci"}`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What its bearer may do. Required. Example: `{"role": "TOKEN_ROLE_CONSUMER"}`
+	Role TokenRole `protobuf:"varint,2,opt,name=role,proto3,enum=gpushopper.v1.TokenRole" json:"role,omitempty"`
+	// The consumer whose sessions, costs and events alone its bearer sees and touches, and who is meant where a request names
+	// none; not with the role admin. Default: all consumers. Example: `{"consumerId": "alice"}`
+	ConsumerId *string `protobuf:"bytes,3,opt,name=consumer_id,json=consumerId,proto3,oneof" json:"consumer_id,omitempty"`
+	// How long it is good, one minute to ten years. Default: until it is revoked. Example: `{"lifetime": "2592000s"}`
+	Lifetime      *durationpb.Duration `protobuf:"bytes,4,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetRole() TokenRole {
+	if x != nil {
+		return x.Role
+	}
+	return TokenRole_TOKEN_ROLE_UNSPECIFIED
+}
+
+func (x *CreateTokenRequest) GetConsumerId() string {
+	if x != nil && x.ConsumerId != nil {
+		return *x.ConsumerId
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+// The new token.
+type CreateTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is known of it.
+	Token *Token `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Its text, to be sent as the header `Authorization: Bearer TEXT`. It is never told again.
+	TokenText     string `protobuf:"bytes,2,opt,name=token_text,json=tokenText,proto3" json:"token_text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenResponse) Reset() {
+	*x = CreateTokenResponse{}
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenResponse) ProtoMessage() {}
+
+func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CreateTokenResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *CreateTokenResponse) GetTokenText() string {
+	if x != nil {
+		return x.TokenText
+	}
+	return ""
+}
+
+// Asks for the tokens.
+type ListTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{40}
+}
+
+// The tokens.
+type ListTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of settings and files first, then by name; revoked and expired ones are among them.
+	Tokens        []*Token `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ListTokensResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+// A token, without its text.
+type Token struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What its bearer may do.
+	Role TokenRole `protobuf:"varint,2,opt,name=role,proto3,enum=gpushopper.v1.TokenRole" json:"role,omitempty"`
+	// The consumer whose sessions alone its bearer sees and touches; absent = all.
+	ConsumerId *string `protobuf:"bytes,3,opt,name=consumer_id,json=consumerId,proto3,oneof" json:"consumer_id,omitempty"`
+	// When it was made; of one from a setting or a file, when the server was started.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Who made it: the name of a token, `operator` without authentication, or where it was configured.
+	CreatedBy string `protobuf:"bytes,5,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Until when it is good; absent = until it is revoked.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Since when it is revoked.
+	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	// Who revoked it.
+	RevokedBy string `protobuf:"bytes,8,opt,name=revoked_by,json=revokedBy,proto3" json:"revoked_by,omitempty"`
+	// When it was last used since the server was started.
+	LastUsedTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_used_time,json=lastUsedTime,proto3" json:"last_used_time,omitempty"`
+	// Where it comes from: `database`, a setting or a file.
+	Origin        string `protobuf:"bytes,10,opt,name=origin,proto3" json:"origin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Token) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Token) GetRole() TokenRole {
+	if x != nil {
+		return x.Role
+	}
+	return TokenRole_TOKEN_ROLE_UNSPECIFIED
+}
+
+func (x *Token) GetConsumerId() string {
+	if x != nil && x.ConsumerId != nil {
+		return *x.ConsumerId
+	}
+	return ""
+}
+
+func (x *Token) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Token) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Token) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Token) GetRevokeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevokeTime
+	}
+	return nil
+}
+
+func (x *Token) GetRevokedBy() string {
+	if x != nil {
+		return x.RevokedBy
+	}
+	return ""
+}
+
+func (x *Token) GetLastUsedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsedTime
+	}
+	return nil
+}
+
+func (x *Token) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+// Asks for the end of a token.
+type RevokeTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name. Required. Example: `{"name": "ci"}`
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RevokeTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The token that has ended.
+type RevokeTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is known of it.
+	Token         *Token `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenResponse) Reset() {
+	*x = RevokeTokenResponse{}
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenResponse) ProtoMessage() {}
+
+func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gpushopper_v1_operator_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
+	return file_gpushopper_v1_operator_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *RevokeTokenResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
 }
 
 var File_gpushopper_v1_operator_service_proto protoreflect.FileDescriptor
@@ -3177,12 +3666,54 @@ const file_gpushopper_v1_operator_service_proto_rawDesc = "" +
 	"\bsessions\x18\x01 \x03(\v2\x16.gpushopper.v1.SessionR\bsessions\x12;\n" +
 	"\x10at_risk_per_hour\x18\x02 \x01(\v2\x12.google.type.MoneyR\ratRiskPerHour\x12 \n" +
 	"\fat_risk_text\x18\x03 \x01(\tR\n" +
-	"atRiskText*j\n" +
+	"atRiskText\"\xc3\x01\n" +
+	"\x12CreateTokenRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x18.gpushopper.v1.TokenRoleR\x04role\x12$\n" +
+	"\vconsumer_id\x18\x03 \x01(\tH\x00R\n" +
+	"consumerId\x88\x01\x01\x125\n" +
+	"\blifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\blifetimeB\x0e\n" +
+	"\f_consumer_id\"`\n" +
+	"\x13CreateTokenResponse\x12*\n" +
+	"\x05token\x18\x01 \x01(\v2\x14.gpushopper.v1.TokenR\x05token\x12\x1d\n" +
+	"\n" +
+	"token_text\x18\x02 \x01(\tR\ttokenText\"\x13\n" +
+	"\x11ListTokensRequest\"B\n" +
+	"\x12ListTokensResponse\x12,\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x14.gpushopper.v1.TokenR\x06tokens\"\xce\x03\n" +
+	"\x05Token\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x18.gpushopper.v1.TokenRoleR\x04role\x12$\n" +
+	"\vconsumer_id\x18\x03 \x01(\tH\x00R\n" +
+	"consumerId\x88\x01\x01\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x05 \x01(\tR\tcreatedBy\x12;\n" +
+	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12;\n" +
+	"\vrevoke_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"revokeTime\x12\x1d\n" +
+	"\n" +
+	"revoked_by\x18\b \x01(\tR\trevokedBy\x12@\n" +
+	"\x0elast_used_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\flastUsedTime\x12\x16\n" +
+	"\x06origin\x18\n" +
+	" \x01(\tR\x06originB\x0e\n" +
+	"\f_consumer_id\"(\n" +
+	"\x12RevokeTokenRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
+	"\x13RevokeTokenResponse\x12*\n" +
+	"\x05token\x18\x01 \x01(\v2\x14.gpushopper.v1.TokenR\x05token*p\n" +
+	"\tTokenRole\x12\x1a\n" +
+	"\x16TOKEN_ROLE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10TOKEN_ROLE_ADMIN\x10\x01\x12\x17\n" +
+	"\x13TOKEN_ROLE_CONSUMER\x10\x02\x12\x18\n" +
+	"\x14TOKEN_ROLE_READ_ONLY\x10\x03*j\n" +
 	"\bHoldKind\x12\x19\n" +
 	"\x15HOLD_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12HOLD_KIND_LAUNCHES\x10\x01\x12\x15\n" +
 	"\x11HOLD_KIND_SWEEPER\x10\x02\x12\x14\n" +
-	"\x10HOLD_KIND_EXPIRY\x10\x032\x9c\v\n" +
+	"\x10HOLD_KIND_EXPIRY\x10\x032\x9b\r\n" +
 	"\x0fOperatorService\x12Z\n" +
 	"\rListProviders\x12#.gpushopper.v1.ListProvidersRequest\x1a$.gpushopper.v1.ListProvidersResponse\x12x\n" +
 	"\x17ListUnconfirmedDestroys\x12-.gpushopper.v1.ListUnconfirmedDestroysRequest\x1a..gpushopper.v1.ListUnconfirmedDestroysResponse\x12W\n" +
@@ -3198,7 +3729,11 @@ const file_gpushopper_v1_operator_service_proto_rawDesc = "" +
 	"\x0eAcceptDatabase\x12$.gpushopper.v1.AcceptDatabaseRequest\x1a%.gpushopper.v1.AcceptDatabaseResponse\x12c\n" +
 	"\x10ListAuditEntries\x12&.gpushopper.v1.ListAuditEntriesRequest\x1a'.gpushopper.v1.ListAuditEntriesResponse\x12Z\n" +
 	"\rDrainSessions\x12#.gpushopper.v1.DrainSessionsRequest\x1a$.gpushopper.v1.DrainSessionsResponse\x12`\n" +
-	"\x0fListOfferHealth\x12%.gpushopper.v1.ListOfferHealthRequest\x1a&.gpushopper.v1.ListOfferHealthResponseBC\n" +
+	"\x0fListOfferHealth\x12%.gpushopper.v1.ListOfferHealthRequest\x1a&.gpushopper.v1.ListOfferHealthResponse\x12T\n" +
+	"\vCreateToken\x12!.gpushopper.v1.CreateTokenRequest\x1a\".gpushopper.v1.CreateTokenResponse\x12Q\n" +
+	"\n" +
+	"ListTokens\x12 .gpushopper.v1.ListTokensRequest\x1a!.gpushopper.v1.ListTokensResponse\x12T\n" +
+	"\vRevokeToken\x12!.gpushopper.v1.RevokeTokenRequest\x1a\".gpushopper.v1.RevokeTokenResponseBC\n" +
 	"\x11dev.gpushopper.v1P\x01Z,gpushopper.dev/go/gpushopper/v1;gpushopperv1b\x06proto3"
 
 var (
@@ -3213,149 +3748,173 @@ func file_gpushopper_v1_operator_service_proto_rawDescGZIP() []byte {
 	return file_gpushopper_v1_operator_service_proto_rawDescData
 }
 
-var file_gpushopper_v1_operator_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_gpushopper_v1_operator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_gpushopper_v1_operator_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_gpushopper_v1_operator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_gpushopper_v1_operator_service_proto_goTypes = []any{
-	(HoldKind)(0),                           // 0: gpushopper.v1.HoldKind
-	(ProviderStatus_Breaker)(0),             // 1: gpushopper.v1.ProviderStatus.Breaker
-	(OfferHealth_Kind)(0),                   // 2: gpushopper.v1.OfferHealth.Kind
-	(StrayInstance_Kind)(0),                 // 3: gpushopper.v1.StrayInstance.Kind
-	(*ListProvidersRequest)(nil),            // 4: gpushopper.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),           // 5: gpushopper.v1.ListProvidersResponse
-	(*ProviderStatus)(nil),                  // 6: gpushopper.v1.ProviderStatus
-	(*ListUnconfirmedDestroysRequest)(nil),  // 7: gpushopper.v1.ListUnconfirmedDestroysRequest
-	(*ListUnconfirmedDestroysResponse)(nil), // 8: gpushopper.v1.ListUnconfirmedDestroysResponse
-	(*ListOfferHealthRequest)(nil),          // 9: gpushopper.v1.ListOfferHealthRequest
-	(*ListOfferHealthResponse)(nil),         // 10: gpushopper.v1.ListOfferHealthResponse
-	(*OfferHealth)(nil),                     // 11: gpushopper.v1.OfferHealth
-	(*UnconfirmedDestroy)(nil),              // 12: gpushopper.v1.UnconfirmedDestroy
-	(*RetryDestroyRequest)(nil),             // 13: gpushopper.v1.RetryDestroyRequest
-	(*RetryDestroyResponse)(nil),            // 14: gpushopper.v1.RetryDestroyResponse
-	(*SettleInstanceRequest)(nil),           // 15: gpushopper.v1.SettleInstanceRequest
-	(*SettleInstanceResponse)(nil),          // 16: gpushopper.v1.SettleInstanceResponse
-	(*ListStrayInstancesRequest)(nil),       // 17: gpushopper.v1.ListStrayInstancesRequest
-	(*ListStrayInstancesResponse)(nil),      // 18: gpushopper.v1.ListStrayInstancesResponse
-	(*StrayInstance)(nil),                   // 19: gpushopper.v1.StrayInstance
-	(*ListForeignInstancesRequest)(nil),     // 20: gpushopper.v1.ListForeignInstancesRequest
-	(*ListForeignInstancesResponse)(nil),    // 21: gpushopper.v1.ListForeignInstancesResponse
-	(*ForeignInstance)(nil),                 // 22: gpushopper.v1.ForeignInstance
-	(*AdoptInstanceRequest)(nil),            // 23: gpushopper.v1.AdoptInstanceRequest
-	(*AdoptInstanceResponse)(nil),           // 24: gpushopper.v1.AdoptInstanceResponse
-	(*DestroyInstanceRequest)(nil),          // 25: gpushopper.v1.DestroyInstanceRequest
-	(*DestroyInstanceResponse)(nil),         // 26: gpushopper.v1.DestroyInstanceResponse
-	(*SweepNowRequest)(nil),                 // 27: gpushopper.v1.SweepNowRequest
-	(*SweepNowResponse)(nil),                // 28: gpushopper.v1.SweepNowResponse
-	(*SweepFailure)(nil),                    // 29: gpushopper.v1.SweepFailure
-	(*SetHoldRequest)(nil),                  // 30: gpushopper.v1.SetHoldRequest
-	(*SetHoldResponse)(nil),                 // 31: gpushopper.v1.SetHoldResponse
-	(*GetHoldRequest)(nil),                  // 32: gpushopper.v1.GetHoldRequest
-	(*GetHoldResponse)(nil),                 // 33: gpushopper.v1.GetHoldResponse
-	(*Hold)(nil),                            // 34: gpushopper.v1.Hold
-	(*AcceptDatabaseRequest)(nil),           // 35: gpushopper.v1.AcceptDatabaseRequest
-	(*AcceptDatabaseResponse)(nil),          // 36: gpushopper.v1.AcceptDatabaseResponse
-	(*ListAuditEntriesRequest)(nil),         // 37: gpushopper.v1.ListAuditEntriesRequest
-	(*ListAuditEntriesResponse)(nil),        // 38: gpushopper.v1.ListAuditEntriesResponse
-	(*AuditEntry)(nil),                      // 39: gpushopper.v1.AuditEntry
-	(*DrainSessionsRequest)(nil),            // 40: gpushopper.v1.DrainSessionsRequest
-	(*DrainSessionsResponse)(nil),           // 41: gpushopper.v1.DrainSessionsResponse
-	nil,                                     // 42: gpushopper.v1.OfferHealth.FailureCountsEntry
-	(*money.Money)(nil),                     // 43: google.type.Money
-	(*ProviderFreshness)(nil),               // 44: gpushopper.v1.ProviderFreshness
-	(*timestamppb.Timestamp)(nil),           // 45: google.protobuf.Timestamp
-	(*Instance)(nil),                        // 46: gpushopper.v1.Instance
-	(*durationpb.Duration)(nil),             // 47: google.protobuf.Duration
-	(*Session)(nil),                         // 48: gpushopper.v1.Session
-	(Instance_Status)(0),                    // 49: gpushopper.v1.Instance.Status
+	(TokenRole)(0),                          // 0: gpushopper.v1.TokenRole
+	(HoldKind)(0),                           // 1: gpushopper.v1.HoldKind
+	(ProviderStatus_Breaker)(0),             // 2: gpushopper.v1.ProviderStatus.Breaker
+	(OfferHealth_Kind)(0),                   // 3: gpushopper.v1.OfferHealth.Kind
+	(StrayInstance_Kind)(0),                 // 4: gpushopper.v1.StrayInstance.Kind
+	(*ListProvidersRequest)(nil),            // 5: gpushopper.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),           // 6: gpushopper.v1.ListProvidersResponse
+	(*ProviderStatus)(nil),                  // 7: gpushopper.v1.ProviderStatus
+	(*ListUnconfirmedDestroysRequest)(nil),  // 8: gpushopper.v1.ListUnconfirmedDestroysRequest
+	(*ListUnconfirmedDestroysResponse)(nil), // 9: gpushopper.v1.ListUnconfirmedDestroysResponse
+	(*ListOfferHealthRequest)(nil),          // 10: gpushopper.v1.ListOfferHealthRequest
+	(*ListOfferHealthResponse)(nil),         // 11: gpushopper.v1.ListOfferHealthResponse
+	(*OfferHealth)(nil),                     // 12: gpushopper.v1.OfferHealth
+	(*UnconfirmedDestroy)(nil),              // 13: gpushopper.v1.UnconfirmedDestroy
+	(*RetryDestroyRequest)(nil),             // 14: gpushopper.v1.RetryDestroyRequest
+	(*RetryDestroyResponse)(nil),            // 15: gpushopper.v1.RetryDestroyResponse
+	(*SettleInstanceRequest)(nil),           // 16: gpushopper.v1.SettleInstanceRequest
+	(*SettleInstanceResponse)(nil),          // 17: gpushopper.v1.SettleInstanceResponse
+	(*ListStrayInstancesRequest)(nil),       // 18: gpushopper.v1.ListStrayInstancesRequest
+	(*ListStrayInstancesResponse)(nil),      // 19: gpushopper.v1.ListStrayInstancesResponse
+	(*StrayInstance)(nil),                   // 20: gpushopper.v1.StrayInstance
+	(*ListForeignInstancesRequest)(nil),     // 21: gpushopper.v1.ListForeignInstancesRequest
+	(*ListForeignInstancesResponse)(nil),    // 22: gpushopper.v1.ListForeignInstancesResponse
+	(*ForeignInstance)(nil),                 // 23: gpushopper.v1.ForeignInstance
+	(*AdoptInstanceRequest)(nil),            // 24: gpushopper.v1.AdoptInstanceRequest
+	(*AdoptInstanceResponse)(nil),           // 25: gpushopper.v1.AdoptInstanceResponse
+	(*DestroyInstanceRequest)(nil),          // 26: gpushopper.v1.DestroyInstanceRequest
+	(*DestroyInstanceResponse)(nil),         // 27: gpushopper.v1.DestroyInstanceResponse
+	(*SweepNowRequest)(nil),                 // 28: gpushopper.v1.SweepNowRequest
+	(*SweepNowResponse)(nil),                // 29: gpushopper.v1.SweepNowResponse
+	(*SweepFailure)(nil),                    // 30: gpushopper.v1.SweepFailure
+	(*SetHoldRequest)(nil),                  // 31: gpushopper.v1.SetHoldRequest
+	(*SetHoldResponse)(nil),                 // 32: gpushopper.v1.SetHoldResponse
+	(*GetHoldRequest)(nil),                  // 33: gpushopper.v1.GetHoldRequest
+	(*GetHoldResponse)(nil),                 // 34: gpushopper.v1.GetHoldResponse
+	(*Hold)(nil),                            // 35: gpushopper.v1.Hold
+	(*AcceptDatabaseRequest)(nil),           // 36: gpushopper.v1.AcceptDatabaseRequest
+	(*AcceptDatabaseResponse)(nil),          // 37: gpushopper.v1.AcceptDatabaseResponse
+	(*ListAuditEntriesRequest)(nil),         // 38: gpushopper.v1.ListAuditEntriesRequest
+	(*ListAuditEntriesResponse)(nil),        // 39: gpushopper.v1.ListAuditEntriesResponse
+	(*AuditEntry)(nil),                      // 40: gpushopper.v1.AuditEntry
+	(*DrainSessionsRequest)(nil),            // 41: gpushopper.v1.DrainSessionsRequest
+	(*DrainSessionsResponse)(nil),           // 42: gpushopper.v1.DrainSessionsResponse
+	(*CreateTokenRequest)(nil),              // 43: gpushopper.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),             // 44: gpushopper.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),               // 45: gpushopper.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),              // 46: gpushopper.v1.ListTokensResponse
+	(*Token)(nil),                           // 47: gpushopper.v1.Token
+	(*RevokeTokenRequest)(nil),              // 48: gpushopper.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),             // 49: gpushopper.v1.RevokeTokenResponse
+	nil,                                     // 50: gpushopper.v1.OfferHealth.FailureCountsEntry
+	(*money.Money)(nil),                     // 51: google.type.Money
+	(*ProviderFreshness)(nil),               // 52: gpushopper.v1.ProviderFreshness
+	(*timestamppb.Timestamp)(nil),           // 53: google.protobuf.Timestamp
+	(*Instance)(nil),                        // 54: gpushopper.v1.Instance
+	(*durationpb.Duration)(nil),             // 55: google.protobuf.Duration
+	(*Session)(nil),                         // 56: gpushopper.v1.Session
+	(Instance_Status)(0),                    // 57: gpushopper.v1.Instance.Status
 }
 var file_gpushopper_v1_operator_service_proto_depIdxs = []int32{
-	6,  // 0: gpushopper.v1.ListProvidersResponse.providers:type_name -> gpushopper.v1.ProviderStatus
-	43, // 1: gpushopper.v1.ProviderStatus.balance:type_name -> google.type.Money
-	44, // 2: gpushopper.v1.ProviderStatus.freshness:type_name -> gpushopper.v1.ProviderFreshness
-	1,  // 3: gpushopper.v1.ProviderStatus.breaker:type_name -> gpushopper.v1.ProviderStatus.Breaker
-	45, // 4: gpushopper.v1.ProviderStatus.last_error_time:type_name -> google.protobuf.Timestamp
-	45, // 5: gpushopper.v1.ProviderStatus.last_ok_time:type_name -> google.protobuf.Timestamp
-	45, // 6: gpushopper.v1.ProviderStatus.throttled_until_time:type_name -> google.protobuf.Timestamp
-	45, // 7: gpushopper.v1.ProviderStatus.list_time:type_name -> google.protobuf.Timestamp
-	12, // 8: gpushopper.v1.ListUnconfirmedDestroysResponse.destroys:type_name -> gpushopper.v1.UnconfirmedDestroy
-	43, // 9: gpushopper.v1.ListUnconfirmedDestroysResponse.at_risk_per_hour:type_name -> google.type.Money
-	2,  // 10: gpushopper.v1.ListOfferHealthRequest.kinds:type_name -> gpushopper.v1.OfferHealth.Kind
-	11, // 11: gpushopper.v1.ListOfferHealthResponse.entries:type_name -> gpushopper.v1.OfferHealth
-	2,  // 12: gpushopper.v1.OfferHealth.kind:type_name -> gpushopper.v1.OfferHealth.Kind
-	42, // 13: gpushopper.v1.OfferHealth.failure_counts:type_name -> gpushopper.v1.OfferHealth.FailureCountsEntry
-	45, // 14: gpushopper.v1.OfferHealth.last_time:type_name -> google.protobuf.Timestamp
-	45, // 15: gpushopper.v1.OfferHealth.set_aside_until_time:type_name -> google.protobuf.Timestamp
-	46, // 16: gpushopper.v1.UnconfirmedDestroy.instance:type_name -> gpushopper.v1.Instance
-	45, // 17: gpushopper.v1.UnconfirmedDestroy.since_time:type_name -> google.protobuf.Timestamp
-	43, // 18: gpushopper.v1.UnconfirmedDestroy.at_risk_per_hour:type_name -> google.type.Money
-	47, // 19: gpushopper.v1.UnconfirmedDestroy.age:type_name -> google.protobuf.Duration
-	48, // 20: gpushopper.v1.RetryDestroyResponse.session:type_name -> gpushopper.v1.Session
-	48, // 21: gpushopper.v1.SettleInstanceResponse.session:type_name -> gpushopper.v1.Session
-	19, // 22: gpushopper.v1.ListStrayInstancesResponse.instances:type_name -> gpushopper.v1.StrayInstance
-	43, // 23: gpushopper.v1.ListStrayInstancesResponse.price_per_hour:type_name -> google.type.Money
-	3,  // 24: gpushopper.v1.StrayInstance.kind:type_name -> gpushopper.v1.StrayInstance.Kind
-	49, // 25: gpushopper.v1.StrayInstance.status:type_name -> gpushopper.v1.Instance.Status
-	43, // 26: gpushopper.v1.StrayInstance.price_per_hour:type_name -> google.type.Money
-	45, // 27: gpushopper.v1.StrayInstance.first_seen_time:type_name -> google.protobuf.Timestamp
-	45, // 28: gpushopper.v1.StrayInstance.last_seen_time:type_name -> google.protobuf.Timestamp
-	22, // 29: gpushopper.v1.ListForeignInstancesResponse.instances:type_name -> gpushopper.v1.ForeignInstance
-	43, // 30: gpushopper.v1.ListForeignInstancesResponse.price_per_hour:type_name -> google.type.Money
-	49, // 31: gpushopper.v1.ForeignInstance.status:type_name -> gpushopper.v1.Instance.Status
-	43, // 32: gpushopper.v1.ForeignInstance.price_per_hour:type_name -> google.type.Money
-	45, // 33: gpushopper.v1.ForeignInstance.first_seen_time:type_name -> google.protobuf.Timestamp
-	45, // 34: gpushopper.v1.ForeignInstance.last_seen_time:type_name -> google.protobuf.Timestamp
-	47, // 35: gpushopper.v1.AdoptInstanceRequest.reservation:type_name -> google.protobuf.Duration
-	48, // 36: gpushopper.v1.AdoptInstanceResponse.session:type_name -> gpushopper.v1.Session
-	48, // 37: gpushopper.v1.DestroyInstanceResponse.session:type_name -> gpushopper.v1.Session
-	29, // 38: gpushopper.v1.SweepNowResponse.failures:type_name -> gpushopper.v1.SweepFailure
-	19, // 39: gpushopper.v1.SweepNowResponse.strays:type_name -> gpushopper.v1.StrayInstance
-	22, // 40: gpushopper.v1.SweepNowResponse.foreign:type_name -> gpushopper.v1.ForeignInstance
-	0,  // 41: gpushopper.v1.SetHoldRequest.kind:type_name -> gpushopper.v1.HoldKind
-	45, // 42: gpushopper.v1.SetHoldRequest.until_time:type_name -> google.protobuf.Timestamp
-	47, // 43: gpushopper.v1.SetHoldRequest.duration:type_name -> google.protobuf.Duration
-	34, // 44: gpushopper.v1.SetHoldResponse.holds:type_name -> gpushopper.v1.Hold
-	34, // 45: gpushopper.v1.GetHoldResponse.holds:type_name -> gpushopper.v1.Hold
-	0,  // 46: gpushopper.v1.Hold.kind:type_name -> gpushopper.v1.HoldKind
-	45, // 47: gpushopper.v1.Hold.until_time:type_name -> google.protobuf.Timestamp
-	45, // 48: gpushopper.v1.Hold.set_time:type_name -> google.protobuf.Timestamp
-	39, // 49: gpushopper.v1.ListAuditEntriesResponse.entries:type_name -> gpushopper.v1.AuditEntry
-	45, // 50: gpushopper.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	48, // 51: gpushopper.v1.DrainSessionsResponse.sessions:type_name -> gpushopper.v1.Session
-	43, // 52: gpushopper.v1.DrainSessionsResponse.at_risk_per_hour:type_name -> google.type.Money
-	4,  // 53: gpushopper.v1.OperatorService.ListProviders:input_type -> gpushopper.v1.ListProvidersRequest
-	7,  // 54: gpushopper.v1.OperatorService.ListUnconfirmedDestroys:input_type -> gpushopper.v1.ListUnconfirmedDestroysRequest
-	13, // 55: gpushopper.v1.OperatorService.RetryDestroy:input_type -> gpushopper.v1.RetryDestroyRequest
-	15, // 56: gpushopper.v1.OperatorService.SettleInstance:input_type -> gpushopper.v1.SettleInstanceRequest
-	17, // 57: gpushopper.v1.OperatorService.ListStrayInstances:input_type -> gpushopper.v1.ListStrayInstancesRequest
-	20, // 58: gpushopper.v1.OperatorService.ListForeignInstances:input_type -> gpushopper.v1.ListForeignInstancesRequest
-	23, // 59: gpushopper.v1.OperatorService.AdoptInstance:input_type -> gpushopper.v1.AdoptInstanceRequest
-	25, // 60: gpushopper.v1.OperatorService.DestroyInstance:input_type -> gpushopper.v1.DestroyInstanceRequest
-	27, // 61: gpushopper.v1.OperatorService.SweepNow:input_type -> gpushopper.v1.SweepNowRequest
-	30, // 62: gpushopper.v1.OperatorService.SetHold:input_type -> gpushopper.v1.SetHoldRequest
-	32, // 63: gpushopper.v1.OperatorService.GetHold:input_type -> gpushopper.v1.GetHoldRequest
-	35, // 64: gpushopper.v1.OperatorService.AcceptDatabase:input_type -> gpushopper.v1.AcceptDatabaseRequest
-	37, // 65: gpushopper.v1.OperatorService.ListAuditEntries:input_type -> gpushopper.v1.ListAuditEntriesRequest
-	40, // 66: gpushopper.v1.OperatorService.DrainSessions:input_type -> gpushopper.v1.DrainSessionsRequest
-	9,  // 67: gpushopper.v1.OperatorService.ListOfferHealth:input_type -> gpushopper.v1.ListOfferHealthRequest
-	5,  // 68: gpushopper.v1.OperatorService.ListProviders:output_type -> gpushopper.v1.ListProvidersResponse
-	8,  // 69: gpushopper.v1.OperatorService.ListUnconfirmedDestroys:output_type -> gpushopper.v1.ListUnconfirmedDestroysResponse
-	14, // 70: gpushopper.v1.OperatorService.RetryDestroy:output_type -> gpushopper.v1.RetryDestroyResponse
-	16, // 71: gpushopper.v1.OperatorService.SettleInstance:output_type -> gpushopper.v1.SettleInstanceResponse
-	18, // 72: gpushopper.v1.OperatorService.ListStrayInstances:output_type -> gpushopper.v1.ListStrayInstancesResponse
-	21, // 73: gpushopper.v1.OperatorService.ListForeignInstances:output_type -> gpushopper.v1.ListForeignInstancesResponse
-	24, // 74: gpushopper.v1.OperatorService.AdoptInstance:output_type -> gpushopper.v1.AdoptInstanceResponse
-	26, // 75: gpushopper.v1.OperatorService.DestroyInstance:output_type -> gpushopper.v1.DestroyInstanceResponse
-	28, // 76: gpushopper.v1.OperatorService.SweepNow:output_type -> gpushopper.v1.SweepNowResponse
-	31, // 77: gpushopper.v1.OperatorService.SetHold:output_type -> gpushopper.v1.SetHoldResponse
-	33, // 78: gpushopper.v1.OperatorService.GetHold:output_type -> gpushopper.v1.GetHoldResponse
-	36, // 79: gpushopper.v1.OperatorService.AcceptDatabase:output_type -> gpushopper.v1.AcceptDatabaseResponse
-	38, // 80: gpushopper.v1.OperatorService.ListAuditEntries:output_type -> gpushopper.v1.ListAuditEntriesResponse
-	41, // 81: gpushopper.v1.OperatorService.DrainSessions:output_type -> gpushopper.v1.DrainSessionsResponse
-	10, // 82: gpushopper.v1.OperatorService.ListOfferHealth:output_type -> gpushopper.v1.ListOfferHealthResponse
-	68, // [68:83] is the sub-list for method output_type
-	53, // [53:68] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	7,  // 0: gpushopper.v1.ListProvidersResponse.providers:type_name -> gpushopper.v1.ProviderStatus
+	51, // 1: gpushopper.v1.ProviderStatus.balance:type_name -> google.type.Money
+	52, // 2: gpushopper.v1.ProviderStatus.freshness:type_name -> gpushopper.v1.ProviderFreshness
+	2,  // 3: gpushopper.v1.ProviderStatus.breaker:type_name -> gpushopper.v1.ProviderStatus.Breaker
+	53, // 4: gpushopper.v1.ProviderStatus.last_error_time:type_name -> google.protobuf.Timestamp
+	53, // 5: gpushopper.v1.ProviderStatus.last_ok_time:type_name -> google.protobuf.Timestamp
+	53, // 6: gpushopper.v1.ProviderStatus.throttled_until_time:type_name -> google.protobuf.Timestamp
+	53, // 7: gpushopper.v1.ProviderStatus.list_time:type_name -> google.protobuf.Timestamp
+	13, // 8: gpushopper.v1.ListUnconfirmedDestroysResponse.destroys:type_name -> gpushopper.v1.UnconfirmedDestroy
+	51, // 9: gpushopper.v1.ListUnconfirmedDestroysResponse.at_risk_per_hour:type_name -> google.type.Money
+	3,  // 10: gpushopper.v1.ListOfferHealthRequest.kinds:type_name -> gpushopper.v1.OfferHealth.Kind
+	12, // 11: gpushopper.v1.ListOfferHealthResponse.entries:type_name -> gpushopper.v1.OfferHealth
+	3,  // 12: gpushopper.v1.OfferHealth.kind:type_name -> gpushopper.v1.OfferHealth.Kind
+	50, // 13: gpushopper.v1.OfferHealth.failure_counts:type_name -> gpushopper.v1.OfferHealth.FailureCountsEntry
+	53, // 14: gpushopper.v1.OfferHealth.last_time:type_name -> google.protobuf.Timestamp
+	53, // 15: gpushopper.v1.OfferHealth.set_aside_until_time:type_name -> google.protobuf.Timestamp
+	54, // 16: gpushopper.v1.UnconfirmedDestroy.instance:type_name -> gpushopper.v1.Instance
+	53, // 17: gpushopper.v1.UnconfirmedDestroy.since_time:type_name -> google.protobuf.Timestamp
+	51, // 18: gpushopper.v1.UnconfirmedDestroy.at_risk_per_hour:type_name -> google.type.Money
+	55, // 19: gpushopper.v1.UnconfirmedDestroy.age:type_name -> google.protobuf.Duration
+	56, // 20: gpushopper.v1.RetryDestroyResponse.session:type_name -> gpushopper.v1.Session
+	56, // 21: gpushopper.v1.SettleInstanceResponse.session:type_name -> gpushopper.v1.Session
+	20, // 22: gpushopper.v1.ListStrayInstancesResponse.instances:type_name -> gpushopper.v1.StrayInstance
+	51, // 23: gpushopper.v1.ListStrayInstancesResponse.price_per_hour:type_name -> google.type.Money
+	4,  // 24: gpushopper.v1.StrayInstance.kind:type_name -> gpushopper.v1.StrayInstance.Kind
+	57, // 25: gpushopper.v1.StrayInstance.status:type_name -> gpushopper.v1.Instance.Status
+	51, // 26: gpushopper.v1.StrayInstance.price_per_hour:type_name -> google.type.Money
+	53, // 27: gpushopper.v1.StrayInstance.first_seen_time:type_name -> google.protobuf.Timestamp
+	53, // 28: gpushopper.v1.StrayInstance.last_seen_time:type_name -> google.protobuf.Timestamp
+	23, // 29: gpushopper.v1.ListForeignInstancesResponse.instances:type_name -> gpushopper.v1.ForeignInstance
+	51, // 30: gpushopper.v1.ListForeignInstancesResponse.price_per_hour:type_name -> google.type.Money
+	57, // 31: gpushopper.v1.ForeignInstance.status:type_name -> gpushopper.v1.Instance.Status
+	51, // 32: gpushopper.v1.ForeignInstance.price_per_hour:type_name -> google.type.Money
+	53, // 33: gpushopper.v1.ForeignInstance.first_seen_time:type_name -> google.protobuf.Timestamp
+	53, // 34: gpushopper.v1.ForeignInstance.last_seen_time:type_name -> google.protobuf.Timestamp
+	55, // 35: gpushopper.v1.AdoptInstanceRequest.reservation:type_name -> google.protobuf.Duration
+	56, // 36: gpushopper.v1.AdoptInstanceResponse.session:type_name -> gpushopper.v1.Session
+	56, // 37: gpushopper.v1.DestroyInstanceResponse.session:type_name -> gpushopper.v1.Session
+	30, // 38: gpushopper.v1.SweepNowResponse.failures:type_name -> gpushopper.v1.SweepFailure
+	20, // 39: gpushopper.v1.SweepNowResponse.strays:type_name -> gpushopper.v1.StrayInstance
+	23, // 40: gpushopper.v1.SweepNowResponse.foreign:type_name -> gpushopper.v1.ForeignInstance
+	1,  // 41: gpushopper.v1.SetHoldRequest.kind:type_name -> gpushopper.v1.HoldKind
+	53, // 42: gpushopper.v1.SetHoldRequest.until_time:type_name -> google.protobuf.Timestamp
+	55, // 43: gpushopper.v1.SetHoldRequest.duration:type_name -> google.protobuf.Duration
+	35, // 44: gpushopper.v1.SetHoldResponse.holds:type_name -> gpushopper.v1.Hold
+	35, // 45: gpushopper.v1.GetHoldResponse.holds:type_name -> gpushopper.v1.Hold
+	1,  // 46: gpushopper.v1.Hold.kind:type_name -> gpushopper.v1.HoldKind
+	53, // 47: gpushopper.v1.Hold.until_time:type_name -> google.protobuf.Timestamp
+	53, // 48: gpushopper.v1.Hold.set_time:type_name -> google.protobuf.Timestamp
+	40, // 49: gpushopper.v1.ListAuditEntriesResponse.entries:type_name -> gpushopper.v1.AuditEntry
+	53, // 50: gpushopper.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	56, // 51: gpushopper.v1.DrainSessionsResponse.sessions:type_name -> gpushopper.v1.Session
+	51, // 52: gpushopper.v1.DrainSessionsResponse.at_risk_per_hour:type_name -> google.type.Money
+	0,  // 53: gpushopper.v1.CreateTokenRequest.role:type_name -> gpushopper.v1.TokenRole
+	55, // 54: gpushopper.v1.CreateTokenRequest.lifetime:type_name -> google.protobuf.Duration
+	47, // 55: gpushopper.v1.CreateTokenResponse.token:type_name -> gpushopper.v1.Token
+	47, // 56: gpushopper.v1.ListTokensResponse.tokens:type_name -> gpushopper.v1.Token
+	0,  // 57: gpushopper.v1.Token.role:type_name -> gpushopper.v1.TokenRole
+	53, // 58: gpushopper.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	53, // 59: gpushopper.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	53, // 60: gpushopper.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
+	53, // 61: gpushopper.v1.Token.last_used_time:type_name -> google.protobuf.Timestamp
+	47, // 62: gpushopper.v1.RevokeTokenResponse.token:type_name -> gpushopper.v1.Token
+	5,  // 63: gpushopper.v1.OperatorService.ListProviders:input_type -> gpushopper.v1.ListProvidersRequest
+	8,  // 64: gpushopper.v1.OperatorService.ListUnconfirmedDestroys:input_type -> gpushopper.v1.ListUnconfirmedDestroysRequest
+	14, // 65: gpushopper.v1.OperatorService.RetryDestroy:input_type -> gpushopper.v1.RetryDestroyRequest
+	16, // 66: gpushopper.v1.OperatorService.SettleInstance:input_type -> gpushopper.v1.SettleInstanceRequest
+	18, // 67: gpushopper.v1.OperatorService.ListStrayInstances:input_type -> gpushopper.v1.ListStrayInstancesRequest
+	21, // 68: gpushopper.v1.OperatorService.ListForeignInstances:input_type -> gpushopper.v1.ListForeignInstancesRequest
+	24, // 69: gpushopper.v1.OperatorService.AdoptInstance:input_type -> gpushopper.v1.AdoptInstanceRequest
+	26, // 70: gpushopper.v1.OperatorService.DestroyInstance:input_type -> gpushopper.v1.DestroyInstanceRequest
+	28, // 71: gpushopper.v1.OperatorService.SweepNow:input_type -> gpushopper.v1.SweepNowRequest
+	31, // 72: gpushopper.v1.OperatorService.SetHold:input_type -> gpushopper.v1.SetHoldRequest
+	33, // 73: gpushopper.v1.OperatorService.GetHold:input_type -> gpushopper.v1.GetHoldRequest
+	36, // 74: gpushopper.v1.OperatorService.AcceptDatabase:input_type -> gpushopper.v1.AcceptDatabaseRequest
+	38, // 75: gpushopper.v1.OperatorService.ListAuditEntries:input_type -> gpushopper.v1.ListAuditEntriesRequest
+	41, // 76: gpushopper.v1.OperatorService.DrainSessions:input_type -> gpushopper.v1.DrainSessionsRequest
+	10, // 77: gpushopper.v1.OperatorService.ListOfferHealth:input_type -> gpushopper.v1.ListOfferHealthRequest
+	43, // 78: gpushopper.v1.OperatorService.CreateToken:input_type -> gpushopper.v1.CreateTokenRequest
+	45, // 79: gpushopper.v1.OperatorService.ListTokens:input_type -> gpushopper.v1.ListTokensRequest
+	48, // 80: gpushopper.v1.OperatorService.RevokeToken:input_type -> gpushopper.v1.RevokeTokenRequest
+	6,  // 81: gpushopper.v1.OperatorService.ListProviders:output_type -> gpushopper.v1.ListProvidersResponse
+	9,  // 82: gpushopper.v1.OperatorService.ListUnconfirmedDestroys:output_type -> gpushopper.v1.ListUnconfirmedDestroysResponse
+	15, // 83: gpushopper.v1.OperatorService.RetryDestroy:output_type -> gpushopper.v1.RetryDestroyResponse
+	17, // 84: gpushopper.v1.OperatorService.SettleInstance:output_type -> gpushopper.v1.SettleInstanceResponse
+	19, // 85: gpushopper.v1.OperatorService.ListStrayInstances:output_type -> gpushopper.v1.ListStrayInstancesResponse
+	22, // 86: gpushopper.v1.OperatorService.ListForeignInstances:output_type -> gpushopper.v1.ListForeignInstancesResponse
+	25, // 87: gpushopper.v1.OperatorService.AdoptInstance:output_type -> gpushopper.v1.AdoptInstanceResponse
+	27, // 88: gpushopper.v1.OperatorService.DestroyInstance:output_type -> gpushopper.v1.DestroyInstanceResponse
+	29, // 89: gpushopper.v1.OperatorService.SweepNow:output_type -> gpushopper.v1.SweepNowResponse
+	32, // 90: gpushopper.v1.OperatorService.SetHold:output_type -> gpushopper.v1.SetHoldResponse
+	34, // 91: gpushopper.v1.OperatorService.GetHold:output_type -> gpushopper.v1.GetHoldResponse
+	37, // 92: gpushopper.v1.OperatorService.AcceptDatabase:output_type -> gpushopper.v1.AcceptDatabaseResponse
+	39, // 93: gpushopper.v1.OperatorService.ListAuditEntries:output_type -> gpushopper.v1.ListAuditEntriesResponse
+	42, // 94: gpushopper.v1.OperatorService.DrainSessions:output_type -> gpushopper.v1.DrainSessionsResponse
+	11, // 95: gpushopper.v1.OperatorService.ListOfferHealth:output_type -> gpushopper.v1.ListOfferHealthResponse
+	44, // 96: gpushopper.v1.OperatorService.CreateToken:output_type -> gpushopper.v1.CreateTokenResponse
+	46, // 97: gpushopper.v1.OperatorService.ListTokens:output_type -> gpushopper.v1.ListTokensResponse
+	49, // 98: gpushopper.v1.OperatorService.RevokeToken:output_type -> gpushopper.v1.RevokeTokenResponse
+	81, // [81:99] is the sub-list for method output_type
+	63, // [63:81] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_gpushopper_v1_operator_service_proto_init() }
@@ -3375,13 +3934,15 @@ func file_gpushopper_v1_operator_service_proto_init() {
 		(*SetHoldRequest_Duration)(nil),
 	}
 	file_gpushopper_v1_operator_service_proto_msgTypes[28].OneofWrappers = []any{}
+	file_gpushopper_v1_operator_service_proto_msgTypes[38].OneofWrappers = []any{}
+	file_gpushopper_v1_operator_service_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gpushopper_v1_operator_service_proto_rawDesc), len(file_gpushopper_v1_operator_service_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   39,
+			NumEnums:      5,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,9 @@ const (
 	OperatorService_ListAuditEntries_FullMethodName        = "/gpushopper.v1.OperatorService/ListAuditEntries"
 	OperatorService_DrainSessions_FullMethodName           = "/gpushopper.v1.OperatorService/DrainSessions"
 	OperatorService_ListOfferHealth_FullMethodName         = "/gpushopper.v1.OperatorService/ListOfferHealth"
+	OperatorService_CreateToken_FullMethodName             = "/gpushopper.v1.OperatorService/CreateToken"
+	OperatorService_ListTokens_FullMethodName              = "/gpushopper.v1.OperatorService/ListTokens"
+	OperatorService_RevokeToken_FullMethodName             = "/gpushopper.v1.OperatorService/RevokeToken"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -45,10 +48,11 @@ const (
 // How the providers do, which machines may still cost money though they should be gone or though no record wants them,
 // and what an operator orders about them.
 //
-// Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-// ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-// RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-// (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+// Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+// ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+// that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+// reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+// `TOKEN_NOT_FOUND`). None rents a machine.
 //
 // A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 //
@@ -114,7 +118,8 @@ type OperatorServiceClient interface {
 	//
 	// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
 	AcceptDatabase(ctx context.Context, in *AcceptDatabaseRequest, opts ...grpc.CallOption) (*AcceptDatabaseResponse, error)
-	// What operators have ordered, the latest first. Nothing of it is ever deleted.
+	// Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+	// Nothing of it is ever deleted.
 	//
 	// Errors: INVALID_ARGUMENT.
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
@@ -125,6 +130,18 @@ type OperatorServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field.
 	ListOfferHealth(ctx context.Context, in *ListOfferHealthRequest, opts ...grpc.CallOption) (*ListOfferHealthResponse, error)
+	// Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+	//
+	// Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+	// call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
+	// Every token there is or was, without its text: those of settings and files first, then by name.
+	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
+	// Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+	//
+	// Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+	// `TOKEN_CONFIGURED` when it comes from a setting or a file.
+	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -285,6 +302,36 @@ func (c *operatorServiceClient) ListOfferHealth(ctx context.Context, in *ListOff
 	return out, nil
 }
 
+func (c *operatorServiceClient) CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateTokenResponse)
+	err := c.cc.Invoke(ctx, OperatorService_CreateToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTokensResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeTokenResponse)
+	err := c.cc.Invoke(ctx, OperatorService_RevokeToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -292,10 +339,11 @@ func (c *operatorServiceClient) ListOfferHealth(ctx context.Context, in *ListOff
 // How the providers do, which machines may still cost money though they should be gone or though no record wants them,
 // and what an operator orders about them.
 //
-// Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-// ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-// RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-// (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+// Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+// ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+// that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+// reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+// `TOKEN_NOT_FOUND`). None rents a machine.
 //
 // A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 //
@@ -361,7 +409,8 @@ type OperatorServiceServer interface {
 	//
 	// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
 	AcceptDatabase(context.Context, *AcceptDatabaseRequest) (*AcceptDatabaseResponse, error)
-	// What operators have ordered, the latest first. Nothing of it is ever deleted.
+	// Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+	// Nothing of it is ever deleted.
 	//
 	// Errors: INVALID_ARGUMENT.
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
@@ -372,6 +421,18 @@ type OperatorServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field.
 	ListOfferHealth(context.Context, *ListOfferHealthRequest) (*ListOfferHealthResponse, error)
+	// Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+	//
+	// Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+	// call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
+	// Every token there is or was, without its text: those of settings and files first, then by name.
+	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
+	// Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+	//
+	// Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+	// `TOKEN_CONFIGURED` when it comes from a setting or a file.
+	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -426,6 +487,15 @@ func (UnimplementedOperatorServiceServer) DrainSessions(context.Context, *DrainS
 }
 func (UnimplementedOperatorServiceServer) ListOfferHealth(context.Context, *ListOfferHealthRequest) (*ListOfferHealthResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOfferHealth not implemented")
+}
+func (UnimplementedOperatorServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTokens not implemented")
+}
+func (UnimplementedOperatorServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -718,6 +788,60 @@ func _OperatorService_ListOfferHealth_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_CreateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).CreateToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_CreateToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).CreateToken(ctx, req.(*CreateTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListTokens(ctx, req.(*ListTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_RevokeToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).RevokeToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_RevokeToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).RevokeToken(ctx, req.(*RevokeTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -784,6 +908,18 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListOfferHealth",
 			Handler:    _OperatorService_ListOfferHealth_Handler,
+		},
+		{
+			MethodName: "CreateToken",
+			Handler:    _OperatorService_CreateToken_Handler,
+		},
+		{
+			MethodName: "ListTokens",
+			Handler:    _OperatorService_ListTokens_Handler,
+		},
+		{
+			MethodName: "RevokeToken",
+			Handler:    _OperatorService_RevokeToken_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

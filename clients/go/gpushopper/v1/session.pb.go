@@ -643,6 +643,8 @@ const (
 	AttemptFailure_ATTEMPT_FAILURE_SESSION_ENDED AttemptFailure = 18
 	// What the machine was to be started with was sealed with a secret that the server no longer has.
 	AttemptFailure_ATTEMPT_FAILURE_SECRET_LOST AttemptFailure = 19
+	// A machine on a bid that was too low when it came: it never started.
+	AttemptFailure_ATTEMPT_FAILURE_OUTBID AttemptFailure = 20
 )
 
 // Enum value maps for AttemptFailure.
@@ -668,6 +670,7 @@ var (
 		17: "ATTEMPT_FAILURE_PRICE_CHANGED",
 		18: "ATTEMPT_FAILURE_SESSION_ENDED",
 		19: "ATTEMPT_FAILURE_SECRET_LOST",
+		20: "ATTEMPT_FAILURE_OUTBID",
 	}
 	AttemptFailure_value = map[string]int32{
 		"ATTEMPT_FAILURE_UNSPECIFIED":            0,
@@ -690,6 +693,7 @@ var (
 		"ATTEMPT_FAILURE_PRICE_CHANGED":          17,
 		"ATTEMPT_FAILURE_SESSION_ENDED":          18,
 		"ATTEMPT_FAILURE_SECRET_LOST":            19,
+		"ATTEMPT_FAILURE_OUTBID":                 20,
 	}
 )
 
@@ -3183,7 +3187,7 @@ const file_gpushopper_v1_session_proto_rawDesc = "" +
 	"\x14END_REASON_HOST_LOST\x10\x0e\x12\"\n" +
 	"\x1eEND_REASON_PROVIDER_TERMINATED\x10\x0f\x12\x13\n" +
 	"\x0fEND_REASON_IDLE\x10\x10\x12\x15\n" +
-	"\x11END_REASON_ORPHAN\x10\x11*\xde\x05\n" +
+	"\x11END_REASON_ORPHAN\x10\x11*\xfa\x05\n" +
 	"\x0eAttemptFailure\x12\x1f\n" +
 	"\x1bATTEMPT_FAILURE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aATTEMPT_FAILURE_OFFER_GONE\x10\x01\x12 \n" +
@@ -3205,7 +3209,8 @@ const file_gpushopper_v1_session_proto_rawDesc = "" +
 	"\x1aATTEMPT_FAILURE_GPU_BROKEN\x10\x10\x12!\n" +
 	"\x1dATTEMPT_FAILURE_PRICE_CHANGED\x10\x11\x12!\n" +
 	"\x1dATTEMPT_FAILURE_SESSION_ENDED\x10\x12\x12\x1f\n" +
-	"\x1bATTEMPT_FAILURE_SECRET_LOST\x10\x13BC\n" +
+	"\x1bATTEMPT_FAILURE_SECRET_LOST\x10\x13\x12\x1a\n" +
+	"\x16ATTEMPT_FAILURE_OUTBID\x10\x14BC\n" +
 	"\x11dev.gpushopper.v1P\x01Z,gpushopper.dev/go/gpushopper/v1;gpushopperv1b\x06proto3"
 
 var (

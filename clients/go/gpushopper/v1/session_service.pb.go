@@ -35,7 +35,7 @@ const (
 	CompleteSessionRequest_OUTCOME_UNSPECIFIED CompleteSessionRequest_Outcome = 0
 	// It was fine.
 	CompleteSessionRequest_OUTCOME_OK CompleteSessionRequest_Outcome = 1
-	// It was bad: its offers are hidden for 24 hours, or until the server restarts.
+	// It was bad: its offers are set aside, for everybody, for 24 hours.
 	CompleteSessionRequest_OUTCOME_BAD_MACHINE CompleteSessionRequest_Outcome = 2
 )
 
@@ -83,7 +83,7 @@ func (CompleteSessionRequest_Outcome) EnumDescriptor() ([]byte, []int) {
 // Asks for a session.
 type CreateSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who uses it: 1 to 128 characters without control characters. Default: `default`. Example: `{"consumerId": "alice"}`
+	// Who uses it: 1 to 128 characters without control characters. Default: the token's, else `default`. Example: `{"consumerId": "alice"}`
 	ConsumerId *string `protobuf:"bytes,1,opt,name=consumer_id,json=consumerId,proto3,oneof" json:"consumer_id,omitempty"`
 	// What to rent. Required: one of them. Example: `{"offerId": "vastai-12345678"}`
 	//
@@ -1584,7 +1584,7 @@ type isExtendSessionRequest_Extension interface {
 }
 
 type ExtendSessionRequest_AdditionalDuration struct {
-	// Later by this much, 1 second or more. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`
+	// Later by this much, 1 second to 366 days; the resulting end is what the hard limit is checked against. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`
 	AdditionalDuration *durationpb.Duration `protobuf:"bytes,2,opt,name=additional_duration,json=additionalDuration,proto3,oneof"`
 }
 

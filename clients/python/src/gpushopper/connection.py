@@ -26,6 +26,8 @@ _READS = ("Get", "List", "Explain", "Wait")
 _OPTIONS: dict[str, int] = {
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.http2.ping_timeout_ms": 10_000,
+    "grpc.http2.max_pings_without_data": 0,
     "grpc.initial_reconnect_backoff_ms": 50,
     "grpc.min_reconnect_backoff_ms": 50,
     "grpc.max_reconnect_backoff_ms": 1_000,

@@ -393,7 +393,9 @@ class OfferFilter(_message.Message):
 
     @_builtins.property
     def gpu_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. Default: all.
+        """Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. A memory size in the
+        name (`A100 80GB`) asks for that memory, where neither bound below says otherwise; all names must then say the same
+        size. Default: all.
         Example: `{"gpuModels": ["RTX 4090", "h100_sxm"]}`
         """
 
@@ -417,7 +419,7 @@ class OfferFilter(_message.Message):
 
     @_builtins.property
     def excluded_machines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": ["vastai-machine-4711"]}`"""
+        """Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": ["vastai:19162"]}`"""
 
     @_builtins.property
     def min_host_end_time(self) -> _timestamp_pb2.Timestamp:

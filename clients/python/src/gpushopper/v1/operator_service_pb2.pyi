@@ -24,6 +24,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TokenRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TokenRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOKEN_ROLE_UNSPECIFIED: _TokenRole.ValueType  # 0
+    """Never sent."""
+    TOKEN_ROLE_ADMIN: _TokenRole.ValueType  # 1
+    """Everything."""
+    TOKEN_ROLE_CONSUMER: _TokenRole.ValueType  # 2
+    """Rent, use and end sessions, and look at them, their costs and the offers."""
+    TOKEN_ROLE_READ_ONLY: _TokenRole.ValueType  # 3
+    """Look at sessions, costs and offers; without a consumer at everything that an operator looks at, and the metrics, too."""
+
+class TokenRole(_TokenRole, metaclass=_TokenRoleEnumTypeWrapper):
+    """What the bearer of a token may do."""
+
+TOKEN_ROLE_UNSPECIFIED: TokenRole.ValueType  # 0
+"""Never sent."""
+TOKEN_ROLE_ADMIN: TokenRole.ValueType  # 1
+"""Everything."""
+TOKEN_ROLE_CONSUMER: TokenRole.ValueType  # 2
+"""Rent, use and end sessions, and look at them, their costs and the offers."""
+TOKEN_ROLE_READ_ONLY: TokenRole.ValueType  # 3
+"""Look at sessions, costs and offers; without a consumer at everything that an operator looks at, and the metrics, too."""
+Global___TokenRole: _TypeAlias = TokenRole  # noqa: Y015
+
 class _HoldKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1409,7 +1437,7 @@ Global___ListAuditEntriesResponse: _TypeAlias = ListAuditEntriesResponse  # noqa
 
 @_typing.final
 class AuditEntry(_message.Message):
-    """One order of an operator."""
+    """One thing that somebody ordered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1422,11 +1450,11 @@ class AuditEntry(_message.Message):
     number: _builtins.int
     """Its number: later ones have larger numbers."""
     actor: _builtins.str
-    """Who."""
+    """Who: the name of a token; without authentication the consumer of the session, or `operator`."""
     action: _builtins.str
-    """What: `settle_instance`, `set_hold`, `adopt_instance` and so on."""
+    """What: `create_session`, `destroy_session`, `settle_instance`, `set_hold`, `create_token` and so on."""
     target: _builtins.str
-    """On what: a label, or a provider and what is there."""
+    """On what: a session, a label, a token, or a provider and what is there."""
     detail: _builtins.str
     """Why, or with which values."""
     @_builtins.property
@@ -1506,3 +1534,228 @@ class DrainSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainSessionsResponse: _TypeAlias = DrainSessionsResponse  # noqa: Y015
+
+@_typing.final
+class CreateTokenRequest(_message.Message):
+    """Asks for a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CONSUMER_ID_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, which stands for its bearer in events and in the audit: 1 to 64 characters of `a-z`, `0-9`, `.`, `_` and `-`, the
+    first a letter or a digit. Each name is given once. Required. Example: `{"name": "ci"}`
+    """
+    role: Global___TokenRole.ValueType
+    """What its bearer may do. Required. Example: `{"role": "TOKEN_ROLE_CONSUMER"}`"""
+    consumer_id: _builtins.str
+    """The consumer whose sessions, costs and events alone its bearer sees and touches, and who is meant where a request names
+    none; not with the role admin. Default: all consumers. Example: `{"consumerId": "alice"}`
+    """
+    @_builtins.property
+    def lifetime(self) -> _duration_pb2.Duration:
+        """How long it is good, one minute to ten years. Default: until it is revoked. Example: `{"lifetime": "2592000s"}`"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: Global___TokenRole.ValueType = ...,
+        consumer_id: _builtins.str | None = ...,
+        lifetime: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_consumer_id", b"_consumer_id", "consumer_id", b"consumer_id", "lifetime", b"lifetime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_id", b"_consumer_id", "consumer_id", b"consumer_id", "lifetime", b"lifetime", "name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__consumer_id: _TypeAlias = _typing.Literal["consumer_id"]  # noqa: Y015
+    _WhichOneofArgType__consumer_id: _TypeAlias = _typing.Literal["_consumer_id", b"_consumer_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__consumer_id) -> _WhichOneofReturnType__consumer_id | None: ...
+
+Global___CreateTokenRequest: _TypeAlias = CreateTokenRequest  # noqa: Y015
+
+@_typing.final
+class CreateTokenResponse(_message.Message):
+    """The new token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_TEXT_FIELD_NUMBER: _builtins.int
+    token_text: _builtins.str
+    """Its text, to be sent as the header `Authorization: Bearer TEXT`. It is never told again."""
+    @_builtins.property
+    def token(self) -> Global___Token:
+        """What is known of it."""
+
+    def __init__(
+        self,
+        *,
+        token: Global___Token | None = ...,
+        token_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "token_text", b"token_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateTokenResponse: _TypeAlias = CreateTokenResponse  # noqa: Y015
+
+@_typing.final
+class ListTokensRequest(_message.Message):
+    """Asks for the tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTokensRequest: _TypeAlias = ListTokensRequest  # noqa: Y015
+
+@_typing.final
+class ListTokensResponse(_message.Message):
+    """The tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___Token]:
+        """Those of settings and files first, then by name; revoked and expired ones are among them."""
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[Global___Token] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTokensResponse: _TypeAlias = ListTokensResponse  # noqa: Y015
+
+@_typing.final
+class Token(_message.Message):
+    """A token, without its text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CONSUMER_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    REVOKED_BY_FIELD_NUMBER: _builtins.int
+    LAST_USED_TIME_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    role: Global___TokenRole.ValueType
+    """What its bearer may do."""
+    consumer_id: _builtins.str
+    """The consumer whose sessions alone its bearer sees and touches; absent = all."""
+    created_by: _builtins.str
+    """Who made it: the name of a token, `operator` without authentication, or where it was configured."""
+    revoked_by: _builtins.str
+    """Who revoked it."""
+    origin: _builtins.str
+    """Where it comes from: `database`, a setting or a file."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made; of one from a setting or a file, when the server was started."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is good; absent = until it is revoked."""
+
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is revoked."""
+
+    @_builtins.property
+    def last_used_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last used since the server was started."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: Global___TokenRole.ValueType = ...,
+        consumer_id: _builtins.str | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        created_by: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        revoked_by: _builtins.str = ...,
+        last_used_time: _timestamp_pb2.Timestamp | None = ...,
+        origin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_consumer_id", b"_consumer_id", "consumer_id", b"consumer_id", "create_time", b"create_time", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_id", b"_consumer_id", "consumer_id", b"consumer_id", "create_time", b"create_time", "created_by", b"created_by", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "name", b"name", "origin", b"origin", "revoke_time", b"revoke_time", "revoked_by", b"revoked_by", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__consumer_id: _TypeAlias = _typing.Literal["consumer_id"]  # noqa: Y015
+    _WhichOneofArgType__consumer_id: _TypeAlias = _typing.Literal["_consumer_id", b"_consumer_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__consumer_id) -> _WhichOneofReturnType__consumer_id | None: ...
+
+Global___Token: _TypeAlias = Token  # noqa: Y015
+
+@_typing.final
+class RevokeTokenRequest(_message.Message):
+    """Asks for the end of a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name. Required. Example: `{"name": "ci"}`"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeTokenRequest: _TypeAlias = RevokeTokenRequest  # noqa: Y015
+
+@_typing.final
+class RevokeTokenResponse(_message.Message):
+    """The token that has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def token(self) -> Global___Token:
+        """What is known of it."""
+
+    def __init__(
+        self,
+        *,
+        token: Global___Token | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeTokenResponse: _TypeAlias = RevokeTokenResponse  # noqa: Y015

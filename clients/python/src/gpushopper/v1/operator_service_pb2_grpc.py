@@ -29,10 +29,11 @@ class OperatorServiceStub(object):
     """How the providers do, which machines may still cost money though they should be gone or though no record wants them,
     and what an operator orders about them.
 
-    Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-    ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-    RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-    (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+    Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+    ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+    that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+    reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+    `TOKEN_NOT_FOUND`). None rents a machine.
 
     A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 
@@ -130,16 +131,32 @@ class OperatorServiceStub(object):
                 request_serializer=gpushopper_dot_v1_dot_operator__service__pb2.ListOfferHealthRequest.SerializeToString,
                 response_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.ListOfferHealthResponse.FromString,
                 _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/gpushopper.v1.OperatorService/CreateToken',
+                request_serializer=gpushopper_dot_v1_dot_operator__service__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/gpushopper.v1.OperatorService/ListTokens',
+                request_serializer=gpushopper_dot_v1_dot_operator__service__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/gpushopper.v1.OperatorService/RevokeToken',
+                request_serializer=gpushopper_dot_v1_dot_operator__service__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.RevokeTokenResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer(object):
     """How the providers do, which machines may still cost money though they should be gone or though no record wants them,
     and what an operator orders about them.
 
-    Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-    ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-    RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-    (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+    Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+    ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+    that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+    reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+    `TOKEN_NOT_FOUND`). None rents a machine.
 
     A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 
@@ -267,7 +284,8 @@ class OperatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEntries(self, request, context):
-        """What operators have ordered, the latest first. Nothing of it is ever deleted.
+        """Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+        Nothing of it is ever deleted.
 
         Errors: INVALID_ARGUMENT.
         """
@@ -287,6 +305,33 @@ class OperatorServiceServicer(object):
         """The failure memory: how launches went by provider, host, machine and offer, and what is set aside until when.
 
         Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+
+        Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+        call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Every token there is or was, without its text: those of settings and files first, then by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+
+        Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+        `TOKEN_CONFIGURED` when it comes from a setting or a file.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -370,6 +415,21 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     request_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.ListOfferHealthRequest.FromString,
                     response_serializer=gpushopper_dot_v1_dot_operator__service__pb2.ListOfferHealthResponse.SerializeToString,
             ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.CreateTokenRequest.FromString,
+                    response_serializer=gpushopper_dot_v1_dot_operator__service__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.ListTokensRequest.FromString,
+                    response_serializer=gpushopper_dot_v1_dot_operator__service__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=gpushopper_dot_v1_dot_operator__service__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=gpushopper_dot_v1_dot_operator__service__pb2.RevokeTokenResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gpushopper.v1.OperatorService', rpc_method_handlers)
@@ -382,10 +442,11 @@ class OperatorService(object):
     """How the providers do, which machines may still cost money though they should be gone or though no record wants them,
     and what an operator orders about them.
 
-    Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-    ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-    RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-    (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+    Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+    ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+    that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+    reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+    `TOKEN_NOT_FOUND`). None rents a machine.
 
     A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 
@@ -797,6 +858,87 @@ class OperatorService(object):
             '/gpushopper.v1.OperatorService/ListOfferHealth',
             gpushopper_dot_v1_dot_operator__service__pb2.ListOfferHealthRequest.SerializeToString,
             gpushopper_dot_v1_dot_operator__service__pb2.ListOfferHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpushopper.v1.OperatorService/CreateToken',
+            gpushopper_dot_v1_dot_operator__service__pb2.CreateTokenRequest.SerializeToString,
+            gpushopper_dot_v1_dot_operator__service__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpushopper.v1.OperatorService/ListTokens',
+            gpushopper_dot_v1_dot_operator__service__pb2.ListTokensRequest.SerializeToString,
+            gpushopper_dot_v1_dot_operator__service__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpushopper.v1.OperatorService/RevokeToken',
+            gpushopper_dot_v1_dot_operator__service__pb2.RevokeTokenRequest.SerializeToString,
+            gpushopper_dot_v1_dot_operator__service__pb2.RevokeTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

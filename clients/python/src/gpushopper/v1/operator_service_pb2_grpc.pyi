@@ -30,10 +30,11 @@ class OperatorServiceStub:
     """How the providers do, which machines may still cost money though they should be gone or though no record wants them,
     and what an operator orders about them.
 
-    Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-    ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-    RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-    (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+    Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+    ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+    that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+    reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+    `TOKEN_NOT_FOUND`). None rents a machine.
 
     A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 
@@ -116,7 +117,8 @@ class OperatorServiceStub:
     Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
     """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListAuditEntriesRequest, _operator_service_pb2.ListAuditEntriesResponse]
-    """What operators have ordered, the latest first. Nothing of it is ever deleted.
+    """Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+    Nothing of it is ever deleted.
 
     Errors: INVALID_ARGUMENT.
     """
@@ -129,16 +131,31 @@ class OperatorServiceStub:
 
     Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field.
     """
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.CreateTokenRequest, _operator_service_pb2.CreateTokenResponse]
+    """Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+
+    Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+    call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+    """
+    ListTokens: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListTokensRequest, _operator_service_pb2.ListTokensResponse]
+    """Every token there is or was, without its text: those of settings and files first, then by name."""
+    RevokeToken: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.RevokeTokenRequest, _operator_service_pb2.RevokeTokenResponse]
+    """Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+
+    Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+    `TOKEN_CONFIGURED` when it comes from a setting or a file.
+    """
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
     """How the providers do, which machines may still cost money though they should be gone or though no record wants them,
     and what an operator orders about them.
 
-    Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-    ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-    RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-    (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+    Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+    ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+    that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+    reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+    `TOKEN_NOT_FOUND`). None rents a machine.
 
     A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 
@@ -218,7 +235,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
     """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListAuditEntriesRequest, _operator_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
-    """What operators have ordered, the latest first. Nothing of it is ever deleted.
+    """Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+    Nothing of it is ever deleted.
 
     Errors: INVALID_ARGUMENT.
     """
@@ -231,15 +249,30 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
 
     Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field.
     """
+    CreateToken: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.CreateTokenRequest, _operator_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
+    """Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+
+    Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+    call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+    """
+    ListTokens: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListTokensRequest, _operator_service_pb2.ListTokensResponse]  # type: ignore[assignment]
+    """Every token there is or was, without its text: those of settings and files first, then by name."""
+    RevokeToken: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.RevokeTokenRequest, _operator_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
+    """Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+
+    Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+    `TOKEN_CONFIGURED` when it comes from a setting or a file.
+    """
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """How the providers do, which machines may still cost money though they should be gone or though no record wants them,
     and what an operator orders about them.
 
-    Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-    ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-    RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-    (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+    Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+    ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+    that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+    reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+    `TOKEN_NOT_FOUND`). None rents a machine.
 
     A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
 
@@ -395,7 +428,8 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_service_pb2.ListAuditEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_operator_service_pb2.ListAuditEntriesResponse]]:
-        """What operators have ordered, the latest first. Nothing of it is ever deleted.
+        """Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+        Nothing of it is ever deleted.
 
         Errors: INVALID_ARGUMENT.
         """
@@ -419,6 +453,38 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """The failure memory: how launches went by provider, host, machine and offer, and what is set aside until when.
 
         Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _operator_service_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.CreateTokenResponse, _abc.Awaitable[_operator_service_pb2.CreateTokenResponse]]:
+        """Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+
+        Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+        call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTokens(
+        self,
+        request: _operator_service_pb2.ListTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ListTokensResponse, _abc.Awaitable[_operator_service_pb2.ListTokensResponse]]:
+        """Every token there is or was, without its text: those of settings and files first, then by name."""
+
+    @_abc_1.abstractmethod
+    def RevokeToken(
+        self,
+        request: _operator_service_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.RevokeTokenResponse, _abc.Awaitable[_operator_service_pb2.RevokeTokenResponse]]:
+        """Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+
+        Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+        `TOKEN_CONFIGURED` when it comes from a setting or a file.
         """
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

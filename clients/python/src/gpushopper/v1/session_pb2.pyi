@@ -414,6 +414,8 @@ class _AttemptFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     """The session was ended meanwhile."""
     ATTEMPT_FAILURE_SECRET_LOST: _AttemptFailure.ValueType  # 19
     """What the machine was to be started with was sealed with a secret that the server no longer has."""
+    ATTEMPT_FAILURE_OUTBID: _AttemptFailure.ValueType  # 20
+    """A machine on a bid that was too low when it came: it never started."""
 
 class AttemptFailure(_AttemptFailure, metaclass=_AttemptFailureEnumTypeWrapper):
     """Why an attempt ended without becoming usable."""
@@ -458,6 +460,8 @@ ATTEMPT_FAILURE_SESSION_ENDED: AttemptFailure.ValueType  # 18
 """The session was ended meanwhile."""
 ATTEMPT_FAILURE_SECRET_LOST: AttemptFailure.ValueType  # 19
 """What the machine was to be started with was sealed with a secret that the server no longer has."""
+ATTEMPT_FAILURE_OUTBID: AttemptFailure.ValueType  # 20
+"""A machine on a bid that was too low when it came: it never started."""
 Global___AttemptFailure: _TypeAlias = AttemptFailure  # noqa: Y015
 
 @_typing.final

@@ -123,7 +123,7 @@ class CreateSessionRequest(_message.Message):
     SECRET_ENV_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     consumer_id: _builtins.str
-    """Who uses it: 1 to 128 characters without control characters. Default: `default`. Example: `{"consumerId": "alice"}`"""
+    """Who uses it: 1 to 128 characters without control characters. Default: the token's, else `default`. Example: `{"consumerId": "alice"}`"""
     offer_id: _builtins.str
     """This offer. Required unless `requirements` is given. Example: `{"offerId": "vastai-12345678"}`"""
     workload_type: _session_pb2.WorkloadType.ValueType
@@ -815,7 +815,7 @@ class ExtendSessionRequest(_message.Message):
     """Only check: answer as if, change nothing. Default: false. Example: `{"validateOnly": true}`"""
     @_builtins.property
     def additional_duration(self) -> _duration_pb2.Duration:
-        """Later by this much, 1 second or more. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`"""
+        """Later by this much, 1 second to 366 days; the resulting end is what the hard limit is checked against. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`"""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -1139,7 +1139,7 @@ class CompleteSessionRequest(_message.Message):
         OUTCOME_OK: CompleteSessionRequest._Outcome.ValueType  # 1
         """It was fine."""
         OUTCOME_BAD_MACHINE: CompleteSessionRequest._Outcome.ValueType  # 2
-        """It was bad: its offers are hidden for 24 hours, or until the server restarts."""
+        """It was bad: its offers are set aside, for everybody, for 24 hours."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """How the machine was."""
@@ -1149,7 +1149,7 @@ class CompleteSessionRequest(_message.Message):
     OUTCOME_OK: CompleteSessionRequest.Outcome.ValueType  # 1
     """It was fine."""
     OUTCOME_BAD_MACHINE: CompleteSessionRequest.Outcome.ValueType  # 2
-    """It was bad: its offers are hidden for 24 hours, or until the server restarts."""
+    """It was bad: its offers are set aside, for everybody, for 24 hours."""
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
