@@ -723,7 +723,9 @@ pub struct OfferFilter {
     /// Only these providers, by name. Default: all. Unknown names are refused. Example: `{"providers": \["vastai"\]}`
     #[prost(string, repeated, tag = "1")]
     pub providers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. Default: all.
+    /// Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. A memory size in the
+    /// name (`A100 80GB`) asks for that memory, where neither bound below says otherwise; all names must then say the same
+    /// size. Default: all.
     /// Example: `{"gpuModels": \["RTX 4090", "h100_sxm"\]}`
     #[prost(string, repeated, tag = "2")]
     pub gpu_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -771,7 +773,7 @@ pub struct OfferFilter {
     /// At least this chance of becoming usable, 0 to 1. Default: any. Example: `{"minConfidence": 0.5}`
     #[prost(double, optional, tag = "15")]
     pub min_confidence: ::core::option::Option<f64>,
-    /// Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": \["vastai-machine-4711"\]}`
+    /// Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": \["vastai:19162"\]}`
     #[prost(string, repeated, tag = "16")]
     pub excluded_machines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Only machines whose host keeps them on the market at least until then. Default: any; CreateSession itself asks for
@@ -2180,6 +2182,8 @@ pub enum AttemptFailure {
     SessionEnded = 18,
     /// What the machine was to be started with was sealed with a secret that the server no longer has.
     SecretLost = 19,
+    /// A machine on a bid that was too low when it came: it never started.
+    Outbid = 20,
 }
 impl AttemptFailure {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2208,6 +2212,7 @@ impl AttemptFailure {
             Self::PriceChanged => "ATTEMPT_FAILURE_PRICE_CHANGED",
             Self::SessionEnded => "ATTEMPT_FAILURE_SESSION_ENDED",
             Self::SecretLost => "ATTEMPT_FAILURE_SECRET_LOST",
+            Self::Outbid => "ATTEMPT_FAILURE_OUTBID",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2233,6 +2238,7 @@ impl AttemptFailure {
             "ATTEMPT_FAILURE_PRICE_CHANGED" => Some(Self::PriceChanged),
             "ATTEMPT_FAILURE_SESSION_ENDED" => Some(Self::SessionEnded),
             "ATTEMPT_FAILURE_SECRET_LOST" => Some(Self::SecretLost),
+            "ATTEMPT_FAILURE_OUTBID" => Some(Self::Outbid),
             _ => None,
         }
     }
@@ -3645,7 +3651,7 @@ pub struct ListAuditEntriesResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
-/// One order of an operator.
+/// One thing that somebody ordered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditEntry {
     /// Its number: later ones have larger numbers.
@@ -3654,13 +3660,13 @@ pub struct AuditEntry {
     /// When.
     #[prost(message, optional, tag = "2")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Who.
+    /// Who: the name of a token; without authentication the consumer of the session, or `operator`.
     #[prost(string, tag = "3")]
     pub actor: ::prost::alloc::string::String,
-    /// What: `settle_instance`, `set_hold`, `adopt_instance` and so on.
+    /// What: `create_session`, `destroy_session`, `settle_instance`, `set_hold`, `create_token` and so on.
     #[prost(string, tag = "4")]
     pub action: ::prost::alloc::string::String,
-    /// On what: a label, or a provider and what is there.
+    /// On what: a session, a label, a token, or a provider and what is there.
     #[prost(string, tag = "5")]
     pub target: ::prost::alloc::string::String,
     /// Why, or with which values.
@@ -3686,6 +3692,129 @@ pub struct DrainSessionsResponse {
     /// The same for people: `$0.2467/h`. Output only.
     #[prost(string, tag = "3")]
     pub at_risk_text: ::prost::alloc::string::String,
+}
+/// Asks for a token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenRequest {
+    /// Its name, which stands for its bearer in events and in the audit: 1 to 64 characters of `a-z`, `0-9`, `.`, `_` and `-`, the
+    /// first a letter or a digit. Each name is given once. Required. Example: `{"name": "ci"}`
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What its bearer may do. Required. Example: `{"role": "TOKEN_ROLE_CONSUMER"}`
+    #[prost(enumeration = "TokenRole", tag = "2")]
+    pub role: i32,
+    /// The consumer whose sessions, costs and events alone its bearer sees and touches, and who is meant where a request names
+    /// none; not with the role admin. Default: all consumers. Example: `{"consumerId": "alice"}`
+    #[prost(string, optional, tag = "3")]
+    pub consumer_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// How long it is good, one minute to ten years. Default: until it is revoked. Example: `{"lifetime": "2592000s"}`
+    #[prost(message, optional, tag = "4")]
+    pub lifetime: ::core::option::Option<::prost_types::Duration>,
+}
+/// The new token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenResponse {
+    /// What is known of it.
+    #[prost(message, optional, tag = "1")]
+    pub token: ::core::option::Option<Token>,
+    /// Its text, to be sent as the header `Authorization: Bearer TEXT`. It is never told again.
+    #[prost(string, tag = "2")]
+    pub token_text: ::prost::alloc::string::String,
+}
+/// Asks for the tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTokensRequest {}
+/// The tokens.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTokensResponse {
+    /// Those of settings and files first, then by name; revoked and expired ones are among them.
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<Token>,
+}
+/// A token, without its text.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Token {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What its bearer may do.
+    #[prost(enumeration = "TokenRole", tag = "2")]
+    pub role: i32,
+    /// The consumer whose sessions alone its bearer sees and touches; absent = all.
+    #[prost(string, optional, tag = "3")]
+    pub consumer_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// When it was made; of one from a setting or a file, when the server was started.
+    #[prost(message, optional, tag = "4")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who made it: the name of a token, `operator` without authentication, or where it was configured.
+    #[prost(string, tag = "5")]
+    pub created_by: ::prost::alloc::string::String,
+    /// Until when it is good; absent = until it is revoked.
+    #[prost(message, optional, tag = "6")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Since when it is revoked.
+    #[prost(message, optional, tag = "7")]
+    pub revoke_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who revoked it.
+    #[prost(string, tag = "8")]
+    pub revoked_by: ::prost::alloc::string::String,
+    /// When it was last used since the server was started.
+    #[prost(message, optional, tag = "9")]
+    pub last_used_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Where it comes from: `database`, a setting or a file.
+    #[prost(string, tag = "10")]
+    pub origin: ::prost::alloc::string::String,
+}
+/// Asks for the end of a token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokenRequest {
+    /// Its name. Required. Example: `{"name": "ci"}`
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// The token that has ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokenResponse {
+    /// What is known of it.
+    #[prost(message, optional, tag = "1")]
+    pub token: ::core::option::Option<Token>,
+}
+/// What the bearer of a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TokenRole {
+    /// Never sent.
+    Unspecified = 0,
+    /// Everything.
+    Admin = 1,
+    /// Rent, use and end sessions, and look at them, their costs and the offers.
+    Consumer = 2,
+    /// Look at sessions, costs and offers; without a consumer at everything that an operator looks at, and the metrics, too.
+    ReadOnly = 3,
+}
+impl TokenRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TOKEN_ROLE_UNSPECIFIED",
+            Self::Admin => "TOKEN_ROLE_ADMIN",
+            Self::Consumer => "TOKEN_ROLE_CONSUMER",
+            Self::ReadOnly => "TOKEN_ROLE_READ_ONLY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TOKEN_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "TOKEN_ROLE_ADMIN" => Some(Self::Admin),
+            "TOKEN_ROLE_CONSUMER" => Some(Self::Consumer),
+            "TOKEN_ROLE_READ_ONLY" => Some(Self::ReadOnly),
+            _ => None,
+        }
+    }
 }
 /// What can be held at a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -3739,10 +3868,11 @@ pub mod operator_service_client {
     /// How the providers do, which machines may still cost money though they should be gone or though no record wants them,
     /// and what an operator orders about them.
     ///
-    /// Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
-    /// ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
-    /// RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
-    /// (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+    /// Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+    /// ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+    /// that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+    /// reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+    /// `TOKEN_NOT_FOUND`). None rents a machine.
     ///
     /// A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
     ///
@@ -4190,7 +4320,8 @@ pub mod operator_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// What operators have ordered, the latest first. Nothing of it is ever deleted.
+        /// Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+        /// Nothing of it is ever deleted.
         ///
         /// Errors: INVALID_ARGUMENT.
         pub async fn list_audit_entries(
@@ -4276,13 +4407,94 @@ pub mod operator_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+        ///
+        /// Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+        /// call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+        pub async fn create_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/gpushopper.v1.OperatorService/CreateToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("gpushopper.v1.OperatorService", "CreateToken"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Every token there is or was, without its text: those of settings and files first, then by name.
+        pub async fn list_tokens(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/gpushopper.v1.OperatorService/ListTokens",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("gpushopper.v1.OperatorService", "ListTokens"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+        ///
+        /// Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+        /// `TOKEN_CONFIGURED` when it comes from a setting or a file.
+        pub async fn revoke_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/gpushopper.v1.OperatorService/RevokeToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("gpushopper.v1.OperatorService", "RevokeToken"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Asks for a session.
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct CreateSessionRequest {
-    /// Who uses it: 1 to 128 characters without control characters. Default: `default`. Example: `{"consumerId": "alice"}`
+    /// Who uses it: 1 to 128 characters without control characters. Default: the token's, else `default`. Example: `{"consumerId": "alice"}`
     #[prost(string, optional, tag = "1")]
     pub consumer_id: ::core::option::Option<::prost::alloc::string::String>,
     /// For what work. Default: `WORKLOAD_TYPE_SSH`. Example: `{"workloadType": "WORKLOAD_TYPE_SSH"}`
@@ -4672,7 +4884,7 @@ pub mod extend_session_request {
     /// By how much or until when. Required: one of them. Example: `{"additionalDuration": "3600s"}`
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Extension {
-        /// Later by this much, 1 second or more. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`
+        /// Later by this much, 1 second to 366 days; the resulting end is what the hard limit is checked against. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`
         #[prost(message, tag = "2")]
         AdditionalDuration(::prost_types::Duration),
         /// Exactly then. Required unless `additional_duration` is given. Example: `{"expireTime": "2026-11-23T22:00:00Z"}`
@@ -4835,7 +5047,7 @@ pub mod complete_session_request {
         Unspecified = 0,
         /// It was fine.
         Ok = 1,
-        /// It was bad: its offers are hidden for 24 hours, or until the server restarts.
+        /// It was bad: its offers are set aside, for everybody, for 24 hours.
         BadMachine = 2,
     }
     impl Outcome {

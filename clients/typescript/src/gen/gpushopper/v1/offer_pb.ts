@@ -380,7 +380,9 @@ export type OfferFilter = Message<"gpushopper.v1.OfferFilter"> & {
   providers: string[];
 
   /**
-   * Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. Default: all.
+   * Only these GPU models, in any usual spelling; a family name (`A100`) takes all its form factors. A memory size in the
+   * name (`A100 80GB`) asks for that memory, where neither bound below says otherwise; all names must then say the same
+   * size. Default: all.
    * Example: `{"gpuModels": ["RTX 4090", "h100_sxm"]}`
    *
    * @generated from field: repeated string gpu_models = 2;
@@ -484,7 +486,7 @@ export type OfferFilter = Message<"gpushopper.v1.OfferFilter"> & {
   minConfidence?: number;
 
   /**
-   * Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": ["vastai-machine-4711"]}`
+   * Not these machines, by `Offer.machine_id`. Default: none. Example: `{"excludedMachines": ["vastai:19162"]}`
    *
    * @generated from field: repeated string excluded_machines = 16;
    */

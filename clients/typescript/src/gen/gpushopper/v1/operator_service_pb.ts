@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file gpushopper/v1/operator_service.proto.
  */
 export const file_gpushopper_v1_operator_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRncHVzaG9wcGVyL3YxL29wZXJhdG9yX3NlcnZpY2UucHJvdG8SDWdwdXNob3BwZXIudjEiFgoUTGlzdFByb3ZpZGVyc1JlcXVlc3QiSQoVTGlzdFByb3ZpZGVyc1Jlc3BvbnNlEjAKCXByb3ZpZGVycxgBIAMoCzIdLmdwdXNob3BwZXIudjEuUHJvdmlkZXJTdGF0dXMinAUKDlByb3ZpZGVyU3RhdHVzEhAKCHByb3ZpZGVyGAEgASgJEg0KBXRpdGxlGAIgASgJEhYKDmNyZWRlbnRpYWxzX29rGAMgASgIEhkKEWNyZWRlbnRpYWxzX2Vycm9yGAQgASgJEg8KB2FjY291bnQYBSABKAkSIwoHYmFsYW5jZRgGIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhQKDGJhbGFuY2VfdGV4dBgHIAEoCRIzCglmcmVzaG5lc3MYCCABKAsyIC5ncHVzaG9wcGVyLnYxLlByb3ZpZGVyRnJlc2huZXNzEjYKB2JyZWFrZXIYCSABKA4yJS5ncHVzaG9wcGVyLnYxLlByb3ZpZGVyU3RhdHVzLkJyZWFrZXISHAoUY29uc2VjdXRpdmVfZmFpbHVyZXMYCiABKAUSEgoKbGFzdF9lcnJvchgLIAEoCRIzCg9sYXN0X2Vycm9yX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3Rfb2tfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUdGhyb3R0bGVkX3VudGlsX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEm9wZW5fc2Vzc2lvbl9jb3VudBgPIAEoBRItCglsaXN0X3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl8KB0JyZWFrZXISFwoTQlJFQUtFUl9VTlNQRUNJRklFRBAAEhIKDkJSRUFLRVJfQ0xPU0VEEAESEAoMQlJFQUtFUl9PUEVOEAISFQoRQlJFQUtFUl9IQUxGX09QRU4QAyIgCh5MaXN0VW5jb25maXJtZWREZXN0cm95c1JlcXVlc3QimgEKH0xpc3RVbmNvbmZpcm1lZERlc3Ryb3lzUmVzcG9uc2USMwoIZGVzdHJveXMYASADKAsyIS5ncHVzaG9wcGVyLnYxLlVuY29uZmlybWVkRGVzdHJveRIsChBhdF9yaXNrX3Blcl9ob3VyGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSFAoMYXRfcmlza190ZXh0GAMgASgJIqsBChZMaXN0T2ZmZXJIZWFsdGhSZXF1ZXN0EhUKCHByb3ZpZGVyGAEgASgJSACIAQESLgoFa2luZHMYAiADKA4yHy5ncHVzaG9wcGVyLnYxLk9mZmVySGVhbHRoLktpbmQSFgoOc2V0X2FzaWRlX29ubHkYAyABKAgSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAlCCwoJX3Byb3ZpZGVyIooBChdMaXN0T2ZmZXJIZWFsdGhSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhouZ3B1c2hvcHBlci52MS5PZmZlckhlYWx0aBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEgoKdG90YWxfc2l6ZRgDIAEoBRIVCg1vYnNlcnZlc19vbmx5GAQgASgIIqoECgtPZmZlckhlYWx0aBItCgRraW5kGAEgASgOMh8uZ3B1c2hvcHBlci52MS5PZmZlckhlYWx0aC5LaW5kEgwKBG5hbWUYAiABKAkSEAoIcHJvdmlkZXIYAyABKAkSFAoMbGF1bmNoX2NvdW50GAQgASgFEhQKDHVzYWJsZV9jb3VudBgFIAEoBRJFCg5mYWlsdXJlX2NvdW50cxgGIAMoCzItLmdwdXNob3BwZXIudjEuT2ZmZXJIZWFsdGguRmFpbHVyZUNvdW50c0VudHJ5EhQKDGxhc3Rfb3V0Y29tZRgHIAEoCRItCglsYXN0X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDGxhc3RfbWVzc2FnZRgJIAEoCRI4ChRzZXRfYXNpZGVfdW50aWxfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQc2V0X2FzaWRlX3JlYXNvbhgLIAEoCRISCgpjb25maWRlbmNlGAwgASgBGjQKEkZhaWx1cmVDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBImAKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEhEKDUtJTkRfUFJPVklERVIQARINCglLSU5EX0hPU1QQAhIQCgxLSU5EX01BQ0hJTkUQAxIOCgpLSU5EX09GRkVSEAQi8AEKElVuY29uZmlybWVkRGVzdHJveRIpCghpbnN0YW5jZRgBIAEoCzIXLmdwdXNob3BwZXIudjEuSW5zdGFuY2USLgoKc2luY2VfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoQYXRfcmlza19wZXJfaG91chgDIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhQKDGF0X3Jpc2tfdGV4dBgEIAEoCRITCgt2ZW5kb3JfY2FsbBgFIAEoCRImCgNhZ2UYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iJAoTUmV0cnlEZXN0cm95UmVxdWVzdBINCgVsYWJlbBgBIAEoCSI/ChRSZXRyeURlc3Ryb3lSZXNwb25zZRInCgdzZXNzaW9uGAEgASgLMhYuZ3B1c2hvcHBlci52MS5TZXNzaW9uIjYKFVNldHRsZUluc3RhbmNlUmVxdWVzdBINCgVsYWJlbBgBIAEoCRIOCgZyZWFzb24YAiABKAkiQQoWU2V0dGxlSW5zdGFuY2VSZXNwb25zZRInCgdzZXNzaW9uGAEgASgLMhYuZ3B1c2hvcHBlci52MS5TZXNzaW9uIj8KGUxpc3RTdHJheUluc3RhbmNlc1JlcXVlc3QSFQoIcHJvdmlkZXIYASABKAlIAIgBAUILCglfcHJvdmlkZXIipQEKGkxpc3RTdHJheUluc3RhbmNlc1Jlc3BvbnNlEi8KCWluc3RhbmNlcxgBIAMoCzIcLmdwdXNob3BwZXIudjEuU3RyYXlJbnN0YW5jZRIqCg5wcmljZV9wZXJfaG91chgCIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhIKCnByaWNlX3RleHQYAyABKAkSFgoOdW5wcmljZWRfY291bnQYBCABKAUiwgQKDVN0cmF5SW5zdGFuY2USEAoIcHJvdmlkZXIYASABKAkSDwoHYWNjb3VudBgCIAEoCRIRCgluYXRpdmVfaWQYAyABKAkSDQoFbGFiZWwYBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRIvCgRraW5kGAYgASgOMiEuZ3B1c2hvcHBlci52MS5TdHJheUluc3RhbmNlLktpbmQSLgoGc3RhdHVzGAcgASgOMh4uZ3B1c2hvcHBlci52MS5JbnN0YW5jZS5TdGF0dXMSEgoKcmF3X3N0YXR1cxgIIAEoCRIqCg5wcmljZV9wZXJfaG91chgJIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhIKCnByaWNlX3RleHQYCiABKAkSMwoPZmlyc3Rfc2Vlbl90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5sYXN0X3NlZW5fdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKbGlzdF9jb3VudBgNIAEoBRIPCgdhbGFybWVkGA4gASgIEhEKCXdhaXRzX2ZvchgPIAEoCRITCgt2ZW5kb3JfY2FsbBgQIAEoCRIVCg1hZG9wdF9jb21tYW5kGBEgASgJEhcKD2Rlc3Ryb3lfY29tbWFuZBgSIAEoCSI9CgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIOCgpLSU5EX1NUUkFZEAESDwoLS0lORF9PUlBIQU4QAiJBChtMaXN0Rm9yZWlnbkluc3RhbmNlc1JlcXVlc3QSFQoIcHJvdmlkZXIYASABKAlIAIgBAUILCglfcHJvdmlkZXIiqQEKHExpc3RGb3JlaWduSW5zdGFuY2VzUmVzcG9uc2USMQoJaW5zdGFuY2VzGAEgAygLMh4uZ3B1c2hvcHBlci52MS5Gb3JlaWduSW5zdGFuY2USKgoOcHJpY2VfcGVyX2hvdXIYAiABKAsyEi5nb29nbGUudHlwZS5Nb25leRISCgpwcmljZV90ZXh0GAMgASgJEhYKDnVucHJpY2VkX2NvdW50GAQgASgFIvECCg9Gb3JlaWduSW5zdGFuY2USEAoIcHJvdmlkZXIYASABKAkSDwoHYWNjb3VudBgCIAEoCRIRCgluYXRpdmVfaWQYAyABKAkSDQoFbGFiZWwYBCABKAkSGAoQb3RoZXJfZGVwbG95bWVudBgFIAEoCRIuCgZzdGF0dXMYBiABKA4yHi5ncHVzaG9wcGVyLnYxLkluc3RhbmNlLlN0YXR1cxISCgpyYXdfc3RhdHVzGAcgASgJEioKDnByaWNlX3Blcl9ob3VyGAggASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSEgoKcHJpY2VfdGV4dBgJIAEoCRIzCg9maXJzdF9zZWVuX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmxhc3Rfc2Vlbl90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpsaXN0X2NvdW50GAwgASgFIpUBChRBZG9wdEluc3RhbmNlUmVxdWVzdBIQCghwcm92aWRlchgBIAEoCRIRCgluYXRpdmVfaWQYAiABKAkSGAoLY29uc3VtZXJfaWQYAyABKAlIAIgBARIuCgtyZXNlcnZhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOCgxfY29uc3VtZXJfaWQiQAoVQWRvcHRJbnN0YW5jZVJlc3BvbnNlEicKB3Nlc3Npb24YASABKAsyFi5ncHVzaG9wcGVyLnYxLlNlc3Npb24iPQoWRGVzdHJveUluc3RhbmNlUmVxdWVzdBIQCghwcm92aWRlchgBIAEoCRIRCgluYXRpdmVfaWQYAiABKAkiQgoXRGVzdHJveUluc3RhbmNlUmVzcG9uc2USJwoHc2Vzc2lvbhgBIAEoCzIWLmdwdXNob3BwZXIudjEuU2Vzc2lvbiI1Cg9Td2VlcE5vd1JlcXVlc3QSFQoIcHJvdmlkZXIYASABKAlIAIgBAUILCglfcHJvdmlkZXIivAEKEFN3ZWVwTm93UmVzcG9uc2USGgoSY29tcGxldGVfcHJvdmlkZXJzGAEgAygJEi0KCGZhaWx1cmVzGAIgAygLMhsuZ3B1c2hvcHBlci52MS5Td2VlcEZhaWx1cmUSLAoGc3RyYXlzGAMgAygLMhwuZ3B1c2hvcHBlci52MS5TdHJheUluc3RhbmNlEi8KB2ZvcmVpZ24YBCADKAsyHi5ncHVzaG9wcGVyLnYxLkZvcmVpZ25JbnN0YW5jZSIvCgxTd2VlcEZhaWx1cmUSEAoIcHJvdmlkZXIYASABKAkSDQoFZXJyb3IYAiABKAkizwEKDlNldEhvbGRSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEiUKBGtpbmQYAiABKA4yFy5ncHVzaG9wcGVyLnYxLkhvbGRLaW5kEjAKCnVudGlsX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASLQoIZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IABIOCgZyZWFzb24YBSABKAkSDAoEbGlmdBgGIAEoCEIFCgNlbmQiNQoPU2V0SG9sZFJlc3BvbnNlEiIKBWhvbGRzGAEgAygLMhMuZ3B1c2hvcHBlci52MS5Ib2xkIjQKDkdldEhvbGRSZXF1ZXN0EhUKCHByb3ZpZGVyGAEgASgJSACIAQFCCwoJX3Byb3ZpZGVyImUKD0dldEhvbGRSZXNwb25zZRIiCgVob2xkcxgBIAMoCzITLmdwdXNob3BwZXIudjEuSG9sZBIXCg9kYXRhYmFzZV9mcm96ZW4YAiABKAgSFQoNZnJvemVuX3JlYXNvbhgDIAEoCSK9AQoESG9sZBIQCghwcm92aWRlchgBIAEoCRIlCgRraW5kGAIgASgOMhcuZ3B1c2hvcHBlci52MS5Ib2xkS2luZBIuCgp1bnRpbF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YBCABKAkSDgoGc2V0X2J5GAUgASgJEiwKCHNldF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIXChVBY2NlcHREYXRhYmFzZVJlcXVlc3QiGAoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZSJAChdMaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJfChhMaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USKgoHZW50cmllcxgBIAMoCzIZLmdwdXNob3BwZXIudjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkihQEKCkF1ZGl0RW50cnkSDgoGbnVtYmVyGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAMgASgJEg4KBmFjdGlvbhgEIAEoCRIOCgZ0YXJnZXQYBSABKAkSDgoGZGV0YWlsGAYgASgJIi0KFERyYWluU2Vzc2lvbnNSZXF1ZXN0EhUKDXZhbGlkYXRlX29ubHkYASABKAgihQEKFURyYWluU2Vzc2lvbnNSZXNwb25zZRIoCghzZXNzaW9ucxgBIAMoCzIWLmdwdXNob3BwZXIudjEuU2Vzc2lvbhIsChBhdF9yaXNrX3Blcl9ob3VyGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSFAoMYXRfcmlza190ZXh0GAMgASgJKmoKCEhvbGRLaW5kEhkKFUhPTERfS0lORF9VTlNQRUNJRklFRBAAEhYKEkhPTERfS0lORF9MQVVOQ0hFUxABEhUKEUhPTERfS0lORF9TV0VFUEVSEAISFAoQSE9MRF9LSU5EX0VYUElSWRADMpwLCg9PcGVyYXRvclNlcnZpY2USWgoNTGlzdFByb3ZpZGVycxIjLmdwdXNob3BwZXIudjEuTGlzdFByb3ZpZGVyc1JlcXVlc3QaJC5ncHVzaG9wcGVyLnYxLkxpc3RQcm92aWRlcnNSZXNwb25zZRJ4ChdMaXN0VW5jb25maXJtZWREZXN0cm95cxItLmdwdXNob3BwZXIudjEuTGlzdFVuY29uZmlybWVkRGVzdHJveXNSZXF1ZXN0Gi4uZ3B1c2hvcHBlci52MS5MaXN0VW5jb25maXJtZWREZXN0cm95c1Jlc3BvbnNlElcKDFJldHJ5RGVzdHJveRIiLmdwdXNob3BwZXIudjEuUmV0cnlEZXN0cm95UmVxdWVzdBojLmdwdXNob3BwZXIudjEuUmV0cnlEZXN0cm95UmVzcG9uc2USXQoOU2V0dGxlSW5zdGFuY2USJC5ncHVzaG9wcGVyLnYxLlNldHRsZUluc3RhbmNlUmVxdWVzdBolLmdwdXNob3BwZXIudjEuU2V0dGxlSW5zdGFuY2VSZXNwb25zZRJpChJMaXN0U3RyYXlJbnN0YW5jZXMSKC5ncHVzaG9wcGVyLnYxLkxpc3RTdHJheUluc3RhbmNlc1JlcXVlc3QaKS5ncHVzaG9wcGVyLnYxLkxpc3RTdHJheUluc3RhbmNlc1Jlc3BvbnNlEm8KFExpc3RGb3JlaWduSW5zdGFuY2VzEiouZ3B1c2hvcHBlci52MS5MaXN0Rm9yZWlnbkluc3RhbmNlc1JlcXVlc3QaKy5ncHVzaG9wcGVyLnYxLkxpc3RGb3JlaWduSW5zdGFuY2VzUmVzcG9uc2USWgoNQWRvcHRJbnN0YW5jZRIjLmdwdXNob3BwZXIudjEuQWRvcHRJbnN0YW5jZVJlcXVlc3QaJC5ncHVzaG9wcGVyLnYxLkFkb3B0SW5zdGFuY2VSZXNwb25zZRJgCg9EZXN0cm95SW5zdGFuY2USJS5ncHVzaG9wcGVyLnYxLkRlc3Ryb3lJbnN0YW5jZVJlcXVlc3QaJi5ncHVzaG9wcGVyLnYxLkRlc3Ryb3lJbnN0YW5jZVJlc3BvbnNlEksKCFN3ZWVwTm93Eh4uZ3B1c2hvcHBlci52MS5Td2VlcE5vd1JlcXVlc3QaHy5ncHVzaG9wcGVyLnYxLlN3ZWVwTm93UmVzcG9uc2USSAoHU2V0SG9sZBIdLmdwdXNob3BwZXIudjEuU2V0SG9sZFJlcXVlc3QaHi5ncHVzaG9wcGVyLnYxLlNldEhvbGRSZXNwb25zZRJICgdHZXRIb2xkEh0uZ3B1c2hvcHBlci52MS5HZXRIb2xkUmVxdWVzdBoeLmdwdXNob3BwZXIudjEuR2V0SG9sZFJlc3BvbnNlEl0KDkFjY2VwdERhdGFiYXNlEiQuZ3B1c2hvcHBlci52MS5BY2NlcHREYXRhYmFzZVJlcXVlc3QaJS5ncHVzaG9wcGVyLnYxLkFjY2VwdERhdGFiYXNlUmVzcG9uc2USYwoQTGlzdEF1ZGl0RW50cmllcxImLmdwdXNob3BwZXIudjEuTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QaJy5ncHVzaG9wcGVyLnYxLkxpc3RBdWRpdEVudHJpZXNSZXNwb25zZRJaCg1EcmFpblNlc3Npb25zEiMuZ3B1c2hvcHBlci52MS5EcmFpblNlc3Npb25zUmVxdWVzdBokLmdwdXNob3BwZXIudjEuRHJhaW5TZXNzaW9uc1Jlc3BvbnNlEmAKD0xpc3RPZmZlckhlYWx0aBIlLmdwdXNob3BwZXIudjEuTGlzdE9mZmVySGVhbHRoUmVxdWVzdBomLmdwdXNob3BwZXIudjEuTGlzdE9mZmVySGVhbHRoUmVzcG9uc2VCQwoRZGV2LmdwdXNob3BwZXIudjFQAVosZ3B1c2hvcHBlci5kZXYvZ28vZ3B1c2hvcHBlci92MTtncHVzaG9wcGVydjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_type_money, file_gpushopper_v1_offer, file_gpushopper_v1_session]);
+  fileDesc("CiRncHVzaG9wcGVyL3YxL29wZXJhdG9yX3NlcnZpY2UucHJvdG8SDWdwdXNob3BwZXIudjEiFgoUTGlzdFByb3ZpZGVyc1JlcXVlc3QiSQoVTGlzdFByb3ZpZGVyc1Jlc3BvbnNlEjAKCXByb3ZpZGVycxgBIAMoCzIdLmdwdXNob3BwZXIudjEuUHJvdmlkZXJTdGF0dXMinAUKDlByb3ZpZGVyU3RhdHVzEhAKCHByb3ZpZGVyGAEgASgJEg0KBXRpdGxlGAIgASgJEhYKDmNyZWRlbnRpYWxzX29rGAMgASgIEhkKEWNyZWRlbnRpYWxzX2Vycm9yGAQgASgJEg8KB2FjY291bnQYBSABKAkSIwoHYmFsYW5jZRgGIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhQKDGJhbGFuY2VfdGV4dBgHIAEoCRIzCglmcmVzaG5lc3MYCCABKAsyIC5ncHVzaG9wcGVyLnYxLlByb3ZpZGVyRnJlc2huZXNzEjYKB2JyZWFrZXIYCSABKA4yJS5ncHVzaG9wcGVyLnYxLlByb3ZpZGVyU3RhdHVzLkJyZWFrZXISHAoUY29uc2VjdXRpdmVfZmFpbHVyZXMYCiABKAUSEgoKbGFzdF9lcnJvchgLIAEoCRIzCg9sYXN0X2Vycm9yX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3Rfb2tfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUdGhyb3R0bGVkX3VudGlsX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEm9wZW5fc2Vzc2lvbl9jb3VudBgPIAEoBRItCglsaXN0X3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl8KB0JyZWFrZXISFwoTQlJFQUtFUl9VTlNQRUNJRklFRBAAEhIKDkJSRUFLRVJfQ0xPU0VEEAESEAoMQlJFQUtFUl9PUEVOEAISFQoRQlJFQUtFUl9IQUxGX09QRU4QAyIgCh5MaXN0VW5jb25maXJtZWREZXN0cm95c1JlcXVlc3QimgEKH0xpc3RVbmNvbmZpcm1lZERlc3Ryb3lzUmVzcG9uc2USMwoIZGVzdHJveXMYASADKAsyIS5ncHVzaG9wcGVyLnYxLlVuY29uZmlybWVkRGVzdHJveRIsChBhdF9yaXNrX3Blcl9ob3VyGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSFAoMYXRfcmlza190ZXh0GAMgASgJIqsBChZMaXN0T2ZmZXJIZWFsdGhSZXF1ZXN0EhUKCHByb3ZpZGVyGAEgASgJSACIAQESLgoFa2luZHMYAiADKA4yHy5ncHVzaG9wcGVyLnYxLk9mZmVySGVhbHRoLktpbmQSFgoOc2V0X2FzaWRlX29ubHkYAyABKAgSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAlCCwoJX3Byb3ZpZGVyIooBChdMaXN0T2ZmZXJIZWFsdGhSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhouZ3B1c2hvcHBlci52MS5PZmZlckhlYWx0aBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEgoKdG90YWxfc2l6ZRgDIAEoBRIVCg1vYnNlcnZlc19vbmx5GAQgASgIIqoECgtPZmZlckhlYWx0aBItCgRraW5kGAEgASgOMh8uZ3B1c2hvcHBlci52MS5PZmZlckhlYWx0aC5LaW5kEgwKBG5hbWUYAiABKAkSEAoIcHJvdmlkZXIYAyABKAkSFAoMbGF1bmNoX2NvdW50GAQgASgFEhQKDHVzYWJsZV9jb3VudBgFIAEoBRJFCg5mYWlsdXJlX2NvdW50cxgGIAMoCzItLmdwdXNob3BwZXIudjEuT2ZmZXJIZWFsdGguRmFpbHVyZUNvdW50c0VudHJ5EhQKDGxhc3Rfb3V0Y29tZRgHIAEoCRItCglsYXN0X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDGxhc3RfbWVzc2FnZRgJIAEoCRI4ChRzZXRfYXNpZGVfdW50aWxfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQc2V0X2FzaWRlX3JlYXNvbhgLIAEoCRISCgpjb25maWRlbmNlGAwgASgBGjQKEkZhaWx1cmVDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBImAKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEhEKDUtJTkRfUFJPVklERVIQARINCglLSU5EX0hPU1QQAhIQCgxLSU5EX01BQ0hJTkUQAxIOCgpLSU5EX09GRkVSEAQi8AEKElVuY29uZmlybWVkRGVzdHJveRIpCghpbnN0YW5jZRgBIAEoCzIXLmdwdXNob3BwZXIudjEuSW5zdGFuY2USLgoKc2luY2VfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoQYXRfcmlza19wZXJfaG91chgDIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhQKDGF0X3Jpc2tfdGV4dBgEIAEoCRITCgt2ZW5kb3JfY2FsbBgFIAEoCRImCgNhZ2UYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iJAoTUmV0cnlEZXN0cm95UmVxdWVzdBINCgVsYWJlbBgBIAEoCSI/ChRSZXRyeURlc3Ryb3lSZXNwb25zZRInCgdzZXNzaW9uGAEgASgLMhYuZ3B1c2hvcHBlci52MS5TZXNzaW9uIjYKFVNldHRsZUluc3RhbmNlUmVxdWVzdBINCgVsYWJlbBgBIAEoCRIOCgZyZWFzb24YAiABKAkiQQoWU2V0dGxlSW5zdGFuY2VSZXNwb25zZRInCgdzZXNzaW9uGAEgASgLMhYuZ3B1c2hvcHBlci52MS5TZXNzaW9uIj8KGUxpc3RTdHJheUluc3RhbmNlc1JlcXVlc3QSFQoIcHJvdmlkZXIYASABKAlIAIgBAUILCglfcHJvdmlkZXIipQEKGkxpc3RTdHJheUluc3RhbmNlc1Jlc3BvbnNlEi8KCWluc3RhbmNlcxgBIAMoCzIcLmdwdXNob3BwZXIudjEuU3RyYXlJbnN0YW5jZRIqCg5wcmljZV9wZXJfaG91chgCIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhIKCnByaWNlX3RleHQYAyABKAkSFgoOdW5wcmljZWRfY291bnQYBCABKAUiwgQKDVN0cmF5SW5zdGFuY2USEAoIcHJvdmlkZXIYASABKAkSDwoHYWNjb3VudBgCIAEoCRIRCgluYXRpdmVfaWQYAyABKAkSDQoFbGFiZWwYBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRIvCgRraW5kGAYgASgOMiEuZ3B1c2hvcHBlci52MS5TdHJheUluc3RhbmNlLktpbmQSLgoGc3RhdHVzGAcgASgOMh4uZ3B1c2hvcHBlci52MS5JbnN0YW5jZS5TdGF0dXMSEgoKcmF3X3N0YXR1cxgIIAEoCRIqCg5wcmljZV9wZXJfaG91chgJIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhIKCnByaWNlX3RleHQYCiABKAkSMwoPZmlyc3Rfc2Vlbl90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5sYXN0X3NlZW5fdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKbGlzdF9jb3VudBgNIAEoBRIPCgdhbGFybWVkGA4gASgIEhEKCXdhaXRzX2ZvchgPIAEoCRITCgt2ZW5kb3JfY2FsbBgQIAEoCRIVCg1hZG9wdF9jb21tYW5kGBEgASgJEhcKD2Rlc3Ryb3lfY29tbWFuZBgSIAEoCSI9CgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIOCgpLSU5EX1NUUkFZEAESDwoLS0lORF9PUlBIQU4QAiJBChtMaXN0Rm9yZWlnbkluc3RhbmNlc1JlcXVlc3QSFQoIcHJvdmlkZXIYASABKAlIAIgBAUILCglfcHJvdmlkZXIiqQEKHExpc3RGb3JlaWduSW5zdGFuY2VzUmVzcG9uc2USMQoJaW5zdGFuY2VzGAEgAygLMh4uZ3B1c2hvcHBlci52MS5Gb3JlaWduSW5zdGFuY2USKgoOcHJpY2VfcGVyX2hvdXIYAiABKAsyEi5nb29nbGUudHlwZS5Nb25leRISCgpwcmljZV90ZXh0GAMgASgJEhYKDnVucHJpY2VkX2NvdW50GAQgASgFIvECCg9Gb3JlaWduSW5zdGFuY2USEAoIcHJvdmlkZXIYASABKAkSDwoHYWNjb3VudBgCIAEoCRIRCgluYXRpdmVfaWQYAyABKAkSDQoFbGFiZWwYBCABKAkSGAoQb3RoZXJfZGVwbG95bWVudBgFIAEoCRIuCgZzdGF0dXMYBiABKA4yHi5ncHVzaG9wcGVyLnYxLkluc3RhbmNlLlN0YXR1cxISCgpyYXdfc3RhdHVzGAcgASgJEioKDnByaWNlX3Blcl9ob3VyGAggASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSEgoKcHJpY2VfdGV4dBgJIAEoCRIzCg9maXJzdF9zZWVuX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmxhc3Rfc2Vlbl90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpsaXN0X2NvdW50GAwgASgFIpUBChRBZG9wdEluc3RhbmNlUmVxdWVzdBIQCghwcm92aWRlchgBIAEoCRIRCgluYXRpdmVfaWQYAiABKAkSGAoLY29uc3VtZXJfaWQYAyABKAlIAIgBARIuCgtyZXNlcnZhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOCgxfY29uc3VtZXJfaWQiQAoVQWRvcHRJbnN0YW5jZVJlc3BvbnNlEicKB3Nlc3Npb24YASABKAsyFi5ncHVzaG9wcGVyLnYxLlNlc3Npb24iPQoWRGVzdHJveUluc3RhbmNlUmVxdWVzdBIQCghwcm92aWRlchgBIAEoCRIRCgluYXRpdmVfaWQYAiABKAkiQgoXRGVzdHJveUluc3RhbmNlUmVzcG9uc2USJwoHc2Vzc2lvbhgBIAEoCzIWLmdwdXNob3BwZXIudjEuU2Vzc2lvbiI1Cg9Td2VlcE5vd1JlcXVlc3QSFQoIcHJvdmlkZXIYASABKAlIAIgBAUILCglfcHJvdmlkZXIivAEKEFN3ZWVwTm93UmVzcG9uc2USGgoSY29tcGxldGVfcHJvdmlkZXJzGAEgAygJEi0KCGZhaWx1cmVzGAIgAygLMhsuZ3B1c2hvcHBlci52MS5Td2VlcEZhaWx1cmUSLAoGc3RyYXlzGAMgAygLMhwuZ3B1c2hvcHBlci52MS5TdHJheUluc3RhbmNlEi8KB2ZvcmVpZ24YBCADKAsyHi5ncHVzaG9wcGVyLnYxLkZvcmVpZ25JbnN0YW5jZSIvCgxTd2VlcEZhaWx1cmUSEAoIcHJvdmlkZXIYASABKAkSDQoFZXJyb3IYAiABKAkizwEKDlNldEhvbGRSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEiUKBGtpbmQYAiABKA4yFy5ncHVzaG9wcGVyLnYxLkhvbGRLaW5kEjAKCnVudGlsX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASLQoIZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IABIOCgZyZWFzb24YBSABKAkSDAoEbGlmdBgGIAEoCEIFCgNlbmQiNQoPU2V0SG9sZFJlc3BvbnNlEiIKBWhvbGRzGAEgAygLMhMuZ3B1c2hvcHBlci52MS5Ib2xkIjQKDkdldEhvbGRSZXF1ZXN0EhUKCHByb3ZpZGVyGAEgASgJSACIAQFCCwoJX3Byb3ZpZGVyImUKD0dldEhvbGRSZXNwb25zZRIiCgVob2xkcxgBIAMoCzITLmdwdXNob3BwZXIudjEuSG9sZBIXCg9kYXRhYmFzZV9mcm96ZW4YAiABKAgSFQoNZnJvemVuX3JlYXNvbhgDIAEoCSK9AQoESG9sZBIQCghwcm92aWRlchgBIAEoCRIlCgRraW5kGAIgASgOMhcuZ3B1c2hvcHBlci52MS5Ib2xkS2luZBIuCgp1bnRpbF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YBCABKAkSDgoGc2V0X2J5GAUgASgJEiwKCHNldF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIXChVBY2NlcHREYXRhYmFzZVJlcXVlc3QiGAoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZSJAChdMaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJfChhMaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USKgoHZW50cmllcxgBIAMoCzIZLmdwdXNob3BwZXIudjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkihQEKCkF1ZGl0RW50cnkSDgoGbnVtYmVyGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAMgASgJEg4KBmFjdGlvbhgEIAEoCRIOCgZ0YXJnZXQYBSABKAkSDgoGZGV0YWlsGAYgASgJIi0KFERyYWluU2Vzc2lvbnNSZXF1ZXN0EhUKDXZhbGlkYXRlX29ubHkYASABKAgihQEKFURyYWluU2Vzc2lvbnNSZXNwb25zZRIoCghzZXNzaW9ucxgBIAMoCzIWLmdwdXNob3BwZXIudjEuU2Vzc2lvbhIsChBhdF9yaXNrX3Blcl9ob3VyGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSFAoMYXRfcmlza190ZXh0GAMgASgJIqEBChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCRImCgRyb2xlGAIgASgOMhguZ3B1c2hvcHBlci52MS5Ub2tlblJvbGUSGAoLY29uc3VtZXJfaWQYAyABKAlIAIgBARIrCghsaWZldGltZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOCgxfY29uc3VtZXJfaWQiTgoTQ3JlYXRlVG9rZW5SZXNwb25zZRIjCgV0b2tlbhgBIAEoCzIULmdwdXNob3BwZXIudjEuVG9rZW4SEgoKdG9rZW5fdGV4dBgCIAEoCSITChFMaXN0VG9rZW5zUmVxdWVzdCI6ChJMaXN0VG9rZW5zUmVzcG9uc2USJAoGdG9rZW5zGAEgAygLMhQuZ3B1c2hvcHBlci52MS5Ub2tlbiLmAgoFVG9rZW4SDAoEbmFtZRgBIAEoCRImCgRyb2xlGAIgASgOMhguZ3B1c2hvcHBlci52MS5Ub2tlblJvbGUSGAoLY29uc3VtZXJfaWQYAyABKAlIAIgBARIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKY3JlYXRlZF9ieRgFIAEoCRIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmV2b2tlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJldm9rZWRfYnkYCCABKAkSMgoObGFzdF91c2VkX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBm9yaWdpbhgKIAEoCUIOCgxfY29uc3VtZXJfaWQiIgoSUmV2b2tlVG9rZW5SZXF1ZXN0EgwKBG5hbWUYASABKAkiOgoTUmV2b2tlVG9rZW5SZXNwb25zZRIjCgV0b2tlbhgBIAEoCzIULmdwdXNob3BwZXIudjEuVG9rZW4qcAoJVG9rZW5Sb2xlEhoKFlRPS0VOX1JPTEVfVU5TUEVDSUZJRUQQABIUChBUT0tFTl9ST0xFX0FETUlOEAESFwoTVE9LRU5fUk9MRV9DT05TVU1FUhACEhgKFFRPS0VOX1JPTEVfUkVBRF9PTkxZEAMqagoISG9sZEtpbmQSGQoVSE9MRF9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSSE9MRF9LSU5EX0xBVU5DSEVTEAESFQoRSE9MRF9LSU5EX1NXRUVQRVIQAhIUChBIT0xEX0tJTkRfRVhQSVJZEAMymw0KD09wZXJhdG9yU2VydmljZRJaCg1MaXN0UHJvdmlkZXJzEiMuZ3B1c2hvcHBlci52MS5MaXN0UHJvdmlkZXJzUmVxdWVzdBokLmdwdXNob3BwZXIudjEuTGlzdFByb3ZpZGVyc1Jlc3BvbnNlEngKF0xpc3RVbmNvbmZpcm1lZERlc3Ryb3lzEi0uZ3B1c2hvcHBlci52MS5MaXN0VW5jb25maXJtZWREZXN0cm95c1JlcXVlc3QaLi5ncHVzaG9wcGVyLnYxLkxpc3RVbmNvbmZpcm1lZERlc3Ryb3lzUmVzcG9uc2USVwoMUmV0cnlEZXN0cm95EiIuZ3B1c2hvcHBlci52MS5SZXRyeURlc3Ryb3lSZXF1ZXN0GiMuZ3B1c2hvcHBlci52MS5SZXRyeURlc3Ryb3lSZXNwb25zZRJdCg5TZXR0bGVJbnN0YW5jZRIkLmdwdXNob3BwZXIudjEuU2V0dGxlSW5zdGFuY2VSZXF1ZXN0GiUuZ3B1c2hvcHBlci52MS5TZXR0bGVJbnN0YW5jZVJlc3BvbnNlEmkKEkxpc3RTdHJheUluc3RhbmNlcxIoLmdwdXNob3BwZXIudjEuTGlzdFN0cmF5SW5zdGFuY2VzUmVxdWVzdBopLmdwdXNob3BwZXIudjEuTGlzdFN0cmF5SW5zdGFuY2VzUmVzcG9uc2USbwoUTGlzdEZvcmVpZ25JbnN0YW5jZXMSKi5ncHVzaG9wcGVyLnYxLkxpc3RGb3JlaWduSW5zdGFuY2VzUmVxdWVzdBorLmdwdXNob3BwZXIudjEuTGlzdEZvcmVpZ25JbnN0YW5jZXNSZXNwb25zZRJaCg1BZG9wdEluc3RhbmNlEiMuZ3B1c2hvcHBlci52MS5BZG9wdEluc3RhbmNlUmVxdWVzdBokLmdwdXNob3BwZXIudjEuQWRvcHRJbnN0YW5jZVJlc3BvbnNlEmAKD0Rlc3Ryb3lJbnN0YW5jZRIlLmdwdXNob3BwZXIudjEuRGVzdHJveUluc3RhbmNlUmVxdWVzdBomLmdwdXNob3BwZXIudjEuRGVzdHJveUluc3RhbmNlUmVzcG9uc2USSwoIU3dlZXBOb3cSHi5ncHVzaG9wcGVyLnYxLlN3ZWVwTm93UmVxdWVzdBofLmdwdXNob3BwZXIudjEuU3dlZXBOb3dSZXNwb25zZRJICgdTZXRIb2xkEh0uZ3B1c2hvcHBlci52MS5TZXRIb2xkUmVxdWVzdBoeLmdwdXNob3BwZXIudjEuU2V0SG9sZFJlc3BvbnNlEkgKB0dldEhvbGQSHS5ncHVzaG9wcGVyLnYxLkdldEhvbGRSZXF1ZXN0Gh4uZ3B1c2hvcHBlci52MS5HZXRIb2xkUmVzcG9uc2USXQoOQWNjZXB0RGF0YWJhc2USJC5ncHVzaG9wcGVyLnYxLkFjY2VwdERhdGFiYXNlUmVxdWVzdBolLmdwdXNob3BwZXIudjEuQWNjZXB0RGF0YWJhc2VSZXNwb25zZRJjChBMaXN0QXVkaXRFbnRyaWVzEiYuZ3B1c2hvcHBlci52MS5MaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBonLmdwdXNob3BwZXIudjEuTGlzdEF1ZGl0RW50cmllc1Jlc3BvbnNlEloKDURyYWluU2Vzc2lvbnMSIy5ncHVzaG9wcGVyLnYxLkRyYWluU2Vzc2lvbnNSZXF1ZXN0GiQuZ3B1c2hvcHBlci52MS5EcmFpblNlc3Npb25zUmVzcG9uc2USYAoPTGlzdE9mZmVySGVhbHRoEiUuZ3B1c2hvcHBlci52MS5MaXN0T2ZmZXJIZWFsdGhSZXF1ZXN0GiYuZ3B1c2hvcHBlci52MS5MaXN0T2ZmZXJIZWFsdGhSZXNwb25zZRJUCgtDcmVhdGVUb2tlbhIhLmdwdXNob3BwZXIudjEuQ3JlYXRlVG9rZW5SZXF1ZXN0GiIuZ3B1c2hvcHBlci52MS5DcmVhdGVUb2tlblJlc3BvbnNlElEKCkxpc3RUb2tlbnMSIC5ncHVzaG9wcGVyLnYxLkxpc3RUb2tlbnNSZXF1ZXN0GiEuZ3B1c2hvcHBlci52MS5MaXN0VG9rZW5zUmVzcG9uc2USVAoLUmV2b2tlVG9rZW4SIS5ncHVzaG9wcGVyLnYxLlJldm9rZVRva2VuUmVxdWVzdBoiLmdwdXNob3BwZXIudjEuUmV2b2tlVG9rZW5SZXNwb25zZUJDChFkZXYuZ3B1c2hvcHBlci52MVABWixncHVzaG9wcGVyLmRldi9nby9ncHVzaG9wcGVyL3YxO2dwdXNob3BwZXJ2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_type_money, file_gpushopper_v1_offer, file_gpushopper_v1_session]);
 
 /**
  * Asks for the providers.
@@ -1550,7 +1550,7 @@ export const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse
   messageDesc(file_gpushopper_v1_operator_service, 34);
 
 /**
- * One order of an operator.
+ * One thing that somebody ordered.
  *
  * @generated from message gpushopper.v1.AuditEntry
  */
@@ -1570,21 +1570,21 @@ export type AuditEntry = Message<"gpushopper.v1.AuditEntry"> & {
   time?: Timestamp;
 
   /**
-   * Who.
+   * Who: the name of a token; without authentication the consumer of the session, or `operator`.
    *
    * @generated from field: string actor = 3;
    */
   actor: string;
 
   /**
-   * What: `settle_instance`, `set_hold`, `adopt_instance` and so on.
+   * What: `create_session`, `destroy_session`, `settle_instance`, `set_hold`, `create_token` and so on.
    *
    * @generated from field: string action = 4;
    */
   action: string;
 
   /**
-   * On what: a label, or a provider and what is there.
+   * On what: a session, a label, a token, or a provider and what is there.
    *
    * @generated from field: string target = 5;
    */
@@ -1662,6 +1662,281 @@ export const DrainSessionsResponseSchema: GenMessage<DrainSessionsResponse> = /*
   messageDesc(file_gpushopper_v1_operator_service, 37);
 
 /**
+ * Asks for a token.
+ *
+ * @generated from message gpushopper.v1.CreateTokenRequest
+ */
+export type CreateTokenRequest = Message<"gpushopper.v1.CreateTokenRequest"> & {
+  /**
+   * Its name, which stands for its bearer in events and in the audit: 1 to 64 characters of `a-z`, `0-9`, `.`, `_` and `-`, the
+   * first a letter or a digit. Each name is given once. Required. Example: `{"name": "ci"}`
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What its bearer may do. Required. Example: `{"role": "TOKEN_ROLE_CONSUMER"}`
+   *
+   * @generated from field: gpushopper.v1.TokenRole role = 2;
+   */
+  role: TokenRole;
+
+  /**
+   * The consumer whose sessions, costs and events alone its bearer sees and touches, and who is meant where a request names
+   * none; not with the role admin. Default: all consumers. Example: `{"consumerId": "alice"}`
+   *
+   * @generated from field: optional string consumer_id = 3;
+   */
+  consumerId?: string;
+
+  /**
+   * How long it is good, one minute to ten years. Default: until it is revoked. Example: `{"lifetime": "2592000s"}`
+   *
+   * @generated from field: google.protobuf.Duration lifetime = 4;
+   */
+  lifetime?: Duration;
+};
+
+/**
+ * Describes the message gpushopper.v1.CreateTokenRequest.
+ * Use `create(CreateTokenRequestSchema)` to create a new message.
+ */
+export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest> = /*@__PURE__*/
+  messageDesc(file_gpushopper_v1_operator_service, 38);
+
+/**
+ * The new token.
+ *
+ * @generated from message gpushopper.v1.CreateTokenResponse
+ */
+export type CreateTokenResponse = Message<"gpushopper.v1.CreateTokenResponse"> & {
+  /**
+   * What is known of it.
+   *
+   * @generated from field: gpushopper.v1.Token token = 1;
+   */
+  token?: Token;
+
+  /**
+   * Its text, to be sent as the header `Authorization: Bearer TEXT`. It is never told again.
+   *
+   * @generated from field: string token_text = 2;
+   */
+  tokenText: string;
+};
+
+/**
+ * Describes the message gpushopper.v1.CreateTokenResponse.
+ * Use `create(CreateTokenResponseSchema)` to create a new message.
+ */
+export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse> = /*@__PURE__*/
+  messageDesc(file_gpushopper_v1_operator_service, 39);
+
+/**
+ * Asks for the tokens.
+ *
+ * @generated from message gpushopper.v1.ListTokensRequest
+ */
+export type ListTokensRequest = Message<"gpushopper.v1.ListTokensRequest"> & {
+};
+
+/**
+ * Describes the message gpushopper.v1.ListTokensRequest.
+ * Use `create(ListTokensRequestSchema)` to create a new message.
+ */
+export const ListTokensRequestSchema: GenMessage<ListTokensRequest> = /*@__PURE__*/
+  messageDesc(file_gpushopper_v1_operator_service, 40);
+
+/**
+ * The tokens.
+ *
+ * @generated from message gpushopper.v1.ListTokensResponse
+ */
+export type ListTokensResponse = Message<"gpushopper.v1.ListTokensResponse"> & {
+  /**
+   * Those of settings and files first, then by name; revoked and expired ones are among them.
+   *
+   * @generated from field: repeated gpushopper.v1.Token tokens = 1;
+   */
+  tokens: Token[];
+};
+
+/**
+ * Describes the message gpushopper.v1.ListTokensResponse.
+ * Use `create(ListTokensResponseSchema)` to create a new message.
+ */
+export const ListTokensResponseSchema: GenMessage<ListTokensResponse> = /*@__PURE__*/
+  messageDesc(file_gpushopper_v1_operator_service, 41);
+
+/**
+ * A token, without its text.
+ *
+ * @generated from message gpushopper.v1.Token
+ */
+export type Token = Message<"gpushopper.v1.Token"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What its bearer may do.
+   *
+   * @generated from field: gpushopper.v1.TokenRole role = 2;
+   */
+  role: TokenRole;
+
+  /**
+   * The consumer whose sessions alone its bearer sees and touches; absent = all.
+   *
+   * @generated from field: optional string consumer_id = 3;
+   */
+  consumerId?: string;
+
+  /**
+   * When it was made; of one from a setting or a file, when the server was started.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 4;
+   */
+  createTime?: Timestamp;
+
+  /**
+   * Who made it: the name of a token, `operator` without authentication, or where it was configured.
+   *
+   * @generated from field: string created_by = 5;
+   */
+  createdBy: string;
+
+  /**
+   * Until when it is good; absent = until it is revoked.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 6;
+   */
+  expireTime?: Timestamp;
+
+  /**
+   * Since when it is revoked.
+   *
+   * @generated from field: google.protobuf.Timestamp revoke_time = 7;
+   */
+  revokeTime?: Timestamp;
+
+  /**
+   * Who revoked it.
+   *
+   * @generated from field: string revoked_by = 8;
+   */
+  revokedBy: string;
+
+  /**
+   * When it was last used since the server was started.
+   *
+   * @generated from field: google.protobuf.Timestamp last_used_time = 9;
+   */
+  lastUsedTime?: Timestamp;
+
+  /**
+   * Where it comes from: `database`, a setting or a file.
+   *
+   * @generated from field: string origin = 10;
+   */
+  origin: string;
+};
+
+/**
+ * Describes the message gpushopper.v1.Token.
+ * Use `create(TokenSchema)` to create a new message.
+ */
+export const TokenSchema: GenMessage<Token> = /*@__PURE__*/
+  messageDesc(file_gpushopper_v1_operator_service, 42);
+
+/**
+ * Asks for the end of a token.
+ *
+ * @generated from message gpushopper.v1.RevokeTokenRequest
+ */
+export type RevokeTokenRequest = Message<"gpushopper.v1.RevokeTokenRequest"> & {
+  /**
+   * Its name. Required. Example: `{"name": "ci"}`
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message gpushopper.v1.RevokeTokenRequest.
+ * Use `create(RevokeTokenRequestSchema)` to create a new message.
+ */
+export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PURE__*/
+  messageDesc(file_gpushopper_v1_operator_service, 43);
+
+/**
+ * The token that has ended.
+ *
+ * @generated from message gpushopper.v1.RevokeTokenResponse
+ */
+export type RevokeTokenResponse = Message<"gpushopper.v1.RevokeTokenResponse"> & {
+  /**
+   * What is known of it.
+   *
+   * @generated from field: gpushopper.v1.Token token = 1;
+   */
+  token?: Token;
+};
+
+/**
+ * Describes the message gpushopper.v1.RevokeTokenResponse.
+ * Use `create(RevokeTokenResponseSchema)` to create a new message.
+ */
+export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__PURE__*/
+  messageDesc(file_gpushopper_v1_operator_service, 44);
+
+/**
+ * What the bearer of a token may do.
+ *
+ * @generated from enum gpushopper.v1.TokenRole
+ */
+export enum TokenRole {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: TOKEN_ROLE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Everything.
+   *
+   * @generated from enum value: TOKEN_ROLE_ADMIN = 1;
+   */
+  ADMIN = 1,
+
+  /**
+   * Rent, use and end sessions, and look at them, their costs and the offers.
+   *
+   * @generated from enum value: TOKEN_ROLE_CONSUMER = 2;
+   */
+  CONSUMER = 2,
+
+  /**
+   * Look at sessions, costs and offers; without a consumer at everything that an operator looks at, and the metrics, too.
+   *
+   * @generated from enum value: TOKEN_ROLE_READ_ONLY = 3;
+   */
+  READ_ONLY = 3,
+}
+
+/**
+ * Describes the enum gpushopper.v1.TokenRole.
+ */
+export const TokenRoleSchema: GenEnum<TokenRole> = /*@__PURE__*/
+  enumDesc(file_gpushopper_v1_operator_service, 0);
+
+/**
  * What can be held at a provider.
  *
  * @generated from enum gpushopper.v1.HoldKind
@@ -1701,16 +1976,17 @@ export enum HoldKind {
  * Describes the enum gpushopper.v1.HoldKind.
  */
 export const HoldKindSchema: GenEnum<HoldKind> = /*@__PURE__*/
-  enumDesc(file_gpushopper_v1_operator_service, 0);
+  enumDesc(file_gpushopper_v1_operator_service, 1);
 
 /**
  * How the providers do, which machines may still cost money though they should be gone or though no record wants them,
  * and what an operator orders about them.
  *
- * Orders are for operators only (PERMISSION_DENIED `ROLE_REQUIRED`). Who ordered what is written down before it is done:
- * ListAuditEntries. They take no `request_id`, since each names the state that shall be: a repeated SetHold or
- * RetryDestroy comes to the same once more, and what was done already is refused with the reason that says so
- * (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`). None rents a machine.
+ * Orders are for admins only (PERMISSION_DENIED `ROLE_REQUIRED`), looks also for read-only tokens without a consumer. Who
+ * ordered what is written down before it is done: ListAuditEntries. Orders take no `request_id`, since each names the state
+ * that shall be: a repeated SetHold or RetryDestroy comes to the same once more, and what was done already is refused with the
+ * reason that says so (`STRAY_NOT_FOUND`, `DEBT_SETTLED`, `HOLD_NOT_FOUND`, `DATABASE_ACCEPTED`, `TOKEN_EXISTS`,
+ * `TOKEN_NOT_FOUND`). None rents a machine.
  *
  * A whole session with grpcurl; put the ids of the answers in place of OFFER and SESSION:
  *
@@ -1876,7 +2152,8 @@ export const OperatorService: GenService<{
     output: typeof AcceptDatabaseResponseSchema;
   },
   /**
-   * What operators have ordered, the latest first. Nothing of it is ever deleted.
+   * Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
+   * Nothing of it is ever deleted.
    *
    * Errors: INVALID_ARGUMENT.
    *
@@ -1909,6 +2186,42 @@ export const OperatorService: GenService<{
     methodKind: "unary";
     input: typeof ListOfferHealthRequestSchema;
     output: typeof ListOfferHealthResponseSchema;
+  },
+  /**
+   * Makes a token. Its text is told in this answer and never again; only a hash of it is kept.
+   *
+   * Errors: INVALID_ARGUMENT; ALREADY_EXISTS `TOKEN_EXISTS` when the name was ever given, also by a lost answer to this very
+   * call: take another name and revoke the first; RESOURCE_EXHAUSTED `TOO_MANY_TOKENS`.
+   *
+   * @generated from rpc gpushopper.v1.OperatorService.CreateToken
+   */
+  createToken: {
+    methodKind: "unary";
+    input: typeof CreateTokenRequestSchema;
+    output: typeof CreateTokenResponseSchema;
+  },
+  /**
+   * Every token there is or was, without its text: those of settings and files first, then by name.
+   *
+   * @generated from rpc gpushopper.v1.OperatorService.ListTokens
+   */
+  listTokens: {
+    methodKind: "unary";
+    input: typeof ListTokensRequestSchema;
+    output: typeof ListTokensResponseSchema;
+  },
+  /**
+   * Ends a token at once: no call begins with it any more, and the streams that it has open are cut.
+   *
+   * Errors: INVALID_ARGUMENT; NOT_FOUND `TOKEN_NOT_FOUND`, also when it was revoked before; FAILED_PRECONDITION
+   * `TOKEN_CONFIGURED` when it comes from a setting or a file.
+   *
+   * @generated from rpc gpushopper.v1.OperatorService.RevokeToken
+   */
+  revokeToken: {
+    methodKind: "unary";
+    input: typeof RevokeTokenRequestSchema;
+    output: typeof RevokeTokenResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_gpushopper_v1_operator_service, 0);

@@ -31,7 +31,7 @@ export const file_gpushopper_v1_session_service: GenFile = /*@__PURE__*/
  */
 export type CreateSessionRequest = Message<"gpushopper.v1.CreateSessionRequest"> & {
   /**
-   * Who uses it: 1 to 128 characters without control characters. Default: `default`. Example: `{"consumerId": "alice"}`
+   * Who uses it: 1 to 128 characters without control characters. Default: the token's, else `default`. Example: `{"consumerId": "alice"}`
    *
    * @generated from field: optional string consumer_id = 1;
    */
@@ -823,7 +823,7 @@ export type ExtendSessionRequest = Message<"gpushopper.v1.ExtendSessionRequest">
    */
   extension: {
     /**
-     * Later by this much, 1 second or more. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`
+     * Later by this much, 1 second to 366 days; the resulting end is what the hard limit is checked against. Required unless `expire_time` is given. Example: `{"additionalDuration": "3600s"}`
      *
      * @generated from field: google.protobuf.Duration additional_duration = 2;
      */
@@ -1221,7 +1221,7 @@ export enum CompleteSessionRequest_Outcome {
   OK = 1,
 
   /**
-   * It was bad: its offers are hidden for 24 hours, or until the server restarts.
+   * It was bad: its offers are set aside, for everybody, for 24 hours.
    *
    * @generated from enum value: OUTCOME_BAD_MACHINE = 2;
    */
