@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -56,6 +56,8 @@ pub struct Options {
     pub token: Option<String>,
     /// PEM certificates of the only authorities to trust with `https`. Default: the system's.
     pub ca_pem: Option<Vec<u8>>,
+    /// PEM certificate and private key of the client itself, for servers that ask for them. Default: none.
+    pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
     /// How long calls are repeated while the server is away.
     pub patience: Patience,
 }
@@ -107,6 +109,10 @@ impl Client {
             let trust = match &options.ca_pem {
                 Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
                 None => ClientTlsConfig::new().with_native_roots(),
+            };
+            let trust = match &options.identity_pem {
+                Some((certificate, key)) => trust.identity(Identity::from_pem(certificate, key)),
+                None => trust,
             };
             endpoint = endpoint.tls_config(trust).map_err(|e| Error::Invalid(format!("the certificates can't be used: {e}")))?;
         }

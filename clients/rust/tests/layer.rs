@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -305,22 +305,27 @@ async fn waiting_for_running_tells_an_end_from_it() {
 }
 
 #[tokio::test]
-async fn https_with_the_authoritys_certificate_and_the_token_as_a_bearer() {
+async fn https_with_certificates_on_both_sides_and_the_token_as_a_bearer() {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let pem = made.cert.pem();
     let fake = Fake::default();
     fake.scripts.lock().unwrap().push_back((vec![Vec::new()], Ok(())));
-    let identity = Identity::from_pem(&pem, made.signing_key.serialize_pem());
-    let url = format!("https://{}", fake.serve(Some(ServerTlsConfig::new().identity(identity))).await);
-    let options = Options { token: Some("gs_secret".into()), ca_pem: Some(pem.into_bytes()), patience: quick() };
+    let key = made.signing_key.serialize_pem();
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(&pem, &key)).client_ca_root(Certificate::from_pem(&pem));
+    let url = format!("https://{}", fake.serve(Some(tls)).await);
+    let ca_pem = Some(pem.clone().into_bytes());
+    let identity_pem = Some((pem.into_bytes(), key.into_bytes()));
+    let options = Options { token: Some("gs_secret".into()), ca_pem: ca_pem.clone(), identity_pem, patience: quick() };
     assert!(!format!("{options:?}").contains("gs_secret"));
     let client = Client::with(&url, options).unwrap();
     assert!(!format!("{client:?}").contains("gs_secret"));
     client.get_session(pb::GetSessionRequest::default()).await.unwrap();
     assert_eq!(fake.asked.lock().unwrap()[0].2.as_deref(), Some("Bearer gs_secret"));
     let patience = Patience { timeout: Duration::from_millis(200), ..quick() };
-    let strange = Client::with(&url, Options { patience, ..Options::default() }).unwrap();
-    assert_eq!(strange.get_session(pb::GetSessionRequest::default()).await.unwrap_err().reason(), "");
+    for ca_pem in [None, ca_pem] {
+        let strange = Client::with(&url, Options { patience: patience.clone(), ca_pem, ..Options::default() }).unwrap();
+        assert_eq!(strange.get_session(pb::GetSessionRequest::default()).await.unwrap_err().reason(), "");
+    }
     assert_eq!(fake.asked.lock().unwrap().len(), 1);
 }
 

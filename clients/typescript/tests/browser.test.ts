@@ -31,13 +31,13 @@ test("a page lists offers and watches a session to its end by gRPC-Web", { timeo
   });
   const script = bundle.outputFiles[0]?.text ?? "";
   assert.ok(!script.includes("node:"), "nothing of Node's is in the bundle");
-  const w = await world();
   const sockets = new Set<Socket>();
   let tell: (told: Record<string, unknown>) => void = () => {};
   const told = new Promise<Record<string, unknown>>((resolve) => (tell = resolve));
 
+  let server = "";
   const forward = (incoming: IncomingMessage, outgoing: ServerResponse) => {
-    const onward = request(new URL(incoming.url ?? "/", w.direct), { method: incoming.method ?? "POST", headers: incoming.headers }, (answer) => {
+    const onward = request(new URL(incoming.url ?? "/", server), { method: incoming.method ?? "POST", headers: incoming.headers }, (answer) => {
       outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
       answer.pipe(outgoing);
       answer.on("error", () => outgoing.destroy());
@@ -67,8 +67,11 @@ test("a page lists offers and watches a session to its end by gRPC-Web", { timeo
     socket.on("close", () => sockets.delete(socket));
   });
   await new Promise<void>((resolve) => site.listen(0, "127.0.0.1", resolve));
+  const origin = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
+  const w = await world(`SERVER_ALLOWED_ORIGINS=${origin}`);
   const profile = mkdtempSync(join(tmpdir(), "gpu-shopper-chromium-"));
-  const page = `http://127.0.0.1:${(site.address() as AddressInfo).port}/?elsewhere=${encodeURIComponent(w.direct)}`;
+  server = w.direct;
+  const page = `${origin}/?elsewhere=${encodeURIComponent(w.direct)}`;
   const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", `--user-data-dir=${profile}`];
   const child = spawn(program, [...flags, page], { stdio: "ignore", detached: true });
   try {
@@ -79,7 +82,9 @@ test("a page lists offers and watches a session to its end by gRPC-Web", { timeo
     assert.equal(found["error"], "NOT_FOUND SESSION_NOT_FOUND");
     assert.deepEqual(found["states"], ["PROVISIONING", "RUNNING", "STOPPING", "STOPPED"]);
     assert.equal(found["gapFree"], true);
-    assert.equal(found["elsewhere"], "refused");
+    assert.ok((found["fromNamedOrigin"] as number) > 10, `${String(found["fromNamedOrigin"])} GPU models`);
+    assert.equal(found["errorFromNamedOrigin"], "INVALID_FIELD");
+    assert.equal(found["fromOtherOrigin"], "refused");
     console.log(JSON.stringify(found));
   } finally {
     if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");

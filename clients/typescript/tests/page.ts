@@ -2,6 +2,7 @@
 import * as gs from "../src/web.js";
 
 const told: Record<string, unknown> = {};
+const elsewhere = gs.connect(new URLSearchParams(location.search).get("elsewhere") ?? "", { token: "not-asked-for" });
 
 async function live(): Promise<void> {
   const client = gs.connect(location.origin);
@@ -27,11 +28,24 @@ async function live(): Promise<void> {
   }
   told["states"] = states;
   told["gapFree"] = sequences.every((s, i) => s === BigInt(i + 1));
-  // A page of another origin than the server's: refused, as long as the server does not name it.
-  const elsewhere = gs.connect(new URLSearchParams(location.search).get("elsewhere") ?? "", { timeoutMs: 1_000 });
-  told["elsewhere"] = await elsewhere.inventory.listGpuModels({}).then(() => "allowed", () => "refused");
+  // The server itself is of another origin, and names this one; the same site by its other name is none that it names.
+  told["fromNamedOrigin"] = await elsewhere.inventory.listGpuModels({}).then((a) => a.gpuModels.length);
+  told["errorFromNamedOrigin"] = await elsewhere.sessions.getSession({ sessionId: "nonsense" }).catch((e: gs.GpuShopperError) => e.reason);
+  const frame = document.createElement("iframe");
+  const answer = new Promise<unknown>((resolve) => addEventListener("message", (message) => resolve(message.data)));
+  frame.src = location.href.replace("127.0.0.1", "localhost");
+  document.body.append(frame);
+  told["fromOtherOrigin"] = await answer;
 }
 
-live()
-  .catch((error: unknown) => (told["failed"] = String(error)))
-  .finally(() => fetch("/told", { method: "POST", body: JSON.stringify(told) }));
+/** In the frame of the other name. */
+async function framed(): Promise<void> {
+  const answer = await elsewhere.inventory.listGpuModels({}, { timeoutMs: 1_000 }).then(() => "allowed", () => "refused");
+  parent.postMessage(answer, "*");
+}
+
+if (parent !== window) void framed();
+else
+  live()
+    .catch((error: unknown) => (told["failed"] = String(error)))
+    .finally(() => fetch("/told", { method: "POST", body: JSON.stringify(told) }));

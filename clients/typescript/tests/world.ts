@@ -15,9 +15,10 @@ export interface World {
   close(): Promise<void>;
 }
 
-export async function world(): Promise<World> {
+/** Settings of the server are given as `NAME=value`. */
+export async function world(...settings: string[]): Promise<World> {
   const script = join(dirname(fileURLToPath(import.meta.url)), "../../../conformance/world.py");
-  const child = spawn("python3", [script], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn("python3", [script, ...settings], { stdio: ["pipe", "pipe", "inherit"] });
   const first = createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
   const said = await Promise.race([first, once(child, "error").then(([e]) => Promise.reject(e as Error))]);
   if (said.done) throw new Error("the world did not come to be; its reason stands above");

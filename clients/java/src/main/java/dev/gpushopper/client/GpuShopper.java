@@ -253,6 +253,8 @@ public final class GpuShopper implements AutoCloseable {
         private final String url;
         private String token;
         private Path ca;
+        private Path certificate;
+        private Path key;
         private Patience patience = Patience.DEFAULT;
 
         private Builder(String url) {
@@ -268,6 +270,13 @@ public final class GpuShopper implements AutoCloseable {
         /** A PEM file with the certificates of the only authorities to trust with {@code https}. Default: Java's. */
         public Builder ca(Path pem) {
             this.ca = pem;
+            return this;
+        }
+
+        /** PEM files with the certificate and private key of the client itself, for servers that ask for them. Default: none. */
+        public Builder identity(Path certificate, Path key) {
+            this.certificate = certificate;
+            this.key = key;
             return this;
         }
 
@@ -292,8 +301,11 @@ public final class GpuShopper implements AutoCloseable {
                     if (ca != null) {
                         tls.trustManager(ca.toFile());
                     }
+                    if (certificate != null) {
+                        tls.keyManager(certificate.toFile(), key.toFile());
+                    }
                 } catch (IOException unreadable) {
-                    throw new IllegalArgumentException(ca + " can't be read: " + unreadable.getMessage(), unreadable);
+                    throw new IllegalArgumentException("the certificates can't be read: " + unreadable.getMessage(), unreadable);
                 }
                 credentials = tls.build();
             }

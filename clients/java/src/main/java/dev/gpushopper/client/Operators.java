@@ -4,6 +4,8 @@ import dev.gpushopper.v1.AcceptDatabaseRequest;
 import dev.gpushopper.v1.AcceptDatabaseResponse;
 import dev.gpushopper.v1.AdoptInstanceRequest;
 import dev.gpushopper.v1.AdoptInstanceResponse;
+import dev.gpushopper.v1.CreateTokenRequest;
+import dev.gpushopper.v1.CreateTokenResponse;
 import dev.gpushopper.v1.DestroyInstanceRequest;
 import dev.gpushopper.v1.DestroyInstanceResponse;
 import dev.gpushopper.v1.DrainSessionsRequest;
@@ -20,11 +22,15 @@ import dev.gpushopper.v1.ListProvidersRequest;
 import dev.gpushopper.v1.ListProvidersResponse;
 import dev.gpushopper.v1.ListStrayInstancesRequest;
 import dev.gpushopper.v1.ListStrayInstancesResponse;
+import dev.gpushopper.v1.ListTokensRequest;
+import dev.gpushopper.v1.ListTokensResponse;
 import dev.gpushopper.v1.ListUnconfirmedDestroysRequest;
 import dev.gpushopper.v1.ListUnconfirmedDestroysResponse;
 import dev.gpushopper.v1.OperatorServiceGrpc;
 import dev.gpushopper.v1.RetryDestroyRequest;
 import dev.gpushopper.v1.RetryDestroyResponse;
+import dev.gpushopper.v1.RevokeTokenRequest;
+import dev.gpushopper.v1.RevokeTokenResponse;
 import dev.gpushopper.v1.SetHoldRequest;
 import dev.gpushopper.v1.SetHoldResponse;
 import dev.gpushopper.v1.SettleInstanceRequest;
@@ -100,7 +106,7 @@ public final class Operators {
         return calls.unary(OperatorServiceGrpc.getAcceptDatabaseMethod(), request);
     }
 
-    /** What operators have ordered, the latest first. */
+    /** Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted). */
     public ListAuditEntriesResponse listAuditEntries(ListAuditEntriesRequest request) {
         return calls.unary(OperatorServiceGrpc.getListAuditEntriesMethod(), request);
     }
@@ -113,5 +119,20 @@ public final class Operators {
     /** The failure memory: how launches went by provider, host, machine and offer, and what is set aside until when. */
     public ListOfferHealthResponse listOfferHealth(ListOfferHealthRequest request) {
         return calls.unary(OperatorServiceGrpc.getListOfferHealthMethod(), request);
+    }
+
+    /** Makes a token. */
+    public CreateTokenResponse createToken(CreateTokenRequest request) {
+        return calls.unary(OperatorServiceGrpc.getCreateTokenMethod(), request);
+    }
+
+    /** Every token there is or was, without its text: those of settings and files first, then by name. */
+    public ListTokensResponse listTokens(ListTokensRequest request) {
+        return calls.unary(OperatorServiceGrpc.getListTokensMethod(), request);
+    }
+
+    /** Ends a token at once: no call begins with it any more, and the streams that it has open are cut. */
+    public RevokeTokenResponse revokeToken(RevokeTokenRequest request) {
+        return calls.unary(OperatorServiceGrpc.getRevokeTokenMethod(), request);
     }
 }

@@ -342,7 +342,11 @@ class LayerTest {
         List<String> told = Collections.synchronizedList(new ArrayList<>());
         Metadata.Key<String> authorization = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
         Fake fake = playing(script(GetSessionResponse.getDefaultInstance()));
-        Server server = Grpc.newServerBuilderForPort(0, TlsServerCredentials.create(cert.toFile(), key.toFile()))
+        Server server = Grpc.newServerBuilderForPort(0, TlsServerCredentials.newBuilder()
+                        .keyManager(cert.toFile(), key.toFile())
+                        .trustManager(cert.toFile())
+                        .clientAuth(TlsServerCredentials.ClientAuth.REQUIRE)
+                        .build())
                 .addService(fake)
                 .intercept(new ServerInterceptor() {
                     @Override
@@ -355,13 +359,16 @@ class LayerTest {
                 .start();
         open.add(server::shutdownNow);
         String url = "https://127.0.0.1:" + server.getPort();
-        try (GpuShopper trusting = GpuShopper.builder(url).ca(cert).token("gs_secret").build()) {
+        try (GpuShopper trusting = GpuShopper.builder(url).ca(cert).token("gs_secret").identity(cert, key).build()) {
             trusting.sessions().getSession(GetSessionRequest.getDefaultInstance());
         }
         assertEquals(List.of("Bearer gs_secret"), told);
         Patience brief = QUICK.within(Duration.ofMillis(300), Duration.ofMillis(300));
         try (GpuShopper strange = GpuShopper.builder(url).patience(brief).build()) {
             assertThrows(GpuShopperException.class, () -> strange.sessions().getSession(GetSessionRequest.getDefaultInstance()));
+        }
+        try (GpuShopper nameless = GpuShopper.builder(url).ca(cert).patience(brief).build()) {
+            assertThrows(GpuShopperException.class, () -> nameless.sessions().getSession(GetSessionRequest.getDefaultInstance()));
         }
         assertEquals(1, told.size());
     }
