@@ -157,7 +157,7 @@ impl Core {
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
         let (findings, findings_seen) = watch::channel(Findings::default());
         let (sweep_now, sweep_asked) = watch::channel(0_u64);
-        let rules = Rules { tag, policy: parts.policy.clone(), secret: String::new(), terms: terms.clone(), expiry_held: BTreeSet::new() };
+        let rules = Rules { tag, policy: parts.policy.clone(), secret: String::new(), terms: terms.clone(), expiry_held: BTreeSet::new(), asleep: false };
         let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
         let (handle, actor) = lifecycle::lifecycle(
             Parts {

@@ -179,8 +179,8 @@ class World:
         self.proxy = Proxy()
         try:
             arguments = ["sim", "--seed", str(seed), "--vastai-port", "0", "--tensordock-port", "0"]
-            self.simulation = self._spawn("sim", arguments, self.env)
-            exports = self._says("sim", self.simulation, r"(?s)export (VASTAI_[^\n]*)\nexport (TENSORDOCK_[^\n]*)\n")
+            self.simulation = self.spawn("sim", arguments, self.env)
+            exports = self.says("sim", self.simulation, r"(?s)export (VASTAI_[^\n]*)\nexport (TENSORDOCK_[^\n]*)\n")
             for pair in shlex.split(f"{exports[1]} {exports[2]}"):
                 name, _, value = pair.partition("=")
                 self.env[name] = value
@@ -205,13 +205,15 @@ class World:
             "tensordock": self.env["TENSORDOCK_BASE_URL"],
         }
 
-    def _spawn(self, name: str, arguments: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    def spawn(self, name: str, arguments: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Starts the program as a child, with a log of its own."""
         with open(self.home / f"{name}.log", "ab") as log:
             child = subprocess.Popen([str(binary()), *arguments], cwd=self.home, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.children.append(child)
         return child
 
-    def _says(self, name: str, child: subprocess.Popen[bytes], pattern: str, skip: int = 0) -> re.Match[str]:
+    def says(self, name: str, child: subprocess.Popen[bytes], pattern: str, skip: int = 0) -> re.Match[str]:
+        """Waits until a child has written what matches."""
         deadline = time.monotonic() + PATIENCE
         while True:
             text = self.log(name)[skip:]
@@ -229,8 +231,8 @@ class World:
         """Starts the server on the current database and leads the proxy to it."""
         skip = len(self.log("serve")) if (self.home / "serve.log").exists() else 0
         env = self.env | {"DATABASE_PATH": str(self.home / f"world-{self.database}.db")}
-        self.server = self._spawn("serve", ["serve"], env)
-        self.direct = self._says("serve", self.server, r"gpu-shopper listens on (\S+)\n", skip)[1]
+        self.server = self.spawn("serve", ["serve"], env)
+        self.direct = self.says("serve", self.server, r"gpu-shopper listens on (\S+)\n", skip)[1]
         address = urllib.parse.urlsplit(self.direct)
         self.proxy.target = (address.hostname or "127.0.0.1", address.port or 0)
 

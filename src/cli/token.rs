@@ -133,8 +133,10 @@ fn owner() -> Caller {
     Caller { principal: String::new(), scope: None, admin: true }
 }
 
+/// What a server would have answered.
 fn refused(error: crate::services::Error) -> Failure {
-    Failure::from(tonic::Status::from(error))
+    let status: tonic::Status = error.into();
+    status.into()
 }
 
 async fn create(request: pb::CreateTokenRequest, save: Option<PathBuf>, place: &Place, desk: &mut Desk) -> Result<Exit, Failure> {

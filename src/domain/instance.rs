@@ -77,6 +77,27 @@ pub struct Sighting {
     pub gpu_percent: Option<u32>,
 }
 
+impl Sighting {
+    /// A machine of which nothing is known but its id, and its label where it is.
+    #[must_use]
+    pub fn untold(native_id: &str, label: Option<String>) -> Self {
+        Self {
+            native_id: native_id.to_owned(),
+            label,
+            status: InstanceStatus::Unknown,
+            raw_status: String::new(),
+            progress: None,
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            public_host: None,
+            price: None,
+            interruptible: None,
+            machine: None,
+            gpu_percent: None,
+        }
+    }
+}
+
 /// A price as a vendor states it for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

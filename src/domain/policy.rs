@@ -121,4 +121,6 @@ pub struct Rules {
     pub terms: BTreeMap<ProviderId, Terms>,
     /// Providers where nothing ends by the clock for now: an operator's hold.
     pub expiry_held: BTreeSet<ProviderId>,
+    /// What is on record may long be untrue: nothing happens by itself, and only what somebody asks for is done.
+    pub asleep: bool,
 }

@@ -6,6 +6,7 @@
 
 use super::json::{self, RequestId};
 use super::rules::rule;
+use crate::domain::access::Need;
 use crate::services::access::{Access, Pass};
 use crate::services::api::Caller;
 use crate::services::{Code, Error};
@@ -14,7 +15,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, header};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -43,14 +44,11 @@ pub(super) struct Gate {
     pub refused: RefusedRpc,
 }
 
-/// Lets a request through with its caller, or refuses it in its own language. What a browser asks before it calls (OPTIONS)
-/// carries no token and reaches no handler.
+/// Lets a request through with its caller, or refuses it in its own language; ends one that waits when its token ends. What a
+/// browser asks before it calls (OPTIONS, without a token) does not come here: CORS answers it where pages may call at all.
 pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: Request, next: Next) -> Response {
-    if request.method() == Method::OPTIONS {
-        return next.run(request).await;
-    }
     let rule = rule(request.method(), request.uri().path(), request.uri().query());
-    if rule.need == crate::domain::access::Need::Nothing {
+    if rule.need == Need::Nothing {
         return next.run(request).await;
     }
     let given = request.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
@@ -62,8 +60,18 @@ pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: R
             });
             tracing::Span::current().record("caller", pass.caller.principal.as_str());
             request.extensions_mut().insert(pass.caller.clone());
-            let answer = next.run(request).await;
-            if rule.lasts { answer.map(|body| Body::new(Held::new(body, pass, grpc))) } else { answer }
+            if !rule.lasts {
+                return next.run(request).await;
+            }
+            let headers = request.headers().clone();
+            tokio::select! {
+                biased;
+                () = pass.ended() => {
+                    let error = Error::new(Code::Unauthenticated, "TOKEN_INVALID", NoLonger.to_string());
+                    (gate.refused)(&headers, &error).unwrap_or_else(|| json::error(&error, &id))
+                }
+                answer = next.run(request) => answer.map(|body| Body::new(Held::new(body, pass, grpc))),
+            }
         }
         Err(error) => {
             metrics::counter!("http_requests_refused_total", "reason" => error.reason).increment(1);

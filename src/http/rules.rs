@@ -15,11 +15,14 @@ pub struct Rule {
     pub lasts: bool,
 }
 
+/// A method, what it needs, and whether it lasts.
+pub type Rpc = (&'static str, Need, bool);
+
 /// The RPCs by service and method, what each needs and whether it lasts.
 ///
 /// Health stays open: it is what load balancers ask, and says nothing but whether the server works. Reflection tells only
 /// the contract, but a stream that strangers could hold open costs more than a header that `grpcurl -H` sends along anyway.
-pub const RPCS: &[(&str, &[(&str, Need, bool)])] = &[
+pub const RPCS: &[(&str, &[Rpc])] = &[
     (
         "gpushopper.v1.InventoryService",
         &[

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::domain::backoff;
 use crate::domain::idle;
 use crate::domain::ids::{ProviderId, SessionId};
-use crate::domain::instance::{Instance, SshEndpoint};
+use crate::domain::instance::{Instance, InstanceStatus, SshEndpoint};
 use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
 use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
@@ -182,6 +182,8 @@ impl Tools {
         let answer = limited(provider.instance(id)).await;
         let look = Look { sent, answered: self.clock.now() };
         match answer {
+            // Vendors list what is gone for a while, and say so.
+            Ok(Some(sighting)) if sighting.status == InstanceStatus::Gone => Input::Missing { attempt, look, by: LookBy::Id },
             Ok(Some(sighting)) => Input::Seen { attempt, sighting: Box::new(sighting), look },
             Ok(None) => Input::Missing { attempt, look, by: LookBy::Id },
             Err(text) => {

@@ -2,6 +2,8 @@
 //! is not as far as its note, or not the one it speaks of, is a copy of an earlier time: what it knows may long be untrue,
 //! and nobody may act on it before a person has looked.
 //!
+//! Nor is a file that its note was not written for: a copied folder would have the same machines as its original.
+//!
 //! The note trails the database: it is written now and then, so a little loss at the end goes unnoticed. Copies made by
 //! `backup` carry a mark of their own and are recognised without it. Doubt lasts, over restarts too, until it is settled
 //! by [`Store::epoch_accept`]: a doubtful database may well outrun its note, and is no truer for that.
@@ -14,6 +16,7 @@ use crate::store::{Certainty, Store};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +32,9 @@ struct Note {
     store_id: String,
     revision: i64,
     written_at: String,
+    /// Which file the database was, where the system tells: a copy of a folder has a note that fits, and is another file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
 }
 
 /// Where the note lies, and what of it is known in memory.
@@ -69,6 +75,7 @@ impl Store {
         let last = self.last_revision().await?;
         let database = self.path().unwrap_or(&path).display().to_string();
         let file = path.display().to_string();
+        let identity = self.path().and_then(identity);
         let doubt = match blocking(move || Ok(read(&path))).await? {
             Err(cause) => Some(format!("{file} can't be read ({cause}), so nothing shows that {database} is as its server left it")),
             Ok(None) if last > 0 => Some(format!(
@@ -84,6 +91,9 @@ impl Store {
                 "{database} is at revision {last}, but had come to revision {} at {}, says {file}: it is a restored backup",
                 note.revision,
                 clip(&note.written_at, 40)
+            )),
+            Ok(Some(note)) if note.file.is_some() && identity.is_some() && note.file != identity => Some(format!(
+                "{database} is not the file that {file} was written for, but a copy of it, or it was moved to another disk: a server on the original may be at work on the same machines"
             )),
             Ok(_) => self.meta_get(DOUBT).await?.filter(|text| !text.is_empty()),
         };
@@ -134,7 +144,7 @@ impl Store {
             return Ok(());
         }
         let store_id = self.meta_get(STORE_ID).await?.unwrap_or_default();
-        let note = Note { store_id, revision, written_at: now.rfc3339() };
+        let note = Note { store_id, revision, written_at: now.rfc3339(), file: self.path().and_then(identity) };
         let writing = Arc::clone(&keeper.writing);
         blocking(move || {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,6 +158,13 @@ impl Store {
         keeper.noted.store(revision, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// What tells a file from its copy: its number on its disk and the moment it came to be there. `None` where it can't be told.
+fn identity(database: &Path) -> Option<String> {
+    let about = std::fs::metadata(database).ok()?;
+    let born = about.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |since| since.as_millis());
+    Some(format!("{}:{born}", about.ino()))
 }
 
 /// Files are waited for on a thread of their own.

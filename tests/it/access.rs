@@ -142,6 +142,12 @@ async fn an_outsider_gets_into_no_rpc() {
             assert!(!format!("{refused:?}").contains(good.expose_secret()), "{path}");
         }
     }
+    // By whatever HTTP method.
+    for method in [Method::OPTIONS, Method::GET, Method::HEAD, Method::PUT] {
+        let request = Request::builder().method(&method).uri(&reflection[0]).version(http::Version::HTTP_2).header("content-type", "application/grpc");
+        let answer = face.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], "16", "{method}");
+    }
     // Load balancers ask without a token.
     let health = rpc(&face, "/grpc.health.v1.Health/Check", None, &[]).await;
     assert_eq!(health.code(), Code::Ok);
@@ -457,6 +463,22 @@ async fn tokens_are_made_once_listed_without_their_text_and_end_at_once() {
     assert_eq!(cut.code(), Code::Unauthenticated, "{cut:?}");
     let refused = sessions(&face, &ci).list_sessions(pb::ListSessionsRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "TOKEN_INVALID");
+
+    // So does a call that waits.
+    let waiter = token(&face, "waiter", Role::Consumer, None).await;
+    let id = sessions(&face, &waiter).create_session(of(None)).await.unwrap().into_inner().session.unwrap().session_id;
+    let wait = pb::WaitSessionRequest {
+        session_id: id.clone(),
+        until: vec![State::Stopped.into()],
+        timeout: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+    };
+    let (mut client, begun) = (sessions(&face, &waiter), face.house.now());
+    let waiting = tokio::spawn(async move { client.wait_session(wait).await });
+    face.house.pass(Duration::from_secs(5)).await;
+    face.access.revoke(&boss(), "waiter").await.unwrap();
+    assert_eq!(reason(&waiting.await.unwrap().unwrap_err()), "TOKEN_INVALID");
+    assert!(face.house.now().since(begun) < Duration::from_secs(10));
+    end(&face, &id).await;
     for (name, why) in [("ci", "TOKEN_NOT_FOUND"), ("nobody", "TOKEN_NOT_FOUND"), ("admin", "TOKEN_CONFIGURED")] {
         assert_eq!(reason(&operator.revoke_token(pb::RevokeTokenRequest { name: name.to_owned() }).await.unwrap_err()), why);
     }
@@ -478,7 +500,7 @@ async fn tokens_are_made_once_listed_without_their_text_and_end_at_once() {
     let parts = guarded(&face.house, Limits { per_second: 0, streams: 0 });
     let next = gpu_shopper::services::access::Access::open(parts).await.unwrap();
     let names: Vec<String> = next.list().await.unwrap().into_iter().map(|t| t.record.name).collect();
-    assert_eq!(names, ["admin", "read-only", "ci", "short"]);
+    assert_eq!(names, ["admin", "read-only", "ci", "short", "waiter"]);
     assert!(next.admit([bearer(&ci).as_bytes()], Need::Token, false).is_err());
 }
 

@@ -62,9 +62,10 @@ proptest! {
             Ok(id) => prop_assert!(id.as_str() == text && text.chars().count() <= 128),
             Err(error) => prop_assert!(error.to_string().chars().count() < 200),
         }
+        let short: String = text.chars().take(100).collect();
         let _ = settings::parse_duration(&text);
-        let _ = settings::nearest_key(&text);
-        let _ = settings::mistyped_env(&text);
+        let _ = settings::nearest_key(&short);
+        let _ = settings::mistyped_env(&short);
     }
 
     #[test]

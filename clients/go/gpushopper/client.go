@@ -45,10 +45,11 @@ type Client struct {
 }
 
 type settings struct {
-	token, caFile string
-	timeout       time.Duration
-	backoff       Backoff
-	dial          []grpc.DialOption
+	token, caFile     string
+	certFile, keyFile string
+	timeout           time.Duration
+	backoff           Backoff
+	dial              []grpc.DialOption
 }
 
 // Option changes how a client connects.
@@ -59,6 +60,12 @@ func WithToken(token string) Option { return func(s *settings) { s.token = token
 
 // WithCAFile names certificates (PEM) to trust with https. Default: GPU_SHOPPER_CA_CERT, else the system's.
 func WithCAFile(path string) Option { return func(s *settings) { s.caFile = path } }
+
+// WithCertificate names the files (PEM) of your own certificate and its key, for a server that asks for one. Default: GPU_SHOPPER_CLIENT_CERT and
+// GPU_SHOPPER_CLIENT_KEY, else none.
+func WithCertificate(certFile, keyFile string) Option {
+	return func(s *settings) { s.certFile, s.keyFile = certFile, keyFile }
+}
 
 // WithTimeout is for a call with all its repetitions, when its context has no deadline. Default: 1 minute.
 func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.timeout = timeout } }
@@ -75,8 +82,9 @@ func WithDialOptions(options ...grpc.DialOption) Option {
 // http://127.0.0.1:8080.
 func New(serverURL string, options ...Option) (*Client, error) {
 	s := settings{
-		token:   os.Getenv("GPU_SHOPPER_TOKEN"),
-		caFile:  os.Getenv("GPU_SHOPPER_CA_CERT"),
+		token:    os.Getenv("GPU_SHOPPER_TOKEN"),
+		caFile:   os.Getenv("GPU_SHOPPER_CA_CERT"),
+		certFile: os.Getenv("GPU_SHOPPER_CLIENT_CERT"), keyFile: os.Getenv("GPU_SHOPPER_CLIENT_KEY"),
 		timeout: time.Minute,
 		backoff: Backoff{Initial: 100 * time.Millisecond, Maximum: 5 * time.Second},
 	}
@@ -106,6 +114,13 @@ func New(serverURL string, options ...Option) (*Client, error) {
 			if !config.RootCAs.AppendCertsFromPEM(roots) {
 				return nil, fmt.Errorf("certificates to trust: %s has none in PEM", s.caFile)
 			}
+		}
+		if s.certFile != "" || s.keyFile != "" {
+			own, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
+			if err != nil {
+				return nil, fmt.Errorf("certificate of your own: %w", err)
+			}
+			config.Certificates = []tls.Certificate{own}
 		}
 		transport = credentials.NewTLS(config)
 	}

@@ -262,6 +262,33 @@ func TestTLSTrustsTheCAThatItIsGiven(t *testing.T) {
 	}
 }
 
+func TestAServerThatAsksForACertificateGetsOne(t *testing.T) {
+	pair, roots := certificate(t)
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	certFile, keyFile := filepath.Join(folder, "me.pem"), filepath.Join(folder, "me.key")
+	for path, text := range map[string][]byte{certFile: roots, keyFile: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(roots)
+	asks := &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+	_, port, _ := net.SplitHostPort(serve(t, &canned{}, grpc.Creds(credentials.NewTLS(asks))))
+	with := client(t, "https://localhost:"+port, gpushopper.WithCAFile(certFile), gpushopper.WithCertificate(certFile, keyFile))
+	if _, err := with.Sessions.GetSession(t.Context(), &pb.GetSessionRequest{SessionId: "s"}); err != nil {
+		t.Error(err)
+	}
+	without := client(t, "https://localhost:"+port, gpushopper.WithCAFile(certFile), gpushopper.WithTimeout(300*time.Millisecond))
+	if _, err := without.Sessions.GetSession(t.Context(), &pb.GetSessionRequest{SessionId: "s"}); err == nil {
+		t.Error("it was let in without one")
+	}
+}
+
 func event(sequence, revision int64) *pb.WatchSessionResponse {
 	return &pb.WatchSessionResponse{
 		Message:     &pb.WatchSessionResponse_Event{Event: &pb.SessionEvent{SessionId: "s", Sequence: sequence, Revision: revision}},

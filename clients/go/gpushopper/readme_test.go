@@ -13,6 +13,7 @@ import (
 
 // The README's program does the whole job, as it stands there.
 func TestTheFirstProgramDoesTheWholeJob(t *testing.T) {
+	t.Parallel()
 	w := world.Start(t)
 	module := filepath.Join(world.Folder(), "go")
 	readme, err := os.ReadFile(filepath.Join(module, "README.md"))

@@ -14,6 +14,7 @@ import (
 
 // What a watch tells is the log, whatever happens to its connection.
 func TestAThousandCutsLoseNothingAndRepeatNothing(t *testing.T) {
+	t.Parallel()
 	w := world.Start(t)
 	ctx := t.Context()
 	direct, err := gpushopper.New(w.Direct)

@@ -184,6 +184,17 @@ def test_tls_trusts_the_ca_that_it_is_given(canned: Canned, tmp_path: Path, call
     answer = call(f"https://localhost:{port}", "sessions", "GetSession", request, ca_file=path, token="t0k")
     assert answer.session.session_id == "s"
     assert canned.tokens == ["Bearer t0k"]
+    # A server that asks its callers for a certificate.
+    strict, strict_port = serve(canned, grpc.ssl_server_credentials([pair], ca.cert_pem.bytes(), require_client_auth=True))
+    own = ca.issue_cert("me@example.com")
+    own.private_key_pem.write_to_path(tmp_path / "me.key")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "me.pem")
+    certificate = (tmp_path / "me.pem", tmp_path / "me.key")
+    strict_url = f"https://localhost:{strict_port}"
+    assert call(strict_url, "sessions", "GetSession", request, ca_file=path, certificate=certificate).session.session_id == "s"
+    with pytest.raises(ApiError):
+        call(strict_url, "sessions", "GetSession", request, ca_file=path, timeout=0.3)
+    strict.stop(None).wait()
     trustme.CA().cert_pem.write_to_path(path)
     with pytest.raises(ApiError):
         call(f"https://localhost:{port}", "sessions", "GetSession", request, ca_file=path, timeout=0.3)

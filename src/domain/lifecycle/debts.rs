@@ -9,6 +9,7 @@ use crate::domain::backoff;
 use crate::domain::event::{Actor, EventType};
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::{Absence, Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, Sighting};
+use crate::domain::money::Rate;
 use crate::domain::time::{Look, Time};
 use std::time::Duration;
 
@@ -40,12 +41,8 @@ impl Work<'_> {
                 }
             }
             Input::Seen { attempt, sighting, look } => {
-                if let Some(at) = self.row(*attempt) {
-                    if sighting.status == InstanceStatus::Gone {
-                        self.row_missing(at, *look, LookBy::Id);
-                    } else {
-                        self.row_seen(at, sighting, *look);
-                    }
+                if let Some(at) = self.row(*attempt).filter(|_| sighting.status != InstanceStatus::Gone) {
+                    self.row_seen(at, sighting, *look);
                     self.keep_looking(at);
                 }
             }
@@ -146,6 +143,11 @@ impl Work<'_> {
             row.launched = Some(call);
             return;
         }
+        if row.native_id.is_some() {
+            // Another machine was seen under this label before: that one is known, and this one is too many.
+            let label = Some(row.label.to_string());
+            return self.duplicate(attempt, &Sighting::untold(native_id, label), call);
+        }
         row.native_id = Some(native_id.to_owned());
         row.launch = Launch::Accepted;
         row.launched = Some(call);
@@ -219,7 +221,11 @@ impl Work<'_> {
             if metering::priced(row, price, look) {
                 self.durable = true;
             }
-            row.priced_at = Some(look.sent);
+            if row.priced_at.replace(look.sent).is_none() && row.offered.total() == Rate::ZERO {
+                // Nobody offered it: an adopted machine costs what it did when that was first told.
+                row.offered = row.price;
+                self.durable = true;
+            }
         }
         metering::observed(row, sighting.status, look, unseen_after);
         let changed = row.seen.as_ref().is_none_or(|s| s.status != sighting.status);

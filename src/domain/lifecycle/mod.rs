@@ -370,9 +370,14 @@ pub enum Refusal {
 /// Only for [`Input::Asked`]: why the wish is refused; nothing has changed then.
 pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rules, now: Time) -> Result<Step, Refusal> {
     let mut work = Work { s: session.clone(), rows: instances.to_vec(), events: Vec::new(), actions: Vec::new(), durable: false, rules, now };
+    let ordered = matches!(input, Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. });
     work.dispatch(input)?;
-    work.deadlines();
-    work.drive_debts();
+    if !rules.asleep {
+        work.deadlines();
+    }
+    if !rules.asleep || ordered {
+        work.drive_debts();
+    }
     work.conclude();
     Ok(work.finish())
 }
@@ -670,8 +675,10 @@ impl Work<'_> {
         }
         let held = clock_stands(&self.s, self.rules);
         if !held && self.now >= self.s.hard_max_at {
+            self.warn_of_expiry();
             self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
         } else if !held && self.now >= self.s.expires_at {
+            self.warn_of_expiry();
             self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
         } else if let Some(words) = self.cost_limit() {
             self.end(EndReason::CostLimit, Actor::Service, words);

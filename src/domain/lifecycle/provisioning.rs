@@ -230,8 +230,8 @@ impl Work<'_> {
             InstanceStatus::Running => self.up(sighting),
             InstanceStatus::Stopped => self.stopped_newborn(number, sighting),
             InstanceStatus::Failed => self.fail_attempt(number, AttemptFailure::InstanceFailed, sighting.raw_status.clone()),
-            InstanceStatus::Gone => self.fail_attempt(number, AttemptFailure::InstanceVanished, sighting.raw_status.clone()),
-            InstanceStatus::Offline | InstanceStatus::Deleting | InstanceStatus::Unknown => {}
+            // What is said to be gone comes as missing.
+            InstanceStatus::Offline | InstanceStatus::Deleting | InstanceStatus::Unknown | InstanceStatus::Gone => {}
         }
         self.look_again(at, sighting.status);
     }

@@ -31,8 +31,12 @@ pub(super) fn cost_warning_at(session: &Session, instances: &[Instance]) -> Opti
 /// When the session will have cost `percent` of what it may cost.
 fn spent_at(session: &Session, instances: &[Instance], percent: i64) -> Option<Time> {
     let left = attempt::budget_left(session, percent)?;
-    let since = instances.last().and_then(|r| r.segments.iter().map(|s| s.to).max())?;
-    let rate = i128::from(session.price.total().0);
+    let attempt = session.attempt()?.number;
+    let own = instances.iter().find(|r| r.label.attempt == attempt)?;
+    let since = own.segments.iter().map(|s| s.to).max()?;
+    // Other machines of the session that may still be there cost money, too.
+    let others = instances.iter().filter(|r| r.open() && r.label.attempt != attempt).map(|r| i128::from(r.price.total().0));
+    let rate = i128::from(session.price.total().0) + others.sum::<i128>();
     if left <= Nanos::ZERO || rate <= 0 {
         return (left <= Nanos::ZERO).then_some(since);
     }
@@ -93,10 +97,9 @@ impl Work<'_> {
                     self.tell(EventType::Updated, Actor::Provider, "its ports are mapped anew".to_owned());
                 }
                 if let Some(endpoint) = sighting.endpoints.first()
-                    && !self.s.pace.endpoints.is_empty()
                     && self.s.pace.endpoints != sighting.endpoints
                 {
-                    // Addresses can change during a machine's life.
+                    // Addresses can change during a machine's life, and that of an adopted one may not be in the list.
                     self.s.pace.endpoints.clone_from(&sighting.endpoints);
                     self.s.endpoint = Some(endpoint.clone());
                     self.s.ports.clone_from(&sighting.ports);
@@ -111,8 +114,9 @@ impl Work<'_> {
             }
             InstanceStatus::Deleting => self.set_condition(ConditionType::InstancePresent, Truth::False, "being_deleted"),
             InstanceStatus::Scheduled | InstanceStatus::Starting => self.set_condition(ConditionType::InstancePresent, Truth::Unknown, "restarting"),
-            InstanceStatus::Gone => self.missing_running(number),
             InstanceStatus::Unknown => self.set_condition(ConditionType::InstancePresent, Truth::Unknown, "unknown_status"),
+            // What is said to be gone comes as missing.
+            InstanceStatus::Gone => {}
         }
     }
 
@@ -206,10 +210,8 @@ impl Work<'_> {
 
     pub(super) fn running_deadlines(&mut self) {
         let now = self.now;
-        if !self.s.expiring_told && now >= self.s.expires_at - self.policy().expiring_before {
-            self.s.expiring_told = true;
-            let at = self.s.expires_at;
-            self.tell(EventType::Expiring, Actor::Service, format!("expires at {at}"));
+        if now >= self.s.expires_at - self.policy().expiring_before {
+            self.warn_of_expiry();
         }
         if cost_warning_at(&self.s, &self.rows).is_some_and(|at| now >= at) {
             self.warn_of_cost();
@@ -224,6 +226,15 @@ impl Work<'_> {
                 let endpoint = self.s.pace.endpoint_index;
                 self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: false });
             }
+        }
+    }
+
+    /// Says once that the end is near: also when it is here, and nobody could say so before.
+    pub(super) fn warn_of_expiry(&mut self) {
+        if !self.s.expiring_told {
+            self.s.expiring_told = true;
+            let at = self.s.expires_at;
+            self.tell(EventType::Expiring, Actor::Service, format!("expires at {at}"));
         }
     }
 

@@ -146,6 +146,11 @@ impl Work<'_> {
         self.s.endpoint = stray.sighting.endpoints.first().cloned();
         self.s.pace.endpoints.clone_from(&stray.sighting.endpoints);
         self.s.ports.clone_from(&stray.sighting.ports);
+        match self.s.pace.endpoints.is_empty() {
+            // A list need not tell the address: it is asked for by id.
+            true => self.rows.iter_mut().for_each(|row| row.next_look = Some(now)),
+            false => self.s.pace.next_probe = Some(now),
+        }
         "adopted: an operator took it over, nothing was verified".clone_into(&mut self.s.status_message);
         let message = self.s.status_message.clone();
         self.tell_from(EventType::StateChanged, actor, message, from, Some(before));

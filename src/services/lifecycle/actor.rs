@@ -39,6 +39,8 @@ const MOST_TICKS: u32 = 64;
 const OVERDUE: Duration = Duration::from_secs(1);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
+/// Sessions whose users have ended them while the database was in doubt.
+const THAWED: &str = "thawed";
 /// A private key may be told again this long after its creation, and until the first RUNNING.
 const KEY_WINDOW: Duration = Duration::from_secs(600);
 
@@ -126,8 +128,13 @@ impl Actor {
             None => Vec::new(),
         };
         let frozen = if standing.accepted { None } else { parts.frozen.clone() };
+        let mut thawed = BTreeSet::new();
         if frozen.is_some() {
-            after_commit.clear();
+            // What its user has ended since goes on to its end.
+            if let Some(text) = parts.store.meta_get(THAWED).await? {
+                thawed = serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))?;
+            }
+            after_commit.retain(|(id, _)| thawed.contains(id));
         }
         let sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
         let now = parts.tools.clock.now();
@@ -137,6 +144,7 @@ impl Actor {
             secret: parts.tools.secret_id(),
             terms: standing.terms,
             expiry_held: expiry_held(&sweeper, now),
+            asleep: false,
         };
         let shown = live.iter().map(|(id, e)| (*id, shown(e))).collect();
         parts.board.reset(shown, revision);
@@ -151,7 +159,7 @@ impl Actor {
             after_commit,
             requests: BTreeMap::new(),
             sweeper,
-            thawed: BTreeSet::new(),
+            thawed,
             revision,
             draining: false,
             parts,
@@ -518,6 +526,7 @@ impl Actor {
         let who = if caller.admin && operators { Who::Operator(caller.principal.clone()) } else { Who::User(caller.principal.clone()) };
         let input = Input::Asked { ask: ask_of(&command, caller.admin), actor: who };
         if validate_only {
+            self.rules.asleep = self.asleep(id);
             let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
             let answer = match answer {
                 Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false, private_key: None }),
@@ -527,9 +536,8 @@ impl Actor {
             let _ = reply.send(answer);
             return Ok(());
         }
-        if self.sweeper.frozen().is_some() && matches!(command, Command::Complete { .. } | Command::Destroy | Command::EndByOperator) {
-            // Somebody has said what is wanted now: that is no old fact.
-            self.thawed.insert(id);
+        if matches!(command, Command::Complete { .. } | Command::Destroy | Command::EndByOperator) {
+            self.thaw_one(id).await?;
         }
         let version = |this: &Self| this.live.get(&id).map(|e| e.session.version);
         let unchanged = version(self);
@@ -646,6 +654,10 @@ impl Actor {
 
     /// Runs the machine, and again for each offer it asks to be chosen, so that choice and intent are one transaction.
     pub(super) fn try_apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) -> Result<(), Refusal> {
+        self.rules.asleep = self.asleep(id);
+        if self.rules.asleep && !asked_for(&input) {
+            return Ok(());
+        }
         let now = self.parts.tools.clock.now();
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -787,8 +799,28 @@ impl Actor {
         Ok(())
     }
 
+    /// Whether nothing may happen to a session by itself: the database is in doubt, and nobody has said since what is wanted.
+    fn asleep(&self, id: SessionId) -> bool {
+        self.sweeper.frozen().is_some() && !self.thawed.contains(&id)
+    }
+
+    /// Somebody has said what is wanted of a session now: that is no old fact, whatever the database is.
+    pub(super) async fn thaw_one(&mut self, id: SessionId) -> Result<(), StoreError> {
+        if self.asleep(id) {
+            self.thawed.insert(id);
+            self.keep_thawed().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what has been said so, for the next start.
+    pub(super) async fn keep_thawed(&self) -> Result<(), StoreError> {
+        let text = serde_json::to_string(&self.thawed).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))?;
+        self.parts.store.meta_set(THAWED, &text).await
+    }
+
     fn schedule(&mut self, id: SessionId, over: bool) {
-        let still = self.sweeper.frozen().is_some() && !self.thawed.contains(&id);
+        let still = self.asleep(id);
         let Some(entry) = self.live.get_mut(&id) else { return };
         if let Some(old) = entry.due.take() {
             self.due.remove(&(old, id));
@@ -816,6 +848,9 @@ impl Actor {
             Action::RotateKey(n) | Action::ProbeApi(n) | Action::Measure(n) | Action::AskCredit(n) => n,
             Action::Probe { attempt, .. } => attempt,
         };
+        if self.asleep(id) && matches!(action, Action::Launch(_)) {
+            return;
+        }
         let Some(entry) = self.live.get_mut(&id) else { return };
         let Some(instance) = entry.instances.iter().find(|r| r.label.attempt == attempt).cloned() else { return };
         if !self.in_flight.insert((id, action.clone())) {
@@ -850,6 +885,14 @@ impl Actor {
             changed
         });
     }
+}
+
+/// Whether an input is somebody's wish, or what came of one; everything else waits while the database is in doubt.
+fn asked_for(input: &Input) -> bool {
+    matches!(
+        input,
+        Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. }
+    )
 }
 
 /// Where nothing ends by the clock now.

@@ -4,7 +4,7 @@ use super::Listing;
 use super::actor::{Actor, Staged};
 use crate::domain::event::Actor as Who;
 use crate::domain::ids::{Label, SessionId};
-use crate::domain::instance::Sighting;
+use crate::domain::instance::{InstanceStatus, Sighting};
 use crate::domain::lifecycle::{Fate, Input, LookBy, Stray};
 use crate::domain::sweep::{self, Known};
 use crate::domain::time::{Look, Time};
@@ -27,7 +27,10 @@ impl Actor {
             (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting.clone()), look: listing.look })
         };
         for (label, sighting) in &sorted.seen {
-            if self.is_settled(*label) {
+            if sighting.status == InstanceStatus::Gone {
+                // Listed as something that is gone: missing like what is not listed.
+                inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
+            } else if self.is_settled(*label) {
                 suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), sighting });
             } else {
                 inputs.push(seen(*label, sighting));
@@ -58,9 +61,7 @@ impl Actor {
             self.condemn(suspect.kind, label, suspect.sighting, &listing, staged, now).await?;
         }
         for (id, input) in inputs {
-            if self.sweeper.frozen().is_none() || self.thawed.contains(&id) {
-                self.apply(id, input, staged);
-            }
+            self.apply(id, input, staged);
         }
         Ok(())
     }

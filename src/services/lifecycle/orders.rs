@@ -6,7 +6,7 @@ use crate::domain::event::Actor as Who;
 use crate::domain::ids::{Label, SessionId};
 use crate::domain::instance::Desired;
 use crate::domain::lifecycle::{Fate, Input, Stray, taken_over};
-use crate::domain::session::{Session, State};
+use crate::domain::session::State;
 use crate::domain::time::Time;
 use crate::services::access::NAMELESS;
 use crate::services::api::Caller;
@@ -35,7 +35,9 @@ impl Actor {
         }
         let (action, target, detail) = written(&order);
         self.parts.store.audit_add(AuditRecord { at: now, actor: who.clone(), action: action.to_owned(), target, detail }).await?;
-        let decided = matches!(order, Order::Stray { .. });
+        if let (Order::Stray { .. }, Some(id)) = (&order, self.concerned(&order)) {
+            self.thaw_one(id).await?;
+        }
         let session = match order {
             Order::Stray { provider, native_id, fate } => {
                 let Some(finding) = self.sweeper.finding(&provider, &native_id).cloned() else { return Ok(()) };
@@ -76,7 +78,7 @@ impl Actor {
                     let _ = reply.send(Err(Error::new(Code::FailedPrecondition, "EPOCH_NOT_WRITTEN", why)));
                     return Ok(());
                 }
-                self.thaw();
+                self.thaw().await?;
                 None
             }
         };
@@ -84,10 +86,8 @@ impl Actor {
             entry.trail.begin(&entry.session);
         }
         let session = session.and_then(|id| self.live.get(&id)).map(|e| Arc::new(e.session.clone()));
-        let ending = |s: &Arc<Session>| s.state == State::Stopping || s.state.is_final();
-        if let Some(session) = session.as_ref().filter(|s| self.sweeper.frozen().is_some() && (decided || ending(s))) {
-            // An operator has said what is wanted now: that is no old fact.
-            self.thawed.insert(session.id);
+        if let Some(session) = session.as_ref().filter(|s| s.state == State::Stopping || s.state.is_final()) {
+            self.thaw_one(session.id).await?;
         }
         let done = Done { session, holds: self.sweeper.holds().to_vec() };
         staged.replies.push(Box::new(move || drop(reply.send(Ok(done)))));
@@ -216,13 +216,14 @@ impl Actor {
     }
 
     /// Everything goes on as after a restart.
-    fn thaw(&mut self) {
+    async fn thaw(&mut self) -> Result<(), StoreError> {
         self.sweeper.thaw();
         let resumed: Vec<SessionId> = self.live.keys().filter(|id| !self.thawed.contains(id)).copied().collect();
         self.after_commit.extend(resumed.into_iter().map(|id| (id, Input::Resumed)));
         self.thawed.clear();
         self.keep_standing();
         tracing::warn!("an operator has accepted the database: everything automatic goes on");
+        self.keep_thawed().await
     }
 }
 

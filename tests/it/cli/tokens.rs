@@ -30,7 +30,7 @@ async fn a_token_is_shown_once_or_written_to_a_file_of_its_own() {
     assert_eq!((ran.code, ran.out.as_str()), (0, "token ci (consumer, alice only) is good no more\n"));
     assert_eq!(mock.with(|m| m.orders.clone()), ["create ci 2 Some(\"alice\") Some(7200)", "create eyes 3 None None", "revoke ci"]);
     let ran = gs(&mock, &["token", "list"]).await;
-    assert!(ran.out.contains("revoked 2026-11-23 21:30:00 by admin") && ran.out.contains("expired 2026-11-23 21:30:00"), "{}", ran.out);
+    assert!(ran.out.contains("revoked 2026-11-23 21:30:00Z by admin") && ran.out.contains("expired 2026-11-23 21:30:00"), "{}", ran.out);
     assert!(gs(&mock, &["token", "list", "--database", "/nowhere/at.db"]).await.err.contains("there is no database"));
 }
 

@@ -179,6 +179,7 @@ func (s *stage) mostAtOnce(name string) (most int, dearest decimal.Decimal) {
 }
 
 func TestMachinesAreKeptOverPreemptionsCutsAndKills(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	terms := []string{"-wanted", "3", "-max-price", "0.50", "-per-hour", "3", "-total", "20", "-interruptible"}
 	s.world.Do(t, "storm?cuts=40")
@@ -244,6 +245,7 @@ func TestMachinesAreKeptOverPreemptionsCutsAndKills(t *testing.T) {
 }
 
 func TestSpendingLimitsHold(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	// Per hour: what runs costs much less than 0.60, and one more machine is allowed for as long as it could cost 0.60 in all.
 	hourly := s.schedule("hourly", "-wanted", "4", "-max-price", "0.40", "-per-hour", "0.60")

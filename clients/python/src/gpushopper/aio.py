@@ -37,12 +37,13 @@ class Client:
         *,
         token: str | None = None,
         ca_file: str | os.PathLike[str] | None = None,
+        certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         timeout: float = 60.0,
         backoff: Backoff = Backoff(),  # noqa: B008 - it is frozen
         options: dict[str, Any] | None = None,
     ) -> None:
         """Connects when it is first used; arguments as those of `gpushopper.Client`. Make it inside the event loop."""
-        where = address(url, token, ca_file, options)
+        where = address(url, token, ca_file, certificate, options)
         self._channel = (
             grpc.aio.secure_channel(where.target, where.credentials, where.options)
             if where.credentials

@@ -44,6 +44,7 @@ class Client:
         *,
         token: str | None = None,
         ca_file: str | os.PathLike[str] | None = None,
+        certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         timeout: float = 60.0,
         backoff: Backoff = Backoff(),  # noqa: B008 - it is frozen
         options: dict[str, Any] | None = None,
@@ -54,11 +55,13 @@ class Client:
             url: `http://HOST:PORT` or `https://HOST:PORT`. Default: `GPU_SHOPPER_URL`, else `http://127.0.0.1:8080`.
             token: what the server knows you by. Default: `GPU_SHOPPER_TOKEN` or the file `GPU_SHOPPER_TOKEN_FILE`, else none.
             ca_file: certificates (PEM) to trust with https. Default: `GPU_SHOPPER_CA_CERT`, else the system's.
+            certificate: the files (PEM) of your own certificate and its key, for a server that asks for one. Default:
+                `GPU_SHOPPER_CLIENT_CERT` and `GPU_SHOPPER_CLIENT_KEY`, else none.
             timeout: seconds that a call may take, all its repetitions included; each call has its own `timeout=` too.
             backoff: how long to wait between two tries.
             options: more options of the gRPC channel.
         """
-        where = address(url, token, ca_file, options)
+        where = address(url, token, ca_file, certificate, options)
         self._channel = (
             grpc.secure_channel(where.target, where.credentials, where.options)
             if where.credentials

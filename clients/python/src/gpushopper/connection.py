@@ -63,7 +63,13 @@ class Address:
     """Options of the channel."""
 
 
-def address(url: str | None, token: str | None, ca_file: str | os.PathLike[str] | None, options: dict[str, Any] | None) -> Address:
+def address(
+    url: str | None,
+    token: str | None,
+    ca_file: str | os.PathLike[str] | None,
+    certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None,
+    options: dict[str, Any] | None,
+) -> Address:
     """Reads a URL.
 
     Raises:
@@ -79,9 +85,12 @@ def address(url: str | None, token: str | None, ca_file: str | os.PathLike[str] 
     secure = parts.scheme == "https"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     roots = Path(ca_file).read_bytes() if ca_file and secure else None
+    chain = os.environ.get("GPU_SHOPPER_CLIENT_CERT"), os.environ.get("GPU_SHOPPER_CLIENT_KEY")
+    mine, key = certificate or chain
+    pair = (Path(key).read_bytes(), Path(mine).read_bytes()) if mine and key and secure else (None, None)
     return Address(
         target=f"{host}:{parts.port or (_SECURE_PORT if secure else _CLEAR_PORT)}",
-        credentials=grpc.ssl_channel_credentials(root_certificates=roots) if secure else None,
+        credentials=grpc.ssl_channel_credentials(roots, *pair) if secure else None,
         metadata=(("authorization", f"Bearer {token}"),) if token else (),
         options=list((_OPTIONS | (options or {})).items()),
     )
