@@ -1,6 +1,6 @@
 # The commands of every day. `make test` is what must be green before anything lands.
 
-.PHONY: test test-rust test-clients test-python test-go server clients clients-check descriptor fmt demo deny
+.PHONY: test test-rust test-clients test-python test-go test-typescript test-java test-rust-client server clients clients-check descriptor fmt demo deny
 
 test: test-rust test-clients ## format, lints, every test there is
 
@@ -9,13 +9,22 @@ test-rust: ## those of the server
 	cargo clippy --all-targets -- -D warnings
 	cargo test
 
-test-clients: test-python test-go ## those of the clients, each in its language
+test-clients: test-python test-go test-typescript test-java test-rust-client ## those of the clients, each in its language
 
 test-python: server ## the Python client alone
 	clients/python/test
 
 test-go: server ## the Go client alone
 	clients/go/test
+
+test-typescript: server ## the TypeScript client alone, in Node and in a browser
+	clients/typescript/test
+
+test-java: server ## the Java client alone
+	clients/java/test
+
+test-rust-client: server ## the Rust client alone
+	clients/rust/test
 
 server: # what the clients are tested against; GPU_SHOPPER_BIN names another one
 	test -n "$(GPU_SHOPPER_BIN)" || cargo build

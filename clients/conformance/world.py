@@ -2,7 +2,7 @@
 """A world for clients to be tested in: simulated marketplaces, a real server, and a proxy before it that can cut.
 
 As a program it prints one line of JSON and serves until its standard input ends, so that tests in any language can start
-it as a child: `{"url": the proxy, "direct": the server itself, "control": see below, "vastai": …, "tensordock": …}`. The last two are
+it as a child; arguments are settings of the server, `NAME=value`: `{"url": the proxy, "direct": the server itself, "control": see below, "vastai": …, "tensordock": …}`. The last two are
 the marketplaces; their admin API under `/_sim/` makes machines vanish and tells the truth about them.
 
 `POST control/<do>`, answered with 200 when it is done:
@@ -329,7 +329,7 @@ class World:
 def main() -> None:
     """Serves a world until standard input ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with World() as world:
+    with World(env=dict(setting.split("=", 1) for setting in sys.argv[1:])) as world:
         print(json.dumps(world.facts()), flush=True)
         sys.stdin.buffer.read()
 

@@ -582,7 +582,7 @@ fn every_file_says_what_it_is() {
 #[test]
 fn files_are_read_in_one_sitting() {
     /// Longer files, with the reason.
-    const LONGER: &[(&str, &str)] = &[];
+    const LONGER: &[(&str, &str)] = &[("clients/rust/src/generated/gpushopper_v1.rs", "generated from the contract, comments included")];
     let rust = files("").into_iter().filter(|f| f.ends_with(".rs") && !LONGER.iter().any(|(path, _)| path == f));
     let long = rust.map(|f| (fs::read_to_string(root().join(&f)).unwrap().lines().count(), f));
     let long: Vec<String> = long.filter(|(lines, _)| *lines > MOST_LINES).map(|(lines, f)| format!("{f}: {lines} lines")).collect();

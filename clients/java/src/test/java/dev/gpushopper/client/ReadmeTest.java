@@ -1,0 +1,38 @@
+package dev.gpushopper.client;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What the README shows works as it stands there. */
+class ReadmeTest {
+    @Test
+    @Timeout(180)
+    void theProgramDoesTheWholeJob(@TempDir Path folder) throws Exception {
+        Matcher found = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL).matcher(Files.readString(Path.of("README.md")));
+        assertTrue(found.find());
+        String program = found.group(1);
+        assertTrue(program.lines().count() <= 12, program);
+        try (World world = new World()) {
+            String whole = "import dev.gpushopper.client.*;\nimport dev.gpushopper.v1.*;\nimport java.nio.file.Path;\n"
+                    + "public class Rent { public static void main(String[] arguments) throws Exception {\n"
+                    + program.replace("http://127.0.0.1:8080", world.at("url")) + "}}\n";
+            Files.writeString(folder.resolve("Rent.java"), whole);
+            Process ran = new ProcessBuilder("java", "-cp", System.getProperty("java.class.path"), "Rent.java")
+                    .directory(folder.toFile())
+                    .redirectError(ProcessBuilder.Redirect.INHERIT)
+                    .start();
+            String said = new String(ran.getInputStream().readAllBytes());
+            assertEquals(0, ran.waitFor(), said);
+            assertTrue(said.matches("ssh -p \\d+ \\S+@127\\.0\\.0\\.1 -i key\\.pem\n0\\.\\d+\n"), said);
+            assertTrue(Files.readString(folder.resolve("key.pem")).contains("PRIVATE KEY"));
+        }
+    }
+}

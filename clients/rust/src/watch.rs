@@ -1,0 +1,372 @@
+//! A watch that survives what happens to connections: it resumes after the last token it was given, proves by the numbers
+//! of the events that nothing is missing and nothing comes twice, and begins anew where the server no longer keeps what came
+//! after the token.
+
+use crate::client::Client;
+use crate::error::{Error, Refusal};
+use crate::pb;
+use crate::pb::session::State;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::{Code, Streaming};
+
+const BOOKMARK: Duration = Duration::from_secs(15);
+/// A silence in which two bookmarks should have come: the connection is lost.
+const SILENCE: Duration = Duration::from_secs(35);
+/// How often a gap is resumed over before it is told.
+const GAPS: u32 = 3;
+
+/// Where a watch begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WatchStart {
+    /// With what is now.
+    #[default]
+    Snapshot,
+    /// With what happens next.
+    Now,
+    /// Strictly after this token, of an earlier message or a create answer; an empty one is none.
+    After(String),
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// All sessions at the beginning; it is told once, when it is complete.
+    Snapshot(Vec<pb::Session>, pb::SnapshotEnd),
+    /// Something happened. Each event comes once, in order.
+    Event(Box<pb::SessionEvent>),
+    /// Nothing happened for a while.
+    Bookmark(pb::Bookmark),
+    /// The server no longer keeps what came after the last token (the reason is `WATCH_COMPACTED` or `WATCH_STORE_REPLACED`): a
+    /// fresh snapshot follows, and what happened between may be missing.
+    Reset(String),
+}
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub(crate) enum Subject {
+    One(String),
+    All(Box<pb::SessionFilter>),
+}
+
+impl Subject {
+    /// No session can leave and come back, so that the numbers of its events are without gaps.
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::All(filter) => filter.provider.is_none() && filter.states.is_empty() && filter.labels.is_empty(),
+        }
+    }
+}
+
+enum Stream {
+    One(Streaming<pb::WatchSessionResponse>),
+    All(Streaming<pb::WatchSessionsResponse>),
+}
+
+/// One message, of either kind of watch.
+enum Heard {
+    Snapshot(Box<pb::Session>),
+    SnapshotEnd(pb::SnapshotEnd),
+    Event(Box<pb::SessionEvent>),
+    Bookmark(pb::Bookmark),
+    Nothing,
+}
+
+/// Numbers of what was told, to see repeats and gaps.
+#[derive(Default)]
+struct Ledger {
+    revision: i64,
+    sequences: HashMap<String, i64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Next,
+    Repeat,
+    Gap { told: i64 },
+}
+
+impl Ledger {
+    fn judge(&self, event: &pb::SessionEvent, whole: bool) -> Verdict {
+        let last = self.sequences.get(&event.session_id).copied();
+        match last {
+            _ if event.revision <= self.revision => Verdict::Repeat,
+            Some(last) if event.sequence <= last => Verdict::Repeat,
+            Some(last) if whole && event.sequence != last + 1 => Verdict::Gap { told: last },
+            _ => Verdict::Next,
+        }
+    }
+
+    fn told(&mut self, event: &pb::SessionEvent) {
+        self.revision = event.revision;
+        // After its end almost nothing follows: it need not be remembered for that.
+        if is_over(event.to_state()) {
+            self.sequences.remove(&event.session_id);
+        } else {
+            self.sequences.insert(event.session_id.clone(), event.sequence);
+        }
+    }
+}
+
+fn is_over(state: State) -> bool {
+    matches!(state, State::Stopped | State::Failed)
+}
+
+/// A running watch. Dropping the future of [`Watch::next`] loses nothing.
+pub struct Watch {
+    client: Client,
+    subject: Subject,
+    token: Option<String>,
+    hide_snapshot: bool,
+    stream: Option<Stream>,
+    /// Held back until it is complete: a connection lost on the way leaves no half of a snapshot behind.
+    snapshot: Vec<pb::Session>,
+    ledger: Ledger,
+    wait_until: Option<Instant>,
+    give_up: Option<Duration>,
+    last_word: Instant,
+    last_error: Option<Refusal>,
+    tries: u32,
+    gaps: u32,
+    heard_something: bool,
+    ended: bool,
+    over: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(client: Client, subject: Subject, start: WatchStart) -> Self {
+        let hide_snapshot = start == WatchStart::Now;
+        let token = match start {
+            WatchStart::After(token) if !token.is_empty() => Some(token),
+            _ => None,
+        };
+        Self {
+            client,
+            subject,
+            token,
+            hide_snapshot,
+            stream: None,
+            snapshot: Vec::new(),
+            ledger: Ledger::default(),
+            wait_until: None,
+            give_up: None,
+            last_word: Instant::now(),
+            last_error: None,
+            tries: 0,
+            gaps: 0,
+            heard_something: false,
+            ended: false,
+            over: false,
+        }
+    }
+
+    /// Gives up when the server is away for so long. Default: never.
+    #[must_use]
+    pub fn give_up_after(mut self, away: Duration) -> Self {
+        self.give_up = Some(away);
+        self
+    }
+
+    /// The token after which this watch would resume: keep it to go on in another process. Empty before the first.
+    #[must_use]
+    pub fn resume_token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
+    }
+
+    /// Why the connection was lost the last time; none when it never was.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&Refusal> {
+        self.last_error.as_ref()
+    }
+
+    /// What comes next; `None` after the last event of a watched session.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for good; [`Error::Gap`].
+    pub async fn next(&mut self) -> Result<Option<Message>, Error> {
+        loop {
+            if self.over {
+                return Ok(None);
+            }
+            if let Some(until) = self.wait_until {
+                sleep_until(until).await;
+                self.wait_until = None;
+            }
+            match self.hear().await {
+                Ok(Some((heard, token))) => {
+                    self.tries = 0;
+                    self.heard_something = true;
+                    self.last_word = Instant::now();
+                    if let Some(message) = self.take(heard, token)? {
+                        return Ok(Some(message));
+                    }
+                }
+                // Only a session's own watch ends by itself: after its end, or at once when the token is one of after its end.
+                Ok(None) => {
+                    let at_once = !self.heard_something && self.token.is_some();
+                    if matches!(self.subject, Subject::One(_)) && (self.ended || at_once) {
+                        self.over = true;
+                    } else {
+                        self.lose(Error::lost("the server ended the stream early"))?;
+                    }
+                }
+                Err(Error::Refused(refusal))
+                    if self.token.is_some() && matches!(refusal.reason.as_str(), "WATCH_COMPACTED" | "WATCH_STORE_REPLACED") =>
+                {
+                    self.disconnect();
+                    self.token = None;
+                    self.ended = false;
+                    self.ledger = Ledger::default();
+                    return Ok(Some(Message::Reset(refusal.reason)));
+                }
+                Err(error) => self.lose(error)?,
+            }
+        }
+    }
+
+    fn take(&mut self, heard: Heard, token: String) -> Result<Option<Message>, Error> {
+        let message = match heard {
+            Heard::Nothing => None,
+            Heard::Snapshot(session) => {
+                self.ended = is_over(session.state());
+                self.snapshot.push(*session);
+                return Ok(None);
+            }
+            Heard::SnapshotEnd(end) => {
+                let sessions = std::mem::take(&mut self.snapshot);
+                self.ledger.sequences.extend(sessions.iter().map(|s| (s.session_id.clone(), s.sequence)));
+                self.ledger.revision = self.ledger.revision.max(end.revision);
+                (!std::mem::take(&mut self.hide_snapshot)).then_some(Message::Snapshot(sessions, end))
+            }
+            Heard::Bookmark(mark) => {
+                self.ledger.revision = self.ledger.revision.max(mark.revision);
+                Some(Message::Bookmark(mark))
+            }
+            Heard::Event(event) => match self.ledger.judge(&event, self.subject.is_whole()) {
+                Verdict::Repeat => return Ok(None),
+                Verdict::Gap { told } => {
+                    self.gaps += 1;
+                    if self.gaps > GAPS {
+                        return Err(Error::Gap { session_id: event.session_id, told, got: event.sequence });
+                    }
+                    self.lose(Error::lost("an event is missing from the stream"))?;
+                    return Ok(None);
+                }
+                Verdict::Next => {
+                    self.ledger.told(&event);
+                    self.gaps = 0;
+                    self.ended = is_over(event.to_state());
+                    Some(Message::Event(event))
+                }
+            },
+        };
+        if !token.is_empty() {
+            self.token = Some(token);
+        }
+        Ok(message)
+    }
+
+    async fn hear(&mut self) -> Result<Option<(Heard, String)>, Error> {
+        if self.stream.is_none() {
+            self.stream = Some(silence(self.open()).await?);
+        }
+        match &mut self.stream {
+            Some(Stream::One(stream)) => {
+                use pb::watch_session_response::Message as Wire;
+                let Some(answer) = silence(async { Ok(stream.message().await?) }).await? else { return Ok(None) };
+                let heard = match answer.message {
+                    Some(Wire::Snapshot(session)) => Heard::Snapshot(Box::new(session)),
+                    Some(Wire::SnapshotEnd(end)) => Heard::SnapshotEnd(end),
+                    Some(Wire::Event(event)) => Heard::Event(Box::new(event)),
+                    Some(Wire::Bookmark(mark)) => Heard::Bookmark(mark),
+                    None => Heard::Nothing,
+                };
+                Ok(Some((heard, answer.resume_token)))
+            }
+            Some(Stream::All(stream)) => {
+                use pb::watch_sessions_response::Message as Wire;
+                let Some(answer) = silence(async { Ok(stream.message().await?) }).await? else { return Ok(None) };
+                let heard = match answer.message {
+                    Some(Wire::Snapshot(session)) => Heard::Snapshot(Box::new(session)),
+                    Some(Wire::SnapshotEnd(end)) => Heard::SnapshotEnd(end),
+                    Some(Wire::Event(event)) => Heard::Event(Box::new(event)),
+                    Some(Wire::Bookmark(mark)) => Heard::Bookmark(mark),
+                    None => Heard::Nothing,
+                };
+                Ok(Some((heard, answer.resume_token)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    async fn open(&self) -> Result<Stream, Error> {
+        let bookmark_interval = Some(prost_types::Duration { seconds: i64::try_from(BOOKMARK.as_secs()).unwrap_or(15), nanos: 0 });
+        let mut sessions = self.client.sessions();
+        let token = self.token.clone();
+        match &self.subject {
+            Subject::One(id) => {
+                let start = token.map(pb::watch_session_request::Start::ResumeToken);
+                let request = pb::WatchSessionRequest { session_id: id.clone(), start, bookmark_interval };
+                Ok(Stream::One(sessions.watch_session(request).await?.into_inner()))
+            }
+            Subject::All(filter) => {
+                let start = token.map(pb::watch_sessions_request::Start::ResumeToken);
+                let request = pb::WatchSessionsRequest { filter: Some((**filter).clone()), start, bookmark_interval };
+                Ok(Stream::All(sessions.watch_sessions(request).await?.into_inner()))
+            }
+        }
+    }
+
+    fn disconnect(&mut self) {
+        self.stream = None;
+        self.snapshot.clear();
+        self.heard_something = false;
+    }
+
+    /// Plans the next try, or says why there is none.
+    fn lose(&mut self, error: Error) -> Result<(), Error> {
+        self.disconnect();
+        let Some(refusal) = error.refusal().filter(|r| r.is_transient()) else { return Err(error) };
+        let wait = self.client.patience.wait(self.tries, refusal.retry_after);
+        if self.give_up.is_some_and(|away| self.last_word.elapsed() + wait > away) {
+            return Err(error);
+        }
+        self.last_error = Some(refusal.clone());
+        self.tries += 1;
+        self.wait_until = Some(Instant::now() + wait);
+        Ok(())
+    }
+}
+
+/// The server promises a bookmark: a longer silence is a lost connection.
+async fn silence<T>(word: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(SILENCE, word).await.unwrap_or_else(|_| {
+        let message = format!("not a word for {} s: the connection is lost", SILENCE.as_secs());
+        Err(Error::from(tonic::Status::new(Code::Unavailable, message)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(session: &str, revision: i64, sequence: i64) -> pb::SessionEvent {
+        pb::SessionEvent { session_id: session.to_owned(), revision, sequence, ..Default::default() }
+    }
+
+    #[test]
+    fn repeats_and_gaps_are_seen() {
+        let mut ledger = Ledger::default();
+        for next in [event("a", 1, 1), event("b", 2, 1), event("a", 3, 2)] {
+            assert_eq!(ledger.judge(&next, true), Verdict::Next);
+            ledger.told(&next);
+        }
+        assert_eq!(ledger.judge(&event("a", 3, 2), true), Verdict::Repeat);
+        assert_eq!(ledger.judge(&event("b", 2, 1), true), Verdict::Repeat);
+        assert_eq!(ledger.judge(&event("a", 5, 4), true), Verdict::Gap { told: 2 });
+        assert_eq!(ledger.judge(&event("a", 5, 4), false), Verdict::Next);
+        assert_eq!(ledger.judge(&event("c", 5, 7), true), Verdict::Next);
+    }
+}

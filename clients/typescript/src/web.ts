@@ -1,0 +1,11 @@
+// The client for browsers: gRPC-Web by fetch. It has everything but the saving of key files.
+import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { bearer, serverUrl } from "./address.js";
+import { type ClientOptions, GpuShopper } from "./client.js";
+
+export * from "./exports.js";
+
+/** A client of the server at this address; no connection is made before the first call. A page calls the server that it came from with `location.origin`. */
+export function connect(url: string, options: ClientOptions = {}): GpuShopper {
+  return new GpuShopper(createGrpcWebTransport({ baseUrl: serverUrl(url), interceptors: bearer(options.token) }), options);
+}

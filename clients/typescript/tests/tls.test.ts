@@ -1,0 +1,49 @@
+// A server with a certificate of its own authority: trusted when that is named, shown the client's own certificate, and told the token.
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync } from "node:fs";
+import { createSecureServer } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import * as gs from "../src/index.js";
+
+test("https with the authority's certificate, and the token as a bearer", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "gpu-shopper-tls-"));
+  const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+  execFileSync("openssl", [
+    ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test"],
+    ...["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+  ], { stdio: "pipe" });
+  const told: (string | null)[] = [];
+  const routes = connectNodeAdapter({
+    routes: ({ service }) => {
+      service(gs.SessionService, {
+        getSession(request, context) {
+          told.push(context.requestHeader.get("authorization"));
+          return { session: { sessionId: request.sessionId } };
+        },
+      });
+    },
+  });
+  const server = createSecureServer({ cert: readFileSync(cert), key: readFileSync(key), ca: readFileSync(cert), requestCert: true, rejectUnauthorized: true }, routes);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const trusting = gs.connect(url, { ca: readFileSync(cert), token: "gs_secret", identity: { cert: readFileSync(cert), key: readFileSync(key, "utf8") } });
+  const nameless = gs.connect(url, { ca: readFileSync(cert), timeoutMs: 300 });
+  const strange = gs.connect(url, { timeoutMs: 300 });
+  try {
+    assert.equal((await trusting.sessions.getSession({ sessionId: "s" })).session?.sessionId, "s");
+    assert.deepEqual(told, ["Bearer gs_secret"]);
+    await assert.rejects(strange.sessions.getSession({ sessionId: "s" }), (error: gs.GpuShopperError) => error instanceof gs.GpuShopperError && error.reason === "");
+    await assert.rejects(nameless.sessions.getSession({ sessionId: "s" }), gs.GpuShopperError);
+    assert.equal(told.length, 1);
+  } finally {
+    trusting.close();
+    nameless.close();
+    strange.close();
+    server.close();
+  }
+});
