@@ -8,14 +8,16 @@ use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, LinkState
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+type Alter<T> = Box<dyn Fn(&mut T) + Send + Sync>;
+
 /// See the module's header.
 pub struct Altered {
     pub of: Arc<dyn Provider>,
-    pub offers: Box<dyn Fn(&mut Vec<Offer>) + Send + Sync>,
+    pub offers: Alter<Vec<Offer>>,
     /// In lists and in looks by id.
-    pub machine: Box<dyn Fn(&mut Sighting) + Send + Sync>,
+    pub machine: Alter<Sighting>,
     /// In lists only.
-    pub listed: Box<dyn Fn(&mut Sighting) + Send + Sync>,
+    pub listed: Alter<Sighting>,
     /// How often a destroy was ordered.
     pub destroys: Arc<AtomicUsize>,
     /// The id that a launch is answered with.
