@@ -1,6 +1,7 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
 use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, refused, written};
+use super::orders::expiry_held;
 use super::{Attention, Closed, Content, Letter, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
@@ -16,7 +17,7 @@ use crate::services::board::Live;
 use crate::services::counters;
 use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
-use crate::services::sweeper::{HoldKind, Sweeper};
+use crate::services::sweeper::Sweeper;
 use crate::services::tokens;
 use crate::services::trail::{self, Trail};
 use crate::store::{AuditRecord, Batch, Error as StoreError, RequestRecord};
@@ -722,12 +723,11 @@ impl Actor {
             let mut session = draft.session;
             session.revision = self.revision;
             staged.touched.insert(session.id);
-            if let Some(entry) = self.live.get_mut(&session.id) {
+            let span = self.live.get_mut(&session.id).map(|entry| {
                 entry.session.revision = self.revision;
-                staged.tellings.push(entry.trail.telling(&session, draft.kind, self.revision));
-            } else {
-                staged.tellings.push(Span::none());
-            }
+                entry.trail.telling(&session, draft.kind, self.revision)
+            });
+            staged.tellings.push(span.unwrap_or_else(Span::none));
             staged.events.push(Arc::new(Event {
                 revision: self.revision,
                 sequence: session.sequence,
@@ -889,16 +889,7 @@ impl Actor {
 
 /// Whether an input is somebody's wish, or what came of one; everything else waits while the database is in doubt.
 fn asked_for(input: &Input) -> bool {
-    matches!(
-        input,
-        Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. }
-    )
-}
-
-/// Where nothing ends by the clock now.
-pub(super) fn expiry_held(sweeper: &Sweeper, now: Time) -> BTreeSet<ProviderId> {
-    let held = |h: &&crate::services::sweeper::Hold| h.kind == HoldKind::Expiry && h.until.is_none_or(|until| until > now);
-    sweeper.holds().iter().filter(held).map(|h| h.provider.clone()).collect()
+    matches!(input, Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. })
 }
 
 fn shown(entry: &Entry) -> Live {
