@@ -4,9 +4,10 @@ use crate::support::{House, caller, exactly, request};
 use gpu_shopper::domain::ids::ConsumerId;
 use gpu_shopper::domain::session::{EndReason, Request, State};
 use gpu_shopper::services::api::Command;
-use gpu_shopper::sim::Faults;
+use gpu_shopper::sim::{Delay, Faults};
 use std::time::Duration;
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -96,7 +97,8 @@ async fn one_consumer_does_not_rent_one_ask_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_ask_again_is_tried_when_its_consumer_says_so() {
-    let house = House::new(5, Faults::none()).await;
+    // Until the vendor has answered the first, the ask is still on everybody's list.
+    let house = House::new(5, Faults::none().with_delay(Delay::Latency, 5 * SECOND)).await;
     let offer = house.core().inventory.snapshot().offers.iter().find(|o| o.slots == Some(1)).unwrap().id.clone();
     let wanted = || Request { allow_same_offer: true, ..request(exactly(&offer)) };
     let first = house.create(wanted()).await.unwrap().session.id;

@@ -2,6 +2,7 @@
 
 use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, refused, written};
 use super::doubt;
+use super::orders::expiry_held;
 use super::{Attention, Closed, Content, Letter, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
@@ -17,7 +18,7 @@ use crate::services::board::Live;
 use crate::services::counters;
 use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
-use crate::services::sweeper::{HoldKind, Sweeper};
+use crate::services::sweeper::Sweeper;
 use crate::services::tokens;
 use crate::services::trail::{self, Trail};
 use crate::store::{AuditRecord, Batch, Error as StoreError, RequestRecord};
@@ -720,12 +721,11 @@ impl Actor {
             let mut session = draft.session;
             session.revision = self.revision;
             staged.touched.insert(session.id);
-            if let Some(entry) = self.live.get_mut(&session.id) {
+            let span = self.live.get_mut(&session.id).map(|entry| {
                 entry.session.revision = self.revision;
-                staged.tellings.push(entry.trail.telling(&session, draft.kind, self.revision));
-            } else {
-                staged.tellings.push(Span::none());
-            }
+                entry.trail.telling(&session, draft.kind, self.revision)
+            });
+            staged.tellings.push(span.unwrap_or_else(Span::none));
             staged.events.push(Arc::new(Event {
                 revision: self.revision,
                 sequence: session.sequence,
@@ -863,12 +863,6 @@ impl Actor {
             changed
         });
     }
-}
-
-/// Where nothing ends by the clock now.
-pub(super) fn expiry_held(sweeper: &Sweeper, now: Time) -> BTreeSet<ProviderId> {
-    let held = |h: &&crate::services::sweeper::Hold| h.kind == HoldKind::Expiry && h.until.is_none_or(|until| until > now);
-    sweeper.holds().iter().filter(held).map(|h| h.provider.clone()).collect()
 }
 
 fn shown(entry: &Entry) -> Live {

@@ -1,9 +1,9 @@
 //! What operators order: strays, debts, holds, accepting a database. Who ordered what is written down before it is done.
 
-use super::actor::{Actor, Entry, HOLDS, Staged, expiry_held};
+use super::actor::{Actor, Entry, HOLDS, Staged};
 use super::{Done, Order, Reply};
 use crate::domain::event::Actor as Who;
-use crate::domain::ids::{Label, SessionId};
+use crate::domain::ids::{Label, ProviderId, SessionId};
 use crate::domain::instance::Desired;
 use crate::domain::lifecycle::{Fate, Input, Stray, taken_over};
 use crate::domain::session::State;
@@ -11,8 +11,9 @@ use crate::domain::time::Time;
 use crate::services::access::NAMELESS;
 use crate::services::api::Caller;
 use crate::services::error::{Code, Error};
-use crate::services::sweeper::{FindingKind, Hold};
+use crate::services::sweeper::{FindingKind, Hold, HoldKind, Sweeper};
 use crate::store::{AuditRecord, Error as StoreError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Actor {
@@ -233,4 +234,10 @@ fn written(order: &Order) -> (&'static str, String, String) {
         Order::Lift { provider, kind, reason } => ("lift_hold", format!("{provider} {}", kind.word()), reason.clone()),
         Order::Accept => ("accept_database", String::new(), String::new()),
     }
+}
+
+/// Where nothing ends by the clock now.
+pub(super) fn expiry_held(sweeper: &Sweeper, now: Time) -> BTreeSet<ProviderId> {
+    let held = |h: &&Hold| h.kind == HoldKind::Expiry && h.until.is_none_or(|until| until > now);
+    sweeper.holds().iter().filter(held).map(|h| h.provider.clone()).collect()
 }
