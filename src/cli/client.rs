@@ -7,6 +7,7 @@ use crate::grpc::pb::cost_service_client::CostServiceClient;
 use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
 use crate::grpc::pb::operator_service_client::OperatorServiceClient;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
+use crate::http::browser::is_loopback_name;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -66,6 +67,14 @@ impl FromStr for Server {
             _ => authority.to_string(),
         };
         Ok(Self { https: scheme == Some("https"), authority })
+    }
+}
+
+impl Server {
+    /// Whether it is on this machine, by its address alone.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.authority.parse().is_ok_and(|authority: http::uri::Authority| is_loopback_name(authority.host()))
     }
 }
 
