@@ -9,7 +9,6 @@ use crate::domain::policy::Policy;
 use crate::domain::service;
 use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
 use crate::domain::time::Time;
-use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,8 +112,9 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
     let needs = session.request.template.as_ref().map(|t| t.needs.clone()).or(filter.needs);
     let filter =
         OfferFilter { disk_gb: disk, needs, host_end_after: Some(filter.host_end_after.unwrap_or(now + session.request.reservation)), ..filter };
+    let sieve = filter.sieve();
     let fits = |offer: &&Arc<Offer>| {
-        filter.check(offer).is_ok()
+        sieve.passes(offer)
             && offer.seen_at >= market.not_before
             && !(market.closed)(&offer.provider)
             && maps(session, offer)
@@ -122,7 +122,7 @@ pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choic
             && session.tried_machines().all(|m| *m != offer.machine)
             && affordable(session, offer.price(disk).total(), now).is_ok()
     };
-    let best = market.offers.iter().filter(fits).min_by(|a, b| -> Ordering { order.compare(a, b, disk) });
+    let best = market.offers.iter().filter(fits).min_by_key(|offer| order.rank(offer, disk));
     match best {
         Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
         None => Err(none_fits(session, market, &filter, now)),

@@ -7,9 +7,11 @@ use crate::domain::instance::Instance;
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
 use crate::store::error::Error;
+use crate::store::prepared::rewrites;
 use crate::store::schema::{instances, session_labels, sessions};
 use crate::store::{MAX_PAGE, Store};
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 use diesel::sqlite::Sqlite;
 use std::collections::BTreeMap;
 
@@ -75,32 +77,25 @@ impl Store {
     /// When the database fails or a row is unreadable.
     pub async fn session_list(&self, query: SessionQuery) -> Result<Vec<Session>, Error> {
         self.read(move |conn| {
-            let mut found = sessions::table.select(STORED).order(sessions::id.desc()).limit(query.limit.min(MAX_PAGE).into()).into_boxed::<Sqlite>();
-            if let Some(consumer) = query.consumer {
-                found = found.filter(sessions::consumer_id.eq(consumer.to_string()));
+            // Each state is read along its index and the newest of all are taken: several at once would have to be sorted, and
+            // that takes as long as the history is.
+            let mut found: Vec<Stored> = Vec::new();
+            for page in pages(&query) {
+                found.extend(page.load::<Stored>(conn)?);
             }
-            if let Some(provider) = query.provider {
-                found = found.filter(sessions::provider.eq(provider.to_string()));
-            }
-            if !query.states.is_empty() {
-                found = found.filter(sessions::status.eq_any(query.states.into_iter().map(State::word)));
-            }
-            for (key, value) in query.labels {
-                let with = session_labels::table.filter(session_labels::key.eq(key).and(session_labels::value.eq(value)));
-                found = found.filter(sessions::id.eq_any(with.select(session_labels::session_id)));
-            }
-            if let Some(from) = query.created_from {
-                found = found.filter(sessions::created_at.ge(from.sql()));
-            }
-            if let Some(before) = query.created_before {
-                found = found.filter(sessions::created_at.lt(before.sql()));
-            }
-            if let Some(before) = query.before {
-                found = found.filter(sessions::id.lt(before.to_string()));
-            }
-            found.load::<Stored>(conn)?.into_iter().map(restore).collect()
+            found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
+            found.truncate(usize::try_from(query.limit.min(MAX_PAGE)).unwrap_or(usize::MAX));
+            found.into_iter().map(restore).collect()
         })
         .await
+    }
+
+    /// Sessions that ended at this moment or later, in the order of their ends; of a query, consumer, provider and labels count.
+    ///
+    /// # Errors
+    /// When the database fails or a row is unreadable.
+    pub async fn session_list_ended(&self, query: SessionQuery, from: Time) -> Result<Vec<Session>, Error> {
+        self.read(move |conn| ended(&query, from).load::<Stored>(conn)?.into_iter().map(restore).collect()).await
     }
 
     /// Sessions by provider and state, in that order.
@@ -131,13 +126,12 @@ impl Store {
     /// When the database fails or a row is unreadable.
     pub async fn sessions_live(&self) -> Result<Vec<(Session, Vec<Instance>)>, Error> {
         self.read(|conn| {
-            let ended = State::ALL.iter().filter(|s| s.is_final()).map(|s| s.word());
-            let owing = instances::table.filter(instances::settled_at.is_null()).select(instances::session_id);
-            let live: Vec<Stored> = sessions::table
-                .select(STORED)
-                .filter(sessions::status.ne_all(ended).or(sessions::id.eq_any(owing)))
-                .order(sessions::id)
-                .load(conn)?;
+            let mut live: Vec<Stored> = Vec::new();
+            for question in live_ones() {
+                live.extend(question.load::<Stored>(conn)?);
+            }
+            live.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+            live.dedup_by(|(a, ..), (b, ..)| a == b);
             let ids: Vec<String> = live.iter().map(|(id, ..)| id.clone()).collect();
             let mut of = super::instances::of_sessions(conn, &ids)?;
             live.into_iter()
@@ -150,6 +144,60 @@ impl Store {
         })
         .await
     }
+}
+
+/// A question for sessions.
+type Question = sessions::BoxedQuery<'static, Sqlite, (Text, Text, Text, Text)>;
+
+fn matching(query: &SessionQuery) -> Question {
+    let mut found = sessions::table.select(STORED).into_boxed::<Sqlite>();
+    if let Some(consumer) = &query.consumer {
+        found = found.filter(sessions::consumer_id.eq(consumer.to_string()));
+    }
+    if let Some(provider) = &query.provider {
+        found = found.filter(sessions::provider.eq(provider.to_string()));
+    }
+    for (key, value) in query.labels.clone() {
+        let with = session_labels::table.filter(session_labels::key.eq(key).and(session_labels::value.eq(value)));
+        found = found.filter(sessions::id.eq_any(with.select(session_labels::session_id)));
+    }
+    found
+}
+
+/// The questions that a page takes: one for each wanted state, or one for all.
+fn pages(query: &SessionQuery) -> Vec<Question> {
+    let page = |state: Option<State>| {
+        let mut found = matching(query).order(sessions::id.desc()).limit(query.limit.min(MAX_PAGE).into());
+        if let Some(state) = state {
+            found = found.filter(sessions::status.eq(state.word()));
+        }
+        if let Some(from) = query.created_from {
+            found = found.filter(sessions::created_at.ge(from.sql()));
+        }
+        if let Some(before) = query.created_before {
+            found = found.filter(sessions::created_at.lt(before.sql()));
+        }
+        if let Some(before) = query.before {
+            found = found.filter(sessions::id.lt(before.to_string()));
+        }
+        found
+    };
+    let mut states = query.states.clone();
+    states.sort_unstable();
+    states.dedup();
+    if states.is_empty() { vec![page(None)] } else { states.into_iter().map(|state| page(Some(state))).collect() }
+}
+
+/// What is open, and what owes a machine's end: history is not looked at.
+fn live_ones() -> Vec<Question> {
+    let plain = || matching(&SessionQuery::default());
+    let open = State::ALL.iter().filter(|s| !s.is_final()).map(|s| plain().filter(sessions::status.eq(s.word())));
+    let owing = instances::table.filter(instances::settled_at.is_null()).select(instances::session_id);
+    open.chain([plain().filter(sessions::id.eq_any(owing))]).collect()
+}
+
+fn ended(query: &SessionQuery, from: Time) -> Question {
+    matching(query).filter(sessions::stopped_at.ge(from.sql())).order(sessions::stopped_at)
 }
 
 /// What restores a session: id, detail, request, labels.
@@ -171,8 +219,8 @@ fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
     parse().map_err(|e| Error::unreadable("session", &id, &e))
 }
 
-#[derive(Insertable, AsChangeset)]
-#[diesel(table_name = sessions, treat_none_as_null = true)]
+#[derive(Insertable)]
+#[diesel(table_name = sessions, treat_none_as_default_value = false)]
 struct Row {
     id: String,
     consumer_id: String,
@@ -206,6 +254,13 @@ struct Row {
     request: String,
     detail: String,
 }
+
+// Whose it is and when it was created never changes.
+rewrites!(Rewrite(Row) in sessions by id {
+    provider, offer_id, gpu_type, gpu_count, status, stage, end_reason, error, status_message, workload_type, price_nanos, cost_nanos, cost_final,
+    ssh_host, ssh_port, ssh_user, updated_at, expires_at, hard_max_at, running_at, stopped_at, attempt, version, revision, sequence, labels,
+    request, detail,
+});
 
 /// A session ready to be written, with the numbers of its events in the same batch.
 pub(super) struct Write {
@@ -293,7 +348,7 @@ impl Write {
             return Err(Error::Conflict(format!("session {}: its sequence or revision is not that of its last event", row.id)));
         }
         if known {
-            diesel::update(sessions::table.find(&row.id)).set(row).execute(conn)?;
+            Rewrite(row).execute(conn)?;
         } else {
             diesel::insert_into(sessions::table).values(row).execute(conn)?;
         }

@@ -1,5 +1,6 @@
 //! The integration tests, one binary, one module per area.
 
+mod calls;
 mod chaos;
 mod child;
 mod cli;

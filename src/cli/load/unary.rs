@@ -102,19 +102,21 @@ impl Plan {
             page_size: args.page,
             page_token: String::new(),
         };
-        let offers = clients.inventory.list_offers(asking(pb::ListOffersRequest::default())).await?.into_inner().offers;
-        let sessions = clients.sessions.list_sessions(asking(pb::ListSessionsRequest::default())).await?.into_inner().sessions;
-        let plan = Self {
-            turn,
-            list,
-            page: args.page,
-            offers: offers.into_iter().map(|o| o.offer_id).collect(),
-            sessions: sessions.into_iter().map(|s| s.session_id).collect(),
-        };
-        let needs = |wanted: &[Call]| plan.turn.iter().any(|call| wanted.contains(call));
+        let needs = |wanted: &[Call]| turn.iter().any(|call| wanted.contains(call));
+        let (needs_offers, needs_sessions) = (needs(&[Call::GetOffer]), needs(&[Call::GetSession, Call::GetSessionCost]));
+        let (mut offers, mut sessions) = (Vec::new(), Vec::new());
+        if needs_offers {
+            let page = clients.inventory.list_offers(asking(pb::ListOffersRequest::default())).await?.into_inner();
+            offers.extend(page.offers.into_iter().map(|o| o.offer_id));
+        }
+        if needs_sessions {
+            let page = clients.sessions.list_sessions(asking(pb::ListSessionsRequest::default())).await?.into_inner();
+            sessions.extend(page.sessions.into_iter().map(|s| s.session_id));
+        }
+        let plan = Self { turn, list, page: args.page, offers, sessions };
         let lacking = match () {
-            () if needs(&[Call::GetOffer]) && plan.offers.is_empty() => Some("offer"),
-            () if needs(&[Call::GetSession, Call::GetSessionCost]) && plan.sessions.is_empty() => Some("session"),
+            () if needs_offers && plan.offers.is_empty() => Some("offer"),
+            () if needs_sessions && plan.sessions.is_empty() => Some("session"),
             () => None,
         };
         match lacking {
