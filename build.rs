@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".gpushopper.v1.RotateSessionKeyResponse",
             ".gpushopper.v1.RegistryLogin",
         ])
+        .codec_path("crate::grpc::codec::FittingCodec")
         .include_file("pb.rs")
         .compile_fds(descriptors)?;
     Ok(())
