@@ -203,6 +203,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn loopback_is_told_by_the_address() {
+        let loopback = |text: &str| text.parse::<Server>().unwrap().is_loopback();
+        assert!(["127.0.0.1:8080", "http://[::1]:9", "https://localhost", "127.9.9.9"].into_iter().all(loopback));
+        assert!(!["10.0.0.1:8080", "gpu.example", "http://[2001:db8::1]:9", "127.0.0.1.example"].into_iter().any(loopback));
+    }
+
     #[tokio::test]
     async fn nobody_there_is_unreachable_with_a_hint() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

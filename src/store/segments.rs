@@ -78,7 +78,6 @@ impl Store {
             let mut found = segments::table
                 .inner_join(instances::table.on(machine))
                 .inner_join(sessions::table.on(sessions::id.eq(segments::session_id)))
-                .order((segments::session_id, segments::attempt, segments::ordinal))
                 .select((
                     Row::as_select(),
                     (
@@ -92,10 +91,14 @@ impl Store {
                     ),
                 ))
                 .into_boxed::<Sqlite>();
-            // A bound that leaves nothing out is not put: it would only lead away from the order that is wanted.
-            if query.window.from > Time::default() {
-                found = found.filter(segments::over_at.gt(query.window.from.millis()));
-            }
+            // Of a window, what may cost something in it is read along an index and put in order here: to have the database do
+            // that leads it through the whole history instead. Without one, the history is what is wanted, in its own order.
+            let windowed = query.window.from > Time::default();
+            found = match query.limit.filter(|_| !windowed) {
+                _ if windowed => found.filter(segments::over_at.gt(query.window.from.millis())),
+                Some(limit) => found.order((segments::session_id, segments::attempt, segments::ordinal)).limit(limit.into()),
+                None => found.order((segments::session_id, segments::attempt, segments::ordinal)),
+            };
             if query.window.to < Window::ALWAYS.to {
                 let to = query.window.to.millis();
                 found = found.filter(segments::from_low.lt(to).or(segments::from_at.lt(to)));
@@ -122,11 +125,13 @@ impl Store {
                 let behind = segments::session_id.gt(id.clone()).or(later);
                 found = found.filter(segments::session_id.ge(id)).filter(behind);
             }
-            if let Some(limit) = query.limit {
-                found = found.limit(limit.into());
+            let mut told = found.load::<(Row, Facts)>(conn)?;
+            if windowed {
+                told.sort_by(|(a, _), (b, _)| (&a.session_id, a.attempt, a.ordinal).cmp(&(&b.session_id, b.attempt, b.ordinal)));
+                told.truncate(query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)));
             }
-            let mut rows: Vec<SegmentRow> = Vec::new();
-            for (row, facts) in found.load::<(Row, Facts)>(conn)? {
+            let mut rows: Vec<SegmentRow> = Vec::with_capacity(told.len());
+            for (row, facts) in told {
                 let labels = rows.last().filter(|last| last.segment.session.to_string() == row.session_id).map(|last| last.labels.clone());
                 rows.push(joined(row, facts, labels)?);
             }

@@ -90,12 +90,17 @@ impl Store {
         .await
     }
 
-    /// Sessions that ended at this moment or later, in the order of their ends; of a query, consumer, provider and labels count.
+    /// Sessions that ended at this moment or later, newest first; of a query, consumer, provider and labels count.
     ///
     /// # Errors
     /// When the database fails or a row is unreadable.
     pub async fn session_list_ended(&self, query: SessionQuery, from: Time) -> Result<Vec<Session>, Error> {
-        self.read(move |conn| ended(&query, from).load::<Stored>(conn)?.into_iter().map(restore).collect()).await
+        self.read(move |conn| {
+            let mut found = ended(&query, from).load::<Stored>(conn)?;
+            found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
+            found.into_iter().map(restore).collect()
+        })
+        .await
     }
 
     /// Sessions by provider and state, in that order.
@@ -197,7 +202,7 @@ fn live_ones() -> Vec<Question> {
 }
 
 fn ended(query: &SessionQuery, from: Time) -> Question {
-    matching(query).filter(sessions::stopped_at.ge(from.sql())).order(sessions::stopped_at)
+    matching(query).filter(sessions::stopped_at.ge(from.sql()))
 }
 
 /// What restores a session: id, detail, request, labels.
