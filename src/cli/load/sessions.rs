@@ -31,8 +31,8 @@ const ENDING: Duration = Duration::from_secs(120);
 #[derive(Args, Clone, Debug)]
 pub struct SessionsArgs {
     /// How many sessions
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub count: u32,
+    #[arg(long = "count", default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sessions: u32,
     /// How many at once
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub in_flight: u32,
@@ -74,7 +74,7 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
     let places = Arc::new(Semaphore::new(args.in_flight as usize));
     let (before, watch) = (process.used()?, Stopwatch::start());
     let mut lives = JoinSet::new();
-    for (number, own) in (0..args.count).zip(clients.iter().cycle()) {
+    for (number, own) in (0..args.sessions).zip(clients.iter().cycle()) {
         let (own, places, args) = (own.clone(), Arc::clone(&places), args.clone());
         lives.spawn(async move {
             let Ok(_place) = places.acquire_owned().await else { return Outcome::default() };
@@ -101,7 +101,7 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
             *report.errors.entry(error).or_default() += 1;
         }
         (done, over) = (done + 1, over + u64::from(outcome.over));
-        desk.console.busy(&format!("{done} of {} sessions", args.count));
+        desk.console.busy(&format!("{done} of {} sessions", args.sessions));
     }
     let elapsed = watch.elapsed();
     let usage = before.zip(process.used()?).map(|(before, after)| after.since(before, elapsed));
@@ -109,12 +109,12 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
     part.memory_bytes_each = usage.filter(|_| args.keep).map(|u| u.memory_after_kib.saturating_sub(u.memory_before_kib) * 1024 / over.max(1));
     let measured = STEPS.iter().zip(&times).filter(|(_, times)| times.count() > 0);
     part.times = measured.map(|(name, times)| ((*name).to_owned(), times.percentiles())).collect();
-    report.facts.insert("sessions", args.count.into());
+    report.facts.insert("sessions", args.sessions.into());
     report.facts.insert("in_flight", args.in_flight.into());
     report.facts.insert("succeeded", over);
     report.parts.push(part);
     report.write(desk)?;
-    Ok(if over == u64::from(args.count) { Exit::Ok } else { Exit::Failed })
+    Ok(if over == u64::from(args.sessions) { Exit::Ok } else { Exit::Failed })
 }
 
 struct Life {
