@@ -28,15 +28,24 @@ fn sizes(wanted: &[usize]) -> Vec<usize> {
     if only_tries() { vec![wanted[0].min(1000)] } else { wanted.to_vec() }
 }
 
+/// Whether a group is asked for: what it needs takes long to make, so that a group that is not asked for makes nothing.
+fn asked_for(group: &str) -> bool {
+    let mut filters = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    filters.peek().is_none() || filters.any(|filter| filter.contains(group) || group.contains(&filter))
+}
+
 fn main() {
     let mut criterion =
         Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3)).configure_from_args();
-    bodies::measure(&mut criterion);
-    listing::measure(&mut criterion);
-    encode::measure(&mut criterion);
-    machine::measure(&mut criterion);
-    store::measure(&mut criterion);
-    watch::measure(&mut criterion);
-    ledger::measure(&mut criterion);
+    let groups: [(&str, fn(&mut Criterion)); 7] = [
+        ("parse", bodies::measure),
+        ("list_offers", listing::measure),
+        ("encode", encode::measure),
+        ("step", machine::measure),
+        ("commit", store::measure),
+        ("watch", watch::measure),
+        ("history", ledger::measure),
+    ];
+    groups.into_iter().filter(|(name, _)| asked_for(name)).for_each(|(_, measure)| measure(&mut criterion));
     criterion.final_summary();
 }

@@ -15,6 +15,7 @@ use crate::clock::Stopwatch;
 use crate::grpc::pb;
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -171,12 +172,11 @@ impl Outcome {
     fn take(&mut self, call: Call, took: Duration, answer: Result<(), Status>) -> Result<(), Failure> {
         match answer {
             Ok(()) => {
-                if !self.times.contains_key(&call) {
-                    self.times.insert(call, Timings::new()?);
-                }
-                if let Some(times) = self.times.get_mut(&call) {
-                    times.record(took);
-                }
+                let times = match self.times.entry(call) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(Timings::new()?),
+                };
+                times.record(took);
             }
             Err(status) => *self.errors.entry(format!("{:?}: {}", status.code(), status.message())).or_default() += 1,
         }
