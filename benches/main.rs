@@ -34,10 +34,13 @@ fn asked_for(group: &str) -> bool {
     filters.peek().is_none() || filters.any(|filter| filter.contains(group) || group.contains(&filter))
 }
 
+/// Measures a group.
+type Measure = fn(&mut Criterion);
+
 fn main() {
     let mut criterion =
         Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3)).configure_from_args();
-    let groups: [(&str, fn(&mut Criterion)); 7] = [
+    let groups: [(&str, Measure); 7] = [
         ("parse", bodies::measure),
         ("list_offers", listing::measure),
         ("encode", encode::measure),
