@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".gpushopper.v1.RegistryLogin",
             ".gpushopper.v1.CreateTokenResponse",
         ])
+        .codec_path("crate::grpc::codec::FittingCodec")
         .include_file("pb.rs")
         .compile_fds(descriptors)?;
     Ok(())

@@ -75,6 +75,14 @@ impl FromStr for Server {
     }
 }
 
+impl Server {
+    /// Whether it is on this machine, by its address alone.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.authority.parse().is_ok_and(|authority: http::uri::Authority| is_loopback_name(authority.host()))
+    }
+}
+
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.authority)
@@ -270,6 +278,13 @@ mod tests {
         let bearer = Bearer::new(Some(&"gst_canary".into())).unwrap();
         assert!(!format!("{bearer:?}").contains("canary"));
         assert!(Bearer::new(Some(&"two\nlines".into())).is_err());
+    }
+
+    #[test]
+    fn loopback_is_told_by_the_address() {
+        let loopback = |text: &str| text.parse::<Server>().unwrap().is_loopback();
+        assert!(["127.0.0.1:8080", "http://[::1]:9", "https://localhost", "127.9.9.9"].into_iter().all(loopback));
+        assert!(!["10.0.0.1:8080", "gpu.example", "http://[2001:db8::1]:9", "127.0.0.1.example"].into_iter().any(loopback));
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ pub mod follow;
 pub mod health;
 pub mod inventory;
 pub mod json;
+pub mod load;
 pub mod operator;
 pub mod ops;
 pub mod output;
@@ -157,6 +158,8 @@ The exit code is 0 when every session is over (or, without --yes, could be shown
     Token(token::TokenArgs),
     /// An operator's view and orders: strays, holds, debts, spending, the failure memory
     Ops(ops::OpsArgs),
+    /// Load a server on this machine, and measure what it takes
+    Load(load::LoadArgs),
     /// Write completions for a shell
     #[command(after_help = "Examples:
   gpu-shopper completions bash > ~/.local/share/bash-completion/completions/gpu-shopper
@@ -313,6 +316,7 @@ pub async fn perform(ask: Ask, desk: &mut Desk) -> u8 {
         Ask::Drain(args) => drain::run(args, desk).await.map(Exit::code),
         Ask::Token(args) => token::run(args, desk).await.map(Exit::code),
         Ask::Ops(args) => ops::run(args, desk).await.map(Exit::code),
+        Ask::Load(args) => load::run(args, desk).await.map(Exit::code),
         Ask::Completions { shell } => completions(shell, desk).map(Exit::code),
     };
     self::done(done, &mut desk.console)

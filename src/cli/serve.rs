@@ -15,6 +15,10 @@ use std::process::ExitCode;
 pub struct ServeArgs {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Keep only this share of the vendors' shortest intervals between calls, in percent; below 100 only where every provider
+    /// is a simulated one at a loopback address
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pace: Option<u32>,
 }
 
 /// Settings that can be given on the command line.
@@ -73,6 +77,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let sources = Sources::gather(args.settings.flags()?, args.settings.config.as_deref())?;
     let config = Config::load(&sources)?;
     config.require_provider()?;
+    let pace = args.pace.unwrap_or(100);
+    if pace < 100 && !config.only_loopback_providers() {
+        anyhow::bail!("--pace {pace}: real vendors are called at their own pace; below 100 every provider's base URL must be a loopback one");
+    }
     let telemetry = install(&config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -80,7 +88,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let at_terminal = std::io::stderr().is_terminal();
-    let server = Server::start(&config, &telemetry, 100).await?;
+    let server = Server::start(&config, &telemetry, pace).await?;
     tell(&format!("gpu-shopper listens on {}\n", server.url()));
     if server.login.is_empty() {
         tell("callers need no token\n");

@@ -26,6 +26,9 @@ pub struct SimArgs {
     /// Name all faults and end
     #[arg(long)]
     pub list_faults: bool,
+    /// How many times the usual catalogue of some 300 asks and 100 places is on the market, up to 1000: for `load`
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub times: u16,
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind: IpAddr,
@@ -110,6 +113,7 @@ async fn simulate(args: SimArgs) -> anyhow::Result<()> {
         ports: (args.vastai_port, args.tensordock_port),
         advertise_host: args.advertise_host.clone(),
         ssh_ports: args.ssh_ports.clone(),
+        times: args.times.into(),
         ..WorldConfig::local(args.seed, faults(&args.preset, &args.faults)?)
     };
     let mut signals = Signals::new()?;

@@ -305,6 +305,13 @@ impl Config {
         if self.providers.is_empty() { Err(NoProvider) } else { Ok(()) }
     }
 
+    /// Whether every enabled provider is on this machine: a simulated one.
+    #[must_use]
+    pub fn only_loopback_providers(&self) -> bool {
+        let host = |p: &Provider| reqwest::Url::parse(&p.base_url).ok().and_then(|url| url.host_str().map(is_loopback_name));
+        self.providers.values().all(|p| host(p) == Some(true))
+    }
+
     /// Every setting with its value (secrets masked) and where it came from, in the order of [`SETTINGS`].
     #[must_use]
     pub fn effective(&self) -> &[Row] {

@@ -9,7 +9,6 @@ use crate::domain::policy::Policy;
 use crate::domain::service;
 use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
 use crate::domain::time::Time;
-use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,8 +126,9 @@ fn choose_among(session: &Session, market: &Market<'_>, now: Time) -> Result<Cho
     let kept_until = now + session.request.reservation;
     let host_end_after = Some(filter.host_end_after.map_or(kept_until, |asked| asked.max(kept_until)));
     let filter = OfferFilter { disk_gb: disk, needs, host_end_after, ..filter };
+    let sieve = filter.sieve();
     let fits = |offer: &&Arc<Offer>| {
-        filter.check(offer).is_ok()
+        sieve.passes(offer)
             && offer.seen_at >= market.not_before
             && !(market.closed)(&offer.provider)
             && maps(session, offer)
@@ -136,7 +136,7 @@ fn choose_among(session: &Session, market: &Market<'_>, now: Time) -> Result<Cho
             && session.tried_machines().all(|m| *m != offer.machine)
             && affordable(session, offer.price(disk).total(), now).is_ok()
     };
-    let best = market.offers.iter().filter(fits).min_by(|a, b| -> Ordering { order.compare(a, b, disk) });
+    let best = market.offers.iter().filter(fits).min_by_key(|offer| order.rank(offer, disk));
     match best {
         Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
         None => Err(none_fits(session, market, &filter, now)),

@@ -284,41 +284,97 @@ impl OfferFilter {
     /// # Errors
     /// The name of that field, as in the proto.
     pub fn check(&self, offer: &Offer) -> Result<(), &'static str> {
-        self.tests(offer).iter().find(|(_, passes)| !passes).map_or(Ok(()), |(name, _)| Err(*name))
+        TESTS.iter().find(|test| (test.is_set)(self) && !(test.passes)(self, offer)).map_or(Ok(()), |test| Err(test.field))
     }
 
     /// Every field by name, in order, and whether an offer passes it. A field that is not set passes everything.
     #[must_use]
     pub fn tests(&self, offer: &Offer) -> [(&'static str, bool); 18] {
-        let price = || offer.price(self.disk_gb).total();
-        [
-            ("providers", self.providers.is_empty() || self.providers.contains(&offer.provider)),
-            ("gpu_models", self.gpu_models.is_empty() || self.gpu_models.iter().any(|asked| offer.gpu.answers(asked))),
-            ("min_gpu_memory_mib", self.min_gpu_memory_mib.is_none_or(|least| offer.gpu_memory_mib >= least)),
-            ("max_gpu_memory_mib", self.max_gpu_memory_mib.is_none_or(|most| offer.gpu_memory_mib <= most)),
-            ("gpu_count", self.gpu_count.is_none_or(|count| offer.gpu_count == count)),
-            ("min_gpu_count", self.min_gpu_count.is_none_or(|least| offer.gpu_count >= least)),
-            ("max_price_per_hour", self.max_price.is_none_or(|most| price() <= most)),
-            ("max_price_per_gpu_hour", self.max_price_per_gpu.is_none_or(|most| price() <= most.times(offer.gpu_count))),
-            ("regions", self.regions.is_empty() || self.regions.iter().any(|asked| in_region(&offer.region, asked))),
-            ("min_reliability", self.min_reliability.is_none_or(|least| offer.reliability.is_some_and(|r| r >= least))),
-            ("min_cuda", self.min_cuda.is_none_or(|least| offer.cuda.is_some_and(|c| c >= least))),
-            ("disk_gb", self.disk_gb.is_none_or(|gb| offer.disk.has_room(Some(gb)))),
-            ("rental_kind", self.rental.is_none_or(|kind| offer.rental == kind)),
-            ("verified_only", !self.verified_only || offer.verified == Some(true)),
-            ("min_confidence", self.min_confidence.is_none_or(|least| offer.confidence >= least)),
-            ("template_hash_id", self.needs.as_ref().is_none_or(|needs| needs.met_by(offer).is_ok())),
-            ("excluded_machines", !self.excluded_machines.contains(&offer.machine)),
-            ("host_end", self.host_end_after.is_none_or(|end| offer.host_end.is_none_or(|host| host >= end))),
-        ]
+        TESTS.map(|test| (test.field, !(test.is_set)(self) || (test.passes)(self, offer)))
+    }
+
+    /// The same filter made ready for many offers: only what is set is looked at.
+    #[must_use]
+    pub fn sieve(&self) -> Sieve<'_> {
+        Sieve { filter: self, tests: TESTS.iter().filter(|test| (test.is_set)(self)).map(|test| test.passes).collect() }
     }
 }
+
+/// A filter made ready for many offers; see [`OfferFilter::sieve`].
+#[derive(Debug)]
+pub struct Sieve<'a> {
+    filter: &'a OfferFilter,
+    tests: Vec<fn(&OfferFilter, &Offer) -> bool>,
+}
+
+impl Sieve<'_> {
+    /// Whether an offer passes.
+    #[must_use]
+    pub fn passes(&self, offer: &Offer) -> bool {
+        self.tests.iter().all(|passes| passes(self.filter, offer))
+    }
+
+    /// Whether every offer passes, without looking at any.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.tests.is_empty()
+    }
+}
+
+/// One field of a filter.
+#[derive(Clone, Copy)]
+struct Test {
+    /// Its name in the proto.
+    field: &'static str,
+    /// Whether the filter says anything about it.
+    is_set: fn(&OfferFilter) -> bool,
+    /// Whether an offer passes it; asked only where it is set.
+    passes: fn(&OfferFilter, &Offer) -> bool,
+}
+
+const fn test(field: &'static str, is_set: fn(&OfferFilter) -> bool, passes: fn(&OfferFilter, &Offer) -> bool) -> Test {
+    Test { field, is_set, passes }
+}
+
+fn all_in(filter: &OfferFilter, offer: &Offer) -> Rate {
+    offer.price(filter.disk_gb).total()
+}
+
+/// Every field, in the order in which they turn offers away.
+const TESTS: [Test; 18] = [
+    test("providers", |f| !f.providers.is_empty(), |f, o| f.providers.contains(&o.provider)),
+    test("gpu_models", |f| !f.gpu_models.is_empty(), |f, o| f.gpu_models.iter().any(|asked| o.gpu.answers(asked))),
+    test("min_gpu_memory_mib", |f| f.min_gpu_memory_mib.is_some(), |f, o| f.min_gpu_memory_mib.is_none_or(|least| o.gpu_memory_mib >= least)),
+    test("max_gpu_memory_mib", |f| f.max_gpu_memory_mib.is_some(), |f, o| f.max_gpu_memory_mib.is_none_or(|most| o.gpu_memory_mib <= most)),
+    test("gpu_count", |f| f.gpu_count.is_some(), |f, o| f.gpu_count.is_none_or(|count| o.gpu_count == count)),
+    test("min_gpu_count", |f| f.min_gpu_count.is_some(), |f, o| f.min_gpu_count.is_none_or(|least| o.gpu_count >= least)),
+    test("max_price_per_hour", |f| f.max_price.is_some(), |f, o| f.max_price.is_none_or(|most| all_in(f, o) <= most)),
+    test(
+        "max_price_per_gpu_hour",
+        |f| f.max_price_per_gpu.is_some(),
+        |f, o| f.max_price_per_gpu.is_none_or(|most| all_in(f, o) <= most.times(o.gpu_count)),
+    ),
+    test("regions", |f| !f.regions.is_empty(), |f, o| f.regions.iter().any(|asked| in_region(&o.region, asked))),
+    test("min_reliability", |f| f.min_reliability.is_some(), |f, o| f.min_reliability.is_none_or(|least| o.reliability.is_some_and(|r| r >= least))),
+    test("min_cuda", |f| f.min_cuda.is_some(), |f, o| f.min_cuda.is_none_or(|least| o.cuda.is_some_and(|c| c >= least))),
+    test("disk_gb", |f| f.disk_gb.is_some(), |f, o| f.disk_gb.is_none_or(|gb| o.disk.has_room(Some(gb)))),
+    test("rental_kind", |f| f.rental.is_some(), |f, o| f.rental.is_none_or(|kind| o.rental == kind)),
+    test("verified_only", |f| f.verified_only, |_, o| o.verified == Some(true)),
+    test("min_confidence", |f| f.min_confidence.is_some(), |f, o| f.min_confidence.is_none_or(|least| o.confidence >= least)),
+    test("template_hash_id", |f| f.needs.is_some(), |f, o| f.needs.as_ref().is_none_or(|needs| needs.met_by(o).is_ok())),
+    test("excluded_machines", |f| !f.excluded_machines.is_empty(), |f, o| !f.excluded_machines.contains(&o.machine)),
+    test("host_end", |f| f.host_end_after.is_some(), |f, o| f.host_end_after.is_none_or(|end| o.host_end.is_none_or(|host| host >= end))),
+];
 
 fn in_region(region: &Region, asked: &str) -> bool {
     if asked.len() == 2 && region.country.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(asked)) {
         return true;
     }
-    asked.chars().count() > 2 && region.raw.to_lowercase().contains(&asked.to_lowercase())
+    if !asked.is_ascii() || !region.raw.is_ascii() {
+        return asked.chars().count() > 2 && region.raw.to_lowercase().contains(&asked.to_lowercase());
+    }
+    // The same without a copy of either.
+    asked.len() > 2 && region.raw.as_bytes().windows(asked.len()).any(|part| part.eq_ignore_ascii_case(asked.as_bytes()))
 }
 
 /// What offers are ordered by, always ascending by what is better for the user; ties by price, then id.
@@ -347,6 +403,18 @@ impl OfferOrder {
         ("reliability", Self::Reliability),
         ("gpu_memory", Self::GpuMemory),
     ];
+
+    /// Its place among [`OfferOrder::WORDS`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Price => 0,
+            Self::PricePerGpu => 1,
+            Self::ExpectedCost => 2,
+            Self::Reliability => 3,
+            Self::GpuMemory => 4,
+        }
+    }
 
     /// What an offer is ordered by for a rental with this disk: the smaller the better. Ties go by price, then by id.
     #[must_use]

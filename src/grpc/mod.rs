@@ -8,6 +8,7 @@
 //! * one file per service: convert, call, convert.
 
 pub mod auth;
+pub mod codec;
 pub mod convert;
 mod costs;
 mod inventory;

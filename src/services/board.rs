@@ -187,6 +187,13 @@ impl Board {
         (state.live.values().cloned().collect(), state.last)
     }
 
+    /// One live session, if it is one, and the revision that it shows.
+    #[must_use]
+    pub fn snapshot_of(&self, id: SessionId) -> (Vec<Live>, i64) {
+        let state = self.lock();
+        (state.live.get(&id).cloned().into_iter().collect(), state.last)
+    }
+
     /// A bell that rings when an event of this session (or any) is committed. Mark it seen before reading.
     #[must_use]
     pub fn subscribe(&self, session: Option<SessionId>) -> watch::Receiver<i64> {

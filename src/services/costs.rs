@@ -111,9 +111,9 @@ impl Costs {
             "" => None,
             token => Some(read_token(token, hash).ok_or_else(|| Error::field("page_token", "it belongs to another query, or is no token of ours"))?),
         };
-        let (rows, _) = self.rows(&query, window).await?;
-        let from = after.map_or(0, |after| rows.partition_point(|row| place(row) <= after));
-        let (size, left) = (page_size(size), &rows[from..]);
+        let size = page_size(size);
+        // One more than the page has: whether there is another page.
+        let (left, _) = self.rows_behind(&query, window, after, size + 1).await?;
         let entries: Vec<LedgerEntry> = left
             .iter()
             .take(size)
@@ -151,25 +151,42 @@ impl Costs {
     /// Segments that match: live sessions' from the board, the others' from disk. And whether all that may have a part in
     /// the window is settled: a session under way can have a machine that no segment tells of yet.
     async fn rows(&self, query: &CostQuery, window: Window) -> Result<(Vec<SegmentRow>, bool), Error> {
+        self.rows_behind(query, window, None, usize::MAX).await
+    }
+
+    /// The same from behind a place on, and not all: at least `least`, where there are as many.
+    async fn rows_behind(&self, query: &CostQuery, window: Window, after: Option<Place>, least: usize) -> Result<(Vec<SegmentRow>, bool), Error> {
         let gpu = query.gpu.as_deref().map(GpuModel::canonical);
-        let wanted = SegmentQuery {
+        let mut wanted = SegmentQuery {
             window,
             consumer: query.consumer.clone(),
             provider: query.provider.clone(),
             gpu: gpu.clone(),
             session: query.session,
             labels: query.labels.clone(),
+            after,
+            limit: None,
         };
         // The board first: a session that ends between the two reads is then on disk, and in neither of them twice.
         let (live, _) = self.board.snapshot();
-        let mut rows = self.store.segment_list(wanted).await.map_err(|e| broken(&e))?;
         let running: BTreeSet<SessionId> = live.iter().map(|l| l.session.id).collect();
-        rows.retain(|row| !running.contains(&row.segment.session));
+        wanted.limit = u32::try_from(least).ok();
+        let mut rows = Vec::new();
+        loop {
+            let page = self.store.segment_list(wanted.clone()).await.map_err(|e| broken(&e))?;
+            let more = wanted.limit.is_some_and(|limit| page.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
+            wanted.after = page.last().map(place);
+            rows.extend(page.into_iter().filter(|row| !running.contains(&row.segment.session)));
+            if !more || rows.len() >= least {
+                break;
+            }
+        }
         let mut settled = true;
         for l in live.iter().filter(|l| concerns(query, &l.session)) {
             settled &= l.session.cost_final || l.session.created_at >= window.to;
             rows.extend(live_rows(l).filter(|row| {
-                query.provider.as_ref().is_none_or(|p| *p == row.provider)
+                after.is_none_or(|after| place(row) > after)
+                    && query.provider.as_ref().is_none_or(|p| *p == row.provider)
                     && gpu.as_ref().is_none_or(|g| row.gpu.as_ref() == Some(g))
                     && row.segment.from_low < window.to
                     && row.segment.to_high.is_none_or(|to| to > window.from)
@@ -180,8 +197,11 @@ impl Costs {
     }
 }
 
+/// A place in the ledger: session, attempt, ordinal.
+type Place = (SessionId, u8, u32);
+
 /// Where a segment stands in the ledger. It never changes: what is added comes between or behind.
-fn place(row: &SegmentRow) -> (SessionId, u8, u32) {
+fn place(row: &SegmentRow) -> Place {
     (row.segment.session, row.segment.attempt, row.segment.ordinal)
 }
 
@@ -251,7 +271,7 @@ fn key(by: &GroupBy, row: &SegmentRow, part: Window) -> String {
     }
 }
 
-fn read_token(token: &str, hash: u64) -> Option<(SessionId, u8, u32)> {
+fn read_token(token: &str, hash: u64) -> Option<Place> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     let mut parts = text.strip_prefix("l2.")?.split('.');
     let of = u64::from_str_radix(parts.next()?, 16).ok()?;

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::domain::explain::{Explanation, explain};
 use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::memory::{self, Aside, Health, Lesson, Memory};
-use crate::domain::offer::{Offer, OfferFilter, Rank};
+use crate::domain::offer::{Offer, OfferFilter};
 use crate::domain::session::Target;
 use crate::domain::time::Time;
 use crate::ports::{Certainty, ErrorKind, OfferBatch, Provider, ProviderError};
@@ -23,6 +23,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+mod shelf;
+
+pub use shelf::Shelf;
 
 /// Page size when none is asked for.
 pub const DEFAULT_PAGE: u32 = 50;
@@ -43,7 +47,7 @@ pub struct Snapshot {
     /// When it was put together.
     pub taken_at: Time,
     /// The offers, each with the chance that everything learnt gives it.
-    pub offers: Vec<Arc<Offer>>,
+    pub offers: Shelf,
     /// What is hidden for a while, because of what happened there.
     pub set_aside: Vec<Arc<Offer>>,
     /// How each provider's part stands.
@@ -335,11 +339,11 @@ impl Inventory {
         let now = self.0.clock.now();
         parts.memory.forget(now);
         let all = parts.by_provider.values().flat_map(|p| p.offers.iter().cloned());
-        let (set_aside, offers) = all.partition(|offer| parts.aside(offer, now).is_some());
+        let (set_aside, offers): (Vec<_>, Vec<_>) = all.partition(|offer| parts.aside(offer, now).is_some());
         let snapshot = Arc::new(Snapshot {
             number: parts.number,
             taken_at: now,
-            offers,
+            offers: Shelf::new(offers),
             set_aside,
             freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
         });
@@ -407,17 +411,9 @@ impl Inventory {
             "" => (self.snapshot(), 0),
             token => self.pinned(token, hash)?,
         };
-        let disk = query.filter.disk_gb;
-        let matches = snapshot.offers.iter().filter(|o| query.filter.check(o).is_ok());
-        let mut matching: Vec<(Rank<'_>, &Arc<Offer>)> = matches.map(|o| (query.order.rank(o, disk), o)).collect();
         let size = page_size(query.page_size);
-        let next = skip.saturating_add(size).min(matching.len());
-        // Only what comes up to the page's end is put in order.
-        if next > 0 && next < matching.len() {
-            matching.select_nth_unstable_by_key(next - 1, |(rank, _)| *rank);
-        }
-        matching[..next].sort_unstable_by_key(|(rank, _)| *rank);
-        let mut page: Vec<Arc<Offer>> = matching[..next].iter().skip(skip).map(|(_, o)| Arc::clone(o)).collect();
+        let (total, mut page) = snapshot.offers.page(&query.filter, query.order, skip, size);
+        let next = skip.saturating_add(size).min(total);
         if skip > 0 {
             // A snapshot that a token pins may be from before an eviction.
             let (parts, now) = (self.parts(), self.0.clock.now());
@@ -434,8 +430,8 @@ impl Inventory {
                 .retry(Duration::from_secs(15)));
         }
         Ok(OfferPage {
-            total: matching.len(),
-            next_page_token: if next < matching.len() { page_token(snapshot.number, hash, next) } else { String::new() },
+            total,
+            next_page_token: if next < total { page_token(snapshot.number, hash, next) } else { String::new() },
             offers: page,
             snapshot_time: snapshot.taken_at,
             freshness,
@@ -466,8 +462,8 @@ impl Inventory {
     /// # Errors
     /// An id of no form we know, or an offer that is not there (any more).
     pub fn get(&self, id: &OfferId) -> Result<Arc<Offer>, Error> {
-        if let Some(offer) = self.snapshot().offers.iter().find(|o| o.id == *id) {
-            return Ok(Arc::clone(offer));
+        if let Some(offer) = self.snapshot().offers.get_by_id(id) {
+            return Ok(offer);
         }
         if !self.0.known.iter().any(|known| known(id.as_str())) {
             let shown = crate::domain::ids::clip(id.as_str(), 80);
@@ -498,25 +494,7 @@ impl Inventory {
     /// What is on offer by GPU model and memory.
     #[must_use]
     pub fn gpu_models(&self) -> Vec<GpuModelRow> {
-        let mut rows: BTreeMap<(String, u32), GpuModelRow> = BTreeMap::new();
-        for offer in &self.snapshot().offers {
-            let per_gpu = offer.price(None).total().scaled(1, i64::from(offer.gpu_count));
-            let row = rows.entry((offer.gpu.to_string(), offer.gpu_memory_mib)).or_insert_with(|| GpuModelRow {
-                model: offer.gpu.to_string(),
-                memory_mib: offer.gpu_memory_mib,
-                offers: 0,
-                gpus: 0,
-                min_price_per_gpu: per_gpu,
-                providers: Vec::new(),
-            });
-            row.offers += 1;
-            row.gpus += u64::from(offer.gpu_count);
-            row.min_price_per_gpu = row.min_price_per_gpu.min(per_gpu);
-            if !row.providers.contains(&offer.provider) {
-                row.providers.push(offer.provider.clone());
-            }
-        }
-        rows.into_values().collect()
+        self.snapshot().offers.models().to_vec()
     }
 }
 

@@ -28,7 +28,7 @@ use crate::store::{SessionQuery, Store};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::stream::{self, BoxStream, StreamExt};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,8 +38,6 @@ use tokio_util::sync::CancellationToken;
 const CHUNK: usize = 256;
 /// A wait never lasts longer than this.
 pub const MAX_WAIT: Duration = Duration::from_secs(600);
-/// Sessions that ended since a time are looked for among those created at most this long before it.
-const ENDED_LOOKBACK: Duration = Duration::from_secs(31 * 24 * 3600);
 
 struct Inner {
     store: Store,
@@ -315,10 +313,13 @@ struct Watcher {
 impl Watcher {
     async fn snapshot(&mut self, ended_since: Option<Time>) -> Result<(), Error> {
         let inner = Arc::clone(&self.of.0);
-        let (live, revision) = inner.board.snapshot();
+        let (live, revision) = match self.session {
+            Some(id) => inner.board.snapshot_of(id),
+            None => inner.board.snapshot(),
+        };
         let mut spend_rate = Rate::ZERO;
         let mut shown: Vec<Arc<Session>> = match self.session {
-            Some(id) => match live.into_iter().find(|l| l.session.id == id) {
+            Some(id) => match live.into_iter().next() {
                 Some(live) => {
                     spend_rate = live.at_risk();
                     vec![live.session]
@@ -364,25 +365,27 @@ impl Watcher {
         if final_states.is_empty() || (since.is_none() && self.filter.states.is_empty()) {
             return Ok(Vec::new());
         }
+        let known: BTreeSet<SessionId> = shown.iter().map(|s| s.id).collect();
+        let mut query = SessionQuery {
+            consumer: self.filter.consumer.clone(),
+            provider: self.filter.provider.clone(),
+            labels: self.filter.labels.clone(),
+            limit: 500,
+            ..SessionQuery::default()
+        };
+        let fits = |s: &Session| s.revision <= revision && !known.contains(&s.id) && final_states.contains(&s.state);
         let mut found = Vec::new();
-        let mut before = None;
+        if let Some(since) = since {
+            let ended = self.of.0.store.session_list_ended(query, since).await.map_err(|e| broken(&e))?;
+            found.extend(ended.into_iter().filter(fits).map(Arc::new));
+            return Ok(found);
+        }
+        query.states.clone_from(&final_states);
         loop {
-            let query = SessionQuery {
-                consumer: self.filter.consumer.clone(),
-                provider: self.filter.provider.clone(),
-                states: final_states.clone(),
-                labels: self.filter.labels.clone(),
-                created_from: since.map(|t| t - ENDED_LOOKBACK),
-                created_before: None,
-                before,
-                limit: 500,
-            };
-            let page = self.of.0.store.session_list(query).await.map_err(|e| broken(&e))?;
+            let page = self.of.0.store.session_list(query.clone()).await.map_err(|e| broken(&e))?;
             let Some(last) = page.last() else { return Ok(found) };
-            before = Some(last.id);
-            let fresh = |s: &Session| since.is_none_or(|since| s.stopped_at.is_some_and(|at| at >= since));
-            let known = |s: &Session| shown.iter().any(|other| other.id == s.id);
-            found.extend(page.into_iter().filter(|s| fresh(s) && s.revision <= revision && !known(s)).map(Arc::new));
+            query.before = Some(last.id);
+            found.extend(page.into_iter().filter(fits).map(Arc::new));
         }
     }
 

@@ -136,12 +136,14 @@ impl Listing {
     }
 }
 
-/// Everything on the market for a seed: at least 260 asks and 40 locations.
+/// Everything on the market for a seed: at least 260 asks and 40 locations, or `times` as many of each.
 #[must_use]
-pub fn catalogue(seed: u64) -> Vec<Arc<Listing>> {
+pub fn catalogue(seed: u64, times: usize) -> Vec<Arc<Listing>> {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
-    let mut listings = asks(&mut dice);
-    listings.extend(places(&mut dice));
+    let mut listings = asks(&mut dice, times);
+    for _ in 0..times.max(1) {
+        listings.extend(places(&mut dice));
+    }
     listings.into_iter().map(Arc::new).collect()
 }
 
@@ -203,10 +205,10 @@ impl Dice {
 /// Enough for every filter to have something left.
 const ASKS: usize = 264;
 
-fn asks(dice: &mut Dice) -> Vec<Listing> {
+fn asks(dice: &mut Dice, times: usize) -> Vec<Listing> {
     let mut listings = Vec::new();
     let mut machine_id = 4_000;
-    while listings.len() < ASKS {
+    while listings.len() < ASKS * times.max(1) {
         machine_id += dice.within(3, 211);
         // The commonest cards come first, so that a small look always finds them; the rest by chance.
         let first = CARDS.get(listings.len()).filter(|_| listings.len() < CARDS.len());
@@ -447,7 +449,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_makes_the_same_catalogue() {
-        let text = |seed| format!("{:?}", catalogue(seed));
+        let text = |seed| format!("{:?}", catalogue(seed, 1));
         assert_eq!(text(7), text(7));
         assert_ne!(text(7), text(8));
     }
@@ -455,7 +457,7 @@ mod tests {
     #[test]
     fn some_hundreds_of_listings_with_the_known_oddities() {
         for seed in [0, 1, 42, 20_260_301] {
-            let all = catalogue(seed);
+            let all = catalogue(seed, 1);
             let asks: Vec<(&Listing, &AskFacts)> =
                 all.iter().filter_map(|l| if let Kind::Ask(ask) = &l.kind { Some((&**l, ask)) } else { None }).collect();
             let places: Vec<&PlaceFacts> = all.iter().filter_map(|l| if let Kind::Place(place) = &l.kind { Some(place) } else { None }).collect();
@@ -475,7 +477,7 @@ mod tests {
 
     #[test]
     fn monthly_disk_prices_are_exact() {
-        for listing in catalogue(3) {
+        for listing in catalogue(3, 1) {
             if let Kind::Ask(ask) = &listing.kind {
                 let monthly = Rate(ask.disk_per_gb.0 * HOURS_PER_MONTH).decimal();
                 assert!(monthly.len() <= 8, "{monthly}");

@@ -72,6 +72,8 @@ pub struct WorldConfig {
     pub clock: Clock,
     /// The accounts' credentials; `None` = from the seed.
     pub keys: Option<Keys>,
+    /// How many times the usual catalogue is on the market.
+    pub times: usize,
 }
 
 impl WorldConfig {
@@ -87,6 +89,7 @@ impl WorldConfig {
             ssh_ports: None,
             clock: Clock::System,
             keys: None,
+            times: 1,
         }
     }
 }
@@ -115,8 +118,8 @@ impl World {
     /// # Errors
     /// When an HTTP port can't be bound.
     pub async fn start(config: WorldConfig) -> io::Result<Self> {
-        let WorldConfig { seed, faults, bind, ports, advertise_host, ssh_ports, clock, keys } = config;
-        let market = Market::new(MarketConfig { seed, faults, clock, fabricated_addresses: false });
+        let WorldConfig { seed, faults, bind, ports, advertise_host, ssh_ports, clock, keys, times } = config;
+        let market = Market::sized(MarketConfig { seed, faults, clock, fabricated_addresses: false }, times);
         let keys = keys.unwrap_or_else(|| Keys::from_seed(seed));
         let vastai_account = market.add_account(Dialect::Vastai, Credentials::Key(keys.vastai_key.clone()), None);
         let pair = Credentials::Pair { id: keys.tensordock_auth_id.clone(), token: keys.tensordock_token.clone() };

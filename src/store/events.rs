@@ -70,7 +70,7 @@ pub(super) fn last_revision(conn: &mut SqliteConnection) -> Result<i64, Error> {
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = events)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
 pub(super) struct Row {
     revision: i64,
     session_id: String,

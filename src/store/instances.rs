@@ -4,6 +4,7 @@ use crate::domain::ids::{Label, SessionId};
 use crate::domain::instance::{Desired, Evidence, Instance, Launch};
 use crate::domain::session::Session;
 use crate::store::error::Error;
+use crate::store::prepared::rewrites;
 use crate::store::schema::{instances, segments};
 use crate::store::{Store, segments as metered, sessions};
 use diesel::prelude::*;
@@ -67,6 +68,7 @@ pub(super) fn of_sessions(conn: &mut SqliteConnection, sessions: &[String]) -> R
         let rows: Vec<metered::Row> = segments::table
             .filter(segments::session_id.eq_any(chunk))
             .order((segments::session_id, segments::attempt, segments::ordinal))
+            .select(metered::Row::as_select())
             .load(conn)?;
         for row in rows {
             let segment = row.restore()?;
@@ -79,8 +81,8 @@ pub(super) fn of_sessions(conn: &mut SqliteConnection, sessions: &[String]) -> R
     Ok(found)
 }
 
-#[derive(Insertable, AsChangeset)]
-#[diesel(table_name = instances, treat_none_as_null = true, primary_key(label))]
+#[derive(Insertable)]
+#[diesel(table_name = instances, treat_none_as_default_value = false)]
 struct Row {
     label: String,
     session_id: String,
@@ -102,6 +104,11 @@ struct Row {
     last_error: Option<String>,
     detail: String,
 }
+
+rewrites!(Rewrite(Row) in instances by label {
+    provider, account, native_id, offer_id, machine_id, gpu_type, desired, launch, settled_at, evidence, created_at, destroy_tries,
+    next_destroy_at, rate_picos, last_error, detail,
+});
 
 /// An instance with its segments, ready to be written.
 pub(super) struct Write {
@@ -170,7 +177,7 @@ impl Write {
             };
         }
         if known.is_some() {
-            diesel::update(instances::table.find(&self.row.label)).set(&self.row).execute(conn)?;
+            Rewrite(&self.row).execute(conn)?;
         } else {
             diesel::insert_into(instances::table).values(&self.row).execute(conn)?;
         }

@@ -16,6 +16,8 @@ mod instances;
 mod lessons;
 mod meta;
 mod open;
+mod plans;
+mod prepared;
 mod requests;
 mod schema;
 mod segments;

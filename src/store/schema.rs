@@ -83,6 +83,7 @@ table! {
         to_at -> BigInt,
         to_high -> Nullable<BigInt>,
         presumed -> Bool,
+        over_at -> BigInt,
     }
 }
 

@@ -31,11 +31,15 @@ pub struct SegmentQuery {
     pub session: Option<SessionId>,
     /// Only of sessions with all of these labels, key and value equal.
     pub labels: BTreeMap<String, String>,
+    /// Only those behind this one (session, attempt, ordinal): the last one of the page before.
+    pub after: Option<(SessionId, u8, u32)>,
+    /// At most this many; `None` = all.
+    pub limit: Option<u32>,
 }
 
 impl Default for SegmentQuery {
     fn default() -> Self {
-        Self { window: Window::ALWAYS, consumer: None, provider: None, gpu: None, session: None, labels: BTreeMap::new() }
+        Self { window: Window::ALWAYS, consumer: None, provider: None, gpu: None, session: None, labels: BTreeMap::new(), after: None, limit: None }
     }
 }
 
@@ -70,16 +74,12 @@ impl Store {
     /// When the database fails or a row is unreadable.
     pub async fn segment_list(&self, query: SegmentQuery) -> Result<Vec<SegmentRow>, Error> {
         self.read(move |conn| {
-            let (from, to) = (query.window.from.millis(), query.window.to.millis());
             let machine = instances::session_id.eq(segments::session_id).and(instances::attempt.eq(segments::attempt));
             let mut found = segments::table
                 .inner_join(instances::table.on(machine))
                 .inner_join(sessions::table.on(sessions::id.eq(segments::session_id)))
-                .filter(segments::from_low.lt(to).or(segments::from_at.lt(to)))
-                .filter(segments::to_high.is_null().or(segments::to_high.gt(from)).or(segments::to_at.gt(from)))
-                .order((segments::session_id, segments::attempt, segments::ordinal))
                 .select((
-                    segments::all_columns,
+                    Row::as_select(),
                     (
                         sessions::consumer_id,
                         instances::provider,
@@ -91,6 +91,18 @@ impl Store {
                     ),
                 ))
                 .into_boxed::<Sqlite>();
+            // Of a window, what may cost something in it is read along an index and put in order here: to have the database do
+            // that leads it through the whole history instead. Without one, the history is what is wanted, in its own order.
+            let windowed = query.window.from > Time::default();
+            found = match query.limit.filter(|_| !windowed) {
+                _ if windowed => found.filter(segments::over_at.gt(query.window.from.millis())),
+                Some(limit) => found.order((segments::session_id, segments::attempt, segments::ordinal)).limit(limit.into()),
+                None => found.order((segments::session_id, segments::attempt, segments::ordinal)),
+            };
+            if query.window.to < Window::ALWAYS.to {
+                let to = query.window.to.millis();
+                found = found.filter(segments::from_low.lt(to).or(segments::from_at.lt(to)));
+            }
             if let Some(consumer) = query.consumer {
                 found = found.filter(sessions::consumer_id.eq(consumer.to_string()));
             }
@@ -107,8 +119,19 @@ impl Store {
                 let with = session_labels::table.filter(session_labels::key.eq(key).and(session_labels::value.eq(value)));
                 found = found.filter(segments::session_id.eq_any(with.select(session_labels::session_id)));
             }
-            let mut rows: Vec<SegmentRow> = Vec::new();
-            for (row, facts) in found.load::<(Row, Facts)>(conn)? {
+            if let Some((session, attempt, ordinal)) = query.after {
+                let (id, attempt, ordinal) = (session.to_string(), i64::from(attempt), i64::from(ordinal));
+                let later = segments::attempt.gt(attempt).or(segments::attempt.eq(attempt).and(segments::ordinal.gt(ordinal)));
+                let behind = segments::session_id.gt(id.clone()).or(later);
+                found = found.filter(segments::session_id.ge(id)).filter(behind);
+            }
+            let mut told = found.load::<(Row, Facts)>(conn)?;
+            if windowed {
+                told.sort_by(|(a, _), (b, _)| (&a.session_id, a.attempt, a.ordinal).cmp(&(&b.session_id, b.attempt, b.ordinal)));
+                told.truncate(query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)));
+            }
+            let mut rows: Vec<SegmentRow> = Vec::with_capacity(told.len());
+            for (row, facts) in told {
                 let labels = rows.last().filter(|last| last.segment.session.to_string() == row.session_id).map(|last| last.labels.clone());
                 rows.push(joined(row, facts, labels)?);
             }
@@ -140,8 +163,8 @@ fn joined(row: Row, facts: Facts, labels: Option<Arc<BTreeMap<String, String>>>)
     })
 }
 
-#[derive(Queryable, Insertable)]
-#[diesel(table_name = segments)]
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = segments, treat_none_as_default_value = false)]
 pub(super) struct Row {
     session_id: String,
     attempt: i64,

@@ -7,9 +7,11 @@ use crate::domain::instance::Instance;
 use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
 use crate::store::error::Error;
+use crate::store::prepared::rewrites;
 use crate::store::schema::{instances, session_labels, sessions};
 use crate::store::{MAX_PAGE, Store};
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 use diesel::sqlite::Sqlite;
 use std::collections::BTreeMap;
 
@@ -75,9 +77,28 @@ impl Store {
     /// When the database fails or a row is unreadable.
     pub async fn session_list(&self, query: SessionQuery) -> Result<Vec<Session>, Error> {
         self.read(move |conn| {
-            let limit = query.limit.min(MAX_PAGE).into();
-            let found = matching(query).select(STORED).order(sessions::id.desc()).limit(limit);
-            found.load::<Stored>(conn)?.into_iter().map(restore).collect()
+            // Each state is read along its index and the newest of all are taken: several at once would have to be sorted, and
+            // that takes as long as the history is.
+            let mut found: Vec<Stored> = Vec::new();
+            for page in pages(&query) {
+                found.extend(page.load::<Stored>(conn)?);
+            }
+            found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
+            found.truncate(usize::try_from(query.limit.min(MAX_PAGE)).unwrap_or(usize::MAX));
+            found.into_iter().map(restore).collect()
+        })
+        .await
+    }
+
+    /// Sessions that ended at this moment or later, newest first; of a query, consumer, provider and labels count.
+    ///
+    /// # Errors
+    /// When the database fails or a row is unreadable.
+    pub async fn session_list_ended(&self, query: SessionQuery, from: Time) -> Result<Vec<Session>, Error> {
+        self.read(move |conn| {
+            let mut found = ended(&query, from).load::<Stored>(conn)?;
+            found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
+            found.into_iter().map(restore).collect()
         })
         .await
     }
@@ -87,7 +108,14 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn session_count(&self, query: SessionQuery) -> Result<u64, Error> {
-        self.read(move |conn| Ok(matching(query).count().get_result::<i64>(conn)?.unsigned_abs())).await
+        self.read(move |conn| {
+            let mut all = 0;
+            for state in wanted(&query) {
+                all += among(sessions::table.into_boxed(), &query, state).count().get_result::<i64>(conn)?.unsigned_abs();
+            }
+            Ok(all)
+        })
+        .await
     }
 
     /// Sessions by provider and state, in that order.
@@ -118,13 +146,12 @@ impl Store {
     /// When the database fails or a row is unreadable.
     pub async fn sessions_live(&self) -> Result<Vec<(Session, Vec<Instance>)>, Error> {
         self.read(|conn| {
-            let ended = State::ALL.iter().filter(|s| s.is_final()).map(|s| s.word());
-            let owing = instances::table.filter(instances::settled_at.is_null()).select(instances::session_id);
-            let live: Vec<Stored> = sessions::table
-                .select(STORED)
-                .filter(sessions::status.ne_all(ended).or(sessions::id.eq_any(owing)))
-                .order(sessions::id)
-                .load(conn)?;
+            let mut live: Vec<Stored> = Vec::new();
+            for question in live_ones() {
+                live.extend(question.load::<Stored>(conn)?);
+            }
+            live.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+            live.dedup_by(|(a, ..), (b, ..)| a == b);
             let ids: Vec<String> = live.iter().map(|(id, ..)| id.clone()).collect();
             let mut of = super::instances::of_sessions(conn, &ids)?;
             live.into_iter()
@@ -139,21 +166,41 @@ impl Store {
     }
 }
 
-/// The rows that match, in no order.
-fn matching(query: SessionQuery) -> sessions::BoxedQuery<'static, Sqlite> {
-    let mut found = sessions::table.into_boxed::<Sqlite>();
-    if let Some(consumer) = query.consumer {
+/// A question for sessions.
+type Question = sessions::BoxedQuery<'static, Sqlite, (Text, Text, Text, Text)>;
+
+/// All of what is stored of all sessions.
+fn everything() -> Question {
+    sessions::table.select(STORED).into_boxed()
+}
+
+/// What a query asks besides the states and the page.
+fn matching<Selected>(
+    mut found: sessions::BoxedQuery<'static, Sqlite, Selected>,
+    query: &SessionQuery,
+) -> sessions::BoxedQuery<'static, Sqlite, Selected> {
+    if let Some(consumer) = &query.consumer {
         found = found.filter(sessions::consumer_id.eq(consumer.to_string()));
     }
-    if let Some(provider) = query.provider {
+    if let Some(provider) = &query.provider {
         found = found.filter(sessions::provider.eq(provider.to_string()));
     }
-    if !query.states.is_empty() {
-        found = found.filter(sessions::status.eq_any(query.states.into_iter().map(State::word)));
-    }
-    for (key, value) in query.labels {
+    for (key, value) in query.labels.clone() {
         let with = session_labels::table.filter(session_labels::key.eq(key).and(session_labels::value.eq(value)));
         found = found.filter(sessions::id.eq_any(with.select(session_labels::session_id)));
+    }
+    found
+}
+
+/// The same in one of the wanted states, or in any, from its page on.
+fn among<Selected>(
+    found: sessions::BoxedQuery<'static, Sqlite, Selected>,
+    query: &SessionQuery,
+    state: Option<State>,
+) -> sessions::BoxedQuery<'static, Sqlite, Selected> {
+    let mut found = matching(found, query);
+    if let Some(state) = state {
+        found = found.filter(sessions::status.eq(state.word()));
     }
     if let Some(from) = query.created_from {
         found = found.filter(sessions::created_at.ge(from.sql()));
@@ -165,6 +212,32 @@ fn matching(query: SessionQuery) -> sessions::BoxedQuery<'static, Sqlite> {
         found = found.filter(sessions::id.lt(before.to_string()));
     }
     found
+}
+
+/// Each wanted state once; none said = one question for all.
+fn wanted(query: &SessionQuery) -> Vec<Option<State>> {
+    let mut states = query.states.clone();
+    states.sort_unstable();
+    states.dedup();
+    if states.is_empty() { vec![None] } else { states.into_iter().map(Some).collect() }
+}
+
+/// The questions that a page takes: one for each wanted state, or one for all.
+fn pages(query: &SessionQuery) -> Vec<Question> {
+    let page = |state| among(everything(), query, state).order(sessions::id.desc()).limit(query.limit.min(MAX_PAGE).into());
+    wanted(query).into_iter().map(page).collect()
+}
+
+/// What is open, and what owes a machine's end: history is not looked at.
+fn live_ones() -> Vec<Question> {
+    let plain = everything;
+    let open = State::ALL.iter().filter(|s| !s.is_final()).map(|s| plain().filter(sessions::status.eq(s.word())));
+    let owing = instances::table.filter(instances::settled_at.is_null()).select(instances::session_id);
+    open.chain([plain().filter(sessions::id.eq_any(owing))]).collect()
+}
+
+fn ended(query: &SessionQuery, from: Time) -> Question {
+    matching(everything(), query).filter(sessions::stopped_at.ge(from.sql()))
 }
 
 /// What restores a session: id, detail, request, labels.
@@ -186,8 +259,8 @@ fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
     parse().map_err(|e| Error::unreadable("session", &id, &e))
 }
 
-#[derive(Insertable, AsChangeset)]
-#[diesel(table_name = sessions, treat_none_as_null = true)]
+#[derive(Insertable)]
+#[diesel(table_name = sessions, treat_none_as_default_value = false)]
 struct Row {
     id: String,
     consumer_id: String,
@@ -221,6 +294,13 @@ struct Row {
     request: String,
     detail: String,
 }
+
+// Whose it is and when it was created never changes.
+rewrites!(Rewrite(Row) in sessions by id {
+    provider, offer_id, gpu_type, gpu_count, status, stage, end_reason, error, status_message, workload_type, price_nanos, cost_nanos, cost_final,
+    ssh_host, ssh_port, ssh_user, updated_at, expires_at, hard_max_at, running_at, stopped_at, attempt, version, revision, sequence, labels,
+    request, detail,
+});
 
 /// A session ready to be written, with the numbers of its events in the same batch.
 pub(super) struct Write {
@@ -308,7 +388,7 @@ impl Write {
             return Err(Error::Conflict(format!("session {}: its sequence or revision is not that of its last event", row.id)));
         }
         if known {
-            diesel::update(sessions::table.find(&row.id)).set(row).execute(conn)?;
+            Rewrite(row).execute(conn)?;
         } else {
             diesel::insert_into(sessions::table).values(row).execute(conn)?;
         }

@@ -6,7 +6,7 @@ use crate::domain::time::Time;
 use crate::store::Store;
 use crate::store::error::Error;
 use crate::store::schema::{events, requests, sessions};
-use diesel::dsl::min;
+use diesel::dsl::{exists, min};
 use diesel::prelude::*;
 use std::time::Duration;
 
@@ -59,13 +59,16 @@ impl Store {
         let through = self
             .read(move |conn| {
                 let last = super::events::last_revision(conn)?;
+                // What must stay in any case need not be looked at.
+                let most = last - i64::from(keep.events.max(1));
                 let young: Option<i64> = events::table
                     .select(events::revision)
+                    .filter(events::revision.le(most))
                     .filter(events::at.gt((now - keep.event_age).millis()))
                     .order(events::revision)
                     .first(conn)
                     .optional()?;
-                Ok(young.map_or(last, |first| first - 1).min(last - i64::from(keep.events.max(1))))
+                Ok(young.map_or(most, |first| first - 1).min(most))
             })
             .await?;
         loop {
@@ -85,18 +88,19 @@ impl Store {
         let removed = self
             .write(move |conn| {
                 let ended = State::ALL.iter().filter(|s| s.is_final()).map(|s| s.word());
-                let over = sessions::table.filter(sessions::status.eq_any(ended)).select(sessions::id);
+                // By the session of each old call: a list of all that are over would be as long as history.
+                let over = sessions::table.filter(sessions::id.eq(requests::session_id).and(sessions::status.eq_any(ended)));
                 let old = requests::created_at.le((now - keep.request_age).millis());
-                Ok(diesel::delete(requests::table.filter(old.and(requests::session_id.eq_any(over)))).execute(conn)?)
+                Ok(diesel::delete(requests::table.filter(old.and(exists(over)))).execute(conn)?)
             })
             .await?;
         trimmed.requests = u64::try_from(removed).unwrap_or(0);
         let emptied = self
             .write(move |conn| {
                 let waiting = [State::Pending, State::Provisioning].map(State::word);
-                let handed = sessions::table.filter(sessions::status.ne_all(waiting)).select(sessions::id);
+                let handed = sessions::table.filter(sessions::id.eq(requests::session_id).and(sessions::status.ne_all(waiting)));
                 let told = requests::created_at.lt((now - keep.key_age).millis()).and(requests::sealed.ne(Vec::new()));
-                let old = requests::table.filter(told.and(requests::session_id.eq_any(handed)));
+                let old = requests::table.filter(told.and(exists(handed)));
                 Ok(diesel::update(old).set(requests::sealed.eq(Vec::new())).execute(conn)?)
             })
             .await?;

@@ -1,5 +1,6 @@
 //! The command line against a server of canned answers: what it asks, what it writes, how it ends.
 
+mod load;
 mod ops;
 mod server;
 mod tokens;

@@ -62,6 +62,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("figment", &["config"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
+    ("hdrhistogram", &["cli"]),
 ];
 
 /// Files that may read tokio's clock, which pauses in simulated worlds.

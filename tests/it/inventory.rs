@@ -455,3 +455,50 @@ async fn nothing_is_rented_unseen() {
     assert_eq!(house.core().sessions.get(&caller(), id).await.unwrap().state, State::Stopped);
     house.close().await;
 }
+
+/// However a page comes about, by an index or by looking at every offer, it is the one that the filter and the order name.
+#[tokio::test(start_paused = true)]
+async fn a_page_is_what_looking_at_every_offer_gives() {
+    let house = House::new(11, Faults::none()).await;
+    let inventory = &house.core().inventory;
+    let offers = inventory.snapshot().offers.to_vec();
+    let none = OfferFilter::default;
+    let models = |names: &[&str]| names.iter().map(|name| GpuModel::canonical(name)).collect::<Vec<_>>();
+    let filters = [
+        none(),
+        OfferFilter { gpu_models: models(&["RTX 4090"]), ..none() },
+        OfferFilter { gpu_models: models(&["H100", "RTX 3090", "no such"]), ..none() },
+        OfferFilter { gpu_models: models(&["A100"]), min_reliability: Some(0.9), regions: vec!["US".to_owned(), "fra".to_owned()], ..none() },
+        OfferFilter { regions: vec!["hafnarfjar\u{d0}".to_owned(), "CALI".to_owned()], ..none() },
+        OfferFilter { disk_gb: Some(300), max_price: Some(rate("1.5")), ..none() },
+        OfferFilter { providers: vec![ProviderId::new("tensordock")], min_gpu_count: Some(2), ..none() },
+        OfferFilter { rental: Some(RentalKind::Interruptible), verified_only: true, min_cuda: Some(1204), ..none() },
+        OfferFilter { excluded_machines: vec![offers[0].machine.clone()], min_confidence: Some(0.3), ..none() },
+        OfferFilter { min_gpu_memory_mib: Some(1 << 30), ..none() },
+    ];
+    for filter in filters {
+        for (word, order) in OfferOrder::WORDS {
+            assert_eq!(OfferOrder::WORDS[order.index()].0, word);
+            let mut wanted: Vec<_> = offers.iter().filter(|o| filter.check(o).is_ok()).collect();
+            assert!(offers.iter().all(|o| filter.sieve().passes(o) == filter.check(o).is_ok()));
+            wanted.sort_by(|a, b| order.compare(a, b, filter.disk_gb));
+            let mut query = OfferQuery { filter: filter.clone(), order, page_size: 7, page_token: String::new() };
+            let mut found = Vec::new();
+            loop {
+                let page = inventory.list(&query).unwrap();
+                assert_eq!(page.total, wanted.len());
+                found.extend(page.offers);
+                if page.next_page_token.is_empty() || found.len() > 60 {
+                    break;
+                }
+                query.page_token = page.next_page_token;
+            }
+            let ids = |all: &[&Arc<Offer>]| all.iter().take(60).map(|o| o.id.clone()).collect::<Vec<_>>();
+            assert_eq!(ids(&found.iter().collect::<Vec<_>>()), ids(&wanted), "{filter:?} by {word}");
+        }
+    }
+    for offer in &offers {
+        assert!(Arc::ptr_eq(&inventory.get(&offer.id).unwrap(), offer));
+    }
+    house.close().await;
+}

@@ -1,5 +1,6 @@
 //! The store as its users see it: what it refuses, what survives, and who may open it.
 
+mod plans;
 mod rows;
 mod samples;
 

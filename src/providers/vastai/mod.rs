@@ -3,7 +3,7 @@
 //! Offers are asks that go away when anybody rents them; the label is the only mark of ours on an instance; nothing is
 //! idempotent. What the vendor's fields mean stands in `offers.rs` and `wire.rs`.
 
-mod offers;
+pub mod offers;
 mod templates;
 mod wire;
 

@@ -1,0 +1,87 @@
+//! What sessions cost in calls to their providers: looking at them takes as many calls as there are lists, not as there are
+//! sessions.
+
+use crate::support::{BEGIN, House, Plan, any, request};
+use gpu_shopper::clock::Clock;
+use gpu_shopper::domain::session::State;
+use gpu_shopper::services::api::Command;
+use gpu_shopper::sim::{Credentials, Dialect, Faults, Market, MarketConfig};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Calls by what they are, for so many sessions at once: until all run, while all run for an hour, and until all are over.
+struct Counted {
+    begin: BTreeMap<&'static str, usize>,
+    hour: BTreeMap<&'static str, usize>,
+    end: BTreeMap<&'static str, usize>,
+}
+
+fn sum(calls: &BTreeMap<&'static str, usize>) -> usize {
+    calls.values().sum()
+}
+
+async fn counted(sessions: usize) -> Counted {
+    let clock = Clock::simulated(BEGIN);
+    let faults = Faults::none();
+    let config = MarketConfig { seed: 1, faults: faults.clone(), clock: clock.clone(), fabricated_addresses: true };
+    let market = Market::sized(config, 1 + sessions / 50);
+    let accounts = [(Dialect::Vastai, market.add_account(Dialect::Vastai, Credentials::Key("0".repeat(64)), None))].into();
+    let house = Plan { refresh: Some(24 * HOUR), ..Plan::new(1, faults) }.at(Dialect::Vastai).build_on(market, accounts, clock).await;
+    let mut told = 0;
+    let mut since = |house: &House| {
+        let calls = house.life().calls();
+        let mut by_name = BTreeMap::new();
+        calls[told..].iter().for_each(|name| *by_name.entry(*name).or_default() += 1);
+        told = calls.len();
+        by_name
+    };
+    since(&house);
+    let mut ids = Vec::new();
+    for _ in 0..sessions {
+        ids.push(house.create(request(any(None))).await.unwrap().session.id);
+    }
+    for id in &ids {
+        house.until(*id, State::Running, HOUR).await;
+    }
+    for id in &ids {
+        house.command(*id, Command::Extend { by: Some(6 * HOUR), to: None, override_hard_max: false }).await.unwrap();
+    }
+    let begin = since(&house);
+    house.pass(HOUR).await;
+    let hour = since(&house);
+    for id in &ids {
+        house.command(*id, Command::Destroy).await.unwrap();
+    }
+    for id in &ids {
+        house.until(*id, State::Stopped, HOUR).await;
+    }
+    let end = since(&house);
+    house.close().await;
+    Counted { begin, hour, end }
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_at_sessions_takes_calls_by_lists_and_not_by_sessions() {
+    let (few, many) = (counted(5).await, counted(50).await);
+    assert_eq!(few.hour.keys().collect::<Vec<_>>(), many.hour.keys().collect::<Vec<_>>());
+    assert!(sum(&many.hour) <= sum(&few.hour) + 2, "an hour of 5: {:?}; of 50: {:?}", few.hour, many.hour);
+    // Beginning and ending are each machine's own: a few calls, the same for each, whatever else there is.
+    for (few, many) in [(&few.begin, &many.begin), (&few.end, &many.end)] {
+        assert!(sum(many) <= sum(few) * 10 + 20, "{few:?} {many:?}");
+    }
+}
+
+/// `cargo test --release --test it calls::table -- --ignored --nocapture` prints the table of the benches' README.
+#[tokio::test(start_paused = true)]
+#[ignore = "measures; the test above asserts"]
+async fn table() {
+    println!("| sessions | until all run, each | an hour, all | an hour, each | until all are over, each |\n| --- | --- | --- | --- | --- |");
+    for sessions in [10, 100, 1000] {
+        let told = counted(sessions).await;
+        let each = |calls: usize| format!("{}.{:02}", calls / sessions, calls * 100 / sessions % 100);
+        let (begin, hour, end) = (sum(&told.begin), sum(&told.hour), sum(&told.end));
+        println!("| {sessions} | {} | {hour} | {} | {} |", each(begin), each(hour), each(end));
+    }
+}
