@@ -21,7 +21,7 @@ pub fn settings() -> Settings {
         make_key_pair: Arc::new(|_| Ok(KeyPair { public_key: String::new(), private_key: String::new().into() })),
         fingerprint: |line| gpu_shopper::ssh::keys::fingerprint(line).ok(),
         known_hosts_line: |host, port, key| gpu_shopper::ssh::keys::known_hosts_line(host, port, key),
-        allowed_origins: Vec::new(),
+        largest_request: 1024 * 1024,
     }
 }
 

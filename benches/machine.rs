@@ -18,6 +18,7 @@ pub fn measure(criterion: &mut Criterion) {
         secret: "own".to_owned(),
         terms: BTreeMap::from([(provider.facts().id.clone(), terms_of(&provider))]),
         expiry_held: BTreeSet::new(),
+        asleep: false,
     };
     let begun = samples::plain(1);
     let mut running = samples::plain(2);
