@@ -224,6 +224,15 @@ mod tests {
         migrate(&mut conn, Path::new(":memory:")).unwrap();
     }
 
+    /// Of two with one version only the first would ever be applied.
+    #[test]
+    fn every_migration_has_a_version_of_its_own() {
+        use diesel::migration::{Migration, MigrationSource};
+        let all: Vec<Box<dyn Migration<diesel::sqlite::Sqlite>>> = MIGRATIONS.migrations().unwrap();
+        let versions: std::collections::BTreeSet<String> = all.iter().map(|m| m.name().version().to_string()).collect();
+        assert_eq!(versions.len(), all.len());
+    }
+
     #[test]
     fn a_server_writes_to_the_disk_and_checks_references() {
         let dir = tempfile::tempdir().unwrap();

@@ -4,9 +4,11 @@
 //! Symptoms that take hours, or a start that fails, are provoked elsewhere: `endings` (expiry, hard limit, idle, cost limit,
 //! lost hosts, credit), `process` (ports, databases, credentials), `sweep` and `ops` (strays, debts, holds).
 
-use crate::child::{Served, http, pointed_at, wanted, world};
+use crate::child::{Env, Served, http, pointed_at, wanted, world};
+use crate::json_port::call;
 use gpu_shopper::grpc::pb::session::State;
-use gpu_shopper::sim::Faults;
+use gpu_shopper::sim::{ALWAYS, Fault, Faults};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
@@ -155,7 +157,10 @@ async fn every_command_of_the_page_works() {
         }
         let tool = line.split(' ').next().unwrap();
         let piped = line.rsplit('|').next().unwrap().trim().split(' ').next().unwrap();
-        let there = async |tool: &str| main.command(&format!("command -v {tool}")).status().await.unwrap().success();
+        let there = async |tool: &str| {
+            let mut look = tokio::process::Command::new("sh");
+            look.args(["-c", "command -v \"$0\" >/dev/null", tool]).env("PATH", &path).status().await.unwrap().success()
+        };
         if !there(tool).await || !there(piped).await && line.contains("jq") {
             println!("{tool} or {piped} is not installed: `{line}` was not tried");
             continue;
@@ -194,5 +199,152 @@ async fn every_command_of_the_page_works() {
     says("costs/summary", "period_start");
     assert!(said.len() > 40, "{} lines were tried", said.len());
     server.stop().await;
+    world.stop().await;
+}
+
+// === the symptoms, over the calls that the page gives ===
+
+/// A server that looks closely, so that what happens to machines is soon known.
+async fn close(folder: &Path, env: Env) -> Served {
+    let mut env = env;
+    env.extend(crate::child::env(&[("LIFECYCLE_CHECK_INTERVAL", "1s"), ("LIFECYCLE_RECONCILIATION_INTERVAL", "2s")]));
+    Served::ready(folder, &env, 2).await
+}
+
+async fn get(server: &Served, path: &str) -> Value {
+    let (status, body) = call(server, "GET", path, Value::Null).await;
+    assert_eq!(status, 200, "{path}: {body}");
+    body
+}
+
+/// Asks for a session again and again until it is as wanted.
+async fn until(server: &Served, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..1200 {
+        last = get(server, &format!("/api/v1/sessions/{id}")).await;
+        if wanted(&last) {
+            return last;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("it never came to that: {last}")
+}
+
+async fn metric(server: &Served, name: &str) -> f64 {
+    let (_, text) = server.get("/metrics").await;
+    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_offers_a_stuck_machine_and_the_limits_are_told_with_their_cure() {
+    let faults = Faults::none().with(Fault::ImageStuck, ALWAYS);
+    let (world, home) = (world(502, faults).await, tempfile::tempdir().unwrap());
+    let server = close(home.path(), pointed_at(&world, home.path())).await;
+
+    // Nothing fits: without filters there is something, and the refusal says what would help.
+    assert!(!get(&server, "/api/v1/inventory").await["offers"].as_array().unwrap().is_empty());
+    assert_eq!(get(&server, "/api/v1/inventory?min_vram=16&max_price=0.0001").await["offers"], json!([]));
+    let body = json!({"consumer_id": "guide", "requirements": {"filter": {"max_price_per_hour": 0.0001}}, "workload_type": "ssh"});
+    let (status, refused) = call(&server, "POST", "/api/v1/sessions", body).await;
+    assert_eq!((status, &refused["error_type"], &refused["retry_suggested"]), (503, &json!("stale_inventory"), &json!(true)), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("No offers available"), "{refused}");
+
+    // Stuck in provisioning: no address yet, what is waited for, and the way out of any state.
+    let body = json!({"consumer_id": "guide", "requirements": {"filter": {"providers": ["vastai"]}}, "workload_type": "ssh", "reservation_hours": 1});
+    let (_, created) = call(&server, "POST", "/api/v1/sessions", body).await;
+    let id = created["session"]["id"].as_str().unwrap().to_owned();
+    let stuck = until(&server, &id, |s| s["stage"] == "image_pulling").await;
+    assert_eq!(stuck["status"], "provisioning", "{stuck}");
+    assert!(stuck.get("ssh_host").is_none_or(|host| host.is_null() || host == ""), "nobody can log in yet: {stuck}");
+    let diagnosed = get(&server, &format!("/api/v1/sessions/{id}/diagnostics")).await;
+    assert!(diagnosed.to_string().contains("image_pulling"), "{diagnosed}");
+    let (status, gone) = call(&server, "DELETE", &format!("/api/v1/sessions/{id}?wait=60s"), Value::Null).await;
+    assert_eq!((status, &gone["session"]["status"]), (200, &json!("stopped")), "{gone}");
+
+    // Twelve hours and no more, whatever is asked for.
+    world.market.set_faults(Faults::none());
+    let body =
+        json!({"consumer_id": "guide", "requirements": {"filter": {"providers": ["tensordock"]}}, "workload_type": "ssh", "reservation_hours": 12});
+    let (status, created) = call(&server, "POST", "/api/v1/sessions?wait=60s", body.clone()).await;
+    assert_eq!((status, &created["session"]["status"]), (201, &json!("running")), "{created}");
+    let id = created["session"]["id"].as_str().unwrap().to_owned();
+    let (status, refused) = call(&server, "POST", &format!("/api/v1/sessions/{id}/extend"), json!({"additional_hours": 1})).await;
+    assert_eq!((status, &refused["error_type"]), (400, &json!("hard_max_exceeded")), "{refused}");
+
+    // A slip in a name is an empty report, a session that never was is not free of charge.
+    let typo = get(&server, "/api/v1/costs?consumer_id=giude").await;
+    assert_eq!((&typo["total_cost"], &typo["session_count"]), (&json!(0), &json!(0)), "{typo}");
+    assert_eq!(call(&server, "GET", "/api/v1/costs?session_id=01kaphz700fay8vvr14d2pf2db", Value::Null).await.0, 404);
+    let (_, done) = call(&server, "POST", &format!("/api/v1/sessions/{id}/done?wait=60s"), Value::Null).await;
+    assert_eq!(done["session"]["status"], "stopped", "{done}");
+    let bill = get(&server, &format!("/api/v1/costs?session_id={id}")).await;
+    assert!(bill["total_cost"].as_f64().unwrap() > 0.0, "{bill}");
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_strays_and_machines_that_do_not_go_are_told_with_their_cure() {
+    let (world, home) = (world(503, Faults::none()).await, tempfile::tempdir().unwrap());
+    let server = close(home.path(), pointed_at(&world, home.path())).await;
+
+    // Outbid: failed, with its reason, in the database too.
+    let body = json!({"consumer_id": "guide", "rental_kind": "interruptible", "requirements": {"filter": {"providers": ["vastai"]}}});
+    let (status, created) = call(&server, "POST", "/api/v1/sessions?wait=60s", body).await;
+    assert_eq!(status, 201, "{created}");
+    let id = created["session"]["id"].as_str().unwrap().to_owned();
+    let machine = world.market.truth().into_iter().find(|m| m.alive).unwrap().native_id;
+    assert!(world.market.preempt(&machine));
+    let over = until(&server, &id, |s| s["status"] == "failed").await;
+    assert_eq!(over["end_reason"], "preempted", "{over}");
+    assert!(!over["error"].as_str().unwrap().is_empty() && !over["stopped_at"].is_null(), "{over}");
+
+    // A machine with our label that no record knows.
+    let label = "gs-6c9bd5at-01kaphz700fay8vvr14d2pf2db-1";
+    assert!(world.market.plant(world.market.first_account(gpu_shopper::sim::Dialect::Vastai).unwrap(), label).is_some());
+    let mut foreign = Value::Null;
+    for _ in 0..400 {
+        foreign = get(&server, "/api/v1/ops/foreign").await;
+        if foreign.to_string().contains(label) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(foreign.to_string().contains(label), "another deployment's: reported, and left alone: {foreign}");
+
+    // Destroys that fail: seen, counted, and tried until they work.
+    let (_, created) =
+        call(&server, "POST", "/api/v1/sessions?wait=60s", json!({"consumer_id": "guide", "requirements": {"filter": {"providers": ["vastai"]}}}))
+            .await;
+    let id = created["session"]["id"].as_str().unwrap().to_owned();
+    let mut refusing = Faults::none().with(Fault::DestroyRefused, ALWAYS);
+    refusing.set("undeletable", "1h").unwrap();
+    world.market.set_faults(refusing);
+    let (status, told) = call(&server, "DELETE", &format!("/api/v1/sessions/{id}"), Value::Null).await;
+    assert_eq!((status, &told["session"]["status"]), (202, &json!("stopping")), "nothing is confirmed yet: {told}");
+    let mut debts = Value::Null;
+    for _ in 0..600 {
+        debts = get(&server, "/api/v1/ops/unconfirmed-destroys").await;
+        if metric(&server, "gpu_destroy_failures_total").await > 0.0 && debts.to_string().contains("not ready") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(debts.to_string().contains("not ready"), "{debts}");
+    assert!(metric(&server, "gpu_unconfirmed_destroys").await > 0.0 && metric(&server, "gpu_at_risk_usd_per_hour").await > 0.0);
+    world.market.set_faults(Faults::none());
+    until(&server, &id, |s| s["status"] == "stopped").await;
+
+    let ended = server.stop().await;
+    for secret in [&world.keys.vastai_key, &world.keys.tensordock_token] {
+        assert!(!ended.err.contains(secret.as_str()), "there is nothing to take out of a log");
+    }
+    let database = home.path().join("house.db");
+    let sql = "SELECT status, end_reason FROM sessions WHERE status = 'failed' ORDER BY created_at DESC;";
+    match std::process::Command::new("sqlite3").args([database.to_str().unwrap(), sql]).output() {
+        Ok(found) => assert_eq!(String::from_utf8_lossy(&found.stdout).trim(), "failed|preempted"),
+        Err(_) => println!("sqlite3 is not installed: its line was not tried"),
+    }
     world.stop().await;
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-async fn call(server: &Served, method: &str, path: &str, body: Value) -> (u16, Value) {
+pub async fn call(server: &Served, method: &str, path: &str, body: Value) -> (u16, Value) {
     let mut request = http().request(method.parse().unwrap(), format!("{}{path}", server.url));
     if !body.is_null() {
         request = request.json(&body);
