@@ -188,7 +188,7 @@ async fn every_command_of_the_page_works() {
     says("DELETE", "stopped");
     says("/events", "completed");
     says("min_vram=16\"", "vram_gb");
-    says("--explain", "H200");
+    says("--explain", "TURNS AWAY");
     says("nvidia-smi", "GPU 0: NVIDIA");
     says("rotate-key", "new.pem");
     says("status = 'failed'", "");
@@ -207,7 +207,7 @@ async fn every_command_of_the_page_works() {
 /// A server that looks closely, so that what happens to machines is soon known.
 async fn close(folder: &Path, env: Env) -> Served {
     let mut env = env;
-    env.extend(crate::child::env(&[("LIFECYCLE_CHECK_INTERVAL", "1s"), ("LIFECYCLE_RECONCILIATION_INTERVAL", "2s")]));
+    env.extend(crate::child::env(&[("LIFECYCLE_CHECK_INTERVAL", "5s"), ("LIFECYCLE_RECONCILIATION_INTERVAL", "10s")]));
     Served::ready(folder, &env, 2).await
 }
 
