@@ -190,7 +190,8 @@ async fn every_command_of_the_page_works() {
     says("min_vram=16\"", "vram_gb");
     says("--explain", "TURNS AWAY");
     says("nvidia-smi", "GPU 0: NVIDIA");
-    says("rotate-key", "new.pem");
+    says("rotate-key", "takes the new key");
+    assert!(std::fs::read_to_string(here.join("new.pem")).unwrap().contains("PRIVATE KEY"));
     says("status = 'failed'", "");
     says("LIMIT 10", "tester");
     says("sed ", "REDACTED");
@@ -313,14 +314,13 @@ async fn what_is_taken_strays_and_machines_that_do_not_go_are_told_with_their_cu
     }
     assert!(foreign.to_string().contains(label), "another deployment's: reported, and left alone: {foreign}");
 
-    // Destroys that fail: seen, counted, and tried until they work.
-    let (_, created) =
-        call(&server, "POST", "/api/v1/sessions?wait=60s", json!({"consumer_id": "guide", "requirements": {"filter": {"providers": ["vastai"]}}}))
-            .await;
-    let id = created["session"]["id"].as_str().unwrap().to_owned();
+    // Destroys that fail: seen, counted, and tried until they work. A young machine is not to be deleted yet.
     let mut refusing = Faults::none().with(Fault::DestroyRefused, ALWAYS);
-    refusing.set("undeletable", "1h").unwrap();
+    refusing.set("undeletable", "25s").unwrap();
     world.market.set_faults(refusing);
+    let body = json!({"consumer_id": "guide", "requirements": {"filter": {"providers": ["vastai"]}}});
+    let (_, created) = call(&server, "POST", "/api/v1/sessions?wait=60s", body).await;
+    let id = created["session"]["id"].as_str().unwrap().to_owned();
     let (status, told) = call(&server, "DELETE", &format!("/api/v1/sessions/{id}"), Value::Null).await;
     assert_eq!((status, &told["session"]["status"]), (202, &json!("stopping")), "nothing is confirmed yet: {told}");
     let mut debts = Value::Null;
@@ -333,7 +333,6 @@ async fn what_is_taken_strays_and_machines_that_do_not_go_are_told_with_their_cu
     }
     assert!(debts.to_string().contains("not ready"), "{debts}");
     assert!(metric(&server, "gpu_unconfirmed_destroys").await > 0.0 && metric(&server, "gpu_at_risk_usd_per_hour").await > 0.0);
-    world.market.set_faults(Faults::none());
     until(&server, &id, |s| s["status"] == "stopped").await;
 
     let ended = server.stop().await;
