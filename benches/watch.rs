@@ -47,9 +47,12 @@ pub fn measure(criterion: &mut Criterion) {
                     })
                 })
                 .collect();
-            runtime.block_on(async { while heard.recv().await.is_some() && heard.sender_strong_count() > 0 && heard.len() + 1 < *count {} });
-            runtime.block_on(tokio::time::sleep(Duration::from_millis(200)));
-            while heard.try_recv().is_ok() {}
+            // Each has begun once it has said so.
+            runtime.block_on(async {
+                for _ in 0..*count {
+                    heard.recv().await;
+                }
+            });
             let mut number = 0_u64;
             group.bench_with_input(BenchmarkId::new(name, count), count, |b, count| {
                 b.iter(|| {

@@ -255,7 +255,13 @@ impl Stage {
         for _ in 0..200 {
             let page = inventory
                 .list_offers(pb::ListOffersRequest {
-                    filter: Some(pb::OfferFilter { gpu_models: vec!["RTX 4090".to_owned()], gpu_count: Some(1), ..Default::default() }),
+                    filter: Some(pb::OfferFilter {
+                        gpu_models: vec!["RTX 4090".to_owned()],
+                        gpu_count: Some(1),
+                        // What the create takes when it does not say.
+                        rental_kind: pb::RentalKind::OnDemand.into(),
+                        ..Default::default()
+                    }),
                     order_by: "price".to_owned(),
                     page_size: 5,
                     ..Default::default()

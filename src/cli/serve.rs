@@ -76,7 +76,11 @@ pub async fn run(args: ServeArgs) -> ExitCode {
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let sources = Sources::gather(args.settings.flags()?, args.settings.config.as_deref())?;
     let config = Config::load(&sources)?;
-    config.require_provider()?;
+    if let Err(none) = config.require_provider() {
+        // A name that was mistyped may be why.
+        config.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}\n")));
+        return Err(none.into());
+    }
     let pace = args.pace.unwrap_or(100);
     if pace < 100 && !config.only_loopback_providers() {
         anyhow::bail!("--pace {pace}: real vendors are called at their own pace; below 100 every provider's base URL must be a loopback one");

@@ -8,6 +8,7 @@ use super::access::RefusedRpc;
 use super::browser;
 use super::json::{self, RequestId};
 use crate::clock::{Clock, Stopwatch};
+use crate::domain::ids::SessionId;
 use crate::services::access::Access;
 use crate::services::trail;
 use axum::Router;
@@ -206,11 +207,16 @@ fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) ->
         method,
         path,
         request_id = %id.0,
+        session_id = Empty,
         caller = Empty,
         trace_id = Empty,
         http.response.status_code = Empty,
         rpc.grpc.status_code = Empty,
     );
+    let about = path.strip_prefix("/api/v1/sessions/").and_then(|rest| rest.split('/').next());
+    if let Some(session) = about.and_then(|id| id.parse::<SessionId>().ok()) {
+        span.record("session_id", tracing::field::display(session));
+    }
     if trail::records() {
         let context = opentelemetry::global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
         // Never refused: the span is new.

@@ -302,8 +302,11 @@ impl Link {
             })?;
         }
         let begun = Stopwatch::start();
+        let mut refused = false;
         let outcome = match self.exchange(call).await {
             Ok(mut reply) => {
+                // "Not yet" is an answer to a destroy, and a call that failed all the same; "not there" is what it wants.
+                refused = call.operation == "destroy" && reply.status >= 400 && reply.status != 404;
                 tracing::Span::current().record("http.response.status_code", reply.status);
                 if reply.status == 429 {
                     let wait = reply.retry_after.unwrap_or_else(|| self.throttle_wait(lane));
@@ -318,7 +321,7 @@ impl Link {
         let seconds = begun.elapsed().as_secs_f64();
         let (provider, operation) = (self.provider.to_string(), call.operation);
         metrics::histogram!("gpu_provider_api_response_time_seconds", "provider" => provider, "operation" => operation).record(seconds);
-        self.count(operation, if outcome.is_ok() { "success" } else { "error" });
+        self.count(operation, if outcome.is_ok() && !refused { "success" } else { "error" });
         outcome
     }
 

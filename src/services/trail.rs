@@ -13,7 +13,7 @@
 //! session into the log.
 
 use crate::domain::event::{Event, EventType};
-use crate::domain::instance::Instance;
+use crate::domain::instance::{DestroyAnswer, Instance};
 use crate::domain::lifecycle::Action;
 use crate::domain::session::{EndReason, Session, State};
 use opentelemetry::Context;
@@ -184,6 +184,19 @@ pub(super) fn log(event: &Event) {
         "session {}: {}",
         event.session_id,
         event.message
+    );
+}
+
+/// The line of a destroy that failed: somebody pays for that machine until one works.
+pub(super) fn destroy_answered(row: &Instance, answer: &Result<DestroyAnswer, String>) {
+    let (Err(why) | Ok(DestroyAnswer::Refused { text: why, .. })) = answer else { return };
+    tracing::warn!(
+        session_id = %row.label.session,
+        provider = %row.provider,
+        native_id = row.native_id.as_deref().unwrap_or_default(),
+        tries = row.destroy.tries.saturating_add(1),
+        usd_per_hour = %row.price.total(),
+        "a destroy failed and is tried again: {why}"
     );
 }
 

@@ -208,7 +208,7 @@ async fn every_command_of_the_page_works() {
 /// A server that looks closely, so that what happens to machines is soon known.
 async fn close(folder: &Path, env: Env) -> Served {
     let mut env = env;
-    env.extend(crate::child::env(&[("LIFECYCLE_CHECK_INTERVAL", "5s"), ("LIFECYCLE_RECONCILIATION_INTERVAL", "10s")]));
+    env.extend(crate::child::env(&[("LIFECYCLE_CHECK_INTERVAL", "5s"), ("LIFECYCLE_RECONCILIATION_INTERVAL", "10s"), ("DEPLOYMENT_ID", "guide")]));
     Served::ready(folder, &env, 2).await
 }
 
@@ -301,18 +301,23 @@ async fn what_is_taken_strays_and_machines_that_do_not_go_are_told_with_their_cu
     assert_eq!(over["end_reason"], "preempted", "{over}");
     assert!(!over["error"].as_str().unwrap().is_empty() && !over["stopped_at"].is_null(), "{over}");
 
-    // A machine with our label that no record knows.
-    let label = "gs-6c9bd5at-01kaphz700fay8vvr14d2pf2db-1";
-    assert!(world.market.plant(world.market.first_account(gpu_shopper::sim::Dialect::Vastai).unwrap(), label).is_some());
-    let mut foreign = Value::Null;
-    for _ in 0..400 {
-        foreign = get(&server, "/api/v1/ops/foreign").await;
-        if foreign.to_string().contains(label) {
+    // A machine with our label that no record knows, and one with another deployment's: told, and left alone.
+    let label = |deployment: &str| format!("gs-{}-01kaphz700fay8vvr14d2pf2db-1", gpu_shopper::app::tag_of(deployment));
+    let account = world.market.first_account(gpu_shopper::sim::Dialect::Vastai).unwrap();
+    for deployment in ["guide", "another"] {
+        assert!(world.market.plant(account, &label(deployment)).is_some());
+    }
+    let (mut strays, mut foreign) = (Value::Null, Value::Null);
+    for _ in 0..600 {
+        (strays, foreign) = (get(&server, "/api/v1/ops/strays").await, get(&server, "/api/v1/ops/foreign").await);
+        if strays.to_string().contains(&label("guide")) && foreign.to_string().contains(&label("another")) {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert!(foreign.to_string().contains(label), "another deployment's: reported, and left alone: {foreign}");
+    assert!(strays.to_string().contains(&label("guide")) && !strays.to_string().contains(&label("another")), "{strays}");
+    assert!(foreign.to_string().contains(&label("another")), "{foreign}");
+    assert!(metric(&server, "gpu_orphans_detected_total").await >= 1.0);
 
     // Destroys that fail: seen, counted, and tried until they work. A young machine is not to be deleted yet.
     let mut refusing = Faults::none().with(Fault::DestroyRefused, ALWAYS);
@@ -332,8 +337,12 @@ async fn what_is_taken_strays_and_machines_that_do_not_go_are_told_with_their_cu
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert!(debts.to_string().contains("not ready"), "{debts}");
+    let failing = get(&server, &format!("/api/v1/sessions/{id}")).await;
+    assert!(failing["error"].as_str().unwrap().contains("is tried again"), "{failing}");
+    server.child.says("a destroy failed and is tried again").await;
     assert!(metric(&server, "gpu_unconfirmed_destroys").await > 0.0 && metric(&server, "gpu_at_risk_usd_per_hour").await > 0.0);
-    until(&server, &id, |s| s["status"] == "stopped").await;
+    let over = until(&server, &id, |s| s["status"] == "stopped").await;
+    assert!(over["error"].is_null() || over["error"] == "", "{over}");
 
     let ended = server.stop().await;
     for secret in [&world.keys.vastai_key, &world.keys.tensordock_token] {

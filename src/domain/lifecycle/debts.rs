@@ -10,6 +10,7 @@ use crate::domain::event::{Actor, EventType};
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::{Absence, Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, Sighting};
 use crate::domain::money::Rate;
+use crate::domain::session::{ConditionType, State, Truth};
 use crate::domain::time::{Look, Time};
 use std::time::Duration;
 
@@ -338,6 +339,24 @@ impl Work<'_> {
             }
         }
         self.durable = true;
+        self.tell_of_failed_destroy(at);
+    }
+
+    /// An ending that can't come to its end says why, until it does; a failed session keeps the error that it failed with.
+    fn tell_of_failed_destroy(&mut self, at: usize) {
+        let lasting = self.s.end_reason.is_some_and(|reason| reason.final_state() == State::Failed);
+        if self.s.state != State::Stopping || lasting {
+            return;
+        }
+        let row = &self.rows[at];
+        let machine = row.native_id.as_deref().unwrap_or_default();
+        let error = row.destroy.last_error.as_ref().map(|why| format!("destroying machine {machine} failed and is tried again: {why}"));
+        if error.is_some() && error != self.s.error {
+            let text = error.clone().unwrap_or_default();
+            self.s.error = error;
+            self.set_condition(ConditionType::DestroyConfirmed, Truth::False, "failed");
+            self.tell(EventType::Updated, Actor::Provider, text);
+        }
     }
 
     /// Pushes what is due for open debts, and settles what the evidence settles.

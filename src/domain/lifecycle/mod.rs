@@ -743,6 +743,10 @@ impl Work<'_> {
             self.s.state = reason.final_state();
             self.s.state_at = self.now;
             self.s.stopped_at = Some(self.now);
+            if self.s.state == State::Stopped {
+                // What kept it from its end is over.
+                self.s.error = None;
+            }
             self.s.cost_final = true;
             self.set_condition(ConditionType::DestroyConfirmed, Truth::True, "gone");
             self.tell_from(EventType::StateChanged, Actor::Service, "every machine is proven gone".to_owned(), State::Stopping, Some(before));

@@ -256,6 +256,12 @@ impl Actor {
         if let Some(provider) = self.live.get(&id).and_then(|e| e.session.provider()) {
             counters::outcome(provider, input);
         }
+        let row = |attempt: &u8| self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt));
+        if let Input::DestroyAnswered { attempt, answer, .. } = input
+            && let Some(row) = row(attempt)
+        {
+            trail::destroy_answered(row, answer);
+        }
         // Once it is rented it is on nobody's list, and when it is given back, its provider must tell whether and how it returns.
         if let Input::Launched { attempt, .. } | Input::DestroyAnswered { attempt, answer: Ok(_), .. } = input {
             let tried = self.live.get(&id).and_then(|e| e.session.attempts.iter().find(|a| a.number == *attempt));
