@@ -2,16 +2,12 @@
 //! reason it has, and that its final cost holds the market's bill.
 
 use crate::support::{Altered, House, Plan, Wrap, any, request};
-use async_trait::async_trait;
 use gpu_shopper::domain::event::{Event, EventType};
-use gpu_shopper::domain::ids::{OfferId, SessionId};
+use gpu_shopper::domain::ids::SessionId;
 use gpu_shopper::domain::instance::Sighting;
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::offer::RentalKind;
 use gpu_shopper::domain::session::{AttemptFailure, ConditionType, EndReason, Request, Session, State, Target, Truth};
-use gpu_shopper::ports::{
-    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts,
-};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults, Workload};
 use std::sync::Arc;
@@ -299,69 +295,6 @@ async fn the_hard_limit_ends_whatever_was_asked_for_unless_an_operator_moves_it(
 
 // === what the provider takes away ===
 
-/// A provider whose lists fail while it is told to.
-struct Blind {
-    inner: Arc<dyn Provider>,
-    blind: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Provider for Blind {
-    fn facts(&self) -> &ProviderFacts {
-        self.inner.facts()
-    }
-
-    fn owns_offer_id(&self, id: &OfferId) -> bool {
-        self.inner.owns_offer_id(id)
-    }
-
-    async fn account(&self) -> Result<Account, ProviderError> {
-        self.inner.account().await
-    }
-
-    async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        self.inner.offers().await
-    }
-
-    async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
-        self.inner.launch(spec).await
-    }
-
-    async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError> {
-        self.inner.attach_key(native_id, public_key).await
-    }
-
-    async fn instance(&self, native_id: &str) -> Result<Option<Sighting>, ProviderError> {
-        self.inner.instance(native_id).await
-    }
-
-    async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
-        if self.blind.load(Ordering::Relaxed) {
-            return Err(ProviderError {
-                provider: self.inner.facts().id.clone(),
-                operation: "instances",
-                kind: ErrorKind::Unavailable,
-                certainty: Certainty::DidNotHappen,
-                text: "no list today".to_owned(),
-                retry_after: None,
-            });
-        }
-        self.inner.instances().await
-    }
-
-    async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
-        self.inner.start(native_id).await
-    }
-
-    async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError> {
-        self.inner.destroy(native_id).await
-    }
-
-    fn link(&self) -> LinkState {
-        self.inner.link()
-    }
-}
-
 /// By which question it comes to light.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum By {
@@ -396,7 +329,7 @@ impl Mishap {
 async fn suffer(dialect: Dialect, mishap: Mishap, by: By, known: (Truth, &[&str]), ends: EndReason) {
     let blind = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&blind);
-    let wrap: Wrap = Arc::new(move |inner| Arc::new(Blind { inner, blind: Arc::clone(&switch) }));
+    let wrap: Wrap = Arc::new(move |inner| Arc::new(Altered { blind: Arc::clone(&switch), ..Altered::of(inner) }));
     let mut house = plan(dialect).on_disk().wrapped(wrap).build().await;
     let mut wanted = wanted(4 * HOUR);
     if let (Mishap::Outbid, Target::Requirements { filter, .. }) = (mishap, &mut wanted.target) {

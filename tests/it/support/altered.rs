@@ -4,9 +4,11 @@ use async_trait::async_trait;
 use gpu_shopper::domain::ids::OfferId;
 use gpu_shopper::domain::instance::Sighting;
 use gpu_shopper::domain::offer::Offer;
-use gpu_shopper::ports::{Account, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
+use gpu_shopper::ports::{
+    Account, Certainty, DestroyAnswer, ErrorKind, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts,
+};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 type Alter<T> = Box<dyn Fn(&mut T) + Send + Sync>;
 
@@ -18,6 +20,8 @@ pub struct Altered {
     pub machine: Alter<Sighting>,
     /// In lists only.
     pub listed: Alter<Sighting>,
+    /// Lists fail while it is set.
+    pub blind: Arc<AtomicBool>,
     /// How often a destroy was ordered.
     pub destroys: Arc<AtomicUsize>,
     /// The id that a launch is answered with.
@@ -32,6 +36,7 @@ impl Altered {
             offers: Box::new(|_| {}),
             machine: Box::new(|_| {}),
             listed: Box::new(|_| {}),
+            blind: Arc::default(),
             destroys: Arc::default(),
             launched: Box::new(|id| id),
         }
@@ -70,6 +75,16 @@ impl Provider for Altered {
         Ok(seen)
     }
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
+        if self.blind.load(Ordering::Relaxed) {
+            return Err(ProviderError {
+                provider: self.of.facts().id.clone(),
+                operation: "instances",
+                kind: ErrorKind::Unavailable,
+                certainty: Certainty::DidNotHappen,
+                text: "no list today".to_owned(),
+                retry_after: None,
+            });
+        }
         let mut all = self.of.instances().await?;
         for machine in &mut all {
             (self.machine)(machine);
