@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import grpc
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Watch"]
 
 _Page = TypeVar("_Page", bound=Page)
+Ask: TypeAlias = Callable[[v1.WaitSessionRequest, float], Awaitable[v1.WaitSessionResponse]]
 
 
 class Client:
@@ -107,7 +108,7 @@ class Client:
 
     async def _wait(self, session_id: str, until: States, timeout: float | None) -> v1.Session:
         wait = Wait(session_id, until, timeout, self._backoff)
-        ask = cast(_Unary, self.sessions.WaitSession).once  # the wait repeats by itself
+        ask: Ask = cast(_Unary, self.sessions.WaitSession).once  # the wait repeats by itself
         while True:
             try:
                 answer = await ask(wait.request(), wait.left() + _GRACE)

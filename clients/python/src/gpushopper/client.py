@@ -26,6 +26,7 @@ _WAIT = 30 * 60.0
 _GRACE = 10.0
 """Seconds that an answer may take on its way."""
 States: TypeAlias = tuple[v1.Session.State.ValueType, ...]
+Ask: TypeAlias = Callable[[v1.WaitSessionRequest, float], v1.WaitSessionResponse]
 
 
 class Wait:
@@ -193,7 +194,7 @@ class Client:
 
     def _wait(self, session_id: str, until: States, timeout: float | None) -> v1.Session:
         wait = Wait(session_id, until, timeout, self._backoff)
-        ask = cast(_Unary, self.sessions.WaitSession).once  # the wait repeats by itself
+        ask: Ask = cast(_Unary, self.sessions.WaitSession).once  # the wait repeats by itself
         while True:
             try:
                 answer = ask(wait.request(), wait.left() + _GRACE)
