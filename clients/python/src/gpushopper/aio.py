@@ -208,7 +208,7 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
                 failure = from_rpc_error(error)
             except asyncio.CancelledError:
                 # That of a stream which was ended here is no order to the task that reads it.
-                if not self._closed.is_set() and not self._silent:
+                if _is_told_to_end() or (not self._closed.is_set() and not self._silent):
                     self.drop()
                     raise
             except BaseException:
@@ -279,6 +279,12 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
     async def __aexit__(self, *_: object) -> None:
         """Closes it."""
         self.close()
+
+
+def _is_told_to_end() -> bool:
+    """Whether the present task itself is being cancelled. Python 3.10 can't tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
 
 
 class _Unary:
