@@ -40,7 +40,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds; nothing here takes longer, and what does has hung."""
 STALLED = 60.0
 """Seconds without a cut after which a storm counts as one that the client does not come through."""

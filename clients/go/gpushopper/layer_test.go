@@ -94,7 +94,9 @@ func (c *canned) WaitSession(ctx context.Context, request *pb.WaitSessionRequest
 		return nil, err
 	}
 	state := c.waits[0]
-	c.waits = c.waits[1:]
+	if len(c.waits) > 1 {
+		c.waits = c.waits[1:]
+	}
 	c.until = append(c.until, request.GetUntil())
 	return &pb.WaitSessionResponse{Session: &pb.Session{SessionId: "s", State: state}, Reached: slices.Contains(request.GetUntil(), state)}, nil
 }
@@ -209,7 +211,7 @@ func TestACallGivesUpAtItsDeadline(t *testing.T) {
 	for range 10_000 {
 		c.failures = append(c.failures, unavailable(t, "RESTARTING"))
 	}
-	of := client(t, "http://"+serve(t, c), gpushopper.WithTimeout(200*time.Millisecond))
+	of := client(t, "http://"+serve(t, c), gpushopper.WithTimeout(time.Second))
 	_, err := of.Sessions.GetSession(t.Context(), &pb.GetSessionRequest{SessionId: "s"})
 	if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded {
 		t.Errorf("%v", err)
@@ -273,9 +275,13 @@ func TestTLSTrustsTheCAThatItIsGiven(t *testing.T) {
 		if err := os.WriteFile(path, pem, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		of := client(t, "https://localhost:"+port, gpushopper.WithCAFile(path), gpushopper.WithTimeout(time.Second))
+		right, limit := name == "right.pem", time.Second
+		if right {
+			limit = time.Minute
+		}
+		of := client(t, "https://localhost:"+port, gpushopper.WithCAFile(path), gpushopper.WithTimeout(limit))
 		_, err := of.Sessions.GetSession(t.Context(), &pb.GetSessionRequest{SessionId: "s"})
-		if (err == nil) != (name == "right.pem") {
+		if (err == nil) != right {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -443,10 +449,8 @@ func TestAWaitEndsWithWhatIsWaitedForOrSaysWhyNot(t *testing.T) {
 	if session, err := of.WaitEnded(t.Context(), "s"); err != nil || session.GetState() != pb.Session_STATE_FAILED {
 		t.Errorf("%v %v", session, err)
 	}
-	for range 100_000 {
-		c.waits = append(c.waits, pb.Session_STATE_PENDING)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	c.waits = []pb.Session_State{pb.Session_STATE_PENDING}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := of.WaitRunning(ctx, "s"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "session s is still STATE_PENDING") {
 		t.Error(err)

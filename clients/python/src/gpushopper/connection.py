@@ -157,5 +157,5 @@ class Tries:
         wait = self._backoff.wait(self._failures, error.retry_after)
         self._failures += 1
         if not (self._repeatable and error.retryable) or wait >= self.left():
-            raise error
+            raise error.with_traceback(None)  # which would tell the same once more
         return wait
