@@ -1,5 +1,6 @@
 //! The client: one connection, the services over it, and what everybody needs on top of them.
 
+use crate::address::{Environment, address};
 use crate::error::Error;
 use crate::insist::{Patience, insist};
 use crate::pb;
@@ -49,14 +50,15 @@ impl tonic::service::Interceptor for Bearer {
     }
 }
 
-/// How to connect.
+/// How to connect. What is not given comes from the environment, with the names that the command line knows.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Sent with each call as `authorization: Bearer …`. Default: none.
+    /// Sent with each call as `authorization: Bearer …`. Default: `GPU_SHOPPER_TOKEN`, else what the file `GPU_SHOPPER_TOKEN_FILE` holds, else none.
     pub token: Option<String>,
-    /// PEM certificates of the only authorities to trust with `https`. Default: the system's.
+    /// PEM certificates of the only authorities to trust with `https`. Default: those in the file `GPU_SHOPPER_CA_CERT`, else the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// PEM certificate and private key of the client itself, for servers that ask for them. Default: none.
+    /// PEM certificate and private key of the client itself, for servers that ask for them. Default: the files `GPU_SHOPPER_CLIENT_CERT` and
+    /// `GPU_SHOPPER_CLIENT_KEY`, else none.
     pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
     /// How long calls are repeated while the server is away.
     pub patience: Patience,
@@ -77,34 +79,40 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `http://host:port`, `https://host:port` or `host:port`. Connects with the first call. Must be
-    /// called within a tokio runtime.
+    /// A client of the server that `GPU_SHOPPER_URL` names, else of `http://127.0.0.1:8080`; see [`Client::with`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the address makes no sense.
+    /// As [`Client::with`].
+    pub fn from_env() -> Result<Self, Error> {
+        Self::new("")
+    }
+
+    /// A client of the server at an address; see [`Client::with`].
+    ///
+    /// # Errors
+    /// As [`Client::with`].
     pub fn new(url: &str) -> Result<Self, Error> {
         Self::with(url, Options::default())
     }
 
-    /// As [`Client::new`], with a token, certificates or other patience.
+    /// A client of the server at `http://host:port`, `https://host:port` or `host:port`, with a token, certificates or other patience. An empty
+    /// address is that of [`Client::from_env`]. Connects with the first call. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when an argument makes no sense.
+    /// [`Error::Invalid`] when an argument makes no sense, or a file of the environment can't be read.
     pub fn with(url: &str, options: Options) -> Result<Self, Error> {
-        let wrong = || Error::Invalid("the server's address makes no sense; allowed: http://host:port, https://host:port or host:port".to_owned());
-        let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let https = url.starts_with("https://");
-        if !https && !url.starts_with("http://") || url.contains('@') {
-            return Err(wrong());
-        }
-        let mut endpoint = Endpoint::from_shared(url)
-            .and_then(|e| e.user_agent(concat!("gpu-shopper-client-rust/", env!("CARGO_PKG_VERSION"))))
-            .map_err(|_| wrong())?
+        let environment = Environment(&|name| std::env::var(name).ok());
+        let url = if url.is_empty() { environment.url() } else { url.to_owned() };
+        let (url, https) = address(&url)?;
+        let mut endpoint = Endpoint::from(url)
+            .user_agent(concat!("gpu-shopper-client-rust/", env!("CARGO_PKG_VERSION")))
+            .map_err(|e| Error::Invalid(e.to_string()))?
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE / 2)
             .keep_alive_while_idle(true);
+        let options = environment.fill(options, https)?;
         if https {
             let trust = match &options.ca_pem {
                 Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),

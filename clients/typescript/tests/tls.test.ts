@@ -2,16 +2,16 @@
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createSecureServer } from "node:http2";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as gs from "../src/index.js";
+import { folder as temporary } from "./world.js";
 
-test("https with the authority's certificate, and the token as a bearer", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "gpu-shopper-tls-"));
+test("https with the authority's certificate, and the token as a bearer", async (t) => {
+  const folder = temporary(t);
   const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
   execFileSync("openssl", [
     ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test"],

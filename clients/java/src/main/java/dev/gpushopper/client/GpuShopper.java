@@ -1,6 +1,8 @@
 package dev.gpushopper.client;
 
 import com.google.protobuf.Duration;
+import com.google.protobuf.Timestamp;
+import dev.gpushopper.v1.GetSessionRequest;
 import dev.gpushopper.v1.ListOffersRequest;
 import dev.gpushopper.v1.ListOffersResponse;
 import dev.gpushopper.v1.ListSessionEventsRequest;
@@ -27,15 +29,19 @@ import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
 import java.io.IOException;
-import java.net.URI;
-import java.net.URISyntaxException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Instant;
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -59,12 +65,22 @@ public final class GpuShopper implements AutoCloseable {
         this.calls = new Calls(channel, patience);
     }
 
+    /** A client of the server that {@code GPU_SHOPPER_URL} names, else of {@code http://127.0.0.1:8080}. Connects with the first call. */
+    public static GpuShopper connect() {
+        return builder().build();
+    }
+
     /** A client of the server at {@code http://host:port}, {@code https://host:port} or {@code host:port}. Connects with the first call. */
     public static GpuShopper connect(String url) {
         return builder(url).build();
     }
 
-    /** A client with a token, certificates or other patience. */
+    /** A client of the server that {@code GPU_SHOPPER_URL} names, with a token, certificates or other patience. */
+    public static Builder builder() {
+        return new Builder("");
+    }
+
+    /** A client with a token, certificates or other patience. An empty URL is {@code GPU_SHOPPER_URL}. */
     public static Builder builder(String url) {
         return new Builder(url);
     }
@@ -151,7 +167,7 @@ public final class GpuShopper implements AutoCloseable {
                         heard.hasEvent() ? heard.getEvent() : null,
                         heard.hasBookmark() ? heard.getBookmark() : null,
                         heard.getResumeToken()),
-                true,
+                () -> Ledger.isOver(sessions().getSession(GetSessionRequest.newBuilder().setSessionId(sessionId).build()).getSession().getState()),
                 true), options);
     }
 
@@ -168,7 +184,12 @@ public final class GpuShopper implements AutoCloseable {
                 SessionServiceGrpc.getWatchSessionsMethod(),
                 token -> {
                     WatchSessionsRequest.Builder request = WatchSessionsRequest.newBuilder().setFilter(filter).setBookmarkInterval(bookmark);
-                    return token.isEmpty() ? request.build() : request.setResumeToken(token).build();
+                    if (!token.isEmpty()) {
+                        request.setResumeToken(token);
+                    } else if (options.endedSince() != null && !options.fromNow()) {
+                        request.setEndedSince(wire(options.endedSince()));
+                    }
+                    return request.build();
                 },
                 (WatchSessionsResponse heard) -> new Watch.Heard(
                         heard.hasSnapshot() ? heard.getSnapshot() : null,
@@ -176,7 +197,7 @@ public final class GpuShopper implements AutoCloseable {
                         heard.hasEvent() ? heard.getEvent() : null,
                         heard.hasBookmark() ? heard.getBookmark() : null,
                         heard.getResumeToken()),
-                false,
+                null,
                 whole), options);
     }
 
@@ -248,9 +269,14 @@ public final class GpuShopper implements AutoCloseable {
         return Duration.newBuilder().setSeconds(duration.getSeconds()).setNanos(duration.getNano()).build();
     }
 
-    /** How to connect. */
+    private static Timestamp wire(Instant time) {
+        return Timestamp.newBuilder().setSeconds(time.getEpochSecond()).setNanos(time.getNano()).build();
+    }
+
+    /** How to connect. What is not given comes from the environment, with the names that the command line knows. */
     public static final class Builder {
         private final String url;
+        private Map<String, String> environment = System.getenv();
         private String token;
         private Path ca;
         private Path certificate;
@@ -261,19 +287,22 @@ public final class GpuShopper implements AutoCloseable {
             this.url = url;
         }
 
-        /** Sent with each call as {@code authorization: Bearer …}. Default: none. */
+        /** Sent with each call as {@code authorization: Bearer …}. Default: {@code GPU_SHOPPER_TOKEN}, else what the file {@code GPU_SHOPPER_TOKEN_FILE} holds, else none. */
         public Builder token(String token) {
             this.token = token;
             return this;
         }
 
-        /** A PEM file with the certificates of the only authorities to trust with {@code https}. Default: Java's. */
+        /** A PEM file with the certificates of the only authorities to trust with {@code https}. Default: {@code GPU_SHOPPER_CA_CERT}, else Java's. */
         public Builder ca(Path pem) {
             this.ca = pem;
             return this;
         }
 
-        /** PEM files with the certificate and private key of the client itself, for servers that ask for them. Default: none. */
+        /**
+         * PEM files with the certificate and private key of the client itself, for servers that ask for them. Default: {@code GPU_SHOPPER_CLIENT_CERT} and
+         * {@code GPU_SHOPPER_CLIENT_KEY}, else none.
+         */
         public Builder identity(Path certificate, Path key) {
             this.certificate = certificate;
             this.key = key;
@@ -286,53 +315,69 @@ public final class GpuShopper implements AutoCloseable {
             return this;
         }
 
+        /** Another environment, for tests. */
+        Builder environment(Map<String, String> environment) {
+            this.environment = environment;
+            return this;
+        }
+
         /**
          * The client.
          *
-         * @throws IllegalArgumentException when the address makes no sense, or the certificates can't be read
+         * @throws IllegalArgumentException when the address or the token makes no sense
+         * @throws UncheckedIOException when a file can't be read
          */
         public GpuShopper build() {
-            URI address = address(url);
-            boolean https = "https".equals(address.getScheme());
-            ChannelCredentials credentials = InsecureChannelCredentials.create();
-            if (https) {
-                TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
-                try {
-                    if (ca != null) {
-                        tls.trustManager(ca.toFile());
-                    }
-                    if (certificate != null) {
-                        tls.keyManager(certificate.toFile(), key.toFile());
-                    }
-                } catch (IOException unreadable) {
-                    throw new IllegalArgumentException("the certificates can't be read: " + unreadable.getMessage(), unreadable);
-                }
-                credentials = tls.build();
+            Address address = Address.parse(given(url, "GPU_SHOPPER_URL").orElse("http://127.0.0.1:8080"));
+            ManagedChannelBuilder<?> channel;
+            try {
+                channel = Grpc.newChannelBuilderForAddress(address.host(), address.port(), address.https() ? tls() : InsecureChannelCredentials.create())
+                        .intercept(bearer(token()));
+            } catch (IOException unreadable) {
+                throw new UncheckedIOException("a token or certificate can't be read: " + unreadable.getMessage(), unreadable);
             }
-            int port = address.getPort() > 0 ? address.getPort() : https ? 443 : 80;
-            ManagedChannel channel = Grpc.newChannelBuilderForAddress(address.getHost(), port, credentials)
-                    .intercept(bearer(token))
-                    .userAgent("gpu-shopper-client-java")
-                    .maxInboundMessageSize(LARGEST_ANSWER)
-                    .keepAliveTime(30, TimeUnit.SECONDS)
-                    .keepAliveTimeout(15, TimeUnit.SECONDS)
-                    .build();
-            return new GpuShopper(channel, patience);
+            return new GpuShopper(
+                    channel.userAgent("gpu-shopper-client-java")
+                            .maxInboundMessageSize(LARGEST_ANSWER)
+                            .keepAliveTime(30, TimeUnit.SECONDS)
+                            .keepAliveTimeout(15, TimeUnit.SECONDS)
+                            .build(),
+                    patience);
         }
 
-        static URI address(String url) {
-            IllegalArgumentException wrong = new IllegalArgumentException(
-                    "the server's address makes no sense; allowed: http://host:port, https://host:port or host:port");
-            try {
-                URI read = new URI(url.contains("://") ? url : "http://" + url);
-                boolean plain = read.getUserInfo() == null && read.getQuery() == null && (read.getPath().isEmpty() || read.getPath().equals("/"));
-                if (read.getHost() == null || !plain || !List.of("http", "https").contains(read.getScheme())) {
-                    throw wrong;
-                }
-                return read;
-            } catch (URISyntaxException e) {
-                throw wrong;
+        /** What the caller gave, else what the environment holds. */
+        private Optional<String> given(String value, String name) {
+            return Optional.ofNullable(value).filter(text -> !text.isEmpty()).or(() -> Optional.ofNullable(environment.get(name)).filter(text -> !text.isEmpty()));
+        }
+
+        private Optional<Path> given(Path value, String name) {
+            return Optional.ofNullable(value).or(() -> given((String) null, name).map(Path::of));
+        }
+
+        private ChannelCredentials tls() throws IOException {
+            TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
+            Optional<Path> trusted = given(ca, "GPU_SHOPPER_CA_CERT");
+            if (trusted.isPresent()) {
+                tls.trustManager(trusted.get().toFile());
             }
+            Optional<Path> own = given(certificate, "GPU_SHOPPER_CLIENT_CERT");
+            Optional<Path> secret = given(key, "GPU_SHOPPER_CLIENT_KEY");
+            if (own.isPresent() && secret.isPresent()) {
+                tls.keyManager(own.get().toFile(), secret.get().toFile());
+            }
+            return tls.build();
+        }
+
+        private String token() throws IOException {
+            String told = given(token, "GPU_SHOPPER_TOKEN").orElse("");
+            Optional<Path> file = given((Path) null, "GPU_SHOPPER_TOKEN_FILE");
+            if (told.isEmpty() && file.isPresent()) {
+                told = Files.readString(file.get()).strip();
+            }
+            if (!told.chars().allMatch(c -> c > ' ' && c < 0x7f)) {
+                throw new IllegalArgumentException("the token has characters that no header can carry; allowed: visible ASCII");
+            }
+            return told;
         }
 
         private static ClientInterceptor bearer(String token) {
@@ -343,7 +388,7 @@ public final class GpuShopper implements AutoCloseable {
                     return new SimpleForwardingClientCall<>(next.newCall(method, options)) {
                         @Override
                         public void start(Listener<A> listener, Metadata headers) {
-                            if (token != null) {
+                            if (!token.isEmpty()) {
                                 headers.put(key, "Bearer " + token);
                             }
                             super.start(listener, headers);
