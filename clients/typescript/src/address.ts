@@ -14,9 +14,10 @@ export function serverUrl(text: string): string {
   return url.origin;
 }
 
-/** Sends the token with each call. */
+/** Sends the token with each call. Throws a TypeError when no header can carry it. */
 export function bearer(token: string | undefined): Interceptor[] {
-  if (token === undefined) return [];
+  if (!token) return [];
+  if (!/^[!-~]+$/.test(token)) throw new TypeError("the token has characters that no header can carry; allowed: visible ASCII");
   return [
     (next) => (request) => {
       request.header.set("authorization", `Bearer ${token}`);

@@ -344,10 +344,10 @@ test("keys are for their owner alone and never overwritten silently", async (t) 
 });
 
 test("addresses", () => {
-  for (const [text, url] of [["127.0.0.1:8080", "http://127.0.0.1:8080"], ["https://gpu.example/", "https://gpu.example"], ["[::1]:9", "http://[::1]:9"]] as const) {
+  for (const [text, url] of [["127.0.0.1:8080", "http://127.0.0.1:8080"], ["https://gpu.example/", "https://gpu.example"], ["[::1]:9", "http://[::1]:9"], ["gpu_host:8080", "http://gpu_host:8080"]] as const) {
     assert.equal(serverUrl(text), url);
   }
-  for (const bad of ["", "ftp://x", "http://", "http://u:secret@x:1", "http://x:99999", "http://x/?a=1"]) {
+  for (const bad of ["", "ftp://x", "http://", "http://u:secret@x:1", "u:secret@x", "http://x:99999", "http://x/?a=1", "http://x/api", "x#a"]) {
     assert.throws(() => serverUrl(bad), (error: TypeError) => error instanceof TypeError && !error.message.includes("secret"), bad);
   }
 });
