@@ -45,12 +45,17 @@ impl Environment<'_> {
     /// The options with what was not given in them; certificates only where they are of use.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a file can't be read.
+    /// [`Error::Invalid`] when a file can't be read, or a certificate has no key.
     pub(crate) fn fill(&self, mut options: Options, https: bool) -> Result<Options, Error> {
-        options.token = options.token.filter(|token| !token.is_empty()).or_else(|| self.get("GPU_SHOPPER_TOKEN"));
+        if options.token.is_none() {
+            options.token = self.get("GPU_SHOPPER_TOKEN");
+        }
         if options.token.is_none() {
             let file = self.file("GPU_SHOPPER_TOKEN_FILE")?;
             options.token = file.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        }
+        if self.get("GPU_SHOPPER_CLIENT_CERT").is_some() != self.get("GPU_SHOPPER_CLIENT_KEY").is_some() {
+            return Err(Error::Invalid("GPU_SHOPPER_CLIENT_CERT and GPU_SHOPPER_CLIENT_KEY go together: set both, or none".to_owned()));
         }
         if https && options.ca_pem.is_none() {
             options.ca_pem = self.file("GPU_SHOPPER_CA_CERT")?;
@@ -109,6 +114,10 @@ mod tests {
         let named = |name: &str| (name == "GPU_SHOPPER_TOKEN" || name == "GPU_SHOPPER_URL").then(|| "told".to_owned());
         assert_eq!(Environment(&named).fill(Options::default(), true).unwrap().token.as_deref(), Some("told"));
         assert_eq!((Environment(&named).url(), Environment(&|_| Some(String::new())).url()), ("told".into(), "http://127.0.0.1:8080".into()));
+        let nobody = Options { token: Some(String::new()), ..Options::default() };
+        assert_eq!(Environment(&named).fill(nobody, true).unwrap().token.as_deref(), Some(""));
+        let half = |name: &str| (name == "GPU_SHOPPER_CLIENT_KEY").then(|| at("key"));
+        assert!(Environment(&half).fill(Options::default(), true).unwrap_err().to_string().contains("go together"));
         let missing = |name: &str| (name == "GPU_SHOPPER_CA_CERT").then(|| at("none"));
         let error = Environment(&missing).fill(Options::default(), true).unwrap_err();
         assert!(error.to_string().starts_with("GPU_SHOPPER_CA_CERT names ") && error.to_string().contains("none"), "{error}");

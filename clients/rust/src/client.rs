@@ -25,6 +25,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const LARGEST_ANSWER: usize = 64 << 20;
 /// How long one question for a state may be answered late.
 const LONG_POLL: Duration = Duration::from_secs(30);
+/// A century. What is longer than that is no limit, and too much for a clock.
+const LONGEST: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
 /// The default time for waiting.
 const WAIT: Duration = Duration::from_secs(30 * 60);
 
@@ -53,7 +55,8 @@ impl tonic::service::Interceptor for Bearer {
 /// How to connect. What is not given comes from the environment, with the names that the command line knows.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Sent with each call as `authorization: Bearer …`. Default: `GPU_SHOPPER_TOKEN`, else what the file `GPU_SHOPPER_TOKEN_FILE` holds, else none.
+    /// Sent with each call as `authorization: Bearer …`; an empty one is none. Default: `GPU_SHOPPER_TOKEN`, else what the file
+    /// `GPU_SHOPPER_TOKEN_FILE` holds, else none.
     pub token: Option<String>,
     /// PEM certificates of the only authorities to trust with `https`. Default: those in the file `GPU_SHOPPER_CA_CERT`, else the system's.
     pub ca_pem: Option<Vec<u8>>,
@@ -124,7 +127,7 @@ impl Client {
             };
             endpoint = endpoint.tls_config(trust).map_err(|e| Error::Invalid(format!("the certificates can't be used: {e}")))?;
         }
-        let token = match &options.token {
+        let token = match options.token.as_deref().filter(|token| !token.is_empty()) {
             Some(token) => {
                 let mut value: MetadataValue<Ascii> =
                     format!("Bearer {token}").parse().map_err(|_| Error::Invalid("the token has characters that no header can carry".to_owned()))?;
@@ -207,12 +210,20 @@ impl Client {
         Watch::new(self.clone(), Subject::All(Box::new(filter)), start)
     }
 
-    /// Waits until a session is RUNNING: verified and ready for login. Half an hour at most; see [`Client::wait_for`].
+    /// Waits until a session is RUNNING: verified and ready for login. Half an hour at most.
     ///
     /// # Errors
     /// [`Error::Ended`] when it ends instead; [`Error::TimedOut`]; [`Error::Refused`].
     pub async fn wait_for_running(&self, session_id: &str) -> Result<pb::Session, Error> {
-        let session = self.wait_for(session_id, &[State::Running, State::Stopping], WAIT).await?;
+        self.wait_for_running_within(session_id, WAIT).await
+    }
+
+    /// Waits until a session is RUNNING, at most this long; [`Duration::MAX`] is no limit.
+    ///
+    /// # Errors
+    /// As [`Client::wait_for_running`].
+    pub async fn wait_for_running_within(&self, session_id: &str, limit: Duration) -> Result<pb::Session, Error> {
+        let session = self.wait_for(session_id, &[State::Running, State::Stopping], limit).await?;
         if session.state() == State::Running { Ok(session) } else { Err(Error::Ended(Box::new(session))) }
     }
 
@@ -221,14 +232,23 @@ impl Client {
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::Refused`].
     pub async fn wait_for_end(&self, session_id: &str) -> Result<pb::Session, Error> {
-        self.wait_for(session_id, &[State::Stopped, State::Failed], WAIT).await
+        self.wait_for_end_within(session_id, WAIT).await
+    }
+
+    /// Waits until a session is STOPPED or FAILED, at most this long; [`Duration::MAX`] is no limit.
+    ///
+    /// # Errors
+    /// As [`Client::wait_for_end`].
+    pub async fn wait_for_end_within(&self, session_id: &str, limit: Duration) -> Result<pb::Session, Error> {
+        self.wait_for(session_id, &[State::Stopped, State::Failed], limit).await
     }
 
     /// Waits until a session is in one of some states, or STOPPED or FAILED, which nothing follows.
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::Refused`].
-    pub async fn wait_for(&self, session_id: &str, until: &[State], waited: Duration) -> Result<pb::Session, Error> {
+    pub async fn wait_for(&self, session_id: &str, until: &[State], limit: Duration) -> Result<pb::Session, Error> {
+        let waited = limit.min(LONGEST);
         let end = Instant::now() + waited;
         loop {
             let left = end.saturating_duration_since(Instant::now());

@@ -184,7 +184,7 @@ impl Watch {
         self
     }
 
-    /// Tells of each lost connection and how long the wait before the next try is.
+    /// Tells why each further stream is opened, and how long the wait before it is.
     #[must_use]
     pub fn on_lost(mut self, told: impl FnMut(&Refusal, Duration) + Send + 'static) -> Self {
         self.on_lost = Some(Box::new(told));
@@ -219,7 +219,6 @@ impl Watch {
             }
             match self.hear().await {
                 Ok(Some((heard, token))) => {
-                    self.tries = 0;
                     self.heard_something = true;
                     self.last_word = Instant::now();
                     if let Some(message) = self.take(heard, token)? {
@@ -238,6 +237,8 @@ impl Watch {
                     self.token = None;
                     self.ended = false;
                     self.ledger = Ledger::default();
+                    let wait = self.client.patience.wait(self.tries, refusal.retry_after);
+                    self.again(&refusal, wait);
                     return Ok(Some(Message::Reset(refusal.reason)));
                 }
                 Err(error) => self.lose(error)?,
@@ -272,6 +273,7 @@ impl Watch {
                 (!std::mem::take(&mut self.hide_snapshot)).then_some(Message::Snapshot(sessions, end))
             }
             Heard::Bookmark(mark) => {
+                self.tries = 0;
                 self.ledger.revision = self.ledger.revision.max(mark.revision);
                 Some(Message::Bookmark(mark))
             }
@@ -288,6 +290,7 @@ impl Watch {
                 Verdict::Next => {
                     self.ledger.told(&event);
                     self.gaps = 0;
+                    self.tries = 0;
                     self.ended = is_over(event.to_state());
                     Some(Message::Event(event))
                 }
@@ -362,18 +365,27 @@ impl Watch {
     /// Plans the next try, or says why there is none.
     fn lose(&mut self, error: Error) -> Result<(), Error> {
         self.disconnect();
-        let Some(refusal) = error.refusal().filter(|r| r.is_transient()) else { return Err(error) };
+        let Some(refusal) = error.refusal().filter(|r| is_resumable(r)) else { return Err(error) };
         let wait = self.client.patience.wait(self.tries, refusal.retry_after);
         if self.give_up.is_some_and(|away| self.last_word.elapsed() + wait > away) {
             return Err(error);
         }
+        self.again(refusal, wait);
+        Ok(())
+    }
+
+    fn again(&mut self, why: &Refusal, wait: Duration) {
         if let Some(told) = &mut self.on_lost {
-            told(refusal, wait);
+            told(why, wait);
         }
         self.tries += 1;
         self.wait_until = Some(Instant::now() + wait);
-        Ok(())
     }
+}
+
+/// Whether a further stream may help: the connection broke, the server is away, or it asks to come back later.
+fn is_resumable(refusal: &Refusal) -> bool {
+    refusal.is_transient() || (refusal.code == Code::ResourceExhausted && refusal.retry_after.is_some())
 }
 
 /// The server promises a bookmark: a longer silence is a lost connection.

@@ -258,7 +258,9 @@ fn starts(fake: &Fake) -> Vec<String> {
 
 #[tokio::test]
 async fn the_watch_of_many_sessions_never_ends_by_itself_and_waits_longer_and_longer_when_its_stream_always_ends() {
-    let mut scripts = vec![(vec![last(6, 1)], Ok(())), (vec![], Ok(())), (vec![], Ok(())), (vec![], Ok(()))];
+    // A snapshot is no progress; an event is.
+    let again = || (vec![snapshot_end(6)], Ok(()));
+    let mut scripts = vec![(vec![last(6, 1)], Ok(())), again(), again(), again()];
     scripts.push((vec![], Err(refuse(Code::NotFound, "OVER", None))));
     let (fake, client) = Fake::playing(scripts).await;
     let waits = Arc::new(Mutex::new(Vec::new()));
@@ -283,7 +285,10 @@ async fn what_breaks_between_here_and_the_server_is_resumed_over_and_what_the_se
     scripts.push((vec![last(6, 2)], Ok(())));
     let (_, client) = Fake::playing(scripts).await;
     assert_eq!(all(&client, after("t5")).await.unwrap(), ["event 2"]);
-    for code in [Code::Aborted, Code::Internal, Code::PermissionDenied] {
+    let full = Err(refuse(Code::ResourceExhausted, "TOO_MANY_STREAMS", Some(Duration::from_millis(1))));
+    let (_, client) = Fake::playing(vec![(vec![], full), (vec![last(6, 2)], Ok(()))]).await;
+    assert_eq!(all(&client, after("t5")).await.unwrap(), ["event 2"], "the server asks to come back");
+    for code in [Code::Aborted, Code::Internal, Code::PermissionDenied, Code::ResourceExhausted] {
         let (_, client) = Fake::playing(vec![(vec![], Err(refuse(code, "ITS_REASON", None)))]).await;
         assert_eq!(all(&client, after("t5")).await.unwrap_err().reason(), "ITS_REASON");
     }
@@ -414,12 +419,21 @@ async fn waiting_for_running_tells_an_end_from_it() {
         (vec![pb::WaitSessionResponse { session: Some(session), reached }.encode_to_vec()], Ok(()))
     };
     use pb::session::State::{Provisioning, Running, Stopping};
-    let (_, client) =
-        Fake::playing(vec![answer(Provisioning, false), answer(Stopping, true), answer(Running, true), answer(Provisioning, false)]).await;
+    let (_, client) = Fake::playing(vec![
+        answer(Provisioning, false),
+        answer(Stopping, true),
+        answer(Running, true),
+        answer(Provisioning, false),
+        answer(Provisioning, false),
+        answer(Running, true),
+    ])
+    .await;
     let error = client.wait_for_running("s").await.unwrap_err();
     assert!(matches!(&error, Error::Ended(session) if session.session_id == "s") && error.to_string().contains("no driver"), "{error}");
     assert_eq!(client.wait_for_running("s").await.unwrap().state(), Running);
-    assert!(matches!(client.wait_for("s", &[Running], Duration::ZERO).await, Err(Error::TimedOut { .. })));
+    let late = client.wait_for_running_within("s", Duration::ZERO).await.unwrap_err();
+    assert!(matches!(late, Error::TimedOut { .. }) && late.to_string().ends_with("it is STATE_PROVISIONING"), "{late}");
+    assert_eq!(client.wait_for_running_within("s", Duration::MAX).await.unwrap().state(), Running);
 }
 
 #[tokio::test]

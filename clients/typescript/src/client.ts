@@ -22,7 +22,7 @@ export interface ClientOptions extends Patience {
 
 /** How long to wait for something. */
 export interface WaitOptions {
-  /** Milliseconds. Default: 30 minutes. */
+  /** Milliseconds; `Infinity` is no limit. Default: 30 minutes. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }

@@ -9,7 +9,7 @@ export { type KeyFileOptions, saveKey } from "./keyfile.js";
 
 /** Options of a client in Node. What is not given comes from the environment, with the names that the command line knows. */
 export interface NodeOptions extends ClientOptions {
-  /** Sent with each call as `authorization: Bearer …`. Default: `GPU_SHOPPER_TOKEN`, else what the file `GPU_SHOPPER_TOKEN_FILE` holds, else none. */
+  /** Sent with each call as `authorization: Bearer …`. Default: `GPU_SHOPPER_TOKEN`, else what the file `GPU_SHOPPER_TOKEN_FILE` holds, else none; an empty one is none. */
   readonly token?: string;
   /** PEM certificates of the only authorities to trust with `https`. Default: those in the file `GPU_SHOPPER_CA_CERT`, else Node's. */
   readonly ca?: string | Uint8Array;
@@ -26,7 +26,8 @@ export interface NodeOptions extends ClientOptions {
 export function connect(url?: string, options: NodeOptions = {}): GpuShopper {
   const { GPU_SHOPPER_URL, GPU_SHOPPER_TOKEN, GPU_SHOPPER_TOKEN_FILE, GPU_SHOPPER_CA_CERT, GPU_SHOPPER_CLIENT_CERT, GPU_SHOPPER_CLIENT_KEY } = process.env;
   const baseUrl = serverUrl(url || GPU_SHOPPER_URL || "http://127.0.0.1:8080");
-  const token = options.token || GPU_SHOPPER_TOKEN || (GPU_SHOPPER_TOKEN_FILE ? readFileSync(GPU_SHOPPER_TOKEN_FILE, "utf8").trim() : undefined);
+  const token = options.token ?? (GPU_SHOPPER_TOKEN || (GPU_SHOPPER_TOKEN_FILE ? readFileSync(GPU_SHOPPER_TOKEN_FILE, "utf8").trim() : ""));
+  if (!GPU_SHOPPER_CLIENT_CERT !== !GPU_SHOPPER_CLIENT_KEY) throw new TypeError("GPU_SHOPPER_CLIENT_CERT and GPU_SHOPPER_CLIENT_KEY go together: set both, or none");
   const tls: { ca?: string | Buffer; cert?: string | Buffer; key?: string | Buffer } = {};
   if (baseUrl.startsWith("https:")) {
     const pem = (text: string | Uint8Array) => (typeof text === "string" ? text : Buffer.from(text));

@@ -29,7 +29,7 @@ export interface WatchOptions {
   readonly signal?: AbortSignal;
   /** How long the server may be away before the watch gives up, milliseconds. Default: forever. */
   readonly giveUpMs?: number;
-  /** Is told of each lost connection and how long the wait before the next try is. */
+  /** Is told why each further stream is opened, and how long the wait before it is. */
   readonly onLost?: (error: GpuShopperError, waitMs: number) => void;
 }
 
@@ -98,6 +98,9 @@ class Ledger {
   }
 }
 
+/** Whether a further stream may help: the connection broke, the server is away, or it asks to come back later. */
+const resumable = (error: GpuShopperError) => error.transient || (error.code === Code.ResourceExhausted && error.retryAfterMs !== undefined);
+
 /** Follows a source as long as it goes on. */
 export async function* follow(source: Source, options: WatchOptions = {}): AsyncGenerator<WatchMessage, void, undefined> {
   const bookmarkMs = options.bookmarkMs ?? 15_000;
@@ -121,7 +124,6 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
       let gap = false;
       let silent = true;
       for await (const heard of unlessSilent(source.open(token, bookmarkMs, stop.signal), 2 * bookmarkMs + 5_000, stop)) {
-        tries = 0;
         silent = false;
         lastWord = Date.now();
         const { message } = heard;
@@ -138,13 +140,14 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
           if (verdict === "repeat") continue;
           ledger.told(message.value);
           ended = isFinal(message.value.toState);
-          gaps = 0;
+          gaps = tries = 0;
         }
         const resumeToken = heard.resumeToken || token || "";
         token = resumeToken || undefined;
         if (message.case === "event") {
           yield { kind: "event", event: message.value, resumeToken };
         } else if (message.case === "bookmark") {
+          tries = 0;
           ledger.reached(message.value.revision);
           yield { kind: "bookmark", bookmark: message.value, resumeToken };
         } else if (message.case === "snapshotEnd") {
@@ -171,9 +174,9 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
         ended = false;
         ledger.forget();
         yield { kind: "reset", reason: error.reason, resumeToken: "" };
-        continue;
+      } else if (!resumable(error)) {
+        throw error;
       }
-      if (!error.transient || error.reason === "WATCH_GAP") throw error;
     } finally {
       options.signal?.removeEventListener("abort", stopIt);
       stop.abort();

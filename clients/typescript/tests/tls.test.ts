@@ -38,21 +38,24 @@ test("https with the authority's certificate, and the token as a bearer", async 
   Object.assign(process.env, environment);
   writeFileSync(environment.GPU_SHOPPER_TOKEN_FILE, "gs_file\n");
   const [named, given] = [gs.connect(), gs.connect("", { token: "gs_given" })];
+  const anonymous = gs.connect(undefined, { token: "" });
   process.env["GPU_SHOPPER_CA_CERT"] = join(folder, "none.pem");
   assert.throws(() => gs.connect(), /none\.pem/);
+  process.env["GPU_SHOPPER_CLIENT_KEY"] = "";
+  assert.throws(() => gs.connect(), /go together/);
   process.env = before;
   const nameless = gs.connect(url, { ca: readFileSync(cert), timeoutMs: 300 });
   const strange = gs.connect(url, { timeoutMs: 300 });
   try {
     assert.equal((await trusting.sessions.getSession({ sessionId: "s" })).session?.sessionId, "s");
-    for (const client of [named, given]) await client.sessions.getSession({ sessionId: "s" });
-    assert.deepEqual(told, ["Bearer gs_secret", "Bearer gs_file", "Bearer gs_given"]);
+    for (const client of [named, given, anonymous]) await client.sessions.getSession({ sessionId: "s" });
+    assert.deepEqual(told, ["Bearer gs_secret", "Bearer gs_file", "Bearer gs_given", null]);
     await assert.rejects(strange.sessions.getSession({ sessionId: "s" }), (error: gs.GpuShopperError) => error instanceof gs.GpuShopperError && error.reason === "");
     await assert.rejects(nameless.sessions.getSession({ sessionId: "s" }), gs.GpuShopperError);
-    assert.equal(told.length, 3);
+    assert.equal(told.length, 4);
     assert.throws(() => gs.connect(url, { token: "gs_secret\n" }), (error: TypeError) => error instanceof TypeError && !error.message.includes("secret"));
   } finally {
-    for (const client of [trusting, named, given, nameless, strange]) client.close();
+    for (const client of [trusting, named, given, anonymous, nameless, strange]) client.close();
     server.close();
   }
 });

@@ -41,6 +41,7 @@ import java.nio.file.Path;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 
@@ -57,6 +58,8 @@ public final class GpuShopper implements AutoCloseable {
     private static final int LARGEST_ANSWER = 64 << 20;
     private static final int LARGEST_PAGE = 1000;
     private static final java.time.Duration WAIT = java.time.Duration.ofMinutes(30);
+    /** A century. What is longer than that is no limit, and too much for a clock of nanoseconds. */
+    private static final java.time.Duration LONGEST = java.time.Duration.ofDays(36_525);
     private static final java.time.Duration LONG_POLL = java.time.Duration.ofSeconds(30);
 
     private final Calls calls;
@@ -211,7 +214,7 @@ public final class GpuShopper implements AutoCloseable {
     }
 
     /**
-     * Waits until a session is RUNNING, at most this long.
+     * Waits until a session is RUNNING, at most this long; {@code ChronoUnit.FOREVER.getDuration()} is no limit.
      *
      * @throws SessionEndedException when it ends instead
      */
@@ -228,13 +231,13 @@ public final class GpuShopper implements AutoCloseable {
         return waitForEnd(sessionId, WAIT);
     }
 
-    /** Waits until a session is STOPPED or FAILED, at most this long. */
+    /** Waits until a session is STOPPED or FAILED, at most this long; {@code ChronoUnit.FOREVER.getDuration()} is no limit. */
     public Session waitForEnd(String sessionId, java.time.Duration timeout) {
         return waitFor(sessionId, List.of(Session.State.STATE_STOPPED, Session.State.STATE_FAILED), timeout);
     }
 
     private Session waitFor(String sessionId, List<Session.State> until, java.time.Duration timeout) {
-        long end = System.nanoTime() + timeout.toNanos();
+        long end = System.nanoTime() + (timeout.compareTo(LONGEST) < 0 ? timeout : LONGEST).toNanos();
         while (true) {
             java.time.Duration left = java.time.Duration.ofNanos(Math.max(0, end - System.nanoTime()));
             java.time.Duration poll = left.compareTo(LONG_POLL) < 0 ? left : LONG_POLL;
@@ -284,10 +287,13 @@ public final class GpuShopper implements AutoCloseable {
         private Patience patience = Patience.DEFAULT;
 
         private Builder(String url) {
-            this.url = url;
+            this.url = Objects.requireNonNull(url);
         }
 
-        /** Sent with each call as {@code authorization: Bearer …}. Default: {@code GPU_SHOPPER_TOKEN}, else what the file {@code GPU_SHOPPER_TOKEN_FILE} holds, else none. */
+        /**
+         * Sent with each call as {@code authorization: Bearer …}; an empty one is none. Default: {@code GPU_SHOPPER_TOKEN}, else what the file
+         * {@code GPU_SHOPPER_TOKEN_FILE} holds, else none.
+         */
         public Builder token(String token) {
             this.token = token;
             return this;
@@ -324,14 +330,14 @@ public final class GpuShopper implements AutoCloseable {
         /**
          * The client.
          *
-         * @throws IllegalArgumentException when the address or the token makes no sense
+         * @throws IllegalArgumentException when the address, the token or the environment makes no sense
          * @throws UncheckedIOException when a file can't be read
          */
         public GpuShopper build() {
-            Address address = Address.parse(given(url, "GPU_SHOPPER_URL").orElse("http://127.0.0.1:8080"));
+            Address address = Address.parse(url.isEmpty() ? fromEnvironment("GPU_SHOPPER_URL").orElse("http://127.0.0.1:8080") : url);
             ManagedChannelBuilder<?> channel;
             try {
-                channel = Grpc.newChannelBuilderForAddress(address.host(), address.port(), address.https() ? tls() : InsecureChannelCredentials.create())
+                channel = Grpc.newChannelBuilderForAddress(address.host(), address.port(), credentials(address.https()))
                         .intercept(bearer(token()));
             } catch (IOException unreadable) {
                 throw new UncheckedIOException("a token or certificate can't be read: " + unreadable.getMessage(), unreadable);
@@ -345,34 +351,40 @@ public final class GpuShopper implements AutoCloseable {
                     patience);
         }
 
-        /** What the caller gave, else what the environment holds. */
-        private Optional<String> given(String value, String name) {
-            return Optional.ofNullable(value).filter(text -> !text.isEmpty()).or(() -> Optional.ofNullable(environment.get(name)).filter(text -> !text.isEmpty()));
+        private Optional<String> fromEnvironment(String name) {
+            return Optional.ofNullable(environment.get(name)).filter(value -> !value.isEmpty());
         }
 
-        private Optional<Path> given(Path value, String name) {
-            return Optional.ofNullable(value).or(() -> given((String) null, name).map(Path::of));
-        }
-
-        private ChannelCredentials tls() throws IOException {
+        private ChannelCredentials tls(Path ownCertificate, Path ownKey) throws IOException {
             TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
-            Optional<Path> trusted = given(ca, "GPU_SHOPPER_CA_CERT");
-            if (trusted.isPresent()) {
-                tls.trustManager(trusted.get().toFile());
+            Path trusted = ca != null ? ca : fromEnvironment("GPU_SHOPPER_CA_CERT").map(Path::of).orElse(null);
+            if (trusted != null) {
+                tls.trustManager(trusted.toFile());
             }
-            Optional<Path> own = given(certificate, "GPU_SHOPPER_CLIENT_CERT");
-            Optional<Path> secret = given(key, "GPU_SHOPPER_CLIENT_KEY");
-            if (own.isPresent() && secret.isPresent()) {
-                tls.keyManager(own.get().toFile(), secret.get().toFile());
+            if (ownCertificate != null) {
+                tls.keyManager(ownCertificate.toFile(), ownKey.toFile());
             }
             return tls.build();
         }
 
+        private ChannelCredentials credentials(boolean https) throws IOException {
+            Path ownCertificate = certificate;
+            Path ownKey = key;
+            if (ownCertificate == null) {
+                ownCertificate = fromEnvironment("GPU_SHOPPER_CLIENT_CERT").map(Path::of).orElse(null);
+                ownKey = fromEnvironment("GPU_SHOPPER_CLIENT_KEY").map(Path::of).orElse(null);
+            }
+            if ((ownCertificate == null) != (ownKey == null)) {
+                throw new IllegalArgumentException("GPU_SHOPPER_CLIENT_CERT and GPU_SHOPPER_CLIENT_KEY go together: set both, or none");
+            }
+            return https ? tls(ownCertificate, ownKey) : InsecureChannelCredentials.create();
+        }
+
         private String token() throws IOException {
-            String told = given(token, "GPU_SHOPPER_TOKEN").orElse("");
-            Optional<Path> file = given((Path) null, "GPU_SHOPPER_TOKEN_FILE");
-            if (told.isEmpty() && file.isPresent()) {
-                told = Files.readString(file.get()).strip();
+            String told = token != null ? token : fromEnvironment("GPU_SHOPPER_TOKEN").orElse("");
+            if (token == null && told.isEmpty()) {
+                Optional<String> file = fromEnvironment("GPU_SHOPPER_TOKEN_FILE");
+                told = file.isPresent() ? Files.readString(Path.of(file.get())).strip() : "";
             }
             if (!told.chars().allMatch(c -> c > ' ' && c < 0x7f)) {
                 throw new IllegalArgumentException("the token has characters that no header can carry; allowed: visible ASCII");

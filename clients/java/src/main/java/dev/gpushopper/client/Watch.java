@@ -119,7 +119,6 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         try {
             Heard heard = hear();
             if (heard != null) {
-                tries = 0;
                 heardSomething = true;
                 lastWord = System.nanoTime();
                 if (take(heard)) {
@@ -146,14 +145,12 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
             ended = false;
             ledger.forget();
             ahead = new WatchMessage.Reset(error.reason(), "");
-            return;
-        }
-        if (!error.isTransient() || Thread.currentThread().isInterrupted()) {
+        } else if (!isResumable(error) || Thread.currentThread().isInterrupted()) {
             over = true;
             throw error;
         }
         Duration wait = calls.patience.waitBefore(tries++, error.retryAfter().orElse(null));
-        if (options.giveUp() != null && System.nanoTime() + wait.toNanos() - lastWord > options.giveUp().toNanos()) {
+        if (ahead == null && options.giveUp() != null && System.nanoTime() + wait.toNanos() - lastWord > options.giveUp().toNanos()) {
             over = true;
             throw error;
         }
@@ -161,6 +158,11 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         Calls.pause(wait);
         // The channel has a patience of its own, which grows to minutes.
         calls.channel.resetConnectBackoff();
+    }
+
+    /** Whether a further stream may help: the connection broke, the server is away, or it asks to come back later. */
+    private static boolean isResumable(GpuShopperException error) {
+        return error.isTransient() || (error.code() == Status.Code.RESOURCE_EXHAUSTED && error.retryAfter().isPresent());
     }
 
     /** Reads one message; false when an event is missing before it. */
@@ -185,6 +187,7 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
                     ledger.told(heard.event());
                     ended = Ledger.isOver(heard.event().getToState());
                     gaps = 0;
+                    tries = 0;
                 }
             }
         }
@@ -194,6 +197,7 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         if (heard.event() != null) {
             ahead = new WatchMessage.Event(heard.event(), token);
         } else if (heard.bookmark() != null) {
+            tries = 0;
             ledger.reached(heard.bookmark().getRevision());
             ahead = new WatchMessage.Bookmark(heard.bookmark().getRevision(), token);
         } else if (heard.snapshotEnd() != null) {

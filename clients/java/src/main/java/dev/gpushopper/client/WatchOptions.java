@@ -12,7 +12,7 @@ import java.util.function.BiConsumer;
  * @param endedSince the snapshot of many sessions has those, too, that ended since then; null is open ones only
  * @param bookmark a bookmark after this much silence, 5 to 60 seconds; twice as much silence, and 5 seconds more, is a lost connection
  * @param giveUp how long the server may be away before the watch gives up; null is forever
- * @param onLost is told of each lost connection and how long the wait before the next try is
+ * @param onLost is told why each further stream is opened, and how long the wait before it is
  */
 public record WatchOptions(
         String resumeToken,
@@ -49,7 +49,7 @@ public record WatchOptions(
         return new WatchOptions(resumeToken, fromNow, endedSince, bookmark, away, onLost);
     }
 
-    /** The same, telling of lost connections. */
+    /** The same, telling why each further stream is opened, and how long the wait before it is. */
     public WatchOptions tellingLosses(BiConsumer<GpuShopperException, Duration> onLost) {
         return new WatchOptions(resumeToken, fromNow, endedSince, bookmark, giveUp, onLost);
     }

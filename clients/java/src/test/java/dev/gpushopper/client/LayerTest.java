@@ -59,6 +59,7 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -260,7 +261,9 @@ class LayerTest {
     @Test
     void theWatchOfManySessionsNeverEndsByItselfAndWaitsLongerAndLongerWhenItsStreamAlwaysEnds() throws Exception {
         SessionEvent gone = SessionEvent.newBuilder().setSessionId("s").setRevision(6).setSequence(1).setToState(Session.State.STATE_STOPPED).build();
-        List<List<Object>> scripts = new ArrayList<>(Collections.nCopies(9, script()));
+        // A snapshot is no progress; an event is.
+        WatchSessionsResponse all = WatchSessionsResponse.newBuilder().setSnapshotEnd(SnapshotEnd.newBuilder().setRevision(6)).setResumeToken("t6").build();
+        List<List<Object>> scripts = new ArrayList<>(Collections.nCopies(9, script(all)));
         scripts.set(0, script(WatchSessionsResponse.newBuilder().setEvent(gone).setResumeToken("t6").build()));
         Fake fake = new Fake(scripts);
         List<Duration> waits = new ArrayList<>();
@@ -272,7 +275,7 @@ class LayerTest {
             }
         }))) {
             assertInstanceOf(WatchMessage.Event.class, watch.next());
-            assertEquals("enough", assertThrows(IllegalStateException.class, watch::hasNext).getMessage());
+            assertEquals("enough", assertThrows(IllegalStateException.class, () -> watch.forEach(message -> {})).getMessage());
         }
         assertEquals(List.of("", "t6", "t6", "t6"), fake.asked);
         for (int tries = 0; tries < 4; tries++) {
@@ -289,7 +292,9 @@ class LayerTest {
         between.forEach(code -> scripts.add(script(code.toStatus().withDescription("cut").asRuntimeException())));
         scripts.add(script(last(6, 2)));
         assertEquals(List.of("event 2"), all(client(new Fake(scripts)).watch("s", after("t5"))));
-        for (Status.Code code : List.of(Status.Code.ABORTED, Status.Code.INTERNAL, Status.Code.PERMISSION_DENIED)) {
+        Fake full = playing(script(refuse(Status.Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", 1)), script(last(6, 2)));
+        assertEquals(List.of("event 2"), all(client(full).watch("s", after("t5"))), "the server asks to come back");
+        for (Status.Code code : List.of(Status.Code.ABORTED, Status.Code.INTERNAL, Status.Code.PERMISSION_DENIED, Status.Code.RESOURCE_EXHAUSTED)) {
             Watch refused = client(playing(script(refuse(code, "ITS_REASON", 0)))).watch("s", after("t5"));
             assertEquals("ITS_REASON", assertThrows(GpuShopperException.class, refused::hasNext).reason());
         }
@@ -430,13 +435,15 @@ class LayerTest {
         WaitSessionResponse not = WaitSessionResponse.newBuilder().setSession(session.setState(Session.State.STATE_PROVISIONING)).build();
         WaitSessionResponse ended = WaitSessionResponse.newBuilder().setSession(session.setState(Session.State.STATE_STOPPING)).setReached(true).build();
         WaitSessionResponse runs = WaitSessionResponse.newBuilder().setSession(session.setState(Session.State.STATE_RUNNING)).setReached(true).build();
-        GpuShopper client = client(playing(script(not), script(ended), script(runs), script(not)));
+        GpuShopper client = client(playing(script(not), script(ended), script(runs), script(not), script(not), script(runs)));
         SessionEndedException error = assertThrows(SessionEndedException.class, () -> client.waitForRunning("s"));
         assertEquals(EndReason.END_REASON_VERIFY_FAILED, error.session().getEndReason());
         assertTrue(error.getMessage().contains("no driver"));
         assertEquals(Session.State.STATE_RUNNING, client.waitForRunning("s").getState());
         GpuShopperException late = assertThrows(GpuShopperException.class, () -> client.waitForRunning("s", Duration.ZERO));
         assertEquals(Status.Code.DEADLINE_EXCEEDED, late.code());
+        assertTrue(late.getMessage().endsWith("it is STATE_PROVISIONING"), late.getMessage());
+        assertEquals(Session.State.STATE_RUNNING, client.waitForRunning("s", ChronoUnit.FOREVER.getDuration()).getState());
     }
 
     @Test
@@ -548,7 +555,7 @@ class LayerTest {
     void whatIsNotGivenComesFromTheEnvironment(@TempDir Path folder) throws Exception {
         List<String> told = Collections.synchronizedList(new ArrayList<>());
         Server server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
-                .addService(playing(script(GetSessionResponse.getDefaultInstance()), script(GetSessionResponse.getDefaultInstance())))
+                .addService(new Fake(new ArrayList<>(Collections.nCopies(3, script(GetSessionResponse.getDefaultInstance())))))
                 .intercept(authorizations(told))
                 .build()
                 .start();
@@ -556,11 +563,15 @@ class LayerTest {
         Path file = Files.writeString(folder.resolve("token"), "gs_file\n");
         Map<String, String> environment = Map.of("GPU_SHOPPER_URL", "127.0.0.1:" + server.getPort(), "GPU_SHOPPER_TOKEN_FILE", file.toString());
         try (GpuShopper client = GpuShopper.builder().environment(environment).build();
-                GpuShopper other = GpuShopper.builder().environment(environment).token("gs_given").build()) {
+                GpuShopper other = GpuShopper.builder().environment(environment).token("gs_given").build();
+                GpuShopper nobody = GpuShopper.builder().environment(environment).token("").build()) {
             client.sessions().getSession(GetSessionRequest.getDefaultInstance());
             other.sessions().getSession(GetSessionRequest.getDefaultInstance());
+            nobody.sessions().getSession(GetSessionRequest.getDefaultInstance());
         }
-        assertEquals(List.of("Bearer gs_file", "Bearer gs_given"), told);
+        assertEquals(Arrays.asList("Bearer gs_file", "Bearer gs_given", null), told);
+        GpuShopper.Builder half = GpuShopper.builder("https://x").environment(Map.of("GPU_SHOPPER_CLIENT_KEY", "key.pem"));
+        assertTrue(assertThrows(IllegalArgumentException.class, half::build).getMessage().contains("go together"));
         GpuShopper.Builder lost = GpuShopper.builder("https://x").environment(Map.of("GPU_SHOPPER_CA_CERT", folder.resolve("none.pem").toString()));
         assertTrue(assertThrows(UncheckedIOException.class, lost::build).getMessage().contains("none.pem"));
         IllegalArgumentException error = assertThrows(IllegalArgumentException.class, () -> GpuShopper.builder("x").token("gs_\n").build());
