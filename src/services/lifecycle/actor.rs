@@ -43,6 +43,8 @@ const MOST_TICKS: u32 = 64;
 const OVERDUE: Duration = Duration::from_secs(1);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
+/// Under this name is kept since when which strays are there.
+pub(super) const STRAYS: &str = "strays";
 
 /// A private key may be told again this long after its creation, and until the first RUNNING.
 const KEY_WINDOW: Duration = Duration::from_secs(600);
@@ -113,7 +115,10 @@ impl Actor {
             thawed = doubt::thawed(&parts.store).await?;
             after_commit.retain(|(id, _)| thawed.contains(id));
         }
-        let sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
+        let mut sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
+        if let Some(text) = parts.store.meta_get(STRAYS).await? {
+            sweeper.recall(serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the strays: {e}")))?);
+        }
         let now = parts.tools.clock.now();
         let rules = Rules {
             tag: parts.tag,
