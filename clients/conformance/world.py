@@ -40,7 +40,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds; nothing here takes longer, and what does has hung."""
 STALLED = 60.0
 """Seconds without a cut after which a storm counts as one that the client does not come through."""
@@ -58,12 +58,17 @@ def binary() -> Path:
     return path
 
 
-def reset(connection: socket.socket) -> None:
-    """Ends a connection at once, so that the other side sees a reset and not an orderly end."""
+def cut_off(connection: socket.socket) -> None:
+    """Ends a connection at once; who still reads it wakes up. Its number stays taken until it is closed."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def reset(connection: socket.socket) -> None:
+    """Ends a connection that nobody reads, so that the other side sees a reset and not an orderly end."""
+    cut_off(connection)
     with contextlib.suppress(OSError):
         connection.close()
 
@@ -77,6 +82,7 @@ class Proxy:
         self.target: tuple[str, int] | None = None
         self.lock = threading.Lock()
         self.pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self.readers: dict[tuple[socket.socket, socket.socket], int] = {}
         self.losing = False
         self.cuts_left = 0
         self.last_cut = 0.0
@@ -106,6 +112,7 @@ class Proxy:
         pair = (client, server)
         with self.lock:
             self.pairs.add(pair)
+            self.readers[pair] = 2
         threading.Thread(target=self._up, args=(pair,), daemon=True).start()
         self._down(pair)
 
@@ -126,7 +133,7 @@ class Proxy:
                     tail = (tail + data)[-len(ACKNOWLEDGED) + 1 :]
                     if stands and self.cuts_left > 0:
                         self._brew(pair, time.monotonic() - begin)
-        self.end(pair)
+        self._leave(pair)
 
     held: tuple[socket.socket, socket.socket] | None = None
 
@@ -155,7 +162,19 @@ class Proxy:
                         break
                     self.bytes_left[pair] = left - len(data)
                 client.sendall(data)
+        self._leave(pair)
+
+    def _leave(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """What each of the two directions ends with. Only the last one closes: a number that is closed while the other one is
+        about to read from it may be another connection's by then."""
         self.end(pair)
+        with self.lock:
+            self.readers[pair] -= 1
+            if self.readers[pair] > 0:
+                return
+            del self.readers[pair]
+        for one in pair:
+            reset(one)
 
     def _storm(self, pair: tuple[socket.socket, socket.socket]) -> None:
         """Cuts a connection, if there are cuts left and it still stands."""
@@ -189,7 +208,7 @@ class Proxy:
             self.pairs.discard(pair)
             self.bytes_left.pop(pair, None)
         for one in pair:
-            reset(one)
+            cut_off(one)
 
     def cut(self) -> None:
         with self.lock:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,8 +84,11 @@ func TestAThousandCutsLoseNothingAndRepeatNothing(t *testing.T) {
 		lost(errors.New("the watch told nothing for a minute after the storm"))
 	}
 	w.Do(t, "storm?cuts=1000")
-	var writing sync.WaitGroup
-	writing.Go(change)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		change()
+	}()
 	type facts struct {
 		revision int64
 		id       string
@@ -114,7 +116,7 @@ func TestAThousandCutsLoseNothingAndRepeatNothing(t *testing.T) {
 		}
 	}
 	close(done)
-	writing.Wait()
+	<-written
 	if left := w.Do(t, "storm-left"); left != "0" {
 		t.Fatalf("the watch ended before the storm: %s cuts are left", left)
 	}
