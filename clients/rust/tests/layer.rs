@@ -139,7 +139,7 @@ impl Fake {
 }
 
 fn quick() -> Patience {
-    Patience { first_wait: Duration::from_millis(2), longest_wait: Duration::from_millis(4), timeout: Duration::from_secs(2), ..Patience::default() }
+    Patience { first_wait: Duration::from_millis(2), longest_wait: Duration::from_millis(4), ..Patience::default() }
 }
 
 fn refuse(code: Code, reason: &str, retry: Option<Duration>) -> Status {

@@ -15,8 +15,8 @@ async fn the_program_does_the_whole_job() {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let said = String::from_utf8(ran.stdout).unwrap();
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines.len() == 2 && lines[0].starts_with("ssh -p ") && lines[0].ends_with("@127.0.0.1 -i key.pem"), "{said}");
+    assert!(lines.len() == 2 && lines[0].starts_with("ssh -p ") && lines[0].contains("@127.0.0.1 -i "), "{said}");
     assert!(lines[1].starts_with("it has cost 0.") && lines[1].ends_with(" dollars"), "{said}");
-    assert!(std::fs::read_to_string(folder.path().join("key.pem")).unwrap().contains("PRIVATE KEY"));
+    assert!(std::fs::read_to_string(folder.path().join(lines[0].rsplit(' ').next().unwrap())).unwrap().contains("PRIVATE KEY"));
     world.end().await;
 }

@@ -30,7 +30,7 @@ export interface WaitOptions {
 /** A filter, or the fields of one. */
 export type SessionFilterInit = MessageInitShape<typeof SessionFilterSchema>;
 
-/** The names of methods that change something without a request id: they are never repeated by themselves. */
+/** The names of methods that change nothing. */
 const reads = /^(Get|List|Explain|Wait)/;
 
 /** Whether a call may be repeated without harm: it only reads, or it carries a name that the server knows it by. */

@@ -16,7 +16,7 @@ function browser(): string {
   return found;
 }
 
-test("a page lists offers and watches a session to its end by gRPC-Web", { timeout: 180_000 }, async (t) => {
+test("a page lists offers and watches a session to its end by gRPC-Web", { timeout: 600_000 }, async (t) => {
   const program = browser();
   const bundle = await build({
     entryPoints: [fileURLToPath(new URL("page.js", import.meta.url))],

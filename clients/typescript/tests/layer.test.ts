@@ -14,7 +14,7 @@ import { waitBefore } from "../src/insist.js";
 import { serverUrl } from "../src/address.js";
 import { folder as temporary } from "./world.js";
 
-const QUICK = { firstWaitMs: 2, longestWaitMs: 4, timeoutMs: 2_000 };
+const QUICK = { firstWaitMs: 2, longestWaitMs: 4 };
 
 function refuse(code: Code, reason: string, retryMs?: number): ConnectError {
   const info = { desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: "gpushopper", metadata: { session_id: "s" } }) };

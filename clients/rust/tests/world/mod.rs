@@ -16,7 +16,7 @@ impl World {
     /// Starts one.
     pub async fn begin() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/world.py");
-        let mut child = Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut child = Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
         assert!(!line.is_empty(), "the world did not come to be; its reason stands above");

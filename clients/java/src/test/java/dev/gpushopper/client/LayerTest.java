@@ -74,7 +74,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** The layer against a server in memory that does what the real one does only on bad days. */
 class LayerTest {
-    private static final Patience QUICK = new Patience(Duration.ofSeconds(2), Duration.ofSeconds(1), Duration.ofMillis(2), Duration.ofMillis(4));
+    private static final Patience QUICK = new Patience(Duration.ofSeconds(60), Duration.ofSeconds(20), Duration.ofMillis(2), Duration.ofMillis(4));
 
     private final List<AutoCloseable> open = new ArrayList<>();
 
