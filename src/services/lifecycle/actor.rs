@@ -863,11 +863,12 @@ impl Actor {
                 }
             }
         }
-        self.parts.attention.send_if_modified(|have| {
-            let changed = *have != wanted;
-            *have = wanted;
-            changed
-        });
+        // In their order: who is woken first is part of a simulated world's story.
+        for (provider, need) in wanted {
+            if let Some(told) = self.parts.attention.get(&provider) {
+                told.send_if_modified(|have| std::mem::replace(have, need) != need);
+            }
+        }
     }
 }
 
