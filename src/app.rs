@@ -12,7 +12,7 @@ use crate::services::board::Board;
 use crate::services::costs::Costs;
 use crate::services::drain::Drain;
 use crate::services::inventory::{Inventory, OfferIdCheck};
-use crate::services::lifecycle::{self, Closed, Handle, Parts, Standing, Vault};
+use crate::services::lifecycle::{self, Attention, Closed, Handle, Parts, Standing, Vault};
 use crate::services::lookout::{Lookout, Outlook, Rhythm};
 use crate::services::operator::{self, Operator, VendorCall};
 use crate::services::provisioner::Tools;
@@ -153,10 +153,11 @@ impl Core {
         let templates = Templates::new(parts.providers.clone(), inventory.clone(), parts.clock.clone());
         inventory.remember(parts.store.lesson_list(now - memory::HORIZON).await?, parts.policy.memory_acts);
         let drain = CancellationToken::new();
-        let (attention, attention_seen) = watch::channel(BTreeMap::new());
+        let attention: BTreeMap<ProviderId, _> = parts.providers.keys().map(|id| (id.clone(), watch::Sender::new(Attention::Idle))).collect();
+        let sweep_now: BTreeMap<ProviderId, _> = parts.providers.keys().map(|id| (id.clone(), watch::Sender::new(0_u64))).collect();
+        let looked_for: Vec<_> = attention.values().zip(sweep_now.values()).map(|(need, asked)| (need.subscribe(), asked.subscribe())).collect();
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
         let (findings, findings_seen) = watch::channel(Findings::default());
-        let (sweep_now, sweep_asked) = watch::channel(0_u64);
         let rules =
             Rules { tag, policy: parts.policy.clone(), secret: String::new(), terms: terms.clone(), expiry_held: BTreeSet::new(), asleep: false };
         let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
@@ -190,15 +191,15 @@ impl Core {
             ended
         });
         let tasks = TaskTracker::new();
-        for (id, provider) in &parts.providers {
+        for ((id, provider), (attention, asked)) in parts.providers.iter().zip(looked_for) {
             let lookout = Lookout {
                 provider: Arc::clone(provider),
                 lifecycle: handle.clone(),
                 rhythm: parts.rhythm,
                 clock: parts.clock.clone(),
                 chance: Arc::clone(&parts.chance),
-                attention: attention_seen.clone(),
-                asked: sweep_asked.clone(),
+                attention,
+                asked,
                 outlook: outlook.clone(),
             };
             tasks.spawn(until(drain.clone(), lookout.run(drain.clone())));
@@ -214,7 +215,7 @@ impl Core {
             lifecycle: handle.clone(),
             outlook: outlook_seen.clone(),
             findings: findings_seen,
-            sweep_now: Arc::new(sweep_now),
+            sweep_now,
             store: parts.store.clone(),
             vendor_calls: parts.vendor_calls,
         });

@@ -5,7 +5,7 @@ use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::instance::Instance;
 use crate::domain::money::Nanos;
-use crate::domain::session::{AttemptFailure, Session};
+use crate::domain::session::{AttemptFailure, EndReason, Session};
 use crate::domain::time::Time;
 use crate::services::api::Caller;
 use crate::services::costs::Costs;
@@ -31,6 +31,11 @@ pub struct Books<'a> {
     pub launches: Vec<Label>,
     /// Machines that somebody else put there, by their ids: not ours, whatever their label looks like.
     pub foreign: &'a BTreeSet<String>,
+    /// Machines with a label of the deployment that it did not launch, or does not know to have launched. They are its own
+    /// as soon as a row has them.
+    pub planted: &'a BTreeSet<String>,
+    /// Sessions of whose machines some are on no disk any more.
+    pub unbillable: &'a BTreeSet<SessionId>,
     /// Machines whose price was changed while they were there: nobody can know what they cost who did not look then.
     pub repriced: &'a BTreeSet<String>,
     /// The ledger must be the bill, without bounds and to the nano.
@@ -56,23 +61,29 @@ impl Books<'_> {
         let mut wrong = Vec::new();
         let machines = self.machines();
         alive(&machines, &mut wrong);
-        launches(&machines, &self.launches, &mut wrong);
         let sessions = self.store.session_list(SessionQuery::default()).await?;
         let mut rows: BTreeMap<Label, Instance> = BTreeMap::new();
         for session in &sessions {
             rows.extend(self.store.instance_list(session.id).await?.into_iter().map(|r| (r.label, r)));
         }
+        let by_id: BTreeSet<&str> = rows.values().filter_map(|row| row.native_id.as_deref()).collect();
+        let all = machines;
+        let machines = self.launched(&all);
+        launches(&machines, &self.launches, &mut wrong);
         for label in machines.keys().filter(|l| !rows.contains_key(l)) {
             wrong.push(format!("{label}: a machine that no row knows"));
         }
         for row in rows.values() {
-            debt(row, machines.get(&row.label).map_or(&[], Vec::as_slice), &mut wrong);
+            let own = |truth: &&Truth| row.native_id.as_deref().is_none_or(|id| id == truth.native_id);
+            let of_label = machines.get(&row.label).into_iter().flatten().copied().filter(own);
+            let by_id = all.values().flatten().filter(|truth| row.native_id.as_deref() == Some(truth.native_id.as_str()));
+            debt(row, of_label.chain(by_id), &mut wrong);
         }
         for session in &sessions {
             let own = || machines.iter().filter(|(label, _)| label.session == session.id);
-            ended(session, own().flat_map(|(_, truths)| truths), &mut wrong);
+            ended(session, own().flat_map(|(_, truths)| truths).copied(), &mut wrong);
             refused(session, &machines, &mut wrong);
-            let truths: Vec<&Truth> = own().flat_map(|(_, truths)| truths).collect();
+            let truths = billable(&all, session.id, |truth| !self.planted.contains(&truth.native_id) || by_id.contains(truth.native_id.as_str()));
             let segments: usize = rows.values().filter(|r| r.label.session == session.id).map(|r| r.segments.len()).sum();
             self.billed(session.id, &truths, Nanos(2 * i64::try_from(segments).unwrap_or(0)), &mut wrong).await;
         }
@@ -85,7 +96,15 @@ impl Books<'_> {
         let mut wrong = Vec::new();
         let machines = self.machines();
         for id in sessions {
-            let own: Vec<&Truth> = machines.iter().filter(|(label, _)| label.session == *id).flat_map(|(_, truths)| truths).collect();
+            let rows = match self.store.instance_list(*id).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    wrong.push(format!("{id}: its machines can't be read: {error}"));
+                    continue;
+                }
+            };
+            let by_id: BTreeSet<&str> = rows.iter().filter_map(|row| row.native_id.as_deref()).collect();
+            let own = billable(&machines, *id, |truth| !self.planted.contains(&truth.native_id) || by_id.contains(truth.native_id.as_str()));
             // The market rounds once for each component of a machine, the ledger at every boundary of a segment.
             let rounding = Nanos(ROUNDING * i64::try_from(own.len()).unwrap_or(0));
             self.billed(*id, &own, rounding, &mut wrong).await;
@@ -93,8 +112,14 @@ impl Books<'_> {
         wrong
     }
 
+    /// Of these machines those that the deployment has launched, and knows to have.
+    fn launched<'m>(&self, machines: &'m BTreeMap<Label, Vec<Truth>>) -> BTreeMap<Label, Vec<&'m Truth>> {
+        let own = |truths: &'m [Truth]| truths.iter().filter(|t| !self.planted.contains(&t.native_id)).collect::<Vec<_>>();
+        machines.iter().map(|(label, truths)| (*label, own(truths))).filter(|(_, truths)| !truths.is_empty()).collect()
+    }
+
     async fn billed(&self, id: SessionId, machines: &[&Truth], rounding: Nanos, wrong: &mut Vec<String>) {
-        if machines.iter().any(|t| self.repriced.contains(&t.native_id)) {
+        if self.unbillable.contains(&id) || machines.iter().any(|t| self.repriced.contains(&t.native_id)) {
             return;
         }
         let rows = match self.store.instance_list(id).await {
@@ -102,7 +127,8 @@ impl Books<'_> {
             Err(error) => return wrong.push(format!("{id}: its machines can't be read: {error}")),
         };
         // Bounds are at the offered price where the vendor never told another.
-        let untold = |t: &&Truth| rows.iter().any(|r| r.label.to_string() == t.label && r.priced_at.is_none() && r.price.total() != t.price.total());
+        let of = |r: &Instance, t: &Truth| r.native_id.as_ref().map_or_else(|| r.label.to_string() == t.label, |id| *id == t.native_id);
+        let untold = |t: &&Truth| rows.iter().any(|r| of(r, t) && r.priced_at.is_none() && r.price.total() != t.price.total());
         if machines.iter().any(untold) {
             return;
         }
@@ -116,10 +142,18 @@ impl Books<'_> {
             let why = figures(machines, &rows);
             wrong.push(format!("{id}: the market bills {bill}, which is not within {} to {}{why}", cost.low, cost.high));
         }
-        if self.exact && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
+        // A host may take its machine back in the best of worlds; when, only looks can tell.
+        let session = self.store.session_get(id).await.ok().flatten();
+        let taken = session.is_some_and(|s| s.end_reason == Some(EndReason::ProviderTerminated));
+        if self.exact && !taken && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
             wrong.push(format!("{id}: the market bills {bill}, the ledger says {} ({} to {})", cost.cost, cost.low, cost.high));
         }
     }
+}
+
+/// The machines whose costs are a session's.
+fn billable(machines: &BTreeMap<Label, Vec<Truth>>, id: SessionId, known: impl Fn(&Truth) -> bool) -> Vec<&Truth> {
+    machines.iter().filter(|(label, _)| label.session == id).flat_map(|(_, truths)| truths).filter(|truth| known(truth)).collect()
 }
 
 /// What the two sides of a wrong bill consist of.
@@ -166,7 +200,7 @@ fn alive(machines: &BTreeMap<Label, Vec<Truth>>, wrong: &mut Vec<String>) {
 }
 
 /// No attempt is launched twice: neither asked for twice nor there twice.
-fn launches(machines: &BTreeMap<Label, Vec<Truth>>, calls: &[Label], wrong: &mut Vec<String>) {
+fn launches(machines: &BTreeMap<Label, Vec<&Truth>>, calls: &[Label], wrong: &mut Vec<String>) {
     for (label, truths) in machines.iter().filter(|(_, truths)| truths.len() > 1) {
         wrong.push(format!("{label}: {} machines for one attempt", truths.len()));
     }
@@ -178,7 +212,7 @@ fn launches(machines: &BTreeMap<Label, Vec<Truth>>, calls: &[Label], wrong: &mut
 }
 
 /// Every debt is settled, and none while its machine lived.
-fn debt(row: &Instance, truths: &[Truth], wrong: &mut Vec<String>) {
+fn debt<'a>(row: &Instance, truths: impl Iterator<Item = &'a Truth>, wrong: &mut Vec<String>) {
     let Some(settled) = row.settled else { return wrong.push(format!("{}: the debt is open ({:?}, {:?})", row.label, row.launch, row.destroy)) };
     for truth in truths {
         if truth.gone.is_none_or(|gone| gone > settled.at) {
@@ -200,7 +234,7 @@ fn ended<'a>(session: &Session, truths: impl Iterator<Item = &'a Truth>, wrong: 
 }
 
 /// What the provider is said to have refused never came to be.
-fn refused(session: &Session, machines: &BTreeMap<Label, Vec<Truth>>, wrong: &mut Vec<String>) {
+fn refused(session: &Session, machines: &BTreeMap<Label, Vec<&Truth>>, wrong: &mut Vec<String>) {
     use AttemptFailure as F;
     for attempt in &session.attempts {
         let said = matches!(

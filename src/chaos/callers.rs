@@ -1,23 +1,31 @@
 //! The callers of a deployment: each rents one machine, and is as unreliable as callers are. It hangs up in the middle
-//! of a call, repeats calls with the same request id, extends, ends early or too late, and sees services die.
+//! of a call, repeats calls with the same request id, or makes the same call many times at once; it extends, changes its
+//! key, ends early, too late or by several hands at a time, and sees services die and forget.
 
 use crate::chaos::deployment::{Deployment, Doors};
 use crate::chaos::story::Story;
 use crate::chaos::watchers;
 use crate::clock::Clock;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
+use crate::domain::money::Nanos;
 use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
-use crate::domain::session::{EndReason, Request, Session, StartSecrets, State, Target};
+use crate::domain::session::{EndReason, LaunchMode, Request, Session, StartSecrets, State, Target};
 use crate::domain::time::Time;
-use crate::services::api::{Caller, Command, Create, Created, Idempotency};
+use crate::services::api::{Caller, Command, Create, Created, Idempotency, NewKey};
 use crate::services::error::{Code, Error};
+use crate::sim::Workload;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// A template of the simulated marketplace.
+const TEMPLATE: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
 /// What a caller is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +48,12 @@ pub struct Visitor {
     dice: ChaCha8Rng,
     /// From here on everybody ends what they have.
     closing: CancellationToken,
+    /// The longest that a session may be asked for.
+    longest: Duration,
+    /// How often its deployment had its disk put back when it got its session.
+    restores: u32,
+    /// Whether it made its create many times at once.
+    storms: bool,
 }
 
 /// How a call went, for one that goes on until it has an answer.
@@ -49,7 +63,8 @@ impl Visitor {
     /// A caller by that name.
     #[must_use]
     pub fn new(deployment: Arc<Deployment>, story: Arc<Story>, clock: Clock, name: String, dice: ChaCha8Rng, closing: CancellationToken) -> Self {
-        Self { deployment, story, clock, name, dice, closing }
+        let longest = deployment.longest();
+        Self { deployment, story, clock, name, dice, closing, longest, restores: 0, storms: false }
     }
 
     fn tell(&self, what: &str) {
@@ -70,13 +85,17 @@ impl Visitor {
         let aim = [Aim::Work, Aim::Work, Aim::Work, Aim::Regret, Aim::Forget][self.dice.random_range(0..5)];
         let Some(created) = self.rent(aim).await else { return };
         let id = created.session.id;
+        self.restores = self.deployment.witness().restores();
         if self.dice.random_bool(0.4) {
             let own = Arc::clone(&self.deployment);
             let watcher = watchers::OfOne { deployment: own, story: Arc::clone(&self.story), clock: self.clock.clone(), session: id };
             let dice = rand::SeedableRng::seed_from_u64(self.dice.random());
             tokio::spawn(watcher.watch(created.resume_token.clone(), dice));
         }
-        let session = self.use_up(aim, &created.session).await;
+        let Some(session) = self.use_up(aim, &created.session).await else {
+            self.story.count("sessions_lost");
+            return self.tell(&format!("{id} is lost with its database"));
+        };
         self.story.count("sessions_over");
         let reason = session.end_reason.map_or("nothing", EndReason::word);
         self.tell(&format!("{id} is over: {reason}"));
@@ -85,13 +104,14 @@ impl Visitor {
         }
     }
 
-    async fn use_up(&mut self, aim: Aim, session: &Session) -> Arc<Session> {
+    /// Uses it to its end; `None` when it was lost with its deployment's disk.
+    async fn use_up(&mut self, aim: Aim, session: &Session) -> Option<Arc<Session>> {
         let id = session.id;
         let minutes = |dice: &mut ChaCha8Rng, from: u64, to: u64| Duration::from_secs(60 * dice.random_range(from..=to));
         let mut promised = None;
         match aim {
             Aim::Work => {
-                let started = self.reach(id, Some(State::Running)).await;
+                let started = self.reach(id, Some(State::Running)).await?;
                 if started.state == State::Running {
                     self.story.count("sessions_used");
                     if self.dice.random_bool(0.4) {
@@ -102,10 +122,16 @@ impl Visitor {
                             promised = Some(session.expires_at);
                         }
                     }
+                    self.occupy(id);
                     let work = minutes(&mut self.dice, 2, 50);
                     self.pause(work).await;
+                    if self.dice.random_bool(0.3) {
+                        self.another_key(id).await;
+                    }
                     let bad = self.dice.random_bool(0.1);
-                    if let Ok(session) = self.command(id, Command::Complete { bad_machine: bad }, "done").await {
+                    if self.dice.random_bool(0.2) {
+                        self.end_together(id).await;
+                    } else if let Ok(session) = self.command(id, Command::Complete { bad_machine: bad }, "done").await {
                         self.ended_as(&session, EndReason::Completed);
                     }
                 }
@@ -119,13 +145,75 @@ impl Visitor {
             }
             Aim::Forget => {}
         }
-        let over = self.reach(id, None).await;
+        let over = self.reach(id, None).await?;
+        if self.rewound() {
+            return Some(over);
+        }
         if let (Some(promised), Some(EndReason::Expired), Some(end)) = (promised, over.end_reason, over.stopped_at)
             && end < promised
         {
             self.wrong(&format!("{id} expired at {} although it was extended to {}", end.rfc3339(), promised.rfc3339()));
         }
-        over
+        Some(over)
+    }
+
+    /// Whether its deployment may have forgotten what it was told: its disk was put back since.
+    fn rewound(&self) -> bool {
+        self.deployment.witness().restores() != self.restores
+    }
+
+    /// Does something with the machine, or not: an idle one may be ended for it.
+    fn occupy(&mut self, id: SessionId) {
+        let workload = Workload::ALL[self.dice.random_range(0..Workload::ALL.len())];
+        self.deployment.occupy(id, workload);
+    }
+
+    /// Wants another key, and at once yet another one.
+    async fn another_key(&mut self, id: SessionId) {
+        let keys = 1 + u8::from(self.dice.random_bool(0.3));
+        for number in 0..keys {
+            let seed: [u8; 32] = self.dice.random();
+            let blob = [&[0, 0, 0, 11][..], b"ssh-ed25519", &[0, 0, 0, 32], &seed].concat();
+            let key = NewKey { public: format!("ssh-ed25519 {}", STANDARD.encode(blob)), private: None };
+            if self.command(id, Command::RotateKey(key), &format!("key-{number}")).await.is_ok() {
+                self.story.count("key_changes");
+            }
+        }
+        self.pause(Duration::from_secs(60)).await;
+    }
+
+    /// Several hands end it at the same time; all are told the same.
+    async fn end_together(&mut self, id: SessionId) {
+        self.story.count("crowds");
+        let hands = self.dice.random_range(2..7);
+        let doors = self.deployment.open().await;
+        self.deployment.witness().asked(id);
+        let calls = (0..hands).map(|hand| {
+            let command = if hand % 2 == 0 { Command::Destroy } else { Command::Complete { bad_machine: false } };
+            let idempotency = Idempotency { request_id: format!("{}-hand-{hand}", self.name), hash: format!("{command:?}") };
+            doors.lifecycle.command(self.caller(), id, command, Some(idempotency), false)
+        });
+        let Some(answers) = doors.ask(futures::future::join_all(calls)).await else { return };
+        let mut reasons = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(done) => {
+                    self.ended_as(&done.session, EndReason::Completed);
+                    reasons.push(done.session.end_reason);
+                }
+                Err(error) if error.code == Code::Unavailable || self.forgotten(id, &error) => {}
+                Err(error) => self.wrong(&format!("{id}: one of {hands} hands that end it is answered with {error:?}")),
+            }
+        }
+        reasons.dedup();
+        if reasons.len() > 1 {
+            self.wrong(&format!("{id}: the hands that end it are told different reasons: {reasons:?}"));
+        }
+    }
+
+    /// Whether an answer says no more than that the session was lost with its deployment's disk.
+    fn forgotten(&self, id: SessionId, error: &Error) -> bool {
+        error.code == Code::NotFound && self.deployment.witness().lost(id)
     }
 
     /// An answered command that ends a session has ended it, for that reason or an earlier one.
@@ -144,7 +232,8 @@ impl Visitor {
         }
     }
 
-    fn request(&mut self, aim: Aim, doors: &Doors) -> Request {
+    fn request(&mut self, aim: Aim, doors: &Doors) -> (Request, Option<String>) {
+        let longest = self.longest;
         let dice = &mut self.dice;
         let mut filter = OfferFilter::default();
         if dice.random_bool(0.6) {
@@ -155,40 +244,62 @@ impl Visitor {
         }
         let offers = &doors.inventory.snapshot().offers;
         let exact = dice.random_bool(0.1) && !offers.is_empty();
+        let order = [OfferOrder::Price, OfferOrder::Price, OfferOrder::ExpectedCost][dice.random_range(0..3)];
         let target = if exact {
             Target::Offer(offers[dice.random_range(0..offers.len())].id.clone())
         } else {
-            Target::Requirements { filter: Box::new(filter), order: OfferOrder::Price }
+            Target::Requirements { filter: Box::new(filter), order }
         };
         let minutes: u64 = if aim == Aim::Forget { dice.random_range(10..60) } else { dice.random_range(30..150) };
         let consumer = ConsumerId::new(["ann", "ben", "cem"][dice.random_range(0..3)]);
         let mut request = Request::plain(consumer, target);
-        request.reservation = Duration::from_secs(60 * minutes);
+        request.reservation = Duration::from_secs(60 * minutes).min(longest);
         request.public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFv1PqLqPAQ8j2WUbVVlXDqIHKLZQsa2kEVmoxh0vDOm".to_owned();
         request.failover.max_attempts = dice.random_range(1..=8);
-        if dice.random_bool(0.1) {
-            request.idle_threshold = Duration::from_secs(60 * dice.random_range(15..60));
+        if dice.random_bool(0.2) {
+            request.idle_threshold = Duration::from_secs(60 * dice.random_range(5..60));
         }
-        request
+        let (starts, limited, percent, templated) =
+            (dice.random_bool(0.15) && !exact, dice.random_bool(0.2), dice.random_range(100..140_i64), dice.random_bool(0.1) && !exact);
+        if starts {
+            request.launch_mode = LaunchMode::Entrypoint;
+            request.exposed_ports = vec![8_000];
+        }
+        if limited {
+            // About what the cheapest would cost: one bad attempt or a higher price, and it is reached.
+            let fits = offers.iter().filter(|o| match &request.target {
+                Target::Offer(id) => o.id == *id,
+                Target::Requirements { filter, .. } => filter.check(o).is_ok(),
+            });
+            let rate = fits.map(|o| o.price(None).total()).min().unwrap_or_default();
+            let whole = rate.accrued(i64::try_from(request.reservation.as_millis()).unwrap_or(i64::MAX));
+            request.max_total_cost = Some(Nanos(whole.0 / 100 * percent));
+        }
+        (request, templated.then(|| TEMPLATE.to_owned()))
     }
 
     /// Creates a session; `None` when there is nothing to rent, or when it is too late.
     async fn rent(&mut self, aim: Aim) -> Option<Created> {
         for round in 0..4 {
             let doors = self.deployment.open().await;
-            let request = self.request(aim, &doors);
+            let (request, template) = self.request(aim, &doors);
             let create = Create {
                 idempotency: Some(Idempotency { request_id: format!("{}-rent-{round}", self.name), hash: format!("{request:?}") }),
                 request,
                 labels: BTreeMap::from([("visitor".to_owned(), self.name.clone())]),
                 secrets: StartSecrets::default(),
-                template: None,
+                template,
                 validate_only: false,
                 private_key: None,
             };
             self.story.count("creates");
             let caller = self.caller();
             let mut known = None;
+            let before = self.deployment.witness().restores();
+            if self.dice.random_bool(0.15) {
+                self.storm(&doors, &create).await;
+            }
+            let stormed = self.storms;
             let answer = self.until_answered(|doors| {
                 let (create, caller) = (create.clone(), caller.clone());
                 async move { doors.lifecycle.create(caller, create).await }
@@ -197,10 +308,10 @@ impl Visitor {
                 Ok((created, repeated)) => {
                     let id = created.session.id;
                     self.tell(&format!("has {id}{}", if created.replayed { ", by repeating" } else { "" }));
-                    if !self.deployment.witness().knows(id) {
+                    if !self.deployment.witness().knows(id) && !self.deployment.witness().lost(id) {
                         self.wrong(&format!("{id} was answered and is not on disk"));
                     }
-                    if created.replayed && !repeated {
+                    if created.replayed && !repeated && !stormed {
                         self.wrong(&format!("{id} is said to be a repetition of a call that was made once"));
                     }
                     if self.dice.random_bool(0.2) {
@@ -214,6 +325,7 @@ impl Visitor {
                         });
                         match again.await {
                             Ok((again, _)) if again.session.id == id && again.replayed => {}
+                            Ok(_) | Err(_) if self.deployment.witness().restores() != before => {}
                             other => self.wrong(&format!("{id}: repeated, the create answers {other:?}")),
                         }
                     }
@@ -222,7 +334,8 @@ impl Visitor {
                 Err(error) => {
                     self.tell(&format!("gets nothing: {} {}", error.reason, error.message));
                     self.story.count("creates_refused");
-                    if matches!(error.code, Code::Internal | Code::InvalidArgument | Code::NotFound) && error.reason != "OFFER_NOT_FOUND" {
+                    let plain = ["OFFER_NOT_FOUND", "TEMPLATE_NOT_FOUND"];
+                    if matches!(error.code, Code::Internal | Code::InvalidArgument | Code::NotFound) && !plain.contains(&error.reason) {
                         self.wrong(&format!("a create is answered with {error:?}"));
                     }
                 }
@@ -235,10 +348,26 @@ impl Visitor {
         None
     }
 
+    /// Makes the same create many times at once: one session comes of it.
+    async fn storm(&mut self, doors: &Doors, create: &Create) {
+        self.story.count("storms");
+        self.storms = true;
+        let calls = self.dice.random_range(2..12);
+        let creates = (0..calls).map(|_| doors.lifecycle.create(self.caller(), create.clone()));
+        let answers = doors.ask(futures::future::join_all(creates)).await.unwrap_or_default();
+        let made: Vec<&Created> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
+        let ids: BTreeSet<SessionId> = made.iter().map(|created| created.session.id).collect();
+        let first = made.iter().filter(|created| !created.replayed).count();
+        if ids.len() > 1 || first > 1 {
+            self.wrong(&format!("{calls} creates with one request id made {ids:?}, {first} of them not as repetitions"));
+        }
+    }
+
     /// Sends a command until it is answered, with one request id.
     async fn command(&mut self, id: SessionId, command: Command, request: &str) -> Answer<Arc<Session>> {
         let idempotency = Idempotency { request_id: format!("{}-{request}", self.name), hash: format!("{command:?}") };
         let caller = self.caller();
+        self.deployment.witness().asked(id);
         let answer = self.until_answered(|doors| {
             let (caller, command, idempotency) = (caller.clone(), command.clone(), idempotency.clone());
             async move { doors.lifecycle.command(caller, id, command, Some(idempotency), false).await }
@@ -250,6 +379,8 @@ impl Visitor {
         };
         self.tell(&format!("{id} {what}"));
         match &answer {
+            Err(error) if self.forgotten(id, error) => {}
+            Err(error) if self.rewound() && error.reason == "SESSION_NOT_RUNNING" => {}
             Err(error) if !matches!(error.reason, "SESSION_ENDED" | "COST_LIMIT" | "HARD_MAX_EXCEEDED") => {
                 self.wrong(&format!("{id}: {command:?} is answered with {error:?}"));
             }
@@ -290,8 +421,9 @@ impl Visitor {
         }
     }
 
-    /// Waits until the session is in the state or over. When everybody ends what they have, it destroys it.
-    async fn reach(&mut self, id: SessionId, state: Option<State>) -> Arc<Session> {
+    /// Waits until the session is in the state or over; `None` when it is lost. When everybody ends what they have, it
+    /// destroys it.
+    async fn reach(&mut self, id: SessionId, state: Option<State>) -> Option<Arc<Session>> {
         let mut told = false;
         loop {
             let doors = self.deployment.open().await;
@@ -307,7 +439,8 @@ impl Visitor {
                 answer = wait => answer,
             };
             match answer {
-                Some(Ok((session, reached))) if reached || session.state.is_final() => return session,
+                Some(Ok((session, reached))) if reached || session.state.is_final() => return Some(session),
+                Some(Err(error)) if self.forgotten(id, &error) => return None,
                 Some(Err(error)) if error.code != Code::Unavailable => {
                     self.wrong(&format!("{id}: waiting is answered with {error:?}"));
                     std::future::pending::<()>().await;

@@ -1,33 +1,36 @@
 //! One deployment in a world: a service that lives, dies at any moment, is away for a while, and lives again on the same
-//! database.
+//! database, or on one of an earlier time; and a copy of it that somebody starts beside it.
 
 use crate::app::{Core, CoreParts, tag_of};
 use crate::chaos::life::{Doom, Life, Watched};
 use crate::chaos::story::Story;
 use crate::chaos::weather::{Line, Sky};
-use crate::chaos::witness::Witness;
+use crate::chaos::witness::{Past, Witness};
 use crate::chaos::wrong::{Memory, Wrong};
 use crate::clock::Clock;
-use crate::domain::ids::{ProviderId, Tag};
+use crate::domain::ids::{ProviderId, SessionId, Tag};
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
 use crate::ports::{Chance, Provider, SeededChance};
 use crate::providers;
+use crate::services::api::Caller;
 use crate::services::board::Board;
 use crate::services::costs::Costs;
+use crate::services::drain::Drain;
 use crate::services::inventory::Inventory;
 use crate::services::lifecycle::{Handle, Vault};
 use crate::services::lookout::Rhythm;
+use crate::services::operator::Operator;
 use crate::services::sessions::Sessions;
-use crate::services::sweeper::SweepPolicy;
-use crate::sim::{AccountId, Dialect, Market, SimProbe, SimProvider};
+use crate::services::sweeper::{Hold, SweepPolicy};
+use crate::sim::{AccountId, Dialect, Market, SimProbe, SimProvider, Workload};
 use crate::store::{Error, Store};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What callers reach of a deployment while it lives.
@@ -43,6 +46,10 @@ pub struct Doors {
     pub inventory: Inventory,
     /// What is committed.
     pub board: Board,
+    /// For operators.
+    pub operator: Operator,
+    /// Ends everything.
+    pub winding_up: Drain,
     /// Its disk.
     pub store: Store,
     /// The life behind them: when it is over, nobody answers any more.
@@ -74,6 +81,10 @@ pub struct Plan {
     pub clock: Clock,
     /// Settings.
     pub policy: Policy,
+    /// What it may destroy without being asked.
+    pub sweep: SweepPolicy,
+    /// Whether its disk is put back to an earlier time now and then.
+    pub restores: bool,
     /// How often offers are fetched.
     pub refresh: Duration,
     /// Decides ids and jitter.
@@ -92,7 +103,9 @@ pub struct Deployment {
     tag: Tag,
     witness: Arc<Witness>,
     memory: Arc<Memory>,
-    doors: watch::Sender<Option<Doors>>,
+    doors: Mutex<Option<Doors>>,
+    /// Rings when they open. Whoever came first hears it first: the order of what follows is part of the story.
+    bell: Notify,
     standing: Mutex<Standing>,
 }
 
@@ -102,6 +115,17 @@ struct Standing {
     up_since: Option<Time>,
     /// Vendors at which this life has the other account.
     astray: BTreeSet<Dialect>,
+    /// A copy of its disk, and what was on it.
+    backup: Option<(Store, Past)>,
+}
+
+/// Under this name a database keeps why it is in doubt; empty = it is not.
+const DOUBT: &str = "doubt";
+
+/// An operator of a deployment.
+#[must_use]
+pub fn operator() -> Caller {
+    Caller { principal: "operator".to_owned(), scope: None, admin: true }
 }
 
 impl Deployment {
@@ -114,10 +138,17 @@ impl Deployment {
             rule.bend(&mut plan.policy);
         }
         let tag = tag_of(&plan.name);
-        let witness = Witness::new(&plan.name, tag, Arc::clone(&plan.market), Arc::clone(&plan.story), plan.policy.clone());
-        let standing = Standing { store: Store::open_memory()?, starts: 0, up_since: None, astray: BTreeSet::new() };
-        let (doors, _) = watch::channel(None);
-        Ok(Arc::new(Self { plan, tag, witness, memory: Arc::default(), doors, standing: Mutex::new(standing) }))
+        let witness = Witness::new(&plan.name, tag, Arc::clone(&plan.market), Arc::clone(&plan.story), plan.policy.clone(), plan.sweep);
+        let standing = Standing { store: Store::open_memory()?, starts: 0, up_since: None, astray: BTreeSet::new(), backup: None };
+        Ok(Arc::new(Self {
+            plan,
+            tag,
+            witness,
+            memory: Arc::default(),
+            doors: Mutex::default(),
+            bell: Notify::new(),
+            standing: Mutex::new(standing),
+        }))
     }
 
     /// Its name.
@@ -138,6 +169,31 @@ impl Deployment {
         &self.witness
     }
 
+    /// Offers that it knows now.
+    #[must_use]
+    pub fn offers(&self) -> u64 {
+        self.doors().as_ref().map_or(0, |doors| doors.inventory.snapshot().offers.len() as u64)
+    }
+
+    /// Holds that are in force, whoever set them.
+    #[must_use]
+    pub fn holds(&self) -> Vec<Hold> {
+        self.doors().as_ref().map_or_else(Vec::new, |doors| doors.operator.findings().holds)
+    }
+
+    /// The longest that a session may live.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.plan.policy.hard_max
+    }
+
+    /// Somebody uses the machines of a session so from now on.
+    pub fn occupy(&self, id: SessionId, workload: Workload) {
+        for (native_id, _) in self.plan.market.living(&format!("gs-{}-{id}-", self.tag)) {
+            self.plan.market.set_workload(&native_id, workload);
+        }
+    }
+
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,16 +204,18 @@ impl Deployment {
 
     /// Its doors, as soon as it lives.
     pub async fn open(&self) -> Doors {
-        let mut doors = self.doors.subscribe();
         loop {
-            if let Some(open) = doors.borrow_and_update().clone().filter(|open| !open.life.is_dead()) {
+            let mut bell = std::pin::pin!(self.bell.notified());
+            bell.as_mut().enable();
+            if let Some(open) = self.doors().clone().filter(|open| !open.life.is_dead()) {
                 return open;
             }
-            if doors.changed().await.is_err() {
-                // The sender lives as long as this.
-                std::future::pending::<()>().await;
-            }
+            bell.await;
         }
+    }
+
+    fn doors(&self) -> std::sync::MutexGuard<'_, Option<Doors>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Since when nothing has disturbed what it does at a provider; `None` while something does.
@@ -165,10 +223,11 @@ impl Deployment {
     pub fn quiet_since(&self, provider: &ProviderId) -> Option<Time> {
         let dialect = Dialect::from_word(provider.as_str())?;
         let standing = self.standing();
-        if standing.astray.contains(&dialect) {
+        if standing.astray.contains(&dialect) || self.witness.is_frozen() {
             return None;
         }
-        Some(standing.up_since?.max(self.plan.sky.quiet_since(dialect, self.plan.story.begun())?))
+        let able = standing.up_since?.max(self.witness.accepted_at().unwrap_or_default());
+        Some(able.max(self.plan.sky.quiet_since(dialect, self.plan.story.begun())?))
     }
 
     /// Lives until `stop`: each of `ends` is a moment from which on the process dies, at whatever it does next.
@@ -200,11 +259,62 @@ impl Deployment {
                 _ => dice.random_range(0..1_500_000),
             };
             self.plan.clock.sleep(Duration::from_millis(away)).await;
+            if self.plan.restores {
+                self.keep_or_restore(&mut dice).await?;
+            }
         }
     }
 
+    /// While nobody is there its disk is copied, or is put back to what was copied before.
+    async fn keep_or_restore(&self, dice: &mut ChaCha8Rng) -> Result<(), Error> {
+        let (kept, put_back) = (dice.random_bool(0.4), dice.random_bool(0.5));
+        let (store, backup) = {
+            let mut standing = self.standing();
+            let backup = standing.backup.take_if(|_| put_back);
+            (standing.store.clone(), backup)
+        };
+        if let Some((copy, past)) = backup {
+            self.tell("has its disk put back");
+            self.plan.story.count("restores");
+            copy.meta_set(DOUBT, "it is a restored backup").await?;
+            self.standing().store = copy;
+            self.witness.rewind(past);
+        } else if kept && let Some(copy) = store.copied().await? {
+            self.tell("has its disk copied");
+            self.standing().backup = Some((copy, self.witness.past()));
+        }
+        Ok(())
+    }
+
+    /// Somebody starts a copy of it beside it, for so long: it may look, and must not touch anything.
+    ///
+    /// # Errors
+    /// When the copy can't be read.
+    pub async fn beside(&self, long: Duration) -> Result<(), Error> {
+        let (store, past, number) = {
+            let standing = self.standing();
+            (standing.store.clone(), self.witness.past(), standing.starts)
+        };
+        let Some(copy) = store.copied().await? else { return Ok(()) };
+        copy.meta_set(DOUBT, "it is a copy").await?;
+        let name = format!("copy of {}", self.plan.name);
+        let (market, story) = (Arc::clone(&self.plan.market), Arc::clone(&self.plan.story));
+        let witness = Witness::new(&name, self.tag, market, story, self.plan.policy.clone(), self.plan.sweep);
+        witness.rewind(past);
+        witness.begun(true);
+        self.plan.story.tell(&name, "is started");
+        self.plan.story.count("copies");
+        let life = Life::new(None, witness);
+        let core = self.raise(copy, &life, &BTreeSet::new(), 500 + number).await?;
+        self.plan.clock.sleep(long).await;
+        self.plan.story.tell(&name, "is stopped");
+        life.die();
+        core.kill();
+        Ok(())
+    }
+
     fn close(&self) {
-        self.doors.send_replace(None);
+        *self.doors() = None;
         self.standing().up_since = None;
     }
 
@@ -238,7 +348,7 @@ impl Deployment {
             None => {
                 self.tell("is stopped");
                 self.plan.story.count("stops");
-                self.doors.send_replace(None);
+                *self.doors() = None;
                 let stopped = tokio::time::timeout(Duration::from_secs(60), core.stop()).await;
                 if !matches!(stopped, Ok(Ok(()))) {
                     self.plan.story.wrong(format!("{}: it did not stop when asked to: {stopped:?}", self.plan.name));
@@ -251,7 +361,7 @@ impl Deployment {
 
     async fn start(&self, dice: &mut ChaCha8Rng, last: bool) -> Result<(Core, Arc<Life>), Error> {
         let life = Life::new(None, Arc::clone(&self.witness));
-        let astray = Dialect::ALL.into_iter().filter(|d| dice.random_bool(0.15) && self.plan.other_accounts.contains_key(d));
+        let astray = Dialect::ALL.into_iter().filter(|d| dice.random_bool(0.25) && self.plan.other_accounts.contains_key(d));
         let (store, starts, astray) = {
             let mut standing = self.standing();
             standing.starts += 1;
@@ -262,6 +372,28 @@ impl Deployment {
             standing.astray = astray.filter(|_| standing.starts > 1 && !last).collect();
             (standing.store.clone(), standing.starts, standing.astray.clone())
         };
+        self.tell(&format!("starts for the {starts}. time{}", if astray.is_empty() { "" } else { ", with another account" }));
+        let doubt = store.meta_get(DOUBT).await?.is_some_and(|text| !text.is_empty());
+        self.witness.begun(doubt);
+        let core = self.raise(store.clone(), &life, &astray, starts).await?;
+        self.standing().up_since = Some(self.plan.clock.now());
+        *self.doors() = Some(Doors {
+            lifecycle: core.lifecycle.clone(),
+            sessions: core.sessions.clone(),
+            costs: core.costs.clone(),
+            inventory: core.inventory.clone(),
+            board: core.board.clone(),
+            operator: core.operator.clone(),
+            winding_up: core.winding_up.clone(),
+            store,
+            life: Arc::clone(&life),
+        });
+        self.bell.notify_waiters();
+        Ok((core, life))
+    }
+
+    /// A process of this deployment.
+    async fn raise(&self, store: Store, life: &Arc<Life>, astray: &BTreeSet<Dialect>, number: u64) -> Result<Core, Error> {
         store.set_gate(life.gate(self.plan.wrong.and_then(Wrong::disk)));
         let mut map: BTreeMap<ProviderId, Arc<dyn Provider>> = BTreeMap::new();
         for (dialect, account) in &self.plan.accounts {
@@ -275,16 +407,16 @@ impl Deployment {
                 clock: self.plan.clock.clone(),
                 astray: astray.contains(dialect),
             };
-            let mut provider: Arc<dyn Provider> = Arc::new(Watched { inner: Arc::new(line), life: Arc::clone(&life) });
+            let mut provider: Arc<dyn Provider> = Arc::new(Watched { inner: Arc::new(line), life: Arc::clone(life) });
             if let Some(rule) = self.plan.wrong {
                 provider = rule.provider(provider, &self.memory);
             }
             map.insert(provider.facts().id.clone(), provider);
         }
-        self.tell(&format!("starts for the {starts}. time{}", if astray.is_empty() { "" } else { ", with another account" }));
-        let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(self.plan.seed.wrapping_mul(1000).wrapping_add(starts)));
-        let core = Core::start(CoreParts {
-            store: store.clone(),
+        let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(self.plan.seed.wrapping_mul(1000).wrapping_add(number)));
+        let frozen = store.meta_get(DOUBT).await?.filter(|text| !text.is_empty());
+        Core::start(CoreParts {
+            store,
             deployment_id: self.plan.name.clone(),
             providers: map,
             probe: Arc::new(SimProbe::new(Arc::clone(&self.plan.market), [7; 32])),
@@ -301,20 +433,9 @@ impl Deployment {
             private_addresses: Vec::new(),
             offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
             vendor_calls: BTreeMap::new(),
-            sweep: SweepPolicy::default(),
-            frozen: None,
+            sweep: self.plan.sweep,
+            frozen,
         })
-        .await?;
-        self.standing().up_since = Some(self.plan.clock.now());
-        self.doors.send_replace(Some(Doors {
-            lifecycle: core.lifecycle.clone(),
-            sessions: core.sessions.clone(),
-            costs: core.costs.clone(),
-            inventory: core.inventory.clone(),
-            board: core.board.clone(),
-            store,
-            life: Arc::clone(&life),
-        }));
-        Ok((core, life))
+        .await
     }
 }

@@ -13,6 +13,7 @@ use crate::ports::{
 use crate::store::{Batch, Gate, Point};
 use async_trait::async_trait;
 use futures::poll;
+use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +47,8 @@ pub struct Life {
     died: Notify,
     commits: AtomicU64,
     calls: Mutex<Vec<&'static str>>,
+    /// Machines whose destroy is under way.
+    destroying: Mutex<BTreeSet<String>>,
     witness: Arc<Witness>,
 }
 
@@ -59,12 +62,17 @@ impl Life {
             died: Notify::new(),
             commits: AtomicU64::new(0),
             calls: Mutex::default(),
+            destroying: Mutex::default(),
             witness,
         })
     }
 
     fn named(&self) -> MutexGuard<'_, Vec<&'static str>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn destroys(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.destroying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it dies.
@@ -208,6 +216,24 @@ pub fn silence(operation: &'static str) -> ProviderError {
     }
 }
 
+/// A destroy under way: who orders it at the same time again in the same process orders it twice.
+struct Destroying<'a>(&'a Life, &'a str);
+
+impl<'a> Destroying<'a> {
+    fn begin(life: &'a Life, native_id: &'a str) -> Self {
+        if !life.destroys().insert(native_id.to_owned()) {
+            life.witness.destroyed_twice(native_id);
+        }
+        Self(life, native_id)
+    }
+}
+
+impl Drop for Destroying<'_> {
+    fn drop(&mut self) {
+        self.0.destroys().remove(self.1);
+    }
+}
+
 /// A provider as one life of the process sees it, before the eyes of its witness.
 pub struct Watched {
     /// The provider itself.
@@ -253,7 +279,11 @@ impl Provider for Watched {
             self.witness().launching(spec);
             self.inner.launch(spec).await
         };
-        self.life.through("launch", call).await
+        let answer = self.life.through("launch", call).await;
+        if let Ok(launched) = &answer {
+            self.witness().launched(&launched.native_id);
+        }
+        answer
     }
 
     async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError> {
@@ -287,6 +317,7 @@ impl Provider for Watched {
     async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError> {
         let call = async {
             self.witness().touching("destroy", native_id);
+            let _alone = Destroying::begin(&self.life, native_id);
             self.inner.destroy(native_id).await
         };
         self.life.through("destroy", call).await

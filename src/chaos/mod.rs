@@ -9,7 +9,7 @@
 //!
 //! * [`world`]: one seed, from its beginning to the verdict.
 //! * [`deployment`]: a service that dies and lives again; [`life`]: where it dies.
-//! * [`callers`], [`watchers`]: those who use it.
+//! * [`callers`], [`watchers`], [`operator`]: those who use it, and who looks after it.
 //! * [`weather`]: what goes wrong.
 //! * [`story`]: what happened, what was wrong, and the counts.
 //!
@@ -19,6 +19,7 @@ pub mod audit;
 pub mod callers;
 pub mod deployment;
 pub mod life;
+pub mod operator;
 pub mod story;
 pub mod watchers;
 pub mod weather;

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+/// How a token of another history is refused.
+const REPLACED: &str = "WATCH_STORE_REPLACED";
 const BOOKMARK: Duration = Duration::from_secs(60);
 
 fn caller() -> Caller {
@@ -57,10 +59,17 @@ impl OfAll {
 
     async fn connected(&self, token: &mut Option<String>, until: Time) {
         let doors = self.deployment.open().await;
+        // What was told after the moment to which the disk was put back is of another history.
+        let rewound = || self.deployment.witness().restores() > 0;
         let start = token.clone().map_or(WatchStart::Snapshot { ended_since: None }, WatchStart::After);
         let request = WatchRequest { session: None, filter: SessionFilter::default(), start, bookmark: BOOKMARK };
         let mut stream = match doors.ask(doors.sessions.watch(&caller(), request)).await {
             Some(Ok(stream)) => stream,
+            Some(Err(error)) if error.reason == REPLACED && rewound() => {
+                self.story.count("watches_anew");
+                *token = None;
+                return;
+            }
             Some(Err(error)) => return self.wrong(&format!("is refused: {error:?}")),
             None => return,
         };
@@ -141,6 +150,10 @@ impl OfOne {
         let request = WatchRequest { session: Some(self.session), filter: SessionFilter::default(), start, bookmark: BOOKMARK };
         let mut stream = match doors.ask(doors.sessions.watch(&caller(), request)).await {
             Some(Ok(stream)) => stream,
+            // The session may be on no disk any more, or as it was.
+            Some(Err(error)) if (error.reason == REPLACED || error.code == Code::NotFound) && self.deployment.witness().restores() > 0 => {
+                return true;
+            }
             Some(Err(error)) => return self.wrong(&format!("is refused: {error:?}")),
             None => return false,
         };

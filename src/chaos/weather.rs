@@ -10,6 +10,7 @@ use crate::chaos::life::silence;
 use crate::clock::Clock;
 use crate::domain::ids::{Label, OfferId, Tag};
 use crate::domain::instance::Sighting;
+use crate::domain::template::Template;
 use crate::domain::time::Time;
 use crate::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
 use crate::sim::{ALWAYS, Delay, Dialect, Fault, Faults, Profile};
@@ -59,11 +60,15 @@ pub enum Episode {
     /// The answer to a launch is lost; lists fail until the machine should surely be seen, and then, for less time than a
     /// verdict of absence takes, they lack it.
     Ambush,
+    /// A machine more than was ordered comes of one create, at once or long after.
+    Twin,
+    /// Several of them at once: more than the sweeper destroys without being asked.
+    Twins,
 }
 
 impl Episode {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Outage,
         Self::Mute,
         Self::ListsFail,
@@ -79,6 +84,8 @@ impl Episode {
         Self::Reprice,
         Self::Stranger,
         Self::Ambush,
+        Self::Twin,
+        Self::Twins,
     ];
 
     /// The word in the counts.
@@ -100,6 +107,8 @@ impl Episode {
             Self::Reprice => "episode_reprice",
             Self::Stranger => "episode_stranger",
             Self::Ambush => "episode_ambush",
+            Self::Twin => "episode_twin",
+            Self::Twins => "episode_twins",
         }
     }
 
@@ -113,7 +122,7 @@ impl Episode {
             Self::ListsPartial => (20_000, 100_000),
             Self::NoCredit => (2 * MINUTE, 20 * MINUTE),
             Self::Offline => (OFFLINE, 25 * MINUTE),
-            Self::Vanish | Self::Outbid | Self::Reprice | Self::Stranger => (0, 0),
+            Self::Vanish | Self::Outbid | Self::Reprice | Self::Stranger | Self::Twin | Self::Twins => (0, 0),
         };
         Duration::from_millis(dice.random_range(from..=to))
     }
@@ -145,17 +154,35 @@ pub struct Spell {
     pub to: Time,
 }
 
-/// The episodes of a world, by their beginnings: about one in an hour and a half.
+/// The episodes of a world, by their beginnings: about one an hour by lot; and every day some that put the most at stake
+/// at the vendor that tells the least.
 pub fn episodes(dice: &mut ChaCha8Rng, begin: Time, hours: u32) -> Vec<Spell> {
+    const SURE: [(Episode, Dialect); 10] = [
+        (Episode::Ambush, Dialect::Tensordock),
+        (Episode::Ambush, Dialect::Tensordock),
+        (Episode::Ambush, Dialect::Tensordock),
+        (Episode::Ambush, Dialect::Tensordock),
+        (Episode::Twin, Dialect::Tensordock),
+        (Episode::Twin, Dialect::Vastai),
+        (Episode::Twins, Dialect::Vastai),
+        (Episode::Stranger, Dialect::Vastai),
+        (Episode::Stranger, Dialect::Vastai),
+        (Episode::Stranger, Dialect::Tensordock),
+    ];
     let span = u64::from(hours) * 60 * MINUTE;
-    let mut spells: Vec<Spell> = (0..hours.max(3) * 2 / 3)
-        .map(|_| {
-            let episode = Episode::ALL[dice.random_range(0..Episode::ALL.len())];
-            let dialect = Dialect::ALL[dice.random_range(0..2)];
-            let from = begin + Duration::from_millis(dice.random_range(0..span));
-            Spell { episode, dialect, from, to: from + episode.length(dice) }
-        })
-        .collect();
+    let spell = |episode: Episode, dialect: Dialect, dice: &mut ChaCha8Rng| {
+        let from = begin + Duration::from_millis(dice.random_range(0..span));
+        Spell { episode, dialect, from, to: from + episode.length(dice) }
+    };
+    let mut spells = Vec::new();
+    for _ in 0..hours.max(3) * 2 / 3 {
+        let episode = Episode::ALL[dice.random_range(0..Episode::ALL.len())];
+        let dialect = Dialect::ALL[dice.random_range(0..2)];
+        spells.push(spell(episode, dialect, dice));
+    }
+    for _ in 0..hours.div_ceil(24) {
+        spells.extend(SURE.map(|(episode, dialect)| spell(episode, dialect, dice)));
+    }
     spells.sort_by_key(|spell| (spell.from, spell.to));
     spells
 }
@@ -341,6 +368,14 @@ impl Provider for Line {
             return Ok(OfferBatch::default());
         }
         self.call("offers", self.inner.offers()).await
+    }
+
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        self.call("templates", self.inner.templates()).await
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        self.call("template", self.inner.template(hash_id)).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {

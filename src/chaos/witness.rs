@@ -1,18 +1,29 @@
 //! The witness of one deployment: sees every commit and every call that could do harm, at the moment it happens, and
 //! holds each against what is on disk and what the market knows.
 //!
-//! It outlives the process: what was committed or launched in an earlier life counts. It changes nothing.
+//! It outlives the process: what was committed or launched in an earlier life counts, unless the disk was put back to an
+//! earlier time; then what came after that is lost to the deployment, and its machines are strays. It changes nothing.
+//!
+//! * [`warnings`]: what must have been told before an ending.
+//! * [`ground`]: what the world did beside the deployment's back, and what people ordered.
+
+mod ground;
+mod warnings;
+
+pub use ground::Plant;
 
 use crate::chaos::story::Story;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, ProviderId, SessionId, Tag};
 use crate::domain::instance::{Desired, Instance, Launch, Sighting};
 use crate::domain::policy::Policy;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::time::Time;
 use crate::ports::LaunchSpec;
-use crate::sim::Market;
+use crate::services::sweeper::{HoldKind, Strays, SweepPolicy};
+use crate::sim::{Dialect, Market, key_blob};
 use crate::store::Batch;
+use ground::Ground;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,20 +52,31 @@ struct Known {
     state_at: Time,
     created_at: Time,
     expires_at: Time,
+    hard_max_at: Time,
     provider: Option<ProviderId>,
     end_reason: Option<EndReason>,
     version: i64,
     sequence: i64,
 }
 
-#[derive(Default)]
-struct Seen {
+/// What is on a deployment's disk, and what it did while that was written.
+#[derive(Clone, Default)]
+pub struct Past {
     log: Vec<Arc<Event>>,
     sessions: BTreeMap<SessionId, Known>,
     rows: BTreeMap<Label, Row>,
     launches: Vec<Label>,
     launched: BTreeSet<Label>,
+    /// Which session an accepted create is, by its caller and request id.
+    requests: BTreeMap<(String, String), SessionId>,
+    told: BTreeMap<SessionId, warnings::Told>,
     commits: u64,
+}
+
+#[derive(Default)]
+struct Seen {
+    past: Past,
+    ground: Ground,
 }
 
 /// See the module's header.
@@ -64,14 +86,15 @@ pub struct Witness {
     market: Arc<Market>,
     story: Arc<Story>,
     policy: Policy,
+    sweep: SweepPolicy,
     seen: Mutex<Seen>,
 }
 
 impl Witness {
     /// The witness of the deployment with this tag.
     #[must_use]
-    pub fn new(name: &str, tag: Tag, market: Arc<Market>, story: Arc<Story>, policy: Policy) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), tag, market, story, policy, seen: Mutex::default() })
+    pub fn new(name: &str, tag: Tag, market: Arc<Market>, story: Arc<Story>, policy: Policy, sweep: SweepPolicy) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), tag, market, story, policy, sweep, seen: Mutex::default() })
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -89,38 +112,48 @@ impl Witness {
     /// The labels of all launch calls, in order.
     #[must_use]
     pub fn launches(&self) -> Vec<Label> {
-        self.seen().launches.clone()
+        self.seen().past.launches.clone()
+    }
+
+    /// The labels of all attempts at a provider that are on disk, by their beginnings.
+    #[must_use]
+    pub fn attempts_at(&self, provider: &ProviderId) -> Vec<Label> {
+        let seen = self.seen();
+        let mut labels: Vec<(Time, Label)> =
+            seen.past.rows.iter().filter(|(_, row)| row.provider == *provider).map(|(label, row)| (row.intended_at, *label)).collect();
+        labels.sort();
+        labels.into_iter().map(|(_, label)| label).collect()
     }
 
     /// The revision of the last commit.
     #[must_use]
     pub fn last_revision(&self) -> i64 {
-        self.seen().log.last().map_or(0, |e| e.revision)
+        self.seen().past.log.last().map_or(0, |e| e.revision)
     }
 
     /// Commits, events and sessions so far.
     #[must_use]
     pub fn counts(&self) -> (u64, usize, usize) {
-        let seen = self.seen();
+        let seen = &self.seen().past;
         (seen.commits, seen.log.len(), seen.sessions.len())
     }
 
     /// Whether a session is on disk.
     #[must_use]
     pub fn knows(&self, id: SessionId) -> bool {
-        self.seen().sessions.contains_key(&id)
+        self.seen().past.sessions.contains_key(&id)
     }
 
     /// Sessions that are not over.
     #[must_use]
     pub fn open(&self) -> Vec<SessionId> {
-        self.seen().sessions.iter().filter(|(_, s)| !s.state.is_final()).map(|(id, _)| *id).collect()
+        self.seen().past.sessions.iter().filter(|(_, s)| !s.state.is_final()).map(|(id, _)| *id).collect()
     }
 
     /// Sessions that are over and owe nothing any more.
     #[must_use]
     pub fn settled(&self) -> Vec<SessionId> {
-        let seen = self.seen();
+        let seen = &self.seen().past;
         let owing: BTreeSet<SessionId> = seen.rows.iter().filter(|(_, row)| row.open).map(|(label, _)| label.session).collect();
         seen.sessions.iter().filter(|(id, s)| s.state.is_final() && !owing.contains(id)).map(|(id, _)| *id).collect()
     }
@@ -128,13 +161,13 @@ impl Witness {
     /// Whether a debt is open.
     #[must_use]
     pub fn owes(&self) -> bool {
-        self.seen().rows.values().any(|r| r.open)
+        self.seen().past.rows.values().any(|r| r.open)
     }
 
     /// Sessions that ever ran, and how sessions ended.
     #[must_use]
     pub fn ends(&self) -> (usize, BTreeMap<&'static str, u64>) {
-        let seen = self.seen();
+        let seen = &self.seen().past;
         let ran: BTreeSet<SessionId> = seen.log.iter().filter(|e| e.to_state == State::Running).map(|e| e.session_id).collect();
         let mut ends = BTreeMap::new();
         for session in seen.sessions.values() {
@@ -147,7 +180,7 @@ impl Witness {
     pub fn told(&self, event: &Event) {
         let seen = self.seen();
         let at = usize::try_from(event.revision - 1).unwrap_or(usize::MAX);
-        let known = seen.log.get(at).cloned();
+        let known = seen.past.log.get(at).cloned();
         drop(seen);
         match known {
             None => self.wrong(format!("revision {} was told before it was committed", event.revision)),
@@ -166,18 +199,27 @@ impl Witness {
         let label = spec.label;
         self.story.tell(&self.name, &format!("launches {label} on {}", spec.offer.id));
         let mut seen = self.seen();
-        let again = !seen.launched.insert(label);
-        seen.launches.push(label);
-        let row = seen.rows.get(&label).cloned();
+        let again = !seen.past.launched.insert(label);
+        seen.past.launches.push(label);
+        let row = seen.past.rows.get(&label).cloned();
+        let frozen = seen.ground.frozen();
         drop(seen);
         if again {
             self.wrong(format!("{label}: launched again"));
+        }
+        if frozen {
+            self.wrong(format!("{label}: launched although the database is in doubt"));
         }
         match row {
             None => self.wrong(format!("{label}: launched before its intent was on disk")),
             Some(row) if !row.open || row.desired == Desired::Gone => self.wrong(format!("{label}: launched although it was given up")),
             Some(_) => {}
         }
+    }
+
+    /// A launch call was answered with this id.
+    pub fn launched(&self, native_id: &str) {
+        self.seen().ground.answered.insert(native_id.to_owned());
     }
 
     /// A look at one machine was answered.
@@ -192,8 +234,14 @@ impl Witness {
         self.story.tell(&self.name, &format!("{call} {native_id}"));
         let label = self.market.label_of(native_id);
         let whose = label.as_deref().and_then(Label::parse).filter(|l| l.tag == self.tag);
-        let row = whose.and_then(|l| self.seen().rows.get(&l).cloned());
+        let seen = self.seen();
+        let row = whose.and_then(|label| seen.past.owner(native_id, label).cloned());
+        let asleep = whose.is_some_and(|label| seen.ground.asleep(label.session));
+        drop(seen);
         let told = label.as_deref().unwrap_or("nothing");
+        if asleep {
+            self.wrong(format!("{call} of {native_id} ({told}) although the database is in doubt and nobody asked for it"));
+        }
         match row {
             None => self.wrong(format!("{call} of {native_id} ({told}), which is not ours")),
             Some(row) if call == "destroy" && row.desired == Desired::Present => {
@@ -203,23 +251,40 @@ impl Witness {
         }
     }
 
+    /// A call that destroys one machine goes out while another one is under way in the same process.
+    pub fn destroyed_twice(&self, native_id: &str) {
+        self.wrong(format!("two destroys of {native_id} at a time"));
+    }
+
     /// A batch is on disk.
     pub fn committed(&self, batch: &Batch) {
+        let now = self.now();
         let mut wrong = Vec::new();
-        let mut over = Vec::new();
-        let mut seen = self.seen();
-        seen.commits += 1;
+        let mut over: Vec<Over> = Vec::new();
+        let mut held = self.seen();
+        let seen = &mut *held;
+        seen.past.commits += 1;
         for event in &batch.events {
-            let expected = seen.log.last().map_or(0, |e| e.revision) + 1;
+            let expected = seen.past.log.last().map_or(0, |e| e.revision) + 1;
             if event.revision != expected {
                 wrong.push(format!("revision {} was committed where {expected} was expected", event.revision));
             }
             self.story.tell(&self.name, &told(event));
-            seen.log.push(Arc::clone(event));
+            seen.past.log.push(Arc::clone(event));
+            wrong.extend(warnings::check(&mut seen.past.told, &seen.ground, event, &self.policy));
+            if event.kind == EventType::KeyRotated {
+                wrong.extend(self.rotated(&seen.past, event));
+            }
+        }
+        for request in batch.requests.iter().filter(|r| r.method == "CreateSession") {
+            let key = (request.principal.clone(), request.request_id.clone());
+            if let Some(before) = seen.past.requests.insert(key, request.session).filter(|before| *before != request.session) {
+                wrong.push(format!("request {} of {} made {before} and {}", request.request_id, request.principal, request.session));
+            }
         }
         for session in &batch.sessions {
             let known = Known::of(session);
-            let before = seen.sessions.insert(session.id, known);
+            let before = seen.past.sessions.insert(session.id, known);
             if let Some(before) = &before
                 && (session.version <= before.version || session.sequence < before.sequence)
             {
@@ -232,68 +297,175 @@ impl Witness {
                 wrong.push(format!("{}: was over, and is {} now", session.id, session.state));
             }
             if session.state.is_final() && before.is_none_or(|b| !b.state.is_final()) {
-                over.push((format!("gs-{}-{}-", self.tag, session.id), format!("{} is {} ({:?})", session.id, session.state, session.end_reason)));
+                over.push(Over::Session(session.id, format!("{} is {} ({:?})", session.id, session.state, session.end_reason)));
             }
         }
         for instance in &batch.instances {
-            if let Some(settled) = instance.settled.filter(|_| seen.rows.get(&instance.label).is_none_or(|row| row.open)) {
+            if let Some(settled) = instance.settled.filter(|_| seen.past.rows.get(&instance.label).is_none_or(|row| row.open)) {
                 let off_by = instance.off_by.map(Time::rfc3339).unwrap_or_default();
                 self.story.tell(&self.name, &format!("{} is settled: {:?}, off by {off_by}", instance.label, settled.evidence));
             }
-            if let Some(text) = seen.debt(instance, self.now(), &mut over) {
+            if let Some(text) = self.unasked(seen, instance, now).or_else(|| seen.past.debt(instance, now, &mut over)) {
                 wrong.push(format!("{}: {text}", instance.label));
             }
         }
-        drop(seen);
-        for (beginning, what) in over {
-            // Whole labels only: attempt 1 is the beginning of attempt 10, and whatever merely begins like ours is not ours.
-            let whole = |label: &str| Label::parse(label).is_some() && (beginning.ends_with('-') || label == beginning);
-            for (native_id, label) in self.market.living(&beginning).into_iter().filter(|(_, label)| whole(label)) {
-                wrong.push(format!("{what} while machine {native_id} ({label}) lives"));
-            }
+        for over in over {
+            wrong.extend(self.outlived(seen, &over));
         }
+        drop(held);
         wrong.into_iter().for_each(|what| self.wrong(what));
+    }
+
+    /// The machine takes the key that was asked for last.
+    fn rotated(&self, past: &Past, event: &Event) -> Option<String> {
+        let attempt = event.session.attempt()?.number;
+        let row = past.rows.iter().find(|(label, _)| label.session == event.session_id && label.attempt == attempt)?.1;
+        let native_id = row.native_id.as_deref()?;
+        let blob = key_blob(&event.session.request.public_key)?;
+        let there = self.market.alive().iter().any(|id| id == native_id);
+        (there && !self.market.admits(native_id, &blob))
+            .then(|| format!("{}: its key was changed, and {native_id} does not take it", event.session_id))
+    }
+
+    /// What is wrong with a row that nobody intended: for a second machine, a stray or a latecomer.
+    fn unasked(&self, seen: &Seen, instance: &Instance, now: Time) -> Option<String> {
+        let before = seen.past.rows.get(&instance.label);
+        if let (None, Launch::Intended) = (before, instance.launch) {
+            let held = seen.ground.held(&instance.provider, HoldKind::Launches, now);
+            return held.then(|| format!("is intended although launches at {} are held", instance.provider));
+        }
+        let new = match before {
+            None => true,
+            Some(before) => !before.open && instance.open(),
+        };
+        let native_id = instance.native_id.as_deref().filter(|_| new)?;
+        if seen.ground.permitted.contains(native_id) || seen.ground.answered.contains(native_id) {
+            return None;
+        }
+        if seen.ground.asleep(instance.label.session) {
+            return Some(format!("{native_id} is to be destroyed although the database is in doubt and nobody asked for it"));
+        }
+        if seen.ground.held(&instance.provider, HoldKind::Sweeper, now) {
+            return Some(format!("{native_id} is to be destroyed although the sweeper is held at {}", instance.provider));
+        }
+        let carried = self.market.label_of(native_id).as_deref().and_then(Label::parse);
+        let stray = before.is_none() && carried.is_some_and(|label| !seen.past.rows.contains_key(&label));
+        let ripe = || {
+            let since = seen.ground.planted.get(native_id).map_or(now, |planted| planted.at);
+            self.sweep.strays == Strays::Destroy && now.since(since) >= self.sweep.grace
+        };
+        (stray && !ripe()).then(|| format!("the stray {native_id} was taken over, and nobody ordered it"))
+    }
+
+    /// Machines that live on although what they belong to is over. What the world has put beside them and no row knows
+    /// yet is for [`Witness::look`].
+    fn outlived(&self, seen: &Seen, over: &Over) -> Vec<String> {
+        let (beginning, what, row) = match over {
+            Over::Session(id, what) => (format!("gs-{}-{id}-", self.tag), what, None),
+            Over::Row(label, native_id, what) => (label.to_string(), what, Some((*label, native_id.as_deref()))),
+        };
+        let alive = self.market.living(&beginning).into_iter().filter(|(native_id, label)| {
+            // Whole labels only: attempt 1 is the beginning of attempt 10, and whatever merely begins like ours is not ours.
+            let Some(label) = Label::parse(label) else { return false };
+            let unknown = seen.ground.planted.contains_key(native_id) && !seen.past.rows.values().any(|r| r.native_id.as_ref() == Some(native_id));
+            match row {
+                None => !unknown && seen.past.owner(native_id, label).is_some(),
+                Some((own, None)) => own == label && !unknown,
+                Some((_, Some(own))) => own == native_id,
+            }
+        });
+        let mut wrong: Vec<String> = alive.map(|(native_id, label)| format!("{what} while machine {native_id} ({label}) lives")).collect();
+        // The row of a second machine has another label than the machine.
+        if let Some((label, Some(own))) = row
+            && wrong.is_empty()
+            && self.market.living(&format!("gs-{}-{}-", self.tag, label.session)).iter().any(|(id, _)| id == own)
+        {
+            wrong.push(format!("{what} while machine {own} ({label}) lives"));
+        }
+        wrong
     }
 
     /// Looks at everything that should be over by now. `quiet` tells since when nothing has disturbed a provider, in the
     /// service's view; `None` while something does.
     pub fn look(&self, quiet: impl Fn(&ProviderId) -> Option<Time>) {
         let now = self.now();
-        let late = |since: Time, provider: &ProviderId, bound: Duration| quiet(provider).is_some_and(|quiet| now.since(since.max(quiet)) > bound);
+        // Asked before anything is held: it asks this witness, too.
+        let quiet: BTreeMap<ProviderId, Option<Time>> =
+            Dialect::ALL.into_iter().map(|dialect| ProviderId::new(dialect.word())).map(|provider| (provider.clone(), quiet(&provider))).collect();
+        let late = |since: Time, provider: &ProviderId, bound: Duration| {
+            quiet.get(provider).copied().flatten().is_some_and(|quiet| now.since(since.max(quiet)) > bound)
+        };
         let mut wrong = Vec::new();
-        let seen = self.seen();
+        let held = self.seen();
+        let (seen, ground) = (&held.past, &held.ground);
         let alive = self.market.living(&format!("gs-{}-", self.tag));
         for (native_id, label) in alive.iter().filter_map(|(id, label)| Some((id, Label::parse(label)?))) {
-            // A label that no row knows is a stray that the world has put there: launches without a row are caught on the spot.
-            let Some(row) = seen.rows.get(&label) else { continue };
-            match row.unwanted_at {
-                _ if !row.open => wrong.push(format!("{label}: machine {native_id} is alive and its debt is settled")),
-                Some(since) if late(since, &row.provider, SETTLING) => {
-                    wrong.push(format!("{label}: machine {native_id} is alive, unwanted since {}", since.rfc3339()));
+            let swept = |since: Time, provider: &ProviderId, more: Duration| {
+                let free = ground.freed(provider, HoldKind::Sweeper, now);
+                free.is_some_and(|free| late(since.max(free), provider, SETTLING + more))
+            };
+            let planted = ground.planted.get(native_id);
+            let known = seen.rows.values().any(|row| row.native_id.as_ref() == Some(native_id));
+            match (seen.owner(native_id, label).filter(|_| known || planted.is_none()), planted) {
+                // Launches without a row are caught on the spot.
+                (None, None) => {}
+                (None, Some(planted)) => {
+                    let more = match planted.kind {
+                        Plant::Twin => Some(Duration::ZERO),
+                        Plant::Stray => (self.sweep.strays == Strays::Destroy).then_some(self.sweep.grace),
+                    };
+                    if more.is_some_and(|more| swept(planted.at, &planted.provider, more)) {
+                        wrong.push(format!("{label}: machine {native_id}, which is one too many, is alive since {}", planted.at.rfc3339()));
+                    }
                 }
-                None if row.native_id.is_none() && late(row.intended_at, &row.provider, SETTLING) => {
-                    wrong.push(format!("{label}: machine {native_id} is alive and was not found since {}", row.intended_at.rfc3339()));
+                (Some(row), _) if row.native_id.as_ref().is_some_and(|own| own != native_id) => {
+                    // Another machine has its row: one of the two is too many.
+                    let since = ground.planted.values().filter(|p| p.label == label).map(|p| p.at).max().unwrap_or(row.intended_at);
+                    if swept(since, &row.provider, Duration::ZERO) {
+                        wrong.push(format!("{label}: machine {native_id}, whose row has another, is alive since {}", since.rfc3339()));
+                    }
                 }
-                Some(_) | None => {}
+                (Some(row), _) => match row.unwanted_at {
+                    _ if !row.open => wrong.push(format!("{label}: machine {native_id} is alive and its debt is settled")),
+                    Some(since) if late(since, &row.provider, SETTLING) => {
+                        wrong.push(format!("{label}: machine {native_id} is alive, unwanted since {}", since.rfc3339()));
+                    }
+                    None if row.native_id.is_none() && late(row.intended_at, &row.provider, SETTLING) => {
+                        wrong.push(format!("{label}: machine {native_id} is alive and was not found since {}", row.intended_at.rfc3339()));
+                    }
+                    Some(_) | None => {}
+                },
             }
         }
         for (id, session) in &seen.sessions {
             let all = || seen.rows.iter().filter(|(label, _)| label.session == *id).map(|(_, row)| &row.provider).chain(&session.provider);
+            // Since when the clock ends it, whatever it says; `None` while an operator holds that.
+            let clock = session.provider.as_ref().map_or(Some(Time::default()), |p| ground.freed(p, HoldKind::Expiry, now));
             let overdue = match session.state {
                 State::Pending | State::Provisioning => all().next().is_some() && all().all(|p| late(session.created_at, p, PROVISIONING)),
-                State::Running => all().all(|p| late(session.expires_at, p, SETTLING)),
+                State::Running => clock.is_some_and(|free| all().all(|p| late(session.expires_at.max(free), p, SETTLING))),
                 State::Stopping => all().all(|p| late(session.state_at, p, SETTLING)),
                 State::Stopped | State::Failed => false,
             };
-            // Nothing but being away keeps a session from being ended at its hard limit; what the vendor does then is another thing.
-            let beyond = session.state != State::Stopping && !session.state.is_final() && now > session.created_at + self.policy.hard_max + SETTLING;
-            if overdue || beyond {
+            // Nothing but being away, doubt and an operator's hold keeps a session from being ended at its hard limit; what
+            // the vendor does then is another thing.
+            let open = session.state != State::Stopping && !session.state.is_final() && !ground.asleep(*id);
+            let limit = clock.map(|free| session.hard_max_at.max(free).max(ground.accepted_at.unwrap_or_default()) + SETTLING);
+            if overdue || (open && limit.is_some_and(|limit| now > limit)) {
                 wrong.push(format!("{id} is still {} since {}, expires {}", session.state, session.state_at.rfc3339(), session.expires_at.rfc3339()));
             }
         }
-        drop(seen);
+        drop(held);
         wrong.into_iter().for_each(|what| self.wrong(what));
     }
+}
+
+/// Something that is over from now on, in words.
+enum Over {
+    /// A session.
+    Session(SessionId, String),
+    /// A debt, with its machine's id where that is known.
+    Row(Label, Option<String>, String),
 }
 
 impl Known {
@@ -303,6 +475,7 @@ impl Known {
             state_at: session.state_at,
             created_at: session.created_at,
             expires_at: session.expires_at,
+            hard_max_at: session.hard_max_at,
             provider: session.provider().cloned(),
             end_reason: session.end_reason,
             version: session.version,
@@ -311,10 +484,17 @@ impl Known {
     }
 }
 
-impl Seen {
+impl Past {
+    /// The debt that a machine belongs to: that with its id, or else that with its label.
+    fn owner(&self, native_id: &str, label: Label) -> Option<&Row> {
+        let (first, last) = (Label { attempt: 0, ..label }, Label { attempt: u8::MAX, ..label });
+        let mut same = self.rows.range(first..=last).map(|(_, row)| row);
+        same.find(|row| row.native_id.as_deref() == Some(native_id)).or_else(|| self.rows.get(&label))
+    }
+
     /// A debt as it was committed; what is wrong with how it follows on what was known. When it was settled, `over` gets
     /// what must not live any more.
-    fn debt(&mut self, instance: &Instance, now: Time, over: &mut Vec<(String, String)>) -> Option<String> {
+    fn debt(&mut self, instance: &Instance, now: Time, over: &mut Vec<Over>) -> Option<String> {
         let unwanted = instance.desired == Desired::Gone;
         let mut row = Row {
             provider: instance.provider.clone(),
@@ -326,7 +506,7 @@ impl Seen {
         };
         let before = self.rows.get(&instance.label).cloned();
         if let Some(settled) = instance.settled.filter(|_| before.as_ref().is_none_or(|b| b.open)) {
-            over.push((instance.label.to_string(), format!("{}: settled ({:?})", instance.label, settled.evidence)));
+            over.push(Over::Row(instance.label, row.native_id.clone(), format!("{}: settled ({:?})", instance.label, settled.evidence)));
         }
         let wrong = before.as_ref().and_then(|before| {
             if before.native_id.is_some() && before.native_id != row.native_id {
@@ -335,7 +515,8 @@ impl Seen {
             let back = before.desired == Desired::Gone && row.desired == Desired::Present;
             back.then(|| "it was given up and is wanted again".to_owned())
         });
-        let unknown = before.is_none() && instance.launch != Launch::Intended;
+        // A machine that was there before its row is a second one, or a stray: it has an id.
+        let unknown = before.is_none() && instance.launch != Launch::Intended && instance.native_id.is_none();
         if let Some(before) = before
             && before.open
             && before.unwanted_at.is_some()

@@ -4,21 +4,24 @@ use crate::chaos::FaultChoice;
 use crate::chaos::audit::Books;
 use crate::chaos::callers::Visitor;
 use crate::chaos::deployment::{Deployment, Doors, Plan};
+use crate::chaos::operator::Keeper;
 use crate::chaos::story::Story;
 use crate::chaos::watchers::OfAll;
 use crate::chaos::weather::{self, Episode, Sky, Spell};
+use crate::chaos::witness::Plant;
 use crate::chaos::wrong::Wrong;
 use crate::clock::Clock;
-use crate::domain::ids::{Label, SessionId};
+use crate::domain::ids::{Label, ProviderId, SessionId};
 use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
+use crate::services::sweeper::{Strays, SweepPolicy};
 use crate::sim::{ALWAYS, AccountId, Credentials, Dialect, Faults, Market, MarketConfig};
 use crate::store::Error;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -67,7 +70,7 @@ pub struct Outcome {
     pub tail: Vec<String>,
     /// The fingerprint of its story.
     pub fingerprint: String,
-    /// Offers at the beginning.
+    /// The most offers that a deployment knew at a time.
     pub offers: u64,
     /// Simulated time, milliseconds.
     pub simulated_ms: u64,
@@ -112,6 +115,10 @@ struct Apart {
     strangers: BTreeSet<String>,
     /// Their price was changed.
     repriced: BTreeSet<String>,
+    /// With a label of a deployment that did not launch them.
+    planted: BTreeSet<String>,
+    /// Sessions whose machines are not all on a disk.
+    unbillable: BTreeSet<SessionId>,
 }
 
 struct World {
@@ -126,8 +133,12 @@ struct World {
     base: Faults,
     /// Nothing goes wrong and nothing takes time: the ledger is the bill.
     exact: bool,
+    /// More than the way up of machines goes wrong.
+    rough: bool,
     crashes: bool,
     spells: Vec<Spell>,
+    /// The most offers that a deployment knew at a time.
+    offers: AtomicU64,
     apart: Mutex<Apart>,
     closing: CancellationToken,
     ending: CancellationToken,
@@ -166,15 +177,20 @@ impl World {
             BTreeMap::new()
         };
         let refresh = MINUTE * plan.random_range(10..40);
+        let mut houses = dice(seed, 3);
         let deployments = (0..2)
             .map(|number| {
+                let strays = if rough && houses.random_bool(0.3) { Strays::Destroy } else { Strays::Report };
+                let hard_max = HOUR * [2, 4, 12, 12][houses.random_range(0..4)];
                 Deployment::new(Plan {
                     name: format!("house-{number}-{seed}"),
                     market: Arc::clone(&market),
                     accounts: accounts.clone(),
                     other_accounts: others.clone(),
                     clock: clock.clone(),
-                    policy: Policy::default(),
+                    policy: Policy { hard_max, ..Policy::default() },
+                    sweep: SweepPolicy { strays, ..SweepPolicy::default() },
+                    restores: rough && houses.random_bool(0.5),
                     refresh,
                     seed: seed.wrapping_mul(2).wrapping_add(number),
                     sky: Arc::clone(&sky),
@@ -195,8 +211,10 @@ impl World {
             accounts,
             base,
             exact: choice == FaultChoice::None,
+            rough,
             crashes: choice != FaultChoice::None,
             spells,
+            offers: AtomicU64::new(0),
             apart: Mutex::default(),
             closing: CancellationToken::new(),
             ending: CancellationToken::new(),
@@ -226,9 +244,14 @@ impl World {
                 OfAll { deployment: Arc::clone(deployment), story: Arc::clone(&self.story), clock: self.clock.clone(), reached: Arc::clone(reached) };
             tasks.spawn(watcher.watch(dice(self.seed, 20 + number)));
         }
-        let first = self.deployments[0].open().await;
-        self.clock.sleep(Duration::from_secs(5)).await;
-        let offers = first.inventory.snapshot().offers.len() as u64;
+        for (number, deployment) in (0_u64..).zip(&self.deployments) {
+            let (deployment, story) = (Arc::clone(deployment), Arc::clone(&self.story));
+            let keeper = Keeper { deployment, story, clock: self.clock.clone(), closing: self.closing.clone(), busy: self.rough };
+            tasks.spawn(keeper.keep(dice(self.seed, 40 + number)));
+        }
+        if self.rough {
+            tasks.spawn(Arc::clone(&self).copies());
+        }
         let mut visits = self.visitors();
         tasks.spawn(Arc::clone(&self).weather());
         tokio::select! {
@@ -237,7 +260,7 @@ impl World {
             () = self.course(&mut visits, &reached) => {}
         }
         self.ending.cancel();
-        let outcome = self.outcome(offers);
+        let outcome = self.outcome();
         tasks.abort_all();
         outcome
     }
@@ -252,7 +275,11 @@ impl World {
         self.story.tell("world", "everybody ends what they have");
         self.closing.cancel();
         let patience = self.clock.now() + PATIENCE;
-        let busy = || self.deployments.iter().any(|d| d.witness().owes() || !d.witness().open().is_empty());
+        let left = |d: &Deployment| {
+            let strangers = self.apart().strangers;
+            self.market.living(&format!("gs-{}-", d.tag())).into_iter().any(|(id, label)| !strangers.contains(&id) && Label::parse(&label).is_some())
+        };
+        let busy = || self.deployments.iter().any(|d| d.witness().owes() || !d.witness().open().is_empty() || left(d));
         while (busy() || !visits.is_empty()) && self.clock.now() < patience {
             self.step(&mut minute, &mut audited).await;
             while visits.try_join_next().is_some() {}
@@ -268,12 +295,17 @@ impl World {
         self.clock.sleep(MINUTE).await;
         *minute += 1;
         for deployment in &self.deployments {
+            // The sweeper may hold itself at any time, and an operator's order may be carried out without an answer.
+            for hold in deployment.holds() {
+                deployment.witness().may_hold(&hold.provider, hold.kind);
+            }
             deployment.witness().look(|provider| deployment.quiet_since(provider));
+            self.offers.fetch_max(deployment.offers(), Ordering::Relaxed);
         }
         if minute.is_multiple_of(AUDIT_EVERY) {
-            let apart = self.apart();
             for (number, deployment) in self.deployments.iter().enumerate() {
                 let doors = deployment.open().await;
+                let apart = self.apart_for(deployment);
                 let fresh: Vec<SessionId> = deployment.witness().settled().into_iter().filter(|id| !audited.contains(&(number, *id))).collect();
                 if let Some(wrong) = doors.ask(self.books(deployment, &doors, &apart).bills(&fresh)).await {
                     wrong.into_iter().for_each(|what| self.story.wrong(format!("{}: {what}", deployment.name())));
@@ -281,6 +313,11 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The same as one deployment sees it.
+    fn apart_for(&self, deployment: &Deployment) -> Apart {
+        Apart { planted: deployment.witness().not_launched(), unbillable: deployment.witness().unbillable(), ..self.apart() }
     }
 
     fn books<'a>(&'a self, deployment: &Deployment, doors: &'a Doors, apart: &'a Apart) -> Books<'a> {
@@ -291,6 +328,8 @@ impl World {
             costs: &doors.costs,
             launches: deployment.witness().launches(),
             foreign: &apart.strangers,
+            planted: &apart.planted,
+            unbillable: &apart.unbillable,
             repriced: &apart.repriced,
             exact: self.exact,
         }
@@ -306,6 +345,7 @@ impl World {
         for (deployment, reached) in self.deployments.iter().zip(reached) {
             // No process may die in the middle of it: none does after the last hour's ends.
             let doors = deployment.open().await;
+            let apart = self.apart_for(deployment);
             match self.books(deployment, &doors, &apart).audit().await {
                 Ok(wrong) => wrong.into_iter().for_each(|what| self.story.wrong(format!("{}: {what}", deployment.name()))),
                 Err(error) => self.story.wrong(format!("{}: its books can't be read: {error}", deployment.name())),
@@ -313,7 +353,7 @@ impl World {
             let last = deployment.witness().last_revision();
             // A watcher may be away; it comes back and is told the rest.
             let patience = self.clock.now() + HOUR;
-            while reached.load(Ordering::Relaxed) < last && self.clock.now() < patience {
+            while reached.load(Ordering::Relaxed) != last && self.clock.now() < patience {
                 self.clock.sleep(MINUTE).await;
             }
             let told = reached.load(Ordering::Relaxed);
@@ -378,6 +418,18 @@ impl World {
         }
     }
 
+    /// Somebody starts a copy of a deployment beside it, once in some days.
+    async fn copies(self: Arc<Self>) {
+        let mut dice = dice(self.seed, 4);
+        for at in self.moments(&mut dice, 1) {
+            let (number, minutes, comes) = (dice.random_range(0..self.deployments.len()), dice.random_range(5..120), dice.random_bool(0.4));
+            self.clock.sleep_until(at).await;
+            if comes && let Err(error) = self.deployments[number].beside(MINUTE * minutes).await {
+                self.story.wrong(format!("a copy of {}: {error}", self.deployments[number].name()));
+            }
+        }
+    }
+
     /// Brings the market in line with what goes on at a vendor.
     fn apply(&self, dialect: Dialect) {
         let account = self.accounts[&dialect];
@@ -403,8 +455,11 @@ impl World {
         let chosen = dice.random::<u32>() as usize;
         let one = (!ours.is_empty()).then(|| ours[chosen % ours.len()].clone());
         let percent = dice.random_range(80..200);
-        if spell.episode == Episode::Stranger {
-            return self.plant(spell.dialect, dice);
+        match spell.episode {
+            Episode::Stranger => return self.plant(spell.dialect, dice),
+            Episode::Twin => return self.twins(spell.dialect, 1, dice),
+            Episode::Twins => return self.twins(spell.dialect, 5, dice),
+            _ => {}
         }
         let Some(machine) = one else { return };
         let done = match spell.episode {
@@ -423,6 +478,21 @@ impl World {
         self.story.tell(spell.dialect.word(), &format!("{} of {machine}: {done}", spell.episode.word()));
     }
 
+    /// Machines beyond those that were ordered, with the labels of some of the last attempts of one deployment there.
+    fn twins(&self, dialect: Dialect, number: usize, dice: &mut ChaCha8Rng) {
+        let house = &self.deployments[dice.random_range(0..self.deployments.len())];
+        let provider = ProviderId::new(dialect.word());
+        let labels = house.witness().attempts_at(&provider);
+        let recent = labels.len().min(8);
+        for _ in 0..number.min(recent) {
+            let label = labels[labels.len() - 1 - dice.random_range(0..recent)];
+            if let Some(native_id) = self.market.plant(self.accounts[&dialect], &label.to_string()) {
+                house.witness().planted(&native_id, label, provider.clone(), Plant::Twin);
+                self.story.tell(dialect.word(), &format!("{native_id} comes to be as {label}, beyond what was ordered"));
+            }
+        }
+    }
+
     /// Somebody else's machine on the account, with a label that is not ours, or not quite.
     fn plant(&self, dialect: Dialect, dice: &mut ChaCha8Rng) {
         let house = &self.deployments[dice.random_range(0..self.deployments.len())];
@@ -437,11 +507,14 @@ impl World {
         };
         if let Some(native_id) = self.market.plant(self.accounts[&dialect], &label) {
             self.story.tell(dialect.word(), &format!("somebody rents {native_id} as {label}"));
+            if let Some(label) = Label::parse(&label).filter(|label| label.tag == house.tag()) {
+                return house.witness().planted(&native_id, label, ProviderId::new(dialect.word()), Plant::Stray);
+            }
             self.apart.lock().unwrap_or_else(PoisonError::into_inner).strangers.insert(native_id);
         }
     }
 
-    fn outcome(&self, offers: u64) -> Outcome {
+    fn outcome(&self) -> Outcome {
         let mut counts = self.story.counts();
         let mut ends = BTreeMap::new();
         for deployment in &self.deployments {
@@ -463,7 +536,7 @@ impl World {
             wrong: self.story.wrongs(),
             tail,
             fingerprint: self.story.fingerprint(),
-            offers,
+            offers: self.offers.load(Ordering::Relaxed),
             simulated_ms: u64::try_from(self.clock.now().since(BEGIN).as_millis()).unwrap_or(u64::MAX),
             counts,
             faults: self.market.struck().into_iter().map(|(fault, count)| (fault.word(), count)).collect(),

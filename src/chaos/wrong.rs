@@ -6,8 +6,9 @@
 
 use crate::chaos::life::Aside;
 use crate::domain::ids::{Label, OfferId};
-use crate::domain::instance::{Desired, Launch, Sighting};
+use crate::domain::instance::{Desired, Instance, Launch, Sighting};
 use crate::domain::policy::Policy;
+use crate::domain::template::Template;
 use crate::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
 use crate::store::{Batch, Point};
 use async_trait::async_trait;
@@ -78,6 +79,20 @@ impl Wrong {
         Self::ALL.into_iter().find(|rule| rule.word() == word)
     }
 
+    /// What is told of the laws that it breaks.
+    #[must_use]
+    pub const fn breaks(self) -> &'static [&'static str] {
+        const OUTLIVED: &[&str] = &["while machine", "its debt is settled"];
+        match self {
+            Self::LaunchAgain => &["launched again"],
+            Self::PrefixIsOurs | Self::UnknownIsDestroyed => &["which is not ours"],
+            Self::ToldBeforeCommit => &["was told before it was committed", "was answered and is not on disk"],
+            Self::EffectBeforeIntent => &["launched before its intent was on disk"],
+            Self::IdDropped => &["became None"],
+            Self::PartialListIsComplete | Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone => OUTLIVED,
+        }
+    }
+
     /// Settings under which the service follows the rule.
     pub fn bend(self, policy: &mut Policy) {
         if self == Self::QuorumOfOne {
@@ -89,8 +104,9 @@ impl Wrong {
     #[must_use]
     pub fn disk(self) -> Option<Aside> {
         match self {
-            Self::ToldBeforeCommit => Some(late(|batch| !batch.events.is_empty())),
-            Self::EffectBeforeIntent => Some(late(|batch| batch.instances.iter().any(|row| row.launch == Launch::Intended))),
+            // What comes to be with an intent stays with it: that is the other rule.
+            Self::ToldBeforeCommit => Some(late(|batch| !batch.events.is_empty() && !batch.instances.iter().any(intended))),
+            Self::EffectBeforeIntent => Some(late_intents()),
             Self::IdDropped => Some(Arc::new(|point, batch| {
                 if let Point::BeforeCommit(_) = point {
                     batch.instances.iter_mut().filter(|row| row.desired == Desired::Gone).for_each(|row| row.native_id = None);
@@ -105,6 +121,11 @@ impl Wrong {
     pub fn provider(self, inner: Arc<dyn Provider>, memory: &Arc<Memory>) -> Arc<dyn Provider> {
         Arc::new(Crooked { inner, rule: self, memory: Arc::clone(memory) })
     }
+}
+
+/// Whether a launch is intended, and no more than that.
+fn intended(row: &Instance) -> bool {
+    row.launch == Launch::Intended && row.open()
 }
 
 /// A disk to which a batch that `matters` comes with the next one only.
@@ -124,6 +145,19 @@ fn late(matters: fn(&Batch) -> bool) -> Aside {
         due.requests.append(&mut batch.requests);
         due.lessons.append(&mut batch.lessons);
         *batch = due;
+    })
+}
+
+/// A disk to which intended launches come with the next batch only.
+fn late_intents() -> Aside {
+    let held: Mutex<Vec<Instance>> = Mutex::default();
+    Arc::new(move |point, batch| {
+        let Point::BeforeCommit(_) = point else { return };
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (late, mut rest): (Vec<Instance>, Vec<Instance>) = std::mem::take(&mut batch.instances).into_iter().partition(intended);
+        let mut due = std::mem::replace(&mut *held, late);
+        due.append(&mut rest);
+        batch.instances = due;
     })
 }
 
@@ -166,6 +200,14 @@ impl Provider for Crooked {
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
         self.inner.offers().await
+    }
+
+    async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
+        self.inner.templates().await
+    }
+
+    async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
+        self.inner.template(hash_id).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {

@@ -100,8 +100,8 @@ pub struct Parts {
     pub drain: Duration,
     /// What is known of the providers' willingness; outlives the actor.
     pub standing: Arc<Mutex<Standing>>,
-    /// Told after each batch how closely each provider must be looked at.
-    pub attention: watch::Sender<BTreeMap<ProviderId, Attention>>,
+    /// Told after each batch how closely each provider must be looked at; a channel for each.
+    pub attention: BTreeMap<ProviderId, watch::Sender<Attention>>,
     /// What may be destroyed without anybody asking.
     pub sweep: SweepPolicy,
     /// Why nothing automatic may happen until an operator accepts the database.

@@ -71,7 +71,7 @@ pub struct Lookout {
     /// Jitter.
     pub chance: Arc<dyn Chance>,
     /// How closely to look.
-    pub attention: watch::Receiver<BTreeMap<ProviderId, Attention>>,
+    pub attention: watch::Receiver<Attention>,
     /// Rises when an operator wants a look now, or the credentials are others than before: they are proven anew, too.
     pub asked: watch::Receiver<u64>,
     /// Where its knowledge is shown.
@@ -211,7 +211,7 @@ impl Lookout {
     }
 
     fn attention_now(&self) -> Attention {
-        self.attention.borrow().get(&self.id()).copied().unwrap_or(Attention::Idle)
+        *self.attention.borrow()
     }
 
     fn wait(&self, seen: &Outlook) -> Duration {
@@ -229,14 +229,12 @@ impl Lookout {
     /// Resolves when the actor wants closer looks than the present wait was chosen for.
     async fn more_attention(&self) {
         let before = self.attention_now();
-        let id = self.id();
         let mut attention = self.attention.clone();
         loop {
             if attention.changed().await.is_err() {
                 return std::future::pending().await;
             }
-            let now = attention.borrow_and_update().get(&id).copied().unwrap_or(Attention::Idle);
-            if now > before {
+            if *attention.borrow_and_update() > before {
                 // A fresh launch is not in any list yet: give it the close interval first.
                 return self.clock.sleep(self.rhythm.close).await;
             }

@@ -41,8 +41,8 @@ pub struct Parts {
     pub outlook: watch::Receiver<BTreeMap<ProviderId, Outlook>>,
     /// What the sweeper has found.
     pub findings: watch::Receiver<Findings>,
-    /// Wakes the lookouts.
-    pub sweep_now: Arc<watch::Sender<u64>>,
+    /// Wakes each provider's lookout.
+    pub sweep_now: BTreeMap<ProviderId, watch::Sender<u64>>,
     /// Disk, for what was written down.
     pub store: Store,
     /// How each vendor is told to destroy an instance.
@@ -179,7 +179,7 @@ impl Operator {
 
     /// Has every provider's credentials proven and its machines listed now, without waiting for it.
     pub fn look_again(&self) {
-        self.0.sweep_now.send_modify(|n| *n = n.wrapping_add(1));
+        self.0.sweep_now.values().for_each(wake);
     }
 
     /// Lists every provider's (or one's) machines now and waits until that was looked at, a minute at most.
@@ -194,7 +194,7 @@ impl Operator {
         }
         let since = self.0.tools.clock.now();
         let mut outlook = self.0.outlook.clone();
-        self.look_again();
+        asked.iter().filter_map(|p| self.0.sweep_now.get(p)).for_each(wake);
         let done = |seen: &BTreeMap<ProviderId, Outlook>| {
             asked.iter().all(|p| seen.get(p).is_some_and(|o| o.listed_at.is_some_and(|at| at >= since) || o.failed_at.is_some_and(|at| at >= since)))
         };
@@ -361,6 +361,10 @@ impl Operator {
     pub fn clock(&self) -> &Clock {
         &self.0.tools.clock
     }
+}
+
+fn wake(lookout: &watch::Sender<u64>) {
+    lookout.send_modify(|n| *n = n.wrapping_add(1));
 }
 
 fn read_token(token: &str) -> Option<i64> {

@@ -3,8 +3,8 @@
 //! [`Findings`] for operators to see.
 //!
 //! The rules: a *latecomer* (its row says gone) and a *duplicate* of an attempt are destroyed, paced per minute; more than
-//! a share of the fleet at one look is a sign that the rows are wrong, and trips a hold that only an operator lifts. A
-//! *stray* (our label, no row) is reported at once, alarmed after a grace period and left alone, unless
+//! a share of the fleet at one look is a sign that the rows are wrong, and trips a hold that only an operator lifts: with
+//! that the operator has said that what was found then may go, at the pace. A *stray* (our label, no row) is reported at once, alarmed after a grace period and left alone, unless
 //! `sweep.strays = destroy`. *Foreign* machines are never touched. Users' own destroys never pass here.
 //!
 //! Not the comparison itself (`domain/sweep.rs`), not absence (`domain/lifecycle/debts.rs`).
@@ -184,6 +184,9 @@ pub struct Findings {
     pub frozen: Option<String>,
 }
 
+/// Who sets the hold that the sweeper trips.
+pub const BY_ITSELF: &str = "sweeper";
+
 /// What is done about strays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strays {
@@ -225,6 +228,8 @@ pub(super) struct Sweeper {
     policy: SweepPolicy,
     found: BTreeMap<(ProviderId, String), Finding>,
     holds: Vec<Hold>,
+    /// What had tripped a hold that an operator has lifted since: it is no longer suspicious that there is so much of it.
+    excused: BTreeSet<(ProviderId, String)>,
     recent: VecDeque<Time>,
     /// Since when each stray is there: kept by the actor, so that a server that restarts often comes to the end of the grace period, too.
     strays: StraysSince,
@@ -237,7 +242,16 @@ pub(super) type StraysSince = BTreeMap<ProviderId, BTreeMap<String, Time>>;
 
 impl Sweeper {
     pub(super) fn new(policy: SweepPolicy, holds: Vec<Hold>, frozen: Option<String>, shown: Arc<watch::Sender<Findings>>) -> Self {
-        let sweeper = Self { policy, found: BTreeMap::new(), holds, recent: VecDeque::new(), strays: StraysSince::new(), frozen, shown };
+        let sweeper = Self {
+            policy,
+            found: BTreeMap::new(),
+            holds,
+            excused: BTreeSet::new(),
+            recent: VecDeque::new(),
+            strays: StraysSince::new(),
+            frozen,
+            shown,
+        };
         sweeper.show();
         sweeper
     }
@@ -248,6 +262,7 @@ impl Sweeper {
         let now = look.answered;
         let there: BTreeSet<&str> = suspects.iter().map(|s| s.sighting.native_id.as_str()).collect();
         self.found.retain(|(at, id), _| at != provider || there.contains(id.as_str()));
+        self.excused.retain(|(at, id)| at != provider || there.contains(id.as_str()));
         let mut wanted: Vec<String> = Vec::new();
         for suspect in suspects {
             let key = (provider.clone(), suspect.sighting.native_id.clone());
@@ -331,10 +346,11 @@ impl Sweeper {
         if wanted.is_empty() || self.frozen.is_some() || self.held(provider, HoldKind::Sweeper, now) {
             return Vec::new();
         }
-        if self.policy.caps.suspicious(wanted.len(), fleet) {
+        let unexpected = wanted.iter().filter(|id| !self.excused.contains(&(provider.clone(), (*id).clone()))).count();
+        if self.policy.caps.suspicious(unexpected, fleet) {
             let reason = format!("{} of {fleet} machines would have been destroyed at one look", wanted.len());
             tracing::error!(%provider, "the sweeper stops itself: {reason}; look at `gpu-shopper ops strays`, then lift it with `{}`", lift_command(provider, HoldKind::Sweeper));
-            self.hold(Hold { provider: provider.clone(), kind: HoldKind::Sweeper, until: None, reason, by: "sweeper".to_owned(), since: now });
+            self.hold(Hold { provider: provider.clone(), kind: HoldKind::Sweeper, until: None, reason, by: BY_ITSELF.to_owned(), since: now });
             return Vec::new();
         }
         while self.recent.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(60)) {
@@ -363,15 +379,19 @@ impl Sweeper {
 
     /// Sets a hold, in place of one of the same kind there.
     pub(super) fn hold(&mut self, hold: Hold) {
-        self.lift(&hold.provider.clone(), hold.kind);
+        self.holds.retain(|h| h.provider != hold.provider || h.kind != hold.kind);
         self.holds.push(hold);
         self.holds.sort_by(|a, b| (&a.provider, a.kind).cmp(&(&b.provider, b.kind)));
         self.show();
     }
 
-    /// Lifts a hold; false when there is none.
+    /// Lifts a hold; false when there is none. What the sweeper has stopped itself for may go then.
     pub(super) fn lift(&mut self, provider: &ProviderId, kind: HoldKind) -> bool {
         let before = self.holds.len();
+        if self.holds.iter().any(|h| h.provider == *provider && h.kind == kind && kind == HoldKind::Sweeper && h.by == BY_ITSELF) {
+            self.excused
+                .extend(self.found.iter().filter(|(_, f)| f.provider == *provider && f.kind != FindingKind::Foreign).map(|(key, _)| key.clone()));
+        }
         self.holds.retain(|h| h.provider != *provider || h.kind != kind);
         self.show();
         self.holds.len() < before
@@ -465,6 +485,33 @@ mod tests {
         assert_eq!(it.judge(&provider, "1", look(900), 100, &four[..1]), [""; 0], "until an operator lifts it");
         assert!(it.lift(&provider, HoldKind::Sweeper));
         assert_eq!(it.judge(&provider, "1", look(960), 100, &four[..1]), ["000"]);
+    }
+
+    #[test]
+    fn whoever_lifts_the_hold_lets_go_what_tripped_it_and_nothing_more() {
+        let provider = ProviderId::new("vastai");
+        let mut it = sweeper(SweepPolicy { caps: Caps { per_minute: 3, ..Caps::default() }, ..SweepPolicy::default() });
+        let machines: Vec<Sighting> = (0..9).map(machine).collect();
+        let (five, others) = (suspects(&machines[..5], FindingKind::Orphan), suspects(&machines[5..], FindingKind::Orphan));
+        assert_eq!(it.judge(&provider, "1", look(0), 10, &five), [""; 0]);
+        assert!(it.lift(&provider, HoldKind::Sweeper));
+        assert_eq!(it.judge(&provider, "1", look(60), 10, &five), ["000", "001", "002"]);
+        assert_eq!(it.judge(&provider, "1", look(120), 10, &five[3..]), ["003", "004"]);
+        assert!(it.holds().is_empty());
+        assert_eq!(it.judge(&provider, "1", look(180), 10, &others), [""; 0], "others are as suspicious as the first were");
+        assert_eq!(it.holds().len(), 1);
+        // A hold that an operator has set says nothing about what is found.
+        let until = Hold {
+            provider: provider.clone(),
+            kind: HoldKind::Sweeper,
+            until: None,
+            reason: String::new(),
+            by: "me".to_owned(),
+            since: look(190).sent,
+        };
+        it.hold(until);
+        assert!(it.lift(&provider, HoldKind::Sweeper));
+        assert_eq!(it.judge(&provider, "1", look(240), 10, &others), [""; 0]);
     }
 
     #[test]

@@ -164,6 +164,19 @@ impl Store {
         inner.path.is_none().then(|| Self::with(Arc::clone(&inner.engine), None, None, epoch::Keeper::default()))
     }
 
+    /// A copy of a database in memory as it stands now: what a disk that was copied or restored would hold. `None` for a
+    /// file, of which [`Store::backup`] makes one.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub async fn copied(&self) -> Result<Option<Self>, Error> {
+        if self.inner.path.is_some() {
+            return Ok(None);
+        }
+        let copy = self.inner.engine.bare(open::copy_in_memory).await?;
+        Ok(Some(Self::new(Engine::inline(copy), None, None, epoch::Keeper::default())))
+    }
+
     fn new(engine: Engine, lock: Option<open::Lock>, path: Option<PathBuf>, epoch: epoch::Keeper) -> Self {
         Self::with(Arc::new(engine), lock, path, epoch)
     }

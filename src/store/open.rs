@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const ADVICE: &str = "check DATABASE_PATH and the permissions of the file and its folder";
@@ -136,6 +137,19 @@ pub(super) fn memory() -> Result<SqliteConnection, Error> {
     conn.batch_execute("PRAGMA foreign_keys=ON;").map_err(|e| failed(e.to_string()))?;
     migrate(&mut conn, path)?;
     Ok(conn)
+}
+
+/// A database in memory with everything that another one in memory has.
+pub(super) fn copy_in_memory(conn: &mut SqliteConnection) -> Result<SqliteConnection, Error> {
+    /// Names the copies of this process: a database in memory that two connections share needs one.
+    static COPIES: AtomicU64 = AtomicU64::new(0);
+    let failed = |cause: String| Error::Open { path: PathBuf::from(":memory:"), cause: clip(&cause, 300), advice: ADVICE };
+    let name = format!("file:copy-{}?mode=memory&cache=shared", COPIES.fetch_add(1, Ordering::Relaxed));
+    // Opened first, or it would be gone before it could be opened.
+    let mut copy = SqliteConnection::establish(&name).map_err(|e| failed(e.to_string()))?;
+    diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(&name).execute(conn).map_err(|e| failed(e.to_string()))?;
+    copy.batch_execute("PRAGMA foreign_keys=ON;").map_err(|e| failed(e.to_string()))?;
+    Ok(copy)
 }
 
 fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<(), Error> {

@@ -80,6 +80,7 @@ const RANDOM: &[(&str, &str)] = &[
     ("src/cli/provision.rs", "names of requests, in the caller's own process"),
     ("src/chaos/callers.rs", "seeded: a world's own generator"),
     ("src/chaos/deployment.rs", "seeded: a world's own generator"),
+    ("src/chaos/operator.rs", "seeded: a world's own generator"),
     ("src/chaos/watchers.rs", "seeded: a world's own generator"),
     ("src/chaos/weather.rs", "seeded: a world's own generator"),
     ("src/chaos/world.rs", "seeded: a world's own generator"),

@@ -366,6 +366,25 @@ async fn inline_work_is_done_at_the_first_poll_and_takes_no_simulated_time() {
 }
 
 #[tokio::test]
+async fn a_copy_in_memory_goes_its_own_way() {
+    let store = Store::open_memory().unwrap();
+    let mut session = plain(1);
+    store.commit(told(&mut session, 1)).await.unwrap();
+    let copy = store.copied().await.unwrap().expect("it is in memory");
+    let mut later = session.clone();
+    store.commit(told(&mut later, 2)).await.unwrap();
+    drop(store);
+    assert_eq!(copy.last_revision().await.unwrap(), 1);
+    assert_eq!(copy.session_get(session.id).await.unwrap().as_ref(), Some(&session));
+    // Another copy is another one still.
+    let second = copy.copied().await.unwrap().expect("it is in memory");
+    copy.commit(told(&mut session.clone(), 2)).await.unwrap();
+    assert_eq!((copy.last_revision().await.unwrap(), second.last_revision().await.unwrap()), (2, 1));
+    let (_folder, path) = folder();
+    assert!(open(&path).copied().await.unwrap().is_none(), "a file is backed up instead");
+}
+
+#[tokio::test]
 async fn a_backup_is_a_whole_database_of_its_own() {
     for mode in [Mode::Threaded, Mode::Inline] {
         let (dir, path) = folder();

@@ -4,7 +4,7 @@ use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, r
 use super::doubt;
 use super::orders::expiry_held;
 use super::roster::{Entry, Roster};
-use super::{Attention, Closed, Content, Letter, Message, Parts, Reply, Standing};
+use super::{Closed, Content, Letter, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
@@ -835,12 +835,11 @@ impl Actor {
 
     /// Tells the lookouts how closely to look.
     fn attend(&self) {
-        let wanted: BTreeMap<ProviderId, Attention> = self.rules.terms.keys().map(|id| (id.clone(), self.live.attention(id))).collect();
-        self.parts.attention.send_if_modified(|have| {
-            let changed = *have != wanted;
-            *have = wanted;
-            changed
-        });
+        // In their order: who is woken first is part of a simulated world's story.
+        for (provider, told) in &self.parts.attention {
+            let need = self.live.attention(provider);
+            told.send_if_modified(|have| std::mem::replace(have, need) != need);
+        }
     }
 }
 

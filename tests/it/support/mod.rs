@@ -139,7 +139,7 @@ impl Plan {
             policy.max_offer_age = Duration::from_secs(365 * 24 * 3600);
         }
         let story = Arc::new(Story::new(clock.clone(), 200));
-        let witness = Witness::new(&self.deployment, tag_of(&self.deployment), Arc::clone(&market), story, policy.clone());
+        let witness = Witness::new(&self.deployment, tag_of(&self.deployment), Arc::clone(&market), story, policy.clone(), SweepPolicy::default());
         let mut house = House {
             market,
             accounts,
@@ -371,6 +371,8 @@ impl House {
             costs: &self.core().costs,
             launches: self.witness.launches(),
             foreign: &BTreeSet::new(),
+            planted: &BTreeSet::new(),
+            unbillable: &BTreeSet::new(),
             repriced: &BTreeSet::new(),
             exact: false,
         };

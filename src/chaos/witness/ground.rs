@@ -1,0 +1,220 @@
+//! What the world has done beside a deployment's back, and what people have ordered or asked: what the laws of
+//! [`super::Witness`] depend on beside the disk.
+
+use super::{Past, Witness};
+use crate::domain::ids::{Label, ProviderId, SessionId};
+use crate::domain::time::Time;
+use crate::services::sweeper::{Hold, HoldKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a machine is that the deployment did not launch, or does not know to have launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// It has the label of an attempt that has, or had, another machine.
+    Twin,
+    /// It has a label of the deployment that no row knows.
+    Stray,
+}
+
+/// Such a machine.
+#[derive(Clone, Debug)]
+pub(super) struct Planted {
+    pub label: Label,
+    pub provider: ProviderId,
+    /// Since when it is that.
+    pub at: Time,
+    pub kind: Plant,
+}
+
+#[derive(Default)]
+pub(super) struct Ground {
+    /// By native id.
+    pub planted: BTreeMap<String, Planted>,
+    /// Machines about which an operator has ordered something.
+    pub permitted: BTreeSet<String>,
+    /// Machines whose launch was answered.
+    pub answered: BTreeSet<String>,
+    /// Holds that are known to be in force: until when, if that was said.
+    holds: BTreeMap<(ProviderId, HoldKind), Option<Time>>,
+    /// When a hold was last lifted, or may have been in force.
+    lifted: BTreeMap<(ProviderId, HoldKind), Time>,
+    /// The database is in doubt, and no operator has accepted it.
+    frozen: bool,
+    /// Sessions that somebody has asked something of since it is in doubt.
+    asked: BTreeSet<SessionId>,
+    pub accepted_at: Option<Time>,
+    /// When the present process began.
+    pub up_since: Time,
+    /// Sessions that were on a disk that was lost.
+    lost: BTreeSet<SessionId>,
+    /// Attempts that were on a disk that was lost.
+    gone: BTreeSet<Label>,
+    restores: u32,
+}
+
+impl Ground {
+    pub fn frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Whether nothing may happen to a session by itself.
+    pub fn asleep(&self, id: SessionId) -> bool {
+        self.frozen && !self.asked.contains(&id)
+    }
+
+    /// Whether a hold is surely in force.
+    pub fn held(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> bool {
+        self.holds.get(&(provider.clone(), kind)).is_some_and(|until| until.is_none_or(|until| now < until))
+    }
+
+    /// Since when no such hold can be in force; `None` while one may be.
+    pub fn freed(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> Option<Time> {
+        let key = (provider.clone(), kind);
+        match self.holds.get(&key) {
+            Some(Some(until)) if now >= *until => Some(*until),
+            Some(_) => None,
+            None => Some(self.lifted.get(&key).copied().unwrap_or_default()),
+        }
+    }
+}
+
+impl Witness {
+    /// The world has put a machine with a label of the deployment on its account.
+    pub fn planted(&self, native_id: &str, label: Label, provider: ProviderId, kind: Plant) {
+        let at = self.now();
+        self.seen().ground.planted.insert(native_id.to_owned(), Planted { label, provider, at, kind });
+    }
+
+    /// Machines that the deployment did not launch, or does not know to have launched.
+    #[must_use]
+    pub fn not_launched(&self) -> BTreeSet<String> {
+        self.seen().ground.planted.keys().cloned().collect()
+    }
+
+    /// An operator is about to order something about a machine with this label.
+    pub fn permitted(&self, native_id: &str, label: Option<Label>) {
+        let mut seen = self.seen();
+        seen.ground.permitted.insert(native_id.to_owned());
+        seen.ground.asked.extend(label.map(|label| label.session));
+    }
+
+    /// Somebody is about to ask something of a session.
+    pub fn asked(&self, id: SessionId) {
+        self.seen().ground.asked.insert(id);
+    }
+
+    /// Such a hold may be in force now: an operator orders it, or the service has set it by itself.
+    pub fn may_hold(&self, provider: &ProviderId, kind: HoldKind) {
+        let now = self.now();
+        self.seen().ground.lifted.insert((provider.clone(), kind), now);
+    }
+
+    /// These holds, and no others, are in force.
+    pub fn holding(&self, holds: &[Hold]) {
+        let now = self.now();
+        let mut seen = self.seen();
+        let in_force: BTreeMap<_, _> = holds.iter().filter(|h| h.in_force(now)).map(|h| ((h.provider.clone(), h.kind), h.until)).collect();
+        let over: Vec<_> = seen.ground.holds.keys().filter(|key| !in_force.contains_key(key)).cloned().collect();
+        for key in over {
+            seen.ground.lifted.insert(key, now);
+        }
+        seen.ground.holds = in_force;
+    }
+
+    /// A hold is about to be lifted.
+    pub fn lifting(&self, provider: &ProviderId, kind: HoldKind) {
+        let now = self.now();
+        let mut seen = self.seen();
+        let key = (provider.clone(), kind);
+        seen.ground.holds.remove(&key);
+        seen.ground.lifted.insert(key, now);
+    }
+
+    /// A process begins, on a database that is in doubt or not.
+    pub fn begun(&self, frozen: bool) {
+        let now = self.now();
+        let mut seen = self.seen();
+        seen.ground.up_since = now;
+        if frozen && !seen.ground.frozen {
+            seen.ground.asked.clear();
+        }
+        seen.ground.frozen = frozen;
+    }
+
+    /// An operator is about to accept the database.
+    pub fn accepting(&self) {
+        let now = self.now();
+        let mut seen = self.seen();
+        seen.ground.frozen = false;
+        seen.ground.accepted_at = Some(now);
+    }
+
+    /// The database is in doubt still: its acceptance did not come to be.
+    pub fn not_accepted(&self) {
+        self.seen().ground.frozen = true;
+    }
+
+    /// When an operator last accepted the database.
+    #[must_use]
+    pub fn accepted_at(&self) -> Option<Time> {
+        self.seen().ground.accepted_at
+    }
+
+    /// Whether the database is in doubt.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.seen().ground.frozen
+    }
+
+    /// What is on disk now, for the day on which it is put back.
+    #[must_use]
+    pub fn past(&self) -> Past {
+        self.seen().past.clone()
+    }
+
+    /// The disk holds an earlier time again: what came after it is lost, and its machines are strays.
+    pub fn rewind(&self, past: Past) {
+        let now = self.now();
+        let beginning = format!("gs-{}-", self.tag);
+        let machines = self.market.truth().into_iter().filter(|t| t.label.starts_with(&beginning));
+        let labels: Vec<_> = machines.filter_map(|t| Some((t.native_id, Label::parse(&t.label)?, ProviderId::new(t.dialect.word())))).collect();
+        let mut held = self.seen();
+        let seen = &mut *held;
+        let ground = &mut seen.ground;
+        ground.lost.extend(seen.past.sessions.keys().filter(|id| !past.sessions.contains_key(id)));
+        ground.gone.extend(seen.past.launched.difference(&past.launched).copied());
+        for (native_id, label, provider) in labels {
+            if !past.rows.contains_key(&label) {
+                ground.planted.insert(native_id, Planted { label, provider, at: now, kind: Plant::Stray });
+            } else if let Some(planted) = ground.planted.get_mut(&native_id) {
+                planted.at = now;
+            }
+        }
+        ground.holds.clear();
+        for kind in HoldKind::ALL {
+            for provider in crate::sim::Dialect::ALL {
+                ground.lifted.insert((ProviderId::new(provider.word()), kind), now);
+            }
+        }
+        ground.restores += 1;
+        seen.past = past;
+    }
+
+    /// How often the disk was put back.
+    #[must_use]
+    pub fn restores(&self) -> u32 {
+        self.seen().ground.restores
+    }
+
+    /// Whether a session was on a disk that was lost.
+    #[must_use]
+    pub fn lost(&self, id: SessionId) -> bool {
+        self.seen().ground.lost.contains(&id)
+    }
+
+    /// Sessions some of whose machines no disk knows any more: what they cost nobody can say.
+    #[must_use]
+    pub fn unbillable(&self) -> BTreeSet<SessionId> {
+        self.seen().ground.gone.iter().map(|label| label.session).collect()
+    }
+}
