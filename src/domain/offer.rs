@@ -4,6 +4,7 @@
 
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
+use crate::domain::memo::Memo;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::region;
 use crate::domain::template::Needs;
@@ -205,6 +206,9 @@ pub struct Offer {
     pub confidence: f64,
     /// When the provider told us of it.
     pub seen_at: Time,
+    /// For whoever tells of it.
+    #[serde(skip)]
+    pub memo: Memo,
 }
 
 impl Offer {
@@ -475,5 +479,6 @@ pub(super) fn sample(name: &str) -> Offer {
         slots: Some(1),
         confidence: 0.5,
         seen_at: Time::default(),
+        memo: Memo::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! What operators order: strays, debts, holds, accepting a database. Who ordered what is written down before it is done.
 
-use super::actor::{Actor, Entry, HOLDS, Staged};
+use super::actor::{Actor, HOLDS, Staged};
+use super::roster::Entry;
 use super::{Done, Order, Reply};
 use crate::domain::event::Actor as Who;
 use crate::domain::ids::{Label, ProviderId, SessionId};
