@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub fn caller() -> Caller {
-    Caller { principal: "bench".to_owned(), scope: None, admin: true }
+    Caller { principal: "bench".to_owned(), scope: None, admin: true, request: String::new() }
 }
 
 pub fn open(folder: &Path) -> Store {

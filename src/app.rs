@@ -65,6 +65,9 @@ pub struct CoreParts {
     pub frozen: Option<String>,
 }
 
+/// How long a start waits for the first offers of a provider before it counts as looked at without them.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running core.
 pub struct Core {
     /// Offers.
@@ -206,6 +209,11 @@ impl Core {
             let every = parts.refresh.unwrap_or(provider.facts().refresh_interval);
             tasks.spawn(until(drain.clone(), inventory.clone().keep_fresh(id.clone(), every, drain.clone())));
         }
+        let (patient, clock) = (inventory.clone(), parts.clock.clone());
+        tasks.spawn(until(drain.clone(), async move {
+            clock.sleep(PATIENCE).await;
+            patient.tried_enough();
+        }));
         let winding_up = Drain::new(handle.clone(), board.clone(), parts.clock.clone());
         let costs = Costs::new(parts.store.clone(), board.clone(), sessions.clone(), parts.clock);
         let operator = Operator::new(operator::Parts {
@@ -237,14 +245,26 @@ impl Core {
         })
     }
 
-    /// Whether every provider has been looked at since the start, well or not.
+    /// Whether every provider has been looked at since the start, its machines and its offers, well or not.
+    #[must_use]
+    pub fn looked(&self) -> bool {
+        self.swept() && self.inventory.tried()
+    }
+
+    /// Resolves when that is so.
+    pub async fn wait_looked(&self) {
+        self.wait_swept().await;
+        self.inventory.wait_tried().await;
+    }
+
+    /// Whether the machines on every provider's account have been looked at since the start, well or not.
     #[must_use]
     pub fn swept(&self) -> bool {
         let seen = self.outlook.borrow();
         self.providers.iter().all(|p| seen.get(p).is_some_and(|o| o.swept))
     }
 
-    /// Resolves when every provider has been looked at since the start.
+    /// Resolves when that is so.
     pub async fn wait_swept(&self) {
         let mut outlook = self.outlook.clone();
         let providers = &self.providers;

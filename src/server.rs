@@ -148,7 +148,7 @@ impl Server {
             tokio::select! {
                 biased;
                 () = swept.drain.cancelled() => return,
-                () = swept.wait_swept() => {}
+                () = swept.wait_looked() => {}
             }
             if !swept.lifecycle.is_retired() {
                 serving.set(true).await;
@@ -206,9 +206,9 @@ impl Server {
         &self.core
     }
 
-    /// Resolves when every provider has been looked at.
+    /// Resolves when every provider has been looked at, its machines and its offers.
     pub async fn ready(&self) {
-        self.core.wait_swept().await;
+        self.core.wait_looked().await;
     }
 }
 
@@ -324,7 +324,7 @@ fn router(
             Box::pin(async move {
                 counters::scrape(&board, &names);
                 counters::watched(&operator).await;
-                let everybody = Caller { principal: "metrics".to_owned(), scope: None, admin: true };
+                let everybody = Caller { principal: "metrics".to_owned(), scope: None, admin: true, request: String::new() };
                 let query = CostQuery { group_by: vec![GroupBy::Provider], ..CostQuery::default() };
                 if let Ok(report) = costs.report(&everybody, query).await {
                     counters::accrued(&report.groups, &names);
@@ -355,14 +355,16 @@ fn make_key_pair(comment: &str, chance: &dyn Chance) -> Result<grpc::KeyPair, Se
 
 /// How the server is, from memory.
 fn report(core: &Core, frozen: bool) -> ops::HealthReport {
-    let (alive, swept, draining) = (core.alive(), core.swept(), core.drain.is_cancelled() || core.lifecycle.is_retired());
+    let (alive, looked, draining) = (core.alive(), core.looked(), core.drain.is_cancelled() || core.lifecycle.is_retired());
     let mut services = BTreeMap::new();
     services.insert("lifecycle".to_owned(), if alive { "running" } else { "stopped" }.to_owned());
     services.insert("database".to_owned(), if frozen { "frozen" } else { "ok" }.to_owned());
     let freshness = core.inventory.freshness();
     let offers: usize = freshness.iter().map(|f| f.offers).sum();
     let failing = freshness.iter().filter(|f| f.error.is_some()).count();
-    let inventory = if offers > 0 && failing == 0 {
+    let inventory = if freshness.iter().any(|f| f.fetched_at.is_none() && f.error.is_none()) {
+        "fetching"
+    } else if offers > 0 && failing == 0 {
         "ok"
     } else if offers > 0 {
         "degraded"
@@ -387,14 +389,14 @@ fn report(core: &Core, frozen: bool) -> ops::HealthReport {
         ops::Health::Draining
     } else if !alive {
         ops::Health::Unavailable
-    } else if !swept {
+    } else if !looked {
         ops::Health::Starting
     } else if degraded || failing > 0 {
         ops::Health::Degraded
     } else {
         ops::Health::Ok
     };
-    ops::HealthReport { ready: alive && swept && !draining, status, services }
+    ops::HealthReport { ready: alive && looked && !draining, status, services }
 }
 
 async fn trim(store: Store, clock: Clock, keep: Keep) {

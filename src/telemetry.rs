@@ -7,6 +7,8 @@
 mod catalogue;
 mod lines;
 
+pub use lines::told;
+
 pub use catalogue::{METRICS, Metric, MetricKind, Values, recorder};
 
 use crate::config::{Level, Log};
@@ -77,6 +79,11 @@ impl Telemetry {
         let (dispatch, tracer) = subscriber(settings, BoxMakeWriter::new(std::io::stderr), coloured)?;
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         dispatch.try_init().map_err(|_| Error::Twice("logs"))?;
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            let (text, owned) = (panic.payload().downcast_ref::<&str>().copied(), panic.payload().downcast_ref::<String>().map(String::as_str));
+            tracing::error!(place, "a task panicked: {}", text.or(owned).unwrap_or("without a word"));
+        }));
         metrics::set_global_recorder(recorder).map_err(|_| Error::Twice("metrics"))?;
         let handle = prometheus.clone();
         let upkeep = tokio::spawn(async move {

@@ -230,7 +230,7 @@ class World:
         self.home = Path(self.folder.name)
         self.children: list[subprocess.Popen[bytes]] = []
         self.env = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG")}
-        self.env |= {"SERVER_PORT": "0", "LOG_LEVEL": "info", "ABSENCE_SPACING": "1s", "LIFECYCLE_CHECK_INTERVAL": "5s"}
+        self.env |= {"SERVER_PORT": "0", "LOG_LEVEL": "info", "LOG_FORMAT": "text", "ABSENCE_SPACING": "1s", "LIFECYCLE_CHECK_INTERVAL": "5s"}
         self.database = 0
         self.server: subprocess.Popen[bytes] | None = None
         self.proxy = Proxy()

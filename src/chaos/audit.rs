@@ -133,7 +133,7 @@ impl Books<'_> {
             return;
         }
         let bill: Nanos = machines.iter().map(|t| t.bill.total).sum();
-        let caller = Caller { principal: "audit".to_owned(), scope: None, admin: true };
+        let caller = Caller { principal: "audit".to_owned(), scope: None, admin: true, request: String::new() };
         let cost = match self.costs.session(&caller, id).await {
             Ok(cost) => cost.total,
             Err(error) => return wrong.push(format!("{id}: its costs can't be read: {error}")),

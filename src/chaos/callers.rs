@@ -76,7 +76,7 @@ impl Visitor {
     }
 
     fn caller(&self) -> Caller {
-        Caller { principal: self.name.clone(), scope: None, admin: false }
+        Caller { principal: self.name.clone(), scope: None, admin: false, request: String::new() }
     }
 
     /// Comes at its time, and goes when its session is over.

@@ -125,7 +125,7 @@ const DOUBT: &str = "doubt";
 /// An operator of a deployment.
 #[must_use]
 pub fn operator() -> Caller {
-    Caller { principal: "operator".to_owned(), scope: None, admin: true }
+    Caller { principal: "operator".to_owned(), scope: None, admin: true, request: String::new() }
 }
 
 impl Deployment {

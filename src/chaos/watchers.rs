@@ -20,7 +20,7 @@ const REPLACED: &str = "WATCH_STORE_REPLACED";
 const BOOKMARK: Duration = Duration::from_secs(60);
 
 fn caller() -> Caller {
-    Caller { principal: "watcher".to_owned(), scope: None, admin: true }
+    Caller { principal: "watcher".to_owned(), scope: None, admin: true, request: String::new() }
 }
 
 /// How long a connection lasts and how long it takes to come back.

@@ -40,7 +40,8 @@ const LARGEST_ANSWER: usize = 64 << 20;
 /// A server's address: `http://host:port`, `https://host:port`, `host:port` or `host`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    https: bool,
+    /// As it was said; `None` = nothing was said.
+    https: Option<bool>,
     authority: String,
 }
 
@@ -71,7 +72,7 @@ impl FromStr for Server {
             (None, None) => format!("{bare}:{DEFAULT_PORT}"),
             _ => authority.to_string(),
         };
-        Ok(Self { https: scheme == Some("https"), authority })
+        Ok(Self { https: scheme.map(|scheme| scheme == "https"), authority })
     }
 }
 
@@ -85,11 +86,18 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.authority)
+        write!(f, "{}://{}", if self.https == Some(true) { "https" } else { "http" }, self.authority)
     }
 }
 
 impl Server {
+    /// The same, by TLS when nothing was said and there is something to trust or to show: only TLS has a use for that.
+    #[must_use]
+    pub fn trusting(self, trust: &Trust) -> Self {
+        let tls = trust.ca_cert.is_some() || trust.client.is_some();
+        Self { https: self.https.or(tls.then_some(true)), ..self }
+    }
+
     /// Whether it runs on this machine: a loopback address, or one that stands for all of this machine's.
     #[must_use]
     pub fn is_here(&self) -> bool {
@@ -171,7 +179,7 @@ impl Clients {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE / 2)
             .keep_alive_while_idle(true);
-        if server.https {
+        if server.https == Some(true) {
             let mut tls = match &trust.ca_cert {
                 Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
                 None => ClientTlsConfig::new().with_enabled_roots(),
@@ -264,6 +272,15 @@ mod tests {
             let error = bad.parse::<Server>().unwrap_err();
             assert!(error.contains("allowed: ") && !error.contains("secret"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn who_has_somebody_to_trust_speaks_tls() {
+        let trust = Trust { ca_cert: Some(PathBuf::from("ca.pem")), client: None };
+        let reached = |text: &str, trust: &Trust| text.parse::<Server>().unwrap().trusting(trust).to_string();
+        assert_eq!(reached("localhost:9", &trust), "https://localhost:9");
+        assert_eq!(reached("localhost:9", &Trust::default()), "http://localhost:9");
+        assert_eq!(reached("http://localhost:9", &trust), "http://localhost:9", "what was said is done");
     }
 
     #[test]

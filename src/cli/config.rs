@@ -16,7 +16,7 @@ pub struct ConfigArgs {
 
 /// Every fault as a wrong field of its own.
 fn failure(error: anyhow::Error) -> Failure {
-    let Some(Faults(faults)) = error.downcast_ref::<Faults>() else { return Failure::local("CONFIGURATION", format!("{error:#}")) };
+    let Some(Faults { faults, .. }) = error.downcast_ref::<Faults>() else { return Failure::local("CONFIGURATION", format!("{error:#}")) };
     let text = error.to_string();
     let mut failure = Failure::local("CONFIGURATION", text.lines().next().unwrap_or_default().trim_end_matches(':'));
     let fields = faults.iter().map(|fault| {
@@ -36,7 +36,10 @@ fn failure(error: anyhow::Error) -> Failure {
 /// With every fault that the settings have, or when nothing can be written.
 pub fn run(args: &ConfigArgs, console: &mut Console) -> Result<(), Failure> {
     let loaded = args.settings.flags().and_then(|flags| Ok(Config::load(&Sources::gather(flags, args.settings.config.as_deref())?)?));
-    let config = loaded.map_err(failure)?;
+    let config = loaded.map_err(|error| {
+        error.downcast_ref::<Faults>().iter().flat_map(|faults| &faults.warnings).for_each(|warning| console.warn(warning));
+        failure(error)
+    })?;
     for warning in &config.warnings {
         console.warn(warning);
     }

@@ -5,7 +5,7 @@
 //! real credentials and base URLs are never read, even when they are in the environment.
 
 use crate::cli::client::{Bearer, Link};
-use crate::cli::serve::{Signals, install, tell};
+use crate::cli::serve::{Signals, Voice, install};
 use crate::cli::sim;
 use crate::cli::words;
 use crate::config::{self, Config, Sources};
@@ -61,16 +61,17 @@ macro_rules! line {
 
 /// Plays the job; keeps serving afterwards unless `--once`.
 pub async fn run(args: DemoArgs) -> ExitCode {
-    match demo(args).await {
+    let mut voice = Voice::of(config::LogFormat::Text);
+    match demo(args, &mut voice).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("error: {error:#}\n"));
+            voice.fail(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn demo(args: DemoArgs) -> anyhow::Result<()> {
+async fn demo(args: DemoArgs, voice: &mut Voice) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let environment = std::env::vars_os().map(|(k, v)| (k.to_string_lossy().into_owned(), v.to_string_lossy().into_owned())).collect();
     let mut config = settings(environment, &folder.path.join("gpu-shopper.db"))?;
@@ -81,6 +82,7 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     if !std::env::vars_os().any(|(name, _)| name == "LOG_FORMAT") {
         config.log.format = config::LogFormat::Text;
     }
+    *voice = Voice::of(config.log.format);
     let telemetry = install(&config)?;
     let mut signals = Signals::new()?;
     let faults = sim::faults(&args.preset, &args.faults)?;
@@ -114,7 +116,7 @@ async fn demo(args: DemoArgs) -> anyhow::Result<()> {
             1 => "1 open session with its machine".to_owned(),
             many => format!("{many} open sessions with their machines"),
         };
-        tell(&format!("stopped; the simulated marketplaces are gone, and {open}\n"));
+        voice.tell(&format!("stopped; the simulated marketplaces are gone, and {open}"));
     }
     played
 }

@@ -60,7 +60,7 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// The server: http://host:port, https://host:port or host:port
+    /// The server: http://host:port, https://host:port or host:port (https with --ca-cert or --client-cert, else http)
     #[arg(long, global = true, env = "GPU_SHOPPER_URL", value_name = "URL", default_value = DEFAULT_SERVER)]
     pub server: Server,
     /// Trust only this certificate authority (a PEM file) with https; default: the system's
@@ -120,6 +120,19 @@ pub enum Command {
   gpu-shopper backup /backup/gpu-shopper-2026-11-23.db
   gpu-shopper backup copy.db --database /var/lib/gpu-shopper/gpu-shopper.db -o json")]
     Backup(backup::BackupArgs),
+}
+
+impl Command {
+    /// The commands that talk while they run, and have no result to write: their names, and where a program finds what it may
+    /// look for.
+    const fn talks(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Serve(_) => Some(("serve", "its log is JSON with LOG_FORMAT=json")),
+            Self::Demo(_) => Some(("demo", "its log is JSON with LOG_FORMAT=json")),
+            Self::Sim(_) => Some(("sim", "its marketplaces tell the truth as JSON at /_sim/truth")),
+            Self::Ask(_) | Self::Chaos(_) | Self::Config(_) | Self::Backup(_) => None,
+        }
+    }
 }
 
 /// What to ask a server.
@@ -262,10 +275,11 @@ impl Desk {
     /// The process's own desk.
     #[must_use]
     pub fn standard(global: &GlobalArgs) -> Self {
+        let trust = Trust { ca_cert: global.ca_cert.clone(), client: global.client_cert.clone().zip(global.client_key.clone()) };
         Self {
             console: Console::standard(global.output),
-            server: global.server.clone(),
-            trust: Trust { ca_cert: global.ca_cert.clone(), client: global.client_cert.clone().zip(global.client_key.clone()) },
+            server: global.server.clone().trusting(&trust),
+            trust,
             token: match (&global.token, &global.token_file) {
                 (Some(token), _) => TokenSource::Given(token.clone()),
                 (None, Some(file)) => TokenSource::File(file.clone()),
@@ -288,6 +302,13 @@ impl Desk {
 
 /// Runs a command line to its end.
 pub async fn run(cli: Cli) -> ExitCode {
+    if cli.global.output == Format::Json
+        && let Some((name, instead)) = cli.command.talks()
+    {
+        let text = format!("`{name}` writes no result that could be JSON, so `-o json` does nothing there: leave it out; {instead}");
+        let mut console = Console::standard(cli.global.output);
+        return ExitCode::from(done(Err(Failure::usage(text)), &mut console));
+    }
     match cli.command {
         Command::Ask(ask) => ExitCode::from(perform(*ask, &mut Desk::standard(&cli.global)).await),
         Command::Serve(args) => serve::run(args).await,

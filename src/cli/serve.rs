@@ -1,6 +1,6 @@
 //! `serve`: the real server.
 
-use crate::config::{Config, OnShutdown, Sources};
+use crate::config::{self, Config, LogFormat, OnShutdown, Sources};
 use crate::providers;
 use crate::server::{Left, Server};
 use crate::telemetry::{self, Telemetry};
@@ -64,21 +64,26 @@ impl SettingsArgs {
 /// Runs until SIGTERM or Ctrl-C. Exit code 0 after a drain; 1 when it can't start, when a second signal cut the drain
 /// short, or when sessions were to be ended and not all are proven gone.
 pub async fn run(args: ServeArgs) -> ExitCode {
-    match serve(args).await {
+    // Until the settings are read, as far as the environment alone tells.
+    let env = std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())).collect();
+    let mut voice = Voice::of(config::log_format(&Sources { env, flags: args.settings.flags().unwrap_or_default(), ..Sources::default() }));
+    match serve(args, &mut voice).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("error: {error:#}\n"));
+            voice.fail(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+async fn serve(args: ServeArgs, voice: &mut Voice) -> anyhow::Result<()> {
     let sources = Sources::gather(args.settings.flags()?, args.settings.config.as_deref())?;
+    *voice = Voice::of(config::log_format(&sources));
+    let voice = *voice;
     let config = Config::load(&sources)?;
     if let Err(none) = config.require_provider() {
         // A name that was mistyped may be why.
-        config.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}\n")));
+        config.warnings.iter().for_each(|warning| voice.warn(warning));
         return Err(none.into());
     }
     let pace = args.pace.unwrap_or(100);
@@ -93,14 +98,14 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let at_terminal = std::io::stderr().is_terminal();
     let server = Server::start(&config, &telemetry, pace).await?;
-    tell(&format!("gpu-shopper listens on {}\n", server.url()));
+    voice.tell(&format!("gpu-shopper listens on {}", server.url()));
     if server.login.is_empty() {
-        tell("callers need no token\n");
+        voice.tell("callers need no token");
     } else {
-        tell(&format!("callers need a token; {}\n", server.login));
+        voice.tell(&format!("callers need a token; {}", server.login));
     }
     if let Some(why) = &server.frozen {
-        tell(&format!("frozen: {why}\n"));
+        voice.tell(&format!("frozen: {why}"));
     }
     let gave_up = loop {
         tokio::select! {
@@ -118,10 +123,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let destroys = config.lifecycle.on_shutdown == OnShutdown::Destroy && !gave_up;
     if destroys {
         let within = config.shutdown_destroy_timeout;
-        tell(&format!("ending every session (LIFECYCLE_ON_SHUTDOWN=destroy), at most {} s; a second signal ends the waiting\n", within.as_secs()));
-        server.end_sessions(within, signals.wait(), |line| tell(&format!("{line}\n"))).await;
+        voice
+            .tell(&format!("ending every session (LIFECYCLE_ON_SHUTDOWN=destroy), at most {} s; a second signal ends the waiting", within.as_secs()));
+        server.end_sessions(within, signals.wait(), |line| voice.tell(line)).await;
     }
-    tell(&format!("draining (at most {} s); nothing {}is destroyed\n", config.shutdown_drain.as_secs(), if destroys { "more " } else { "" }));
+    voice.tell(&format!("draining (at most {} s); nothing {}is destroyed", config.shutdown_drain.as_secs(), if destroys { "more " } else { "" }));
     let url = server.url();
     let left = tokio::select! {
         biased;
@@ -131,7 +137,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         }
     };
     telemetry.shutdown().await;
-    tell(&farewell(&left, &url));
+    voice.tell(farewell(&left, &url).trim_end());
     if gave_up {
         anyhow::bail!("the lifecycle gave up; the log says why. Nothing is lost: start again on the same database");
     }
@@ -150,9 +156,40 @@ fn read_again(server: &Server, settings: &SettingsArgs) {
     }
 }
 
-/// Says something on standard error. Whether anybody listens must not matter: a drain goes on when its terminal is gone.
-pub fn tell(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+/// What a server tells a person on standard error, beside its log: in lines of the log where those are objects and not a
+/// terminal shows them, else plainly.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    plain: bool,
+}
+
+impl Voice {
+    /// For a log of this format.
+    #[must_use]
+    pub fn of(format: LogFormat) -> Self {
+        Self { plain: format == LogFormat::Text || std::io::stderr().is_terminal() }
+    }
+
+    /// Says something, without a newline at its end. Whether anybody listens must not matter: a drain goes on when its terminal
+    /// is gone.
+    pub fn tell(self, text: &str) {
+        self.say(tracing::Level::INFO, "", text);
+    }
+
+    /// The same of what may be wrong.
+    pub fn warn(self, text: &str) {
+        self.say(tracing::Level::WARN, "warning: ", text);
+    }
+
+    /// The same of what is wrong.
+    pub fn fail(self, text: &str) {
+        self.say(tracing::Level::ERROR, "error: ", text);
+    }
+
+    fn say(self, level: tracing::Level, mark: &str, text: &str) {
+        let line = if self.plain { format!("{mark}{text}\n") } else { telemetry::told(level, text) + "\n" };
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// Logs, traces and metrics for this process.

@@ -130,7 +130,7 @@ async fn open(path: &Path) -> Result<Access, Failure> {
 
 /// Whoever may write the file may do everything.
 fn owner() -> Caller {
-    Caller { principal: String::new(), scope: None, admin: true }
+    Caller { principal: String::new(), scope: None, admin: true, request: String::new() }
 }
 
 /// What a server would have answered.

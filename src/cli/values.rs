@@ -247,7 +247,7 @@ pub struct FilterArgs {
     /// At most this all-in price per GPU, US dollars per hour
     #[arg(long, value_name = "USD", value_parser = money)]
     pub max_price_per_gpu: Option<pb::Money>,
-    /// Only there: two letters of a country, or part of the place's name (repeatable)
+    /// Only there: a country by its code or name, Europe, EU, or part of the place's name (repeatable)
     #[arg(long = "region", value_name = "PLACE")]
     pub regions: Vec<String>,
     /// At least this reliability: 0.98 or 98%

@@ -29,18 +29,26 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong; never empty.
+/// Everything that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct Faults {
+    /// The faults; never empty.
+    pub faults: Vec<Fault>,
+    /// What looks wrong beside them, and may be why: a name that was mistyped leaves another setting unset.
+    pub warnings: Vec<String>,
+}
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.len() {
+        match self.faults.len() {
             1 => f.write_str("1 setting is wrong:")?,
             n => write!(f, "{n} settings are wrong:")?,
         }
-        for fault in &self.0 {
+        for fault in &self.faults {
             write!(f, "\n  {fault}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\n  warning: {warning}")?;
         }
         Ok(())
     }

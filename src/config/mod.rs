@@ -22,7 +22,7 @@ use crate::store::Keep;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use sources::{Layered, Origin};
+use sources::{Layer, Layered, Origin};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -286,7 +286,8 @@ impl Config {
     /// # Errors
     /// Every fault in those few.
     pub fn demo(sources: &Sources, database: &Path) -> Result<Self, Faults> {
-        let mut config = Reader::new(Layered::new(sources, Some(DEMO_KEYS))).config()?;
+        let unknown = |faults| Faults { warnings: Vec::new(), ..faults };
+        let mut config = Reader::new(Layered::new(sources, Some(DEMO_KEYS))).config().map_err(unknown)?;
         for row in config.rows.iter_mut().filter(|row| row.key == "database.path" && row.source == "default") {
             row.value = Some(database.display().to_string());
             row.source = "demo".to_owned();
@@ -338,6 +339,12 @@ impl Config {
             ..usual
         }
     }
+}
+
+/// How log lines look, whatever else is wrong with the settings: for what is to be told before they can be read.
+#[must_use]
+pub fn log_format(sources: &Sources) -> LogFormat {
+    Reader::new(Layered::new(sources, None)).log().format
 }
 
 /// Draws typed values from the layers and collects what is wrong with them.
@@ -407,7 +414,7 @@ impl Reader {
             warnings: std::mem::take(&mut self.layered.warnings),
             rows: self.rows(),
         };
-        if self.layered.faults.is_empty() { Ok(config) } else { Err(Faults(self.layered.faults)) }
+        if self.layered.faults.is_empty() { Ok(config) } else { Err(Faults { faults: self.layered.faults, warnings: config.warnings }) }
     }
 
     fn server(&mut self) -> Server {
@@ -562,6 +569,11 @@ impl Reader {
         });
         if !good {
             self.refuse(url_key);
+        }
+        if loopback && !private {
+            // What acts is what is shown.
+            let origin = Origin { layer: Layer::Default, text: format!("implied by the loopback address in {}", name_of(url_key)) };
+            self.values.insert(private_key, ("true".to_owned(), origin));
         }
         (text.trim_end_matches('/').to_owned(), private || loopback)
     }

@@ -89,7 +89,7 @@ impl Sources {
                 Err(error) => faults.push(unreadable(path, &error)),
             }
         }
-        if faults.is_empty() { Ok(Self { flags, env, dotenv, file }) } else { Err(Faults(faults)) }
+        if faults.is_empty() { Ok(Self { flags, env, dotenv, file }) } else { Err(Faults { faults, warnings: Vec::new() }) }
     }
 }
 
@@ -192,9 +192,11 @@ impl Layered {
                 // An empty variable is one that is not set: compose files pass those.
                 Some(setting) if taken(setting) && !value.is_empty() => self.put(setting.key, value.clone(), layer, format!("{place} {name}")),
                 Some(_) => {}
+                None if value.is_empty() => {}
                 None => {
                     if let Some(hint) = settings::former(name) {
-                        self.warnings.push(format!("{name} ({place}) is no setting of ours and is ignored: {hint}"));
+                        let joint = if hint.starts_with("did you mean") { ';' } else { ':' };
+                        self.warnings.push(format!("{name} ({place}) is no setting of ours and is ignored{joint} {hint}"));
                     } else if let Some(ours) = settings::mistyped_env(name) {
                         self.warnings.push(format!("{name} ({place}) is no setting of ours and is ignored; did you mean {ours}?"));
                     }

@@ -252,6 +252,22 @@ pub fn affordable(session: &Session, rate: Rate, now: Time) -> Result<(), String
     Ok(())
 }
 
+/// When `max_total_cost` alone keeps everything out that could be rented otherwise: the least that would do, for the whole
+/// reservation at the cheapest of them.
+#[must_use]
+pub fn least_total(session: &Session, market: &Market<'_>, now: Time) -> Option<Nanos> {
+    session.request.max_total_cost?;
+    let mut unlimited = session.clone();
+    unlimited.request.max_total_cost = None;
+    // Whichever is the cheapest is so at any length.
+    if let Target::Requirements { order, .. } = &mut unlimited.request.target {
+        *order = OfferOrder::Price;
+    }
+    let choice = choose(&unlimited, market, now).ok()?;
+    let reservation = i64::try_from(session.expires_at.since(session.created_at).as_millis()).unwrap_or(i64::MAX);
+    Some(session.cost.high + choice.offer.price(Some(choice.disk_gb)).total().accrued(reservation))
+}
+
 /// What a session may still spend before it has cost `percent` of `max_total_cost`; below zero when it has cost more.
 #[must_use]
 pub fn budget_left(session: &Session, percent: i64) -> Option<Nanos> {

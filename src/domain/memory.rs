@@ -15,6 +15,7 @@
 //! touches no money: a chance meets a price in [`crate::domain::offer::Offer::expected_cost`] alone, as an integer.
 
 use crate::domain::event::{Event, EventType};
+use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::offer::{Offer, RentalKind};
 use crate::domain::session::{Attempt, AttemptFailure, EndReason, Session, State};
@@ -166,6 +167,8 @@ pub struct Lesson {
     pub machine: MachineId,
     /// Of which host, where the vendor tells.
     pub host: Option<HostId>,
+    /// With which GPU; `None` = learnt before that was kept.
+    pub gpu: Option<GpuModel>,
     /// It ran an image or start script of its consumer.
     pub own_image: bool,
     /// When that was known.
@@ -213,6 +216,7 @@ impl Lesson {
             offer: attempt.offer.id.clone(),
             machine: attempt.offer.machine.clone(),
             host: attempt.offer.host.clone(),
+            gpu: Some(attempt.offer.gpu.clone()),
             own_image: session.request.image().is_some() || session.request.start.on_start_sha256.is_some(),
             at,
             text,
@@ -364,6 +368,7 @@ struct Record {
     provider: Option<ProviderId>,
     host: Option<HostId>,
     machine: Option<MachineId>,
+    gpus: BTreeSet<GpuModel>,
 }
 
 /// What is remembered of one subject, for people.
@@ -383,6 +388,8 @@ pub struct Health {
     pub last: Option<(Outcome, Time, String)>,
     /// Whether it is left alone now.
     pub aside: Option<Aside>,
+    /// The GPU models that were launched there, in order.
+    pub gpus: Vec<GpuModel>,
     /// The chance that the next launch of its kind comes to a usable machine, 0 to 1.
     pub confidence: f64,
 }
@@ -418,6 +425,7 @@ impl Memory {
             record.provider = Some(lesson.provider.clone());
             record.host.clone_from(&lesson.host);
             record.machine = Some(lesson.machine.clone());
+            record.gpus.extend(lesson.gpu.clone());
             record.tally.add(&lesson, weight);
             *record.counts.entry(lesson.outcome).or_default() += 1;
             record.last = Some((lesson.outcome, lesson.at, lesson.text.clone()));
@@ -528,6 +536,7 @@ impl Memory {
                 failures: record.counts.iter().filter(|(o, _)| **o != Outcome::Usable).map(|(o, n)| (*o, *n)).collect(),
                 last: record.last.clone(),
                 aside: self.asides.get(subject).copied().filter(|aside| aside.until > now),
+                gpus: record.gpus.iter().cloned().collect(),
                 confidence: self.posterior(mean, &provider, host, machine, now),
                 provider,
             })

@@ -19,6 +19,7 @@ pub mod model;
 pub mod money;
 pub mod offer;
 pub mod policy;
+pub mod region;
 pub mod service;
 pub mod session;
 pub mod sweep;

@@ -6,6 +6,7 @@ use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
 use crate::domain::memo::Memo;
 use crate::domain::money::{Nanos, Rate};
+use crate::domain::region;
 use crate::domain::template::Needs;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
@@ -258,7 +259,7 @@ pub struct OfferFilter {
     pub max_price: Option<Rate>,
     /// At most this much per GPU and hour, all in.
     pub max_price_per_gpu: Option<Rate>,
-    /// Only these countries (two letters) or regions (part of the text, any case).
+    /// Only these countries (by code or name), `Europe`, `EU`, or regions (part of the text); in any case.
     pub regions: Vec<String>,
     /// At least this reliability, 0 to 1. Offers whose reliability is untold don't pass.
     pub min_reliability: Option<f64>,
@@ -371,7 +372,7 @@ const TESTS: [Test; 18] = [
 ];
 
 fn in_region(region: &Region, asked: &str) -> bool {
-    if asked.len() == 2 && region.country.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(asked)) {
+    if region.country.as_deref().is_some_and(|code| region::names(asked.trim(), code)) {
         return true;
     }
     if !asked.is_ascii() || !region.raw.is_ascii() {

@@ -65,6 +65,19 @@ pub enum ProbeFailureKind {
 }
 
 impl ProbeFailureKind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Refused,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::AddressNotAllowed,
+        Self::AuthRejected,
+        Self::AlgorithmMismatch,
+        Self::HostKeyChanged,
+        Self::Broken,
+        Self::CommandFailed,
+    ];
+
     /// The word for reasons and metrics.
     #[must_use]
     pub fn word(self) -> &'static str {

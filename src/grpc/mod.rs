@@ -165,7 +165,13 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
         .into_axum_router()
         // tonic's own fallback would answer every unknown HTTP path with 200 and grpc-status 12.
         .reset_fallback();
-    Ok(router.layer(GrpcWebLayer::new()))
+    // Browsers' dialect outermost: it packs whatever the others have made.
+    Ok(router.layer(axum::middleware::from_fn(completed)).layer(GrpcWebLayer::new()))
+}
+
+async fn completed(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let path = request.uri().path().to_owned();
+    status::complete(&path, next.run(request).await)
 }
 
 /// Our files with comments and JSON names, and those of the error details, which no service names.

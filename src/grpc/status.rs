@@ -86,10 +86,64 @@ pub fn unknown_service(headers: &HeaderMap, path: &str) -> Option<axum::response
     }
     let path = cut(path, METADATA_BYTES);
     let metadata: BTreeMap<String, String> = BTreeMap::from([("method".to_owned(), path.clone())]);
-    let details = ErrorDetails::with_error_info("METHOD_UNKNOWN", DOMAIN, metadata.into_iter().collect::<HashMap<_, _>>());
+    let details = ErrorDetails::with_error_info(METHOD_UNKNOWN, DOMAIN, metadata.into_iter().collect::<HashMap<_, _>>());
     let message = format!("there is no method {path}; server reflection lists what there is");
     let status = Status::with_error_details(tonic::Code::Unimplemented, message, details);
     Some(status.into_http::<axum::body::Body>().into_response())
+}
+
+/// The reasons for which a call never reaches a service, each with its code. In JSON they have other words, since what can go
+/// wrong there is another thing.
+pub const BEFORE_ANY_SERVICE: [(&str, tonic::Code); 6] = [
+    (METHOD_UNKNOWN, tonic::Code::Unimplemented),
+    (ENCODING_UNKNOWN, tonic::Code::Unimplemented),
+    (REQUEST_TOO_LARGE, tonic::Code::OutOfRange),
+    (MALFORMED_MESSAGE, tonic::Code::InvalidArgument),
+    (SERVICE_NOT_FOUND, tonic::Code::NotFound),
+    (TRANSPORT, tonic::Code::Internal),
+];
+const METHOD_UNKNOWN: &str = "METHOD_UNKNOWN";
+const ENCODING_UNKNOWN: &str = "ENCODING_UNKNOWN";
+const REQUEST_TOO_LARGE: &str = "REQUEST_TOO_LARGE";
+const MALFORMED_MESSAGE: &str = "MALFORMED_MESSAGE";
+const SERVICE_NOT_FOUND: &str = "SERVICE_NOT_FOUND";
+const TRANSPORT: &str = "TRANSPORT";
+
+/// Gives the statuses that tonic makes by itself, before a request reaches its service, what all others have: an `ErrorInfo`.
+/// A status that has details stays as it is.
+pub fn complete<B>(path: &str, mut answer: http::Response<B>) -> http::Response<B> {
+    let headers = answer.headers();
+    if headers.contains_key("grpc-status-details-bin") {
+        return answer;
+    }
+    let Some(bare) = Status::from_header_map(headers).filter(|status| status.code() != tonic::Code::Ok) else { return answer };
+    let path = cut(path, METADATA_BYTES);
+    let said = bare.message().trim_start_matches("Error, ");
+    let (code, reason, message) = match bare.code() {
+        tonic::Code::Unimplemented if said.is_empty() => {
+            (bare.code(), METHOD_UNKNOWN, format!("there is no method {path}; server reflection lists what there is"))
+        }
+        tonic::Code::Unimplemented => (bare.code(), ENCODING_UNKNOWN, format!("{said}; send plain messages, or gzip")),
+        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
+            (tonic::Code::OutOfRange, REQUEST_TOO_LARGE, format!("{said} (limits.body_bytes): send less at once"))
+        }
+        // tonic calls these INTERNAL, but it is the caller who has to mend them.
+        tonic::Code::Internal
+            if said.contains("decode") || said.contains("UTF-8") || said.contains("compression") || said.contains("Missing request") =>
+        {
+            (tonic::Code::InvalidArgument, MALFORMED_MESSAGE, format!("{said}: the request is no message of this method"))
+        }
+        tonic::Code::NotFound => (bare.code(), SERVICE_NOT_FOUND, said.to_owned()),
+        code => (code, TRANSPORT, said.to_owned()),
+    };
+    let metadata: HashMap<String, String> = HashMap::from([("method".to_owned(), path)]);
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    let whole = Status::with_error_details(code, cut(&message, MESSAGE_BYTES), details);
+    // What it was told with stays; no header of ours is wrong, so that the second can't fail.
+    if whole.add_header(answer.headers_mut()).is_err() {
+        tracing::warn!("a status could not be completed");
+    }
+    answer
 }
 
 /// At most so many bytes of a text, cut between characters.

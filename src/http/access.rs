@@ -14,6 +14,8 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
@@ -54,23 +56,22 @@ pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: R
     let given = request.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     match gate.access.admit(given, rule.need, rule.lasts) {
         Ok(pass) => {
-            let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
-                let kind = kind.as_bytes();
-                kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web")
-            });
             tracing::Span::current().record("caller", pass.caller.principal.as_str());
-            request.extensions_mut().insert(pass.caller.clone());
+            request.extensions_mut().insert(Caller { request: id.0.clone(), ..pass.caller.clone() });
             if !rule.lasts {
                 return next.run(request).await;
             }
-            let headers = request.headers().clone();
+            // All that its last word depends on: streams are many, and live long.
+            let headers: HeaderMap =
+                request.headers().get(header::CONTENT_TYPE).map(|kind| (header::CONTENT_TYPE, kind.clone())).into_iter().collect();
             tokio::select! {
                 biased;
-                () = pass.ended() => {
-                    let error = Error::new(Code::Unauthenticated, "TOKEN_INVALID", NoLonger.to_string());
-                    (gate.refused)(&headers, &error).unwrap_or_else(|| json::error(&error, &id))
+                () = pass.ended() => (gate.refused)(&headers, &no_longer()).unwrap_or_else(|| json::error(&no_longer(), &id)),
+                answer = next.run(request) => {
+                    let kind = answer.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_owned()).unwrap_or_default();
+                    let last = move || last_word(&kind, &headers, gate.refused, &id);
+                    answer.map(|body| Body::new(Held::new(body, pass, Box::new(last))))
                 }
-                answer = next.run(request) => answer.map(|body| Body::new(Held::new(body, pass, grpc))),
             }
         }
         Err(error) => {
@@ -82,18 +83,21 @@ pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: R
     }
 }
 
+/// What a stream says at last when its caller's token has ended, in the stream's language.
+type LastWord = Box<dyn Fn() -> Result<Frame<Bytes>, axum::Error> + Send>;
+
 /// A stream's body: it holds its caller's place, and ends when the caller's token does.
 struct Held {
     body: Body,
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
-    grpc: bool,
+    last: LastWord,
     over: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Held {
-    fn new(body: Body, pass: Pass, grpc: bool) -> Self {
-        Self { body, ended: Box::pin(pass.ended()), grpc, over: false, _place: pass.place }
+    fn new(body: Body, pass: Pass, last: LastWord) -> Self {
+        Self { body, ended: Box::pin(pass.ended()), last, over: false, _place: pass.place }
     }
 }
 
@@ -107,7 +111,7 @@ impl HttpBody for Held {
         }
         if self.ended.as_mut().poll(cx).is_ready() {
             self.over = true;
-            return Poll::Ready(Some(if self.grpc { Ok(Frame::trailers(no_longer())) } else { Err(axum::Error::new(NoLonger)) }));
+            return Poll::Ready(Some((self.last)()));
         }
         Pin::new(&mut self.body).poll_frame(cx)
     }
@@ -126,10 +130,33 @@ impl HttpBody for Held {
 #[error("the token was revoked or has expired")]
 struct NoLonger;
 
-/// How a gRPC stream ends then: UNAUTHENTICATED.
-fn no_longer() -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("16"));
-    trailers.insert("grpc-message", HeaderValue::from_static("the token was revoked or has expired"));
-    trailers
+fn no_longer() -> Error {
+    Error::new(Code::Unauthenticated, "TOKEN_INVALID", NoLonger.to_string())
+}
+
+/// UNAUTHENTICATED as a gRPC stream's trailers; as the last frame of a browser's, which can't read trailers; as an event
+/// `failure` of server-sent events. Anything else, which is not whole without its rest, breaks off.
+fn last_word(kind: &[u8], asked: &HeaderMap, refused: RefusedRpc, id: &RequestId) -> Result<Frame<Bytes>, axum::Error> {
+    let status = || {
+        let whole = refused(asked, &no_longer()).map(|answer| answer.headers().clone()).unwrap_or_default();
+        whole.into_iter().filter_map(|(name, value)| Some((name?, value))).filter(|(name, _)| name.as_str().starts_with("grpc-"))
+    };
+    if kind.starts_with(b"text/event-stream") {
+        let (_, body) = json::error_body(&no_longer(), id, Vec::new());
+        return Ok(Frame::data(Bytes::from(format!("event: failure\ndata: {body}\n\n"))));
+    }
+    if kind.starts_with(b"application/grpc-web") {
+        let mut lines = Vec::new();
+        for (name, value) in status() {
+            lines.extend_from_slice(&[name.as_str().as_bytes(), b":", value.as_bytes(), b"\r\n"].concat());
+        }
+        let length = u32::try_from(lines.len()).unwrap_or_default().to_be_bytes();
+        let frame = [&[0x80][..], &length, &lines].concat();
+        let text = kind.starts_with(b"application/grpc-web-text");
+        return Ok(Frame::data(if text { Bytes::from(STANDARD.encode(frame)) } else { Bytes::from(frame) }));
+    }
+    if kind.starts_with(b"application/grpc") {
+        return Ok(Frame::trailers(status().collect()));
+    }
+    Err(axum::Error::new(NoLonger))
 }

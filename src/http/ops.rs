@@ -233,7 +233,8 @@ pub(super) async fn guard(State(guard): State<Guard>, id: RequestId, request: Re
         return json::refuse(StatusCode::FORBIDDEN, "forbidden", why, &id);
     }
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|bytes| bytes > guard.body_limit) {
+    // What is too large for a gRPC call is told in its own language, by whoever reads its messages.
+    if !is_grpc(request.headers()) && announced.is_some_and(|bytes| bytes > guard.body_limit) {
         let text = format!("a request's body may have at most {} bytes (limits.body_bytes)", guard.body_limit);
         return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &text, &id);
     }

@@ -71,7 +71,7 @@ impl Server {
             return self.drain.open().is_empty();
         }
         self.health.set(false).await;
-        let operator = Caller { principal: "shutdown".to_owned(), scope: None, admin: true };
+        let operator = Caller { principal: "shutdown".to_owned(), scope: None, admin: true, request: String::new() };
         let progress = |open: &[Live]| {
             let ends = open.iter().filter(|live| !live.session.state.is_final()).count();
             let rate: Rate = open.iter().map(Live::at_risk).sum();

@@ -225,7 +225,7 @@ impl Access {
         let parts = &self.0.parts;
         let clock = parts.clock.clone();
         if !parts.required {
-            let caller = Caller { principal: String::new(), scope: None, admin: true };
+            let caller = Caller { principal: String::new(), scope: None, admin: true, request: String::new() };
             return Ok(Pass { caller, place: None, token: None, clock });
         }
         let now = clock.now();
@@ -253,7 +253,7 @@ impl Access {
                 return Err(Error::new(Code::ResourceExhausted, "TOO_MANY_STREAMS", text).with("limit", most).retry(STREAM_RETRY));
             }
         };
-        let caller = Caller { principal: name.clone(), scope: consumer.clone(), admin: *role == Role::Admin };
+        let caller = Caller { principal: name.clone(), scope: consumer.clone(), admin: *role == Role::Admin, request: String::new() };
         Ok(Pass { caller, place, token: Some(token), clock })
     }
 

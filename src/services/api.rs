@@ -2,6 +2,7 @@
 
 use crate::domain::event::Event;
 use crate::domain::explain::Explanation;
+use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
 use crate::domain::memory::{Health, SubjectKind};
@@ -106,6 +107,8 @@ pub struct HealthQuery {
     pub provider: Option<ProviderId>,
     /// Of these kinds; empty = all.
     pub kinds: Vec<SubjectKind>,
+    /// Only where one of these was launched; empty = all.
+    pub gpu_models: Vec<GpuModel>,
     /// Only what is set aside now.
     pub set_aside_only: bool,
     /// At most this many (0 = 50, at most 1000).
@@ -142,6 +145,8 @@ pub struct Caller {
     pub scope: Option<ConsumerId>,
     /// May do what only operators may.
     pub admin: bool,
+    /// The call's own name, `X-Request-ID`: for the lines of the log about what it set in motion. Empty where there is no call.
+    pub request: String,
 }
 
 impl Caller {

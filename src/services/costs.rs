@@ -15,6 +15,7 @@ use crate::services::board::{Board, Live};
 use crate::services::error::{Code, Error};
 use crate::services::inventory::{hash_of, page_size};
 use crate::services::sessions::{Sessions, broken};
+use crate::services::tokens::PageOf;
 use crate::store::{SegmentQuery, SegmentRow, Store};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -128,7 +129,7 @@ impl Costs {
             .collect();
         let next_page_token = match left.get(entries.len().saturating_sub(1)).map(place) {
             Some((session, attempt, ordinal)) if entries.len() < left.len() => {
-                URL_SAFE_NO_PAD.encode(format!("l2.{hash:x}.{session}.{attempt}.{ordinal}"))
+                URL_SAFE_NO_PAD.encode(format!("{}{hash:x}.{session}.{attempt}.{ordinal}", PageOf::Ledger.mark()))
             }
             _ => String::new(),
         };
@@ -273,7 +274,7 @@ fn key(by: &GroupBy, row: &SegmentRow, part: Window) -> String {
 
 fn read_token(token: &str, hash: u64) -> Option<Place> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-    let mut parts = text.strip_prefix("l2.")?.split('.');
+    let mut parts = text.strip_prefix(PageOf::Ledger.mark())?.split('.');
     let of = u64::from_str_radix(parts.next()?, 16).ok()?;
     let at = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     (of == hash && parts.next().is_none()).then_some(at)

@@ -14,6 +14,7 @@ use crate::domain::time::Time;
 use crate::ports::{Certainty, ErrorKind, OfferBatch, Provider, ProviderError};
 use crate::services::api::{Explained, GpuModelRow, HealthPage, HealthQuery, OfferPage, OfferQuery, ProviderFreshness};
 use crate::services::error::{Code, Error};
+use crate::services::tokens::PageOf;
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 mod shelf;
@@ -111,6 +113,8 @@ struct Inner {
     current: ArcSwap<Snapshot>,
     parts: Mutex<Parts>,
     flights: Mutex<BTreeMap<ProviderId, Flight>>,
+    /// Every provider has been asked once, well or not.
+    tried: watch::Sender<bool>,
 }
 
 /// The service's handle. See the module's header.
@@ -136,8 +140,15 @@ impl Inventory {
             memory: Memory::default(),
             acts: true,
         };
-        let this =
-            Self(Arc::new(Inner { clock, providers, known, current: ArcSwap::default(), parts: Mutex::new(parts), flights: Mutex::default() }));
+        let this = Self(Arc::new(Inner {
+            clock,
+            tried: watch::Sender::new(providers.is_empty()),
+            providers,
+            known,
+            current: ArcSwap::default(),
+            parts: Mutex::new(parts),
+            flights: Mutex::default(),
+        }));
         this.rebuild(&mut this.parts());
         this
     }
@@ -175,7 +186,7 @@ impl Inventory {
     /// # Errors
     /// A page token that is none of ours, or of another query.
     pub fn health(&self, query: &HealthQuery) -> Result<HealthPage, Error> {
-        let hash = hash_of(&format!("{:?}{:?}{}", query.provider, query.kinds, query.set_aside_only));
+        let hash = hash_of(&format!("{:?}{:?}{:?}{}", query.provider, query.kinds, query.gpu_models, query.set_aside_only));
         let after = match query.page_token.as_str() {
             "" => None,
             token => Some(read_health_token(token, hash)?),
@@ -184,6 +195,7 @@ impl Inventory {
         let wanted = |health: &Health| {
             query.provider.as_ref().is_none_or(|p| *p == health.provider)
                 && (query.kinds.is_empty() || query.kinds.contains(&health.subject.kind()))
+                && (query.gpu_models.is_empty() || health.gpus.iter().any(|gpu| query.gpu_models.iter().any(|asked| gpu.answers(asked))))
                 && (!query.set_aside_only || health.aside.is_some())
         };
         let mut all = self.parts().memory.health(self.0.clock.now());
@@ -194,7 +206,7 @@ impl Inventory {
         let more = all.len() > size;
         all.truncate(size);
         let next_page_token = match all.last().map(key) {
-            Some((kind, name)) if more => URL_SAFE_NO_PAD.encode(format!("h1.{hash:x}.{kind}.{name}")),
+            Some((kind, name)) if more => URL_SAFE_NO_PAD.encode(format!("{}{hash:x}.{kind}.{name}", PageOf::Health.mark())),
             _ => String::new(),
         };
         Ok(HealthPage { entries: all, total, next_page_token, acts: self.parts().acts })
@@ -302,7 +314,27 @@ impl Inventory {
                 }
             }
         }
+        if parts.by_provider.values().all(|part| part.freshness.fetched_at.is_some() || part.freshness.error.is_some()) {
+            self.0.tried.send_replace(true);
+        }
         result.map(|_| ())
+    }
+
+    /// Whether every provider has been asked for its offers since the start, well or not.
+    #[must_use]
+    pub fn tried(&self) -> bool {
+        *self.0.tried.borrow()
+    }
+
+    /// A provider that does not answer for so long is not waited for any more: it counts as asked.
+    pub fn tried_enough(&self) {
+        self.0.tried.send_replace(true);
+    }
+
+    /// Resolves when that is so.
+    pub async fn wait_tried(&self) {
+        // The sender lives as long as this does.
+        let _ = self.0.tried.subscribe().wait_for(|tried| *tried).await;
     }
 
     /// Fetches what a target may be met from, where the last good fetch lies before `not_before`: all at once, for at most
@@ -546,13 +578,13 @@ pub(super) fn hash_of(text: &str) -> u64 {
 }
 
 fn page_token(number: u64, hash: u64, skip: usize) -> String {
-    URL_SAFE_NO_PAD.encode(format!("o1.{number:x}.{hash:x}.{skip:x}"))
+    URL_SAFE_NO_PAD.encode(format!("{}{number:x}.{hash:x}.{skip:x}", PageOf::Offers.mark()))
 }
 
 fn read_health_token(token: &str, hash: u64) -> Result<(u8, String), Error> {
     let wrong = || Error::field("page_token", "it is none of this query: pass next_page_token as it came, and keep the other fields");
     let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
-    let mut parts = text.strip_prefix("h1.").ok_or_else(wrong)?.splitn(3, '.');
+    let mut parts = text.strip_prefix(PageOf::Health.mark()).ok_or_else(wrong)?.splitn(3, '.');
     let of = parts.next().and_then(|of| u64::from_str_radix(of, 16).ok()).filter(|of| *of == hash).ok_or_else(wrong)?;
     let kind = parts.next().and_then(|kind| kind.parse().ok()).filter(|_| of == hash).ok_or_else(wrong)?;
     Ok((kind, parts.next().ok_or_else(wrong)?.to_owned()))
@@ -560,7 +592,7 @@ fn read_health_token(token: &str, hash: u64) -> Result<(u8, String), Error> {
 
 fn read_page_token(token: &str) -> Option<(u64, u64, usize)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-    let mut parts = text.strip_prefix("o1.")?.split('.');
+    let mut parts = text.strip_prefix(PageOf::Offers.mark())?.split('.');
     let number = u64::from_str_radix(parts.next()?, 16).ok()?;
     let hash = u64::from_str_radix(parts.next()?, 16).ok()?;
     let skip = usize::from_str_radix(parts.next()?, 16).ok()?;

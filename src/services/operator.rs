@@ -14,6 +14,7 @@ use crate::services::lookout::Outlook;
 use crate::services::provisioner::Tools;
 use crate::services::sessions::{broken, open_at};
 use crate::services::sweeper::{Finding, FindingKind, Findings, Hold, HoldKind, is_plain, lift_command};
+use crate::services::tokens::PageOf;
 use crate::store::{AuditRecord, Store};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -279,7 +280,7 @@ impl Operator {
         let more = entries.len() > size;
         entries.truncate(size);
         let next_page_token = match entries.last() {
-            Some((number, _)) if more => URL_SAFE_NO_PAD.encode(format!("a1.{number}")),
+            Some((number, _)) if more => URL_SAFE_NO_PAD.encode(format!("{}{number}", PageOf::Audit.mark())),
             _ => String::new(),
         };
         Ok(AuditPage { entries, next_page_token })
@@ -369,5 +370,5 @@ fn wake(lookout: &watch::Sender<u64>) {
 
 fn read_token(token: &str) -> Option<i64> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-    text.strip_prefix("a1.")?.parse().ok()
+    text.strip_prefix(PageOf::Audit.mark())?.parse().ok()
 }

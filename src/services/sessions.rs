@@ -23,7 +23,7 @@ use crate::services::error::{Code, Error};
 use crate::services::inventory::{hash_of, page_size};
 use crate::services::lifecycle::Handle;
 use crate::services::provisioner::Tools;
-use crate::services::tokens::{self, Tokens};
+use crate::services::tokens::{self, PageOf, Tokens};
 use crate::store::{SessionQuery, Store};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -102,7 +102,7 @@ impl Sessions {
         let more = found.len() > size;
         found.truncate(size);
         let next_page_token = match found.last() {
-            Some(last) if more => URL_SAFE_NO_PAD.encode(format!("s1.{hash:x}.{}", last.id)),
+            Some(last) if more => URL_SAFE_NO_PAD.encode(format!("{}{hash:x}.{}", PageOf::Sessions.mark(), last.id)),
             _ => String::new(),
         };
         let sessions = found.into_iter().map(|s| self.present(s)).collect();
@@ -552,7 +552,7 @@ fn scoped(caller: &Caller, mut filter: SessionFilter) -> Result<SessionFilter, E
 fn read_list_token(token: &str, hash: u64) -> Result<SessionId, Error> {
     let garbage = || Error::field("page_token", "this is no token of ours: pass next_page_token as it came");
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).map_err(|_| garbage())?).map_err(|_| garbage())?;
-    let (of, id) = text.strip_prefix("s1.").and_then(|rest| rest.split_once('.')).ok_or_else(garbage)?;
+    let (of, id) = text.strip_prefix(PageOf::Sessions.mark()).and_then(|rest| rest.split_once('.')).ok_or_else(garbage)?;
     if u64::from_str_radix(of, 16).ok() != Some(hash) {
         return Err(Error::field("page_token", "it belongs to another filter: keep the other fields as they were"));
     }

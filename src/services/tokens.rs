@@ -14,6 +14,43 @@ use std::sync::Arc;
 
 pub use crate::store::Timeline;
 
+/// A list with pages. Each has page tokens of its own form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageOf {
+    /// Offers.
+    Offers,
+    /// Sessions.
+    Sessions,
+    /// A session's events: their tokens are those of its watch.
+    Events,
+    /// Ledger entries.
+    Ledger,
+    /// Audit entries.
+    Audit,
+    /// What launches taught.
+    Health,
+}
+
+impl PageOf {
+    /// How a token's text begins, below its base64.
+    pub(super) const fn mark(self) -> &'static str {
+        match self {
+            Self::Offers => "o1.",
+            Self::Sessions => "s1.",
+            Self::Events => "\u{1}",
+            Self::Ledger => "l2.",
+            Self::Audit => "a1.",
+            Self::Health => "h1.",
+        }
+    }
+
+    /// Whether a token is one of this list's, by its form alone: the list itself knows whether it fits the query.
+    #[must_use]
+    pub fn has_form(self, token: &str) -> bool {
+        URL_SAFE_NO_PAD.decode(token).is_ok_and(|bytes| bytes.starts_with(self.mark().as_bytes()))
+    }
+}
+
 /// Makes and reads tokens. The last timeline is the present one.
 #[derive(Clone, Debug)]
 pub struct Tokens {

@@ -70,11 +70,14 @@ pub(super) fn call(from: &Span) -> Span {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trail {
     under: Option<SpanContext>,
+    /// The name of the call that the work is done for; empty when it is done for none.
+    request: String,
 }
 
 impl Trail {
-    /// From now on the work is done for the call whose span is the present one.
-    pub fn begin(&mut self, session: &Session) {
+    /// From now on the work is done for the call of this name, whose span is the present one.
+    pub fn begin(&mut self, session: &Session, request: &str) {
+        request.clone_into(&mut self.request);
         let span = Span::current();
         let Some(context) = context_of(&span) else { return };
         if let Some(first) = session.trace.as_deref().and_then(parse)
@@ -96,8 +99,12 @@ impl Trail {
             provider = %instance.provider,
             attempt = instance.label.attempt,
             action = word,
+            request_id = Empty,
             trace_id = Empty,
         );
+        if !self.request.is_empty() {
+            span.record("request_id", self.request.as_str());
+        }
         self.place(&span, session);
         if self.under.is_none() && !settled(session.state) {
             // After a restart: the first piece of work is the root of what follows.
@@ -125,6 +132,7 @@ impl Trail {
         }
         let over = kind == EventType::StateChanged && settled(session.state) || kind == EventType::KeyRotated;
         if over {
+            self.request.clear();
             self.under = None;
         } else if self.under.is_none() && !settled(session.state) {
             // What comes of this belongs to it.

@@ -667,6 +667,14 @@ impl Market {
         by_native(&state, native_id).map(|rental| rental.gpu.clone())
     }
 
+    /// A number of the machine's hardware: who rents the same ask again finds the same GPUs there; a place has many machines.
+    #[must_use]
+    pub fn machine_number(&self, native_id: &str) -> u64 {
+        let ask = by_native(&self.present().0, native_id).and_then(|rental| matches!(rental.listing.kind, Kind::Ask(_)).then_some(rental.place.0));
+        let digest = self.secret(&ask.map_or_else(|| native_id.to_owned(), |ask| format!("ask {ask}")), "hardware");
+        digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
+    }
+
     /// The seed of a machine's Ed25519 host key.
     #[must_use]
     pub fn host_key_seed(&self, native_id: &str) -> [u8; 32] {

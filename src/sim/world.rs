@@ -318,7 +318,8 @@ fn machine(market: &Arc<Market>, id: &str) -> Machine {
             match inside.gpu_truth(&inside_id) {
                 Some(_) if rewrites(&inside, &inside_id, command) => ExecReply::default(),
                 Some(GpuTruth::Present { gpus, driver, cuda }) => {
-                    machine_at_work(command, &GpuState::Healthy { gpus: &gpus, driver: &driver, cuda: &cuda }, workload)
+                    let machine = inside.machine_number(&inside_id);
+                    machine_at_work(command, &GpuState::Healthy { gpus: &gpus, driver: &driver, cuda: &cuda, machine }, workload)
                 }
                 Some(GpuTruth::NoDriver) => {
                     let words = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. \

@@ -1,5 +1,6 @@
 //! What launches taught, one row per launch and outcome, successes included: the table `offer_failures`.
 
+use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
 use crate::domain::memory::{Lesson, MOST_LESSONS, Outcome};
 use crate::domain::time::Time;
@@ -44,6 +45,7 @@ pub(super) struct Row {
     own_image: bool,
     at: i64,
     message: String,
+    gpu_type: String,
 }
 
 impl Row {
@@ -59,6 +61,7 @@ impl Row {
             own_image: lesson.own_image,
             at: lesson.at.millis(),
             message: lesson.text.clone(),
+            gpu_type: lesson.gpu.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
@@ -73,6 +76,7 @@ impl Row {
             offer: OfferId::new(&self.offer_id),
             machine: MachineId::new(&self.machine_id),
             host: self.host_id.as_deref().map(HostId::new),
+            gpu: Some(self.gpu_type.as_str()).filter(|model| !model.is_empty()).map(GpuModel::canonical),
             own_image: self.own_image,
             at: Time::from_millis(self.at),
             text: self.message,

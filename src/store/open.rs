@@ -52,6 +52,11 @@ pub(super) fn claim(path: &Path, holder: &str) -> Result<(PathBuf, Lock), Error>
     let real = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).map_err(|e| failed(&e))?;
     let beside = beside(&real, "lock");
 
+    if real.is_dir() {
+        let advice = "set DATABASE_PATH to a file in it, which is made when it is missing";
+        let cause = format!("it is a folder, and the database is a file, such as {}", path.join("gpu-shopper.db").display());
+        return Err(Error::Open { path: path.to_owned(), cause, advice });
+    }
     // A running server is named before its file is looked at.
     let mut lock = if beside.exists() { Some(lock_file(&beside, path)?) } else { None };
     inspect(&real, path)?;

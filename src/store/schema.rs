@@ -141,6 +141,7 @@ table! {
         own_image -> Bool,
         at -> BigInt,
         message -> Text,
+        gpu_type -> Text,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The one list of every metric there is, and the recorder that has all of them described and at zero, so that a dashboard
 //! knows a series before its first event.
 
-use crate::domain::session::{EndReason, State};
+use crate::domain::session::{AttemptFailure, EndReason, State};
+use crate::domain::verify::ProbeFailureKind;
 use metrics::{Label, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -40,6 +41,10 @@ pub enum Values {
     OpenStates,
     /// The reasons for an end.
     EndReasons,
+    /// Why an attempt failed.
+    AttemptFailures,
+    /// Why a login did not work.
+    LoginFailures,
     /// Not known beforehand; the zero series leaves the label out.
     Open,
 }
@@ -52,6 +57,8 @@ impl Values {
             Self::Fixed(list) => words(list),
             Self::OpenStates => State::ALL.iter().filter(|s| !s.is_final()).map(|s| s.word().to_owned()).collect(),
             Self::EndReasons => EndReason::ALL.iter().map(|r| r.word().to_owned()).collect(),
+            Self::AttemptFailures => AttemptFailure::ALL.iter().map(|f| f.word().to_owned()).collect(),
+            Self::LoginFailures => ProbeFailureKind::ALL.iter().map(|k| k.word().to_owned()).collect(),
             Self::Open => Vec::new(),
         }
     }
@@ -102,7 +109,12 @@ pub const METRICS: &[Metric] = &[
     metric("gpu_hard_max_enforced_total", MetricKind::Counter, &[], "Sessions ended by the hard limit."),
     metric("gpu_ssh_verify_duration_seconds", VERIFY_SECONDS, &[PROVIDER], "Time from the first look at an address to a login that worked."),
     metric("gpu_ssh_verify_attempts", TRIES, &[PROVIDER], "Logins tried until one worked."),
-    metric("gpu_ssh_verify_errors_by_type", MetricKind::Counter, &[PROVIDER, ("error_type", Values::Open)], "Logins that did not work, by kind."),
+    metric(
+        "gpu_ssh_verify_errors_by_type",
+        MetricKind::Counter,
+        &[PROVIDER, ("error_type", Values::LoginFailures)],
+        "Logins that did not work, by kind.",
+    ),
     metric("gpu_ssh_verify_failures_total", MetricKind::Counter, &[PROVIDER], "Attempts given up because verification failed."),
     metric(
         "gpu_api_verify_duration_seconds",
@@ -142,7 +154,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "gpu_session_retry_attempts_total",
         MetricKind::Counter,
-        &[PROVIDER, SCOPE, ("reason", Values::Open)],
+        &[PROVIDER, SCOPE, ("reason", Values::AttemptFailures)],
         "Further attempts begun after one that failed.",
     ),
     metric("gpu_session_retry_successes_total", MetricKind::Counter, &[PROVIDER, SCOPE], "Sessions that came to run by a further attempt."),
@@ -150,7 +162,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "gpu_offer_failures_total",
         MetricKind::Counter,
-        &[PROVIDER, ("gpu_type", Values::Open), ("failure_type", Values::Open)],
+        &[PROVIDER, ("gpu_type", Values::Open), ("failure_type", Values::AttemptFailures)],
         "Failures remembered against offers.",
     ),
     metric(
@@ -254,6 +266,18 @@ mod tests {
         }
         assert!(text.contains("gpu_sessions_active{provider=\"tensordock\",status=\"running\"} 0"), "{text}");
         assert!(text.contains("gpu_orphans_detected_total 0"));
+        for kind in ProbeFailureKind::ALL {
+            let series = format!("gpu_ssh_verify_errors_by_type{{provider=\"vastai\",error_type=\"{}\"}} 0", kind.word());
+            assert!(text.contains(&series), "{series}");
+        }
+        for failure in AttemptFailure::ALL {
+            for series in [
+                format!("gpu_session_retry_attempts_total{{provider=\"tensordock\",scope=\"any\",reason=\"{failure}\"}} 0"),
+                format!("gpu_offer_failures_total{{provider=\"vastai\",failure_type=\"{failure}\"}} 0"),
+            ] {
+                assert!(text.contains(&series), "{series}");
+            }
+        }
         assert!(text.contains("gpu_ssh_verify_duration_seconds_bucket{provider=\"vastai\",le=\"512\"} 0"));
     }
 

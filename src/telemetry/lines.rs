@@ -125,6 +125,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 }
 
+/// What a person is told at the start and the end of a server, whatever the level, as a line of its log: so that where lines are
+/// objects a program that reads them meets nothing else.
+#[must_use]
+pub fn told(level: Level, message: &str) -> String {
+    json(&Clock::System.now().rfc3339(), &level, "gpu_shopper::cli", message, &Fields::default())
+}
+
 fn json(now: &str, level: &Level, target: &str, message: &str, fields: &Fields) -> String {
     let mut line = String::from("{");
     let fixed = [("timestamp", now), ("level", level.as_str()), (MESSAGE, message), ("target", target)];

@@ -4,6 +4,7 @@
 use crate::grpc::{Face, by_requirements, everybody};
 use crate::support::House;
 use axum::body::Body;
+use futures::StreamExt;
 use gpu_shopper::cli::client::{Bearer, Link};
 use gpu_shopper::domain::access::{Need, Role};
 use gpu_shopper::domain::ids::ConsumerId;
@@ -32,7 +33,7 @@ const WATCHER: &str = "a-read-only-token-of-these-tests";
 const HINT: &str = "an admin's lies in /x/y.token, sent as `-H \"Authorization: Bearer $(cat /x/y.token)\"`";
 
 fn boss() -> Caller {
-    Caller { principal: "admin".to_owned(), scope: None, admin: true }
+    Caller { principal: "admin".to_owned(), scope: None, admin: true, request: String::new() }
 }
 
 fn guarded(house: &House, limits: Limits) -> Parts {
@@ -466,9 +467,23 @@ async fn tokens_are_made_once_listed_without_their_text_and_end_at_once() {
             Err(status) => break status,
         }
     };
-    assert_eq!(cut.code(), Code::Unauthenticated, "{cut:?}");
+    assert_eq!((cut.code(), reason(&cut)), (Code::Unauthenticated, "TOKEN_INVALID".to_owned()), "{cut:?}");
     let refused = sessions(&face, &ci).list_sessions(pb::ListSessionsRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "TOKEN_INVALID");
+
+    // A browser's call says it, too, in its last frame.
+    let page = token(&face, "page", Role::Consumer, None).await;
+    let watching = Request::post("/gpushopper.v1.SessionService/WatchSessions").header("authorization", bearer(&page));
+    let watching = watching.header("content-type", "application/grpc-web").body(Body::from(&b"\0\0\0\0\0"[..])).unwrap();
+    let mut body = face.router.clone().oneshot(watching).await.unwrap().into_body().into_data_stream();
+    assert!(body.next().await.unwrap().is_ok(), "the snapshot's end");
+    face.access.revoke(&boss(), "page").await.unwrap();
+    let mut last = Vec::new();
+    while let Some(chunk) = body.next().await {
+        last = chunk.expect("a stream that ends with a word does not break").to_vec();
+    }
+    let text = String::from_utf8_lossy(&last).into_owned();
+    assert!(last[0] == 0x80 && text.contains("grpc-status:16\r\n") && text.contains("grpc-status-details-bin:"), "{text}");
 
     // So does a call that waits.
     let waiter = token(&face, "waiter", Role::Consumer, None).await;
@@ -506,7 +521,7 @@ async fn tokens_are_made_once_listed_without_their_text_and_end_at_once() {
     let parts = guarded(&face.house, Limits { per_second: 0, streams: 0 });
     let next = gpu_shopper::services::access::Access::open(parts).await.unwrap();
     let names: Vec<String> = next.list().await.unwrap().into_iter().map(|t| t.record.name).collect();
-    assert_eq!(names, ["admin", "read-only", "ci", "short", "waiter"]);
+    assert_eq!(names, ["admin", "read-only", "ci", "page", "short", "waiter"]);
     assert!(next.admit([bearer(&ci).as_bytes()], Need::Token, false).is_err());
 }
 

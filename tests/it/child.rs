@@ -167,6 +167,7 @@ pub fn pointed_at(world: &World, folder: &Path) -> Env {
         ("TENSORDOCK_BASE_URL", &world.tensordock_url),
         ("SERVER_PORT", "0"),
         ("LOG_LEVEL", "debug"),
+        ("LOG_FORMAT", "text"),
         ("ABSENCE_SPACING", "1s"),
     ]);
     all.insert("DATABASE_PATH".to_owned(), folder.join("house.db").display().to_string());
@@ -186,7 +187,8 @@ impl Served {
     /// Starts it and waits until the port answers.
     pub async fn start(folder: &Path, env: &Env) -> Self {
         let child = Child::start(&["serve"], folder, env);
-        let url = child.says("gpu-shopper listens on ").await;
+        // In a line of JSON more follows.
+        let url = child.says("gpu-shopper listens on ").await.split('"').next().unwrap_or_default().to_owned();
         let asks = child.says("callers need ").await.starts_with("a token");
         let token = asks.then(|| std::fs::read_to_string(format!("{}.token", env["DATABASE_PATH"])).unwrap().trim().into());
         Self { child, url, token }

@@ -852,6 +852,11 @@ fn the_program_itself_usage_is_2_and_nobody_there_is_7() {
     let help = program().arg("--help").assert().code(0);
     let text = String::from_utf8(help.get_output().stdout.clone()).unwrap();
     assert!(text.contains("Exit codes:") && text.contains("Examples:"), "{text}");
+    for talker in ["serve", "demo", "sim"] {
+        let ran = program().args(["-o", "json", talker]).assert().code(2);
+        let error: Value = serde_json::from_slice(&ran.get_output().stderr).unwrap();
+        assert!(error["error"]["message"].as_str().unwrap().contains(&format!("`{talker}` writes no result")), "{error}");
+    }
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let ran = program().env("GPU_SHOPPER_URL", free.to_string()).args(["-o", "json", "inventory"]).assert().code(7);
     let error: Value = serde_json::from_slice(&ran.get_output().stderr).unwrap();

@@ -78,7 +78,7 @@ fn the_sweeper_does_as_it_is_told() {
         ("SWEEP_MAX_SHARE", "101%"),
     ]);
     let faults = Config::load(&bad).unwrap_err();
-    let keys: Vec<&str> = faults.0.iter().map(|f| f.key.as_str()).collect();
+    let keys: Vec<&str> = faults.faults.iter().map(|f| f.key.as_str()).collect();
     assert_eq!(keys, ["sweep.strays", "lifecycle.orphan_grace_period", "sweep.max_destroys_per_minute", "sweep.max_share"]);
 }
 
@@ -264,7 +264,7 @@ fn secrets_come_from_files_too_and_the_higher_layer_wins() {
     let both = faults(&env(&[("VASTAI_API_KEY_FILE", path), ("VASTAI_API_KEY", KEY)])).to_string();
     assert!(both.contains("VASTAI_API_KEY is set as well (environment VASTAI_API_KEY): set one of the two"), "{both}");
     let absent = faults(&env(&[("TENSORDOCK_AUTH_ID", "id"), ("TENSORDOCK_API_TOKEN_FILE", "/nowhere/token")]));
-    assert_eq!(absent.0.len(), 1, "{absent}");
+    assert_eq!(absent.faults.len(), 1, "{absent}");
     assert!(absent.to_string().contains("/nowhere/token") && absent.to_string().contains("can't be read"), "{absent}");
 }
 
@@ -354,7 +354,7 @@ fn the_demo_never_takes_credentials_or_addresses() {
     let config = Config::demo(&sources, Path::new("/tmp/demo.db")).unwrap();
     assert_eq!((config.server.port, config.database_path.as_path()), (3, Path::new("mine.db")));
     sources.env = map(&[("SERVER_PORT", "no"), ("SERVER_HOST", "no host")]);
-    assert_eq!(Config::demo(&sources, Path::new("/tmp/demo.db")).unwrap_err().0.len(), 2);
+    assert_eq!(Config::demo(&sources, Path::new("/tmp/demo.db")).unwrap_err().faults.len(), 2);
 }
 
 #[test]

@@ -268,7 +268,7 @@ async fn ranges_are_half_open_and_what_may_change_is_not_final() {
     assert_eq!(refused(missing).await.reason, "SESSION_NOT_FOUND");
 
     // A consumer sees its own.
-    let ana = Caller { principal: "ana".to_owned(), scope: Some(ConsumerId::new("ana")), admin: false };
+    let ana = Caller { principal: "ana".to_owned(), scope: Some(ConsumerId::new("ana")), admin: false, request: String::new() };
     let own = week.core.costs.report(&ana, range(None, Some(now))).await.unwrap();
     let narrowed = week.report(CostQuery { consumer: Some(ConsumerId::new("ana")), ..range(None, Some(now)) }).await;
     assert_eq!(sums(own.total), sums(narrowed.total));

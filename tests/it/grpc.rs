@@ -85,6 +85,64 @@ pub fn services(house: &House, access: Access) -> Services {
     }
 }
 
+/// What tonic answers by itself has an `ErrorInfo` like everything else.
+#[tokio::test(start_paused = true)]
+async fn what_never_reaches_its_service_is_refused_with_a_reason_too() {
+    let face = Face::open(118, Faults::none()).await;
+    let ask = async |path: &str, kind: &str, encoding: Option<&str>, message: &[u8]| {
+        let mut framed = vec![u8::from(encoding.is_some())];
+        framed.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+        framed.extend_from_slice(message);
+        let mut request = http::Request::post(path).version(http::Version::HTTP_2).header("content-type", kind).header("te", "trailers");
+        if let Some(encoding) = encoding {
+            request = request.header("grpc-encoding", encoding);
+        }
+        let answer = tower::ServiceExt::oneshot(face.router.clone(), request.body(axum::body::Body::from(framed)).unwrap()).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap_or_else(|| panic!("{path}: {answer:?}"));
+        let info = status.get_details_error_info().unwrap_or_else(|| panic!("{path}: {status:?}"));
+        assert_eq!((info.domain.as_str(), info.metadata["method"].as_str()), ("gpushopper", path));
+        assert!(!status.message().is_empty(), "{path}");
+        (status.code(), info.reason)
+    };
+    const GET: &str = "/gpushopper.v1.SessionService/GetSession";
+    let (grpc, plain) = ("application/grpc", None);
+    let unknown = ask("/gpushopper.v1.SessionService/NoSuchMethod", grpc, plain, &[]).await;
+    assert_eq!(unknown, (Code::Unimplemented, "METHOD_UNKNOWN".to_owned()));
+    let elsewhere = ask("/no.such.Service/Call", grpc, plain, &[]).await;
+    assert_eq!(elsewhere, (Code::Unimplemented, "METHOD_UNKNOWN".to_owned()));
+    for message in [&b"\x0a\x05ab"[..], b"\x0a\x02\xff\xfe", b"\xff\xff\xff"] {
+        assert_eq!(ask(GET, grpc, plain, message).await, (Code::InvalidArgument, "MALFORMED_MESSAGE".to_owned()), "{message:?}");
+    }
+    let large = ask(GET, grpc, plain, &vec![b'x'; 1024 * 1024 + 1]).await;
+    assert_eq!(large.1, "REQUEST_TOO_LARGE", "{large:?}");
+    let packed = ask(GET, grpc, Some("zstd"), b"x").await;
+    assert_eq!(packed, (Code::Unimplemented, "ENCODING_UNKNOWN".to_owned()));
+    let health = ask("/grpc.health.v1.Health/Check", grpc, plain, b"\x0a\x01x").await;
+    assert_eq!(health, (Code::NotFound, "SERVICE_NOT_FOUND".to_owned()));
+
+    // What is wrong with a page token is told with the rest.
+    let request = pb::ListSessionsRequest {
+        page_size: -1,
+        page_token: "!".to_owned(),
+        filter: Some(pb::SessionFilter { provider: Some("nobody".to_owned()), ..Default::default() }),
+    };
+    let refused = face.sessions().list_sessions(request).await.unwrap_err();
+    let fields: Vec<String> = refused.get_details_bad_request().unwrap().field_violations.into_iter().map(|v| v.field).collect();
+    assert_eq!(fields, ["filter.provider", "page_size", "page_token"]);
+    let request = pb::ListLedgerEntriesRequest { page_size: -1, page_token: "czEuMA".to_owned(), ..Default::default() };
+    let refused = pb::cost_service_client::CostServiceClient::new(face.channel.clone()).list_ledger_entries(request).await.unwrap_err();
+    let fields: Vec<String> = refused.get_details_bad_request().unwrap().field_violations.into_iter().map(|v| v.field).collect();
+    assert_eq!(fields, ["page_size", "page_token"], "the token of another list");
+    let negative = pb::CreateSessionRequest {
+        reservation: Some(prost_types::Duration { seconds: -5, nanos: 0 }),
+        target: Some(pb::create_session_request::Target::Requirements(pb::Requirements::default())),
+        ..Default::default()
+    };
+    let refused = face.sessions().create_session(negative).await.unwrap_err();
+    assert!(refused.message().contains("reservation: seconds -5 and nanos 0; allowed: 60s to 43200s"), "{}", refused.message());
+    face.house.close().await;
+}
+
 impl Face {
     async fn open(seed: u64, faults: Faults) -> Self {
         Self::over(House::new(seed, faults).await).await

@@ -84,6 +84,18 @@ fn assortment() -> Vec<Offer> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shop_is_known_when_every_provider_was_asked_once_well_or_not() {
+    let shop = Shop::closed(Vec::new(), Vec::new());
+    assert!(!shop.inventory.tried());
+    let _ = shop.inventory.refresh(&shop.vastai.id()).await;
+    assert!(!shop.inventory.tried(), "one of two");
+    shop.tensordock.shelf().failing = true;
+    assert!(shop.inventory.refresh(&shop.tensordock.id()).await.is_err());
+    assert!(shop.inventory.tried());
+    shop.inventory.wait_tried().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_filter_changes_what_is_listed() {
     let shop = Shop::open(assortment(), vec![offer("tensordock", "other")]).await;
     let none = OfferFilter::default();
@@ -106,6 +118,8 @@ async fn every_filter_changes_what_is_listed() {
         ("max_price, to the pico", OfferFilter { max_price: Some(rate("0.364999999999")), ..none.clone() }, vec!["spot".to_owned()]),
         ("max_price_per_gpu", OfferFilter { max_price_per_gpu: Some(rate("0.31")), ..none.clone() }, vec!["four".to_owned(), "spot".to_owned()]),
         ("regions: a country", OfferFilter { regions: vec!["no".to_owned()], ..none.clone() }, vec!["north".to_owned()]),
+        ("regions: a country by name", OfferFilter { regions: vec!["NORWAY".to_owned()], ..none.clone() }, vec!["north".to_owned()]),
+        ("regions: Europe", OfferFilter { regions: vec!["europe".to_owned()], ..none.clone() }, vec!["north".to_owned()]),
         ("regions: a text", OfferFilter { regions: vec!["norw".to_owned()], ..none.clone() }, vec!["north".to_owned()]),
         ("min_reliability", OfferFilter { min_reliability: Some(0.9), ..none.clone() }, vec!["solid".to_owned()]),
         ("min_cuda", OfferFilter { min_cuda: Some(1204), ..none.clone() }, vec!["cuda".to_owned()]),

@@ -9,6 +9,7 @@ use crate::grpc::{everybody, services, settings};
 use crate::support::House;
 use axum::Router;
 use axum::body::Body;
+use futures::StreamExt;
 use gpu_shopper::domain::access::Role;
 use gpu_shopper::grpc::json::tree::Json;
 use gpu_shopper::http::api::{self, route};
@@ -313,7 +314,8 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
     let id = web.run(any()).await;
     let inventory = [
         ("min_vram=lots", "min_vram: `lots`; allowed: a number of GB"),
-        ("min_vram=-1", "min_vram: -1 GB: -1024 is out of range"),
+        ("min_vram=-1", "min_vram: -1 GB is out of range; allowed: 1 MiB to 1024 GB"),
+        ("min_vram=24&max_vram=12", "min_vram: 24 GB is more than the 12 GB asked for beside it"),
         ("max_price=0", "max_price: $0; allowed: above 0"),
         ("max_price=cheap", "max_price: `cheap`; allowed: US dollars as a number"),
         ("gpu_count=0", "gpu_count: 0 is out of range; allowed: 1 to 1024"),
@@ -359,6 +361,7 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
         (json!({"offer_id": "a", "requirements": {}}), "requirements: goes not with `offer_id`"),
         (json!({"requirements": {"filter": {"min_vrm": 1}}}), "requirements.filter.min_vrm: there is no such field; allowed: providers"),
         (json!({"requirements": {}, "bid": 1}), "bid: only interruptible machines take bids: set `rental_kind` to `interruptible`"),
+        (json!({"offer_id": "a", "quantization": "awq"}), "quantization: goes with `model_id`"),
         (json!([]), "body: must be a JSON object"),
     ];
     for (body, want) in bodies {
@@ -369,6 +372,37 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
     let both = web.post("/api/v1/sessions", json!({"disk_gb": 0, "docker_image": ""})).await;
     let fields: Vec<&str> = both.at("fields").as_array().unwrap().iter().map(|f| f["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["docker_image", "disk_gb", "target"], "all at once");
+    // Words, shapes and ranges, in the URL and in the body; what a field that can't be read seems to leave out is not told.
+    let wrong = json!({"offer_id": 5, "colour": "red", "reservation_hours": 99, "ssh_timeout_minutes": "soon", "workload_type": "party", "disk_gb": 0,
+        "max_retries": "all", "idle_threshold_minutes": -1, "ssh_public_key": ["x"]});
+    let all = web.post("/api/v1/sessions?wait=now&x=1", wrong).await;
+    let mut fields: Vec<&str> = all.at("fields").as_array().unwrap().iter().map(|f| f["field"].as_str().unwrap()).collect();
+    fields.sort_unstable();
+    let want = [
+        "colour",
+        "disk_gb",
+        "idle_threshold_minutes",
+        "max_retries",
+        "offer_id",
+        "reservation_hours",
+        "ssh_public_key",
+        "ssh_timeout_minutes",
+        "wait",
+        "workload_type",
+        "x",
+    ];
+    assert_eq!((all.status, fields), (400, want.to_vec()), "{}", all.text);
+    let extend = web.post(&format!("/api/v1/sessions/{id}/extend"), json!({"additional_hours": "some", "request_id": "a b"})).await;
+    let fields: Vec<&str> = extend.at("fields").as_array().unwrap().iter().map(|f| f["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["additional_hours", "request_id"], "{}", extend.text);
+    let list = web.get("/api/v1/sessions?limit=0&status=asleep&page_token=%21&label=team&consumer_id=%0a").await;
+    let fields: BTreeSet<&str> = list.at("fields").as_array().unwrap().iter().map(|f| f["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["consumer_id", "label", "limit", "page_token", "status"].into(), "{}", list.text);
+    let costs = web.get("/api/v1/costs?period=weekly&start_date=tomorrow&provider=nobody").await;
+    let fields: Vec<&str> = costs.at("fields").as_array().unwrap().iter().map(|f| f["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["period", "start_date", "provider"], "{}", costs.text);
+    let bytes = web.get("/api/v1/sessions?consumer_id=%ff").await;
+    assert_eq!((bytes.status, bytes.text("error_type").as_str(), &bytes.at("fields")[0]["field"]), (400, "invalid_field", &json!("consumer_id")));
     for (path, want) in [
         (format!("/api/v1/sessions/{id}/wait?timeout=60"), "timeout: `60`; allowed: a number with its unit"),
         (format!("/api/v1/sessions/{id}/wait?timeout=11m"), "timeout: 660s is out of range"),
@@ -387,6 +421,72 @@ async fn what_is_wrong_is_named_with_its_value_and_what_is_allowed() {
     assert!(gone.status == 400 && gone.text("error").starts_with("wait: `soon`"), "{}", gone.text);
     assert_eq!(web.get(&format!("/api/v1/sessions/{id}")).await.text("status"), "running", "a refused order does nothing");
     web.destroy(&id).await;
+    web.house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_list_is_whole_or_in_parts_of_the_same_form() {
+    let web = Web::open(316, Faults::gentle()).await;
+    let id = web.run(json!({"offer_id": web.get("/api/v1/inventory?provider=vastai&limit=1").await.at("offers")[0]["id"]})).await;
+    let offer = web.get("/api/v1/inventory?provider=vastai&limit=1").await.at("offers")[0]["id"].as_str().unwrap().to_owned();
+    web.post("/api/v1/ops/tokens", json!({"name": "one", "role": "read_only"})).await;
+    let compatible = format!("/api/v1/inventory/{offer}/compatible-templates");
+    let history = format!("/api/v1/sessions/{id}/history");
+    let mut many = 0;
+    for (path, list) in [
+        ("/api/v1/gpu-models", "gpu_models"),
+        ("/api/v1/templates", "templates"),
+        (&compatible, "compatible_templates"),
+        ("/api/v1/inventory", "offers"),
+        ("/api/v1/sessions", "sessions"),
+        (&history, "events"),
+        ("/api/v1/ledger", "entries"),
+        ("/api/v1/offer-health", "entries"),
+        ("/api/v1/ops/providers", "providers"),
+        ("/api/v1/ops/unconfirmed-destroys", "destroys"),
+        ("/api/v1/ops/strays", "instances"),
+        ("/api/v1/ops/foreign", "instances"),
+        ("/api/v1/ops/holds", "holds"),
+        ("/api/v1/ops/tokens", "tokens"),
+        ("/api/v1/ops/audit", "entries"),
+    ] {
+        let whole = web.get(path).await;
+        assert_eq!(whole.status, 200, "{path}: {}", whole.text);
+        let all = whole.at(list).as_array().unwrap();
+        assert_eq!((whole.at("count"), whole.at("total")), (&json!(all.len()), &json!(all.len())), "{path}");
+        assert_eq!((whole.at("limit"), whole.at("offset")), (&Value::Null, &json!(0)), "{path}");
+        let part = web.get(&format!("{path}?limit=1&offset=1")).await;
+        let rest: Vec<&Value> = all.iter().skip(1).take(1).collect();
+        assert_eq!((part.at("count"), part.at("total")), (&json!(rest.len()), &json!(all.len())), "{path}");
+        assert_eq!((part.at("limit"), part.at("offset")), (&json!(1), &json!(1)), "{path}");
+        assert_eq!(part.at(list).as_array().unwrap().len(), rest.len(), "{path}");
+        many += usize::from(!rest.is_empty());
+        assert_eq!(web.get(&format!("{path}?limit=0")).await.status, 400, "{path}");
+    }
+    assert!(many > 7, "few lists had a second entry: {many}");
+    web.destroy(&id).await;
+    web.house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_below_one_run_is_told_with_the_least_that_would_do() {
+    let web = Web::open(317, Faults::none()).await;
+    let filter = json!({"filter": {"providers": ["vastai"], "rental_kind": "on_demand"}});
+    let body = |most: &Value| json!({"requirements": filter, "reservation_hours": 2, "max_total_cost": most, "validate_only": true});
+    let refused = web.post("/api/v1/sessions", body(&json!("0.001"))).await;
+    assert_eq!((refused.status, refused.text("error_type").as_str()), (409, "price_above_limit"), "{}", refused.text);
+    assert_eq!((&refused.at("fields")[0]["field"], refused.text("max_total_cost").as_str()), (&json!("max_total_cost"), "$0.001"));
+    let least = refused.text("least_total_cost").trim_start_matches('$').to_owned();
+    assert!(refused.text("error").contains(&format!("${least} or more")), "{}", refused.text);
+    let enough = web.post("/api/v1/sessions", body(&json!(least))).await;
+    assert_eq!(enough.status, 200, "{}", enough.text);
+    let offer = web.get("/api/v1/inventory?provider=vastai&rental_kind=on_demand&limit=1").await.at("offers")[0]["id"].clone();
+    let of_one = json!({"offer_id": offer, "reservation_hours": 2, "max_total_cost": "0.001"});
+    let refused = web.post("/api/v1/sessions", of_one).await;
+    assert_eq!((refused.status, refused.text("least_total_cost")), (409, format!("${least}")), "{}", refused.text);
+    // Where something else is in the way, too, it is no matter of money.
+    let narrow = json!({"requirements": {"filter": {"gpu_models": ["no such"]}}, "max_total_cost": "0.001"});
+    assert_eq!(web.post("/api/v1/sessions", narrow).await.text("error_type"), "stale_inventory");
     web.house.close().await;
 }
 
@@ -671,7 +771,18 @@ async fn a_token_opens_what_its_role_and_consumer_allow() {
     let listed = as_root("GET", "/api/v1/ops/tokens", Value::Null).await;
     assert!(listed.at("tokens").as_array().unwrap().len() == 2 && !listed.text.contains(&made.text("token_text")));
     assert_eq!(as_root("DELETE", "/api/v1/ops/tokens/nobody", Value::Null).await.status, 404);
+    // A stream that she has open ends with her token, and says why.
+    let watching = Request::get("/api/v1/events").header("authorization", &alice).body(Body::empty()).unwrap();
+    let mut stream = web.router.clone().oneshot(watching).await.unwrap().into_body().into_data_stream();
+    assert!(stream.next().await.unwrap().is_ok(), "a session that she has");
     assert_eq!(as_root("DELETE", "/api/v1/ops/tokens/alice", Value::Null).await.status, 200);
+    let mut text = String::new();
+    while let Some(chunk) = stream.next().await {
+        text.push_str(std::str::from_utf8(&chunk.expect("a stream that ends with a word does not break")).unwrap());
+    }
+    let last = streams::told(&text).pop().unwrap();
+    assert_eq!((last.name.as_str(), last.id, &last.data["error_type"]), ("failure", None, &json!("token_invalid")), "{text}");
+    assert!(last.data["error"].as_str().unwrap().contains("revoked") && last.data["request_id"].is_string(), "{text}");
     assert_eq!(as_alice("GET", format!("/api/v1/sessions/{own}"), Value::Null).await.status, 401);
     for path in [own, other].map(|id| format!("/api/v1/sessions/{id}?wait=10m")) {
         assert_eq!(web.ask("DELETE", &path, Value::Null, &[("authorization", &root)]).await.status, 200);

@@ -42,8 +42,13 @@ async fn written(seed: u64, more: &[(&str, &str)]) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_says_which_request_and_session_it_is_about() {
-    let (id, log) = written(191, &[]).await;
-    let lines: Vec<serde_json::Value> = log.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (id, log) = written(191, &[("LOG_FORMAT", "json")]).await;
+    // All of them: also what a person is told at the start and the end.
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+    for told in ["gpu-shopper listens on http://127.0.0.1:", "callers need no token", "draining (at most ", "stopped; no session is open"] {
+        let said = |line: &&serde_json::Value| line["message"].as_str().is_some_and(|message| message.starts_with(told));
+        assert_eq!(lines.iter().filter(said).map(|line| &line["target"]).collect::<Vec<_>>(), ["gpu_shopper::cli"], "{told}");
+    }
     assert!(lines.len() > 30, "{log}");
     for line in &lines {
         for key in ["timestamp", "level", "message", "target"] {
@@ -64,6 +69,9 @@ async fn every_line_says_which_request_and_session_it_is_about() {
     assert_eq!((running["action"].as_str(), running["provider"].as_str(), running["attempt"].as_i64()), (Some("probe ssh"), Some("vastai"), Some(1)));
     let answered = lines.iter().filter(|line| line["message"] == "answered");
     assert!(answered.clone().count() > 2 && answered.into_iter().all(|line| line["request_id"].is_string()));
+    // A provider's call is made for a request, long after its answer.
+    let launches = lines.iter().filter(|line| line["operation"] == "launch");
+    assert!(launches.clone().count() > 0 && launches.into_iter().all(|line| line["request_id"] == "the-name-of-the-call"), "{log}");
     // Which logins were whose.
     let logins = lines.iter().filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("gpu_shopper::ssh")));
     assert!(logins.clone().count() > 3 && logins.into_iter().all(|line| about(&line) && line["port"].is_i64()), "{log}");
@@ -120,11 +128,12 @@ async fn a_start_says_which_providers_are_enabled_and_why_others_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_log_has_errors_alone_and_they_say_what_they_are_about() {
     let (world, home) = (world(195, Faults::none()).await, tempfile::tempdir().unwrap());
-    let env = with(&pointed_at(&world, home.path()), &[("LOG_LEVEL", "error"), ("VASTAI_API_KEY", &"ab".repeat(32))]);
+    let env = with(&pointed_at(&world, home.path()), &[("LOG_LEVEL", "error"), ("LOG_FORMAT", "json"), ("VASTAI_API_KEY", &"ab".repeat(32))]);
     let server = Served::ready(home.path(), &env, 1).await;
     server.child.says("Provider authentication failed").await;
     let log = server.stop().await.err;
-    let lines: Vec<serde_json::Value> = log.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let all = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines: Vec<serde_json::Value> = all.filter(|line| line["target"] != "gpu_shopper::cli").collect();
     assert!(!lines.is_empty() && lines.iter().all(|line| line["level"] == "ERROR" && line["provider"] == "vastai"), "{log}");
     world.stop().await;
 }

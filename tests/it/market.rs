@@ -255,6 +255,12 @@ async fn the_memory_is_told_by_pages() {
     let page = house.core().inventory.health(&aside).unwrap();
     assert_eq!(page.total, 25, "an ask that is gone says little about its machine");
     assert!(page.entries.iter().all(|h| h.subject.kind() == SubjectKind::Offer));
+    let gpu = ended.attempts[0].offer.gpu.clone();
+    let launched = ended.attempts.iter().filter(|a| a.offer.gpu == gpu).count();
+    let of_gpu = HealthQuery { gpu_models: vec![gpu.clone()], kinds: vec![SubjectKind::Offer], page_size: 1000, ..HealthQuery::default() };
+    let page = house.core().inventory.health(&of_gpu).unwrap();
+    assert_eq!((page.total, launched > 0), (launched, true));
+    assert!(page.entries.iter().all(|h| h.gpus == [gpu.clone()]));
     let none = HealthQuery { provider: Some(ProviderId::new("tensordock")), ..HealthQuery::default() };
     assert_eq!(house.core().inventory.health(&none).unwrap().total, 0);
     for bad in ["x", "aDEuMC4w"] {

@@ -316,7 +316,7 @@ async fn what_can_not_start_says_why_and_what_to_do() {
     let a_folder = home.path().join("a-folder").display().to_string();
     std::fs::create_dir(&a_folder).unwrap();
     let told = refused(&["serve"], home.path(), &with(&env, &[("DATABASE_PATH", &a_folder)])).await;
-    holds_all(&told, &["failed to open database", &a_folder, "DATABASE_PATH"]);
+    holds_all(&told, &["failed to open database", &a_folder, "it is a folder", "such as", "a-folder/gpu-shopper.db", "DATABASE_PATH"]);
     // Who is root may write everywhere: then this says nothing.
     let closed = home.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
@@ -354,6 +354,17 @@ async fn what_can_not_start_says_why_and_what_to_do() {
     let all = refused(&["serve", "--set", "absence.quorum=1", "--set", "no.such=1"], home.path(), &with(&env, &wrong)).await;
     holds_all(&all, &["settings are wrong", "eighty", "loud", "no host", "ftp://elsewhere", "soon", "server.tls_key", "absence.quorum", "no.such"]);
     assert!(!all.contains(&world.keys.vastai_key) && !all.contains(&world.keys.tensordock_token));
+    // A name that was mistyped may be why something else is wrong.
+    let mistyped = with(&without(&env, &["TENSORDOCK_API_TOKEN"]), &[("TENSORDOCK_TOKEN", "x"), ("DB_PATH", "x.db"), ("SERVER_PROT", "1")]);
+    holds_all(
+        &refused(&["serve"], home.path(), &mistyped).await,
+        &["1 setting is wrong", "did you mean TENSORDOCK_API_TOKEN?", "did you mean DATABASE_PATH?", "did you mean SERVER_PORT?"],
+    );
+    // In JSON it is an object, too.
+    let told = refused(&["serve"], home.path(), &with(&mistyped, &[("LOG_FORMAT", "json")])).await;
+    let lines: Vec<serde_json::Value> = told.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+    assert!(lines.len() == 1 && lines[0]["level"] == "ERROR", "{told}");
+    holds_all(lines[0]["message"].as_str().unwrap(), &["1 setting is wrong", "did you mean DATABASE_PATH?"]);
 
     first.stop().await;
     world.stop().await;
@@ -363,7 +374,7 @@ async fn what_can_not_start_says_why_and_what_to_do() {
 async fn shown_settings_hide_secrets() {
     let (world, home) = (world(122, Faults::none()).await, tempfile::tempdir().unwrap());
     std::fs::write(home.path().join(".env"), "LOG_FORMAT=text\n").unwrap();
-    let ended = Child::start(&["config"], home.path(), &pointed_at(&world, home.path())).end().await;
+    let ended = Child::start(&["config"], home.path(), &without(&pointed_at(&world, home.path()), &["LOG_FORMAT"])).end().await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
     holds_all(&ended.out, &["VASTAI_API_KEY", "***", &world.vastai_url, "environment VASTAI_BASE_URL", ".env LOG_FORMAT", "default"]);
     for secret in [&world.keys.vastai_key, &world.keys.tensordock_token, &world.keys.tensordock_auth_id] {
@@ -417,6 +428,21 @@ async fn not_ready_until_every_provider_was_looked_at() {
     assert_eq!(health.message().await.unwrap().unwrap().status, GRPC_SERVING);
     assert_eq!(server.get("/health").await.0, 200);
     assert_eq!(server.get("/ready").await.0, 200);
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_that_offers_are_being_fetched() {
+    let (world, home) = (world(128, Faults::none()).await, tempfile::tempdir().unwrap());
+    // It takes calls and never answers them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let server = Served::start(home.path(), &with(&pointed_at(&world, home.path()), &[("VASTAI_BASE_URL", &url)])).await;
+    let (status, body) = server.get("/health").await;
+    assert_eq!(status, 503, "{body}");
+    holds_all(&body, &["\"starting\"", "\"inventory\":\"fetching\"", "\"ready\":\"false\""]);
+    assert_eq!(server.get("/ready").await.0, 503);
     server.stop().await;
     world.stop().await;
 }

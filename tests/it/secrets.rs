@@ -54,8 +54,12 @@ async fn secrets_are_in_no_log_error_trace_or_metric_and_not_in_the_database() {
     let config = WorldConfig { keys: Some(keys.clone()), ..WorldConfig::local(seed, Faults::gentle()) };
     let (world, home) = (World::start(config).await.unwrap(), tempfile::tempdir().unwrap());
     let (traces, traced, stop) = collector().await;
-    let settings =
-        [("AUTH_MODE", "token"), ("AUTH_READ_ONLY_TOKEN", "canary-read-only-token-of-a-setting"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &traces)];
+    let settings = [
+        ("AUTH_MODE", "token"),
+        ("AUTH_READ_ONLY_TOKEN", "canary-read-only-token-of-a-setting"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &traces),
+        ("LOG_FORMAT", "json"),
+    ];
     let server = Served::ready(home.path(), &with(&pointed_at(&world, home.path()), &settings), 2).await;
     let mut canaries = vec![keys.vastai_key.clone(), keys.tensordock_token.clone(), "PRIVATE KEY".to_owned()];
     canaries.push("canary-read-only-token-of-a-setting".to_owned());

@@ -668,9 +668,10 @@ async fn our_machines_tell_their_use_and_sick_ones_that_it_can_not_be_told() {
         (Workload::Hidden, (Some(0), Some(4), Some(0), None)),
     ] {
         let gpus = gpus.clone();
-        let host =
-            open_machine(move |command| machine_at_work(command, &GpuState::Healthy { gpus: &gpus, driver: "550.54.15", cuda: "12.4" }, workload))
-                .await;
+        let host = open_machine(move |command| {
+            machine_at_work(command, &GpuState::Healthy { gpus: &gpus, driver: "550.54.15", cuda: "12.4", machine: 1 }, workload)
+        })
+        .await;
         let found = probe().measure(&target(host.addr())).await.unwrap();
         assert_eq!(found.host_key, host.host_key());
         let found = found.activity;

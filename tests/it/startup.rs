@@ -281,7 +281,8 @@ async fn a_restored_backup_is_taken_while_all_goes_on_and_believed_only_when_acc
     assert!(!home.path().join("other.db").exists() && !home.path().join("no-such.db").exists());
 
     // The copy, put to work: once without any epoch, once with the original's.
-    let restored = with(&env, &[("DATABASE_PATH", copy.to_str().unwrap())]);
+    // In JSON a line is one line, whatever is in it.
+    let restored = with(&env, &[("DATABASE_PATH", copy.to_str().unwrap()), ("LOG_FORMAT", "json")]);
     for (why, epoch) in [("no epoch file", false), ("had come to revision", true)] {
         if epoch {
             std::fs::copy(beside(&database, "epoch"), beside(&copy, "epoch")).unwrap();

@@ -289,7 +289,7 @@ async fn only_what_is_the_callers_can_be_watched() {
         let error = refused(house.core(), watching(Some(missing), SessionFilter::default(), start)).await;
         assert_eq!((error.code, error.reason), (Code::NotFound, "SESSION_NOT_FOUND"));
     }
-    let stranger = Caller { principal: "s".to_owned(), scope: Some(ConsumerId::new("stranger")), admin: false };
+    let stranger = Caller { principal: "s".to_owned(), scope: Some(ConsumerId::new("stranger")), admin: false, request: String::new() };
     let sessions = &house.core().sessions;
     let watch = |session, filter| sessions.watch(&stranger, watching(session, filter, WatchStart::Snapshot { ended_since: Some(Time::default()) }));
     assert_eq!(watch(Some(id), SessionFilter::default()).await.err().unwrap().code, Code::NotFound);

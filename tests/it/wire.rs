@@ -158,7 +158,7 @@ proptest! {
         let mut fields = Fields::default();
         prop_assert_eq!(fields.time("t", Some(&answers::time(Time::from_millis(millis)))), Some(Time::from_millis(millis)));
         let length = Duration::from_millis(length);
-        prop_assert_eq!(fields.any_duration("d", Some(&answers::duration(length))), Some(length));
+        prop_assert_eq!(fields.well_formed("d", Some(&answers::duration(length)), ""), Some(length));
         prop_assert!(fields.good());
     }
 }
@@ -510,13 +510,13 @@ fn whoever_has_not_come_through_the_port_is_nobody() {
     assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     assert_eq!(refused.get_details_error_info().unwrap().reason, "TOKEN_MISSING");
     let mut known = tonic::Extensions::new();
-    known.insert(api::Caller { principal: "ci".to_owned(), scope: None, admin: false });
+    known.insert(api::Caller { principal: "ci".to_owned(), scope: None, admin: false, request: String::new() });
     assert_eq!(auth::caller(&known).unwrap().principal, "ci");
 }
 
 #[test]
 fn without_authentication_a_caller_is_its_consumer() {
-    let caller = api::Caller { principal: String::new(), scope: None, admin: true };
+    let caller = api::Caller { principal: String::new(), scope: None, admin: true, request: String::new() };
     assert_eq!(caller.speaking_for(&ConsumerId::new("alice")).principal, "alice");
     assert_eq!(api::Caller { principal: "token".to_owned(), ..caller }.speaking_for(&ConsumerId::new("alice")).principal, "token");
 }
@@ -720,6 +720,7 @@ fn what_a_machine_is_started_with_is_checked_whole() {
     assert_eq!(faults(|r| r.exposed_ports = vec![0, 22, 80, 80, 70_000]), ["exposed_ports"; 4]);
     assert_eq!(faults(|r| r.launch_mode = 9), ["launch_mode"]);
     assert_eq!(faults(|r| r.quantization = 99), ["quantization"]);
+    assert_eq!(faults(|r| r.quantization = pb::Quantization::Awq.into()), ["quantization"], "of which model?");
     assert_eq!(
         faults(|r| {
             r.env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);

@@ -23,6 +23,9 @@ pub struct OfferHealthArgs {
     /// Only this kind (repeatable)
     #[arg(long = "kind", value_enum)]
     pub kinds: Vec<HealthKind>,
+    /// Only where this GPU model was launched (repeatable)
+    #[arg(short, long = "gpu", value_name = "MODEL")]
+    pub gpus: Vec<String>,
     /// Only what is set aside now
     #[arg(long)]
     pub set_aside: bool,
@@ -61,6 +64,7 @@ pub async fn offer_health(args: &OfferHealthArgs, desk: &mut Desk) -> Result<Exi
     let mut request = pb::ListOfferHealthRequest {
         provider: args.provider.clone(),
         kinds: args.kinds.iter().map(|kind| kind.wire().into()).collect(),
+        gpu_models: args.gpus.clone(),
         set_aside_only: args.set_aside,
         ..Default::default()
     };

@@ -12,6 +12,7 @@ const BROKEN: Outcome = Outcome::Failed(AttemptFailure::GpuBroken);
 
 fn lesson(number: u8, offer: &Offer, outcome: Outcome, at: Time) -> Lesson {
     Lesson {
+        gpu: None,
         session: SessionId::new(NOW, number.into()),
         attempt: 1,
         outcome,

@@ -6,6 +6,7 @@ use crate::domain::ids::{ConsumerId, Label, ProviderId, SessionId, Tag, clip};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::time::Time;
 use crate::grpc::pb::Money;
+use crate::services::tokens::PageOf;
 use crate::services::{Error, Violation, api};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -123,6 +124,23 @@ impl Fields {
         })
     }
 
+    /// Where to go on: a token of this list, by its form; empty = from the start.
+    pub fn page_token(&mut self, list: PageOf, token: &str) {
+        if !token.is_empty() && !list.has_form(token) {
+            self.wrong("page_token", format!("`{}` is no token of this list: pass next_page_token as it came", clip(token, QUOTED)));
+        }
+    }
+
+    /// An amount of memory in MiB. Its unit is said with every number, since other faces have it in GB.
+    pub fn mebibytes(&mut self, field: &str, value: Option<i32>, range: RangeInclusive<u32>) -> Option<u32> {
+        let value = value?;
+        let found = u32::try_from(value).ok().filter(|mib| range.contains(mib));
+        if found.is_none() {
+            self.wrong(field, format!("{value} MiB is out of range; allowed: {} MiB to {} MiB", range.start(), range.end()));
+        }
+        found
+    }
+
     /// A price or cost limit in US dollars, above 0.
     pub fn money(&mut self, field: &str, value: Option<&Money>) -> Option<Nanos> {
         let money = value?;
@@ -154,21 +172,22 @@ impl Fields {
 
     /// A duration in a range. A finer part than milliseconds is kept.
     pub fn duration(&mut self, field: &str, value: Option<&prost_types::Duration>, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let found = self.any_duration(field, value)?;
+        let (least, most) = (seconds(*range.start()), seconds(*range.end()));
+        let found = self.well_formed(field, value, &format!("{least} to {most}"))?;
         if range.contains(&found) {
             return Some(found);
         }
-        self.outside(field, seconds(found), seconds(*range.start()), seconds(*range.end()));
+        self.outside(field, seconds(found), least, most);
         None
     }
 
-    /// A duration that is not negative and well formed.
-    pub fn any_duration(&mut self, field: &str, value: Option<&prost_types::Duration>) -> Option<Duration> {
+    /// A duration that is not negative and well formed; `allowed` is the rule for the one that is not.
+    pub fn well_formed(&mut self, field: &str, value: Option<&prost_types::Duration>, allowed: &str) -> Option<Duration> {
         let value = value?;
         match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
             (Ok(whole), Ok(nanos)) if nanos < 1_000_000_000 && whole <= 315_576_000_000 => Some(Duration::new(whole, nanos)),
             _ => {
-                self.wrong(field, format!("seconds {} and nanos {}; allowed: a duration of 0s or more", value.seconds, value.nanos));
+                self.wrong(field, format!("seconds {} and nanos {}; allowed: {}", value.seconds, value.nanos, allowed));
                 None
             }
         }

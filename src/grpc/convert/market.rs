@@ -4,11 +4,13 @@ use super::answers::{freshness, int, offer_filter, rate, time};
 use super::fields::Fields;
 use super::requests::filter;
 use super::words::Word;
+use crate::domain::gpu::GpuModel;
 use crate::domain::memory::Health;
 use crate::domain::offer::OfferFilter;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
 use crate::services::error::Error;
+use crate::services::tokens::PageOf;
 
 /// The filter to explain.
 ///
@@ -64,10 +66,13 @@ pub fn health_query(request: &pb::ListOfferHealthRequest, settings: &Settings) -
     let query = api::HealthQuery {
         provider: fields.provider("provider", request.provider.as_deref(), &settings.providers),
         kinds: fields.words("kinds", &request.kinds),
+        gpu_models: request.gpu_models.iter().map(|model| GpuModel::canonical(model)).collect(),
         set_aside_only: request.set_aside_only,
         page_size: fields.page_size(request.page_size),
         page_token: request.page_token.clone(),
     };
+    fields.list("gpu_models", &request.gpu_models, 1..=200);
+    fields.page_token(PageOf::Health, &request.page_token);
     fields.done(query)
 }
 
@@ -98,5 +103,6 @@ fn entry(h: Health) -> pb::OfferHealth {
         set_aside_until_time: h.aside.map(|a| time(a.until)),
         set_aside_reason: h.aside.map(|a| a.why.word().to_owned()).unwrap_or_default(),
         confidence: h.confidence,
+        gpu_models: h.gpus.iter().map(ToString::to_string).collect(),
     }
 }

@@ -12,6 +12,7 @@ use crate::grpc::{Settings, pb};
 use crate::services::lifecycle::{Done, Order};
 use crate::services::operator::{Found, SpendRate, Swept};
 use crate::services::sweeper::{FindingKind, Findings, Hold, HoldKind};
+use crate::services::tokens::PageOf;
 use crate::services::{Error, api};
 use std::time::Duration;
 
@@ -132,6 +133,7 @@ pub fn hold(request: &pb::SetHoldRequest, settings: &Settings, now: Time) -> Res
 pub fn audit_size(request: &pb::ListAuditEntriesRequest) -> Result<u32, Error> {
     let mut fields = Fields::default();
     let size = fields.page_size(request.page_size);
+    fields.page_token(PageOf::Audit, &request.page_token);
     fields.done(size)
 }
 

@@ -9,6 +9,7 @@ use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
 use crate::domain::session::{Failover, FailoverScope, Request, State, StoragePolicy, Target, Workload};
 use crate::grpc::{Settings, pb};
 use crate::services::templates::TemplateQuery;
+use crate::services::tokens::PageOf;
 use crate::services::{Code, Error, Violation, api};
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -20,6 +21,8 @@ const SHORTEST_RESERVATION: Duration = Duration::from_secs(60);
 const MOST_ATTEMPTS: u32 = 20;
 /// Beyond this nobody rents disks; what an offer can rent is checked against the offer.
 const MOST_DISK_GB: u32 = 100_000;
+/// A terabyte on one GPU.
+const MOST_MEMORY_MIB: u32 = 1_048_576;
 const LONGEST_IMAGE: usize = 255;
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -41,6 +44,7 @@ pub fn offers(request: &pb::ListOffersRequest, settings: &Settings) -> Result<ap
         page_size: fields.page_size(request.page_size),
         page_token: request.page_token.clone(),
     };
+    fields.page_token(PageOf::Offers, &request.page_token);
     fields.done(query)
 }
 
@@ -99,7 +103,7 @@ fn order(fields: &mut Fields, field: &str, word: &str, default: OfferOrder) -> O
 /// A filter, checked.
 pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, settings: &Settings) -> OfferFilter {
     let name = |field: &str| format!("{at}.{field}");
-    let memory = 1..=1_000_000;
+    let memory = 1..=MOST_MEMORY_MIB;
     for (field, entries) in [("gpu_models", &f.gpu_models), ("excluded_machines", &f.excluded_machines)] {
         fields.list(&name(field), entries, 1..=200);
     }
@@ -107,8 +111,8 @@ pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, setting
     let mut made = OfferFilter {
         providers: f.providers.iter().filter_map(|p| fields.provider(&name("providers"), Some(p), &settings.providers)).collect(),
         gpu_models: f.gpu_models.iter().map(|m| GpuModel::canonical(m)).collect(),
-        min_gpu_memory_mib: fields.whole(&name("min_gpu_memory_mib"), f.min_gpu_memory_mib, memory.clone()),
-        max_gpu_memory_mib: fields.whole(&name("max_gpu_memory_mib"), f.max_gpu_memory_mib, memory),
+        min_gpu_memory_mib: fields.mebibytes(&name("min_gpu_memory_mib"), f.min_gpu_memory_mib, memory.clone()),
+        max_gpu_memory_mib: fields.mebibytes(&name("max_gpu_memory_mib"), f.max_gpu_memory_mib, memory),
         gpu_count: fields.whole(&name("gpu_count"), f.gpu_count, 1..=1024),
         min_gpu_count: fields.whole(&name("min_gpu_count"), f.min_gpu_count, 1..=1024),
         max_price: fields.rate(&name("max_price_per_hour"), f.max_price_per_hour.as_ref()),
@@ -130,13 +134,12 @@ pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, setting
         fields.wrong(&name("gpu_models"), format!("`{}` names no model", clip(asked, 64)));
     }
     named_memory(fields, &name, f, &mut made);
-    for (least, most, field) in
-        [(made.min_gpu_memory_mib, made.max_gpu_memory_mib, "min_gpu_memory_mib"), (made.min_gpu_count, made.gpu_count, "min_gpu_count")]
-    {
+    let (memory, count) = ((made.min_gpu_memory_mib, made.max_gpu_memory_mib), (made.min_gpu_count, made.gpu_count));
+    for ((least, most), field, unit) in [(memory, "min_gpu_memory_mib", " MiB"), (count, "min_gpu_count", "")] {
         if let (Some(least), Some(most)) = (least, most)
             && least > most
         {
-            fields.wrong(&name(field), format!("{least} is more than the {most} asked for beside it; nothing can match"));
+            fields.wrong(&name(field), format!("{least}{unit} is more than the {most}{unit} asked for beside it; nothing can match"));
         }
     }
     made
@@ -325,18 +328,18 @@ pub(super) fn reservation(fields: &mut Fields, asked: Option<&prost_types::Durat
 
 /// How long a machine may be idle; zero = for ever.
 fn idle_threshold(fields: &mut Fields, asked: Option<&prost_types::Duration>) -> Option<Duration> {
-    let found = fields.any_duration("idle_threshold", asked)?;
+    let allowed = format!("0s (never), or {} to {}", seconds(SHORTEST_THRESHOLD), seconds(LONGEST_THRESHOLD));
+    let found = fields.well_formed("idle_threshold", asked, &allowed)?;
     if found.is_zero() || (SHORTEST_THRESHOLD..=LONGEST_THRESHOLD).contains(&found) {
         return Some(found);
     }
-    let (least, most) = (seconds(SHORTEST_THRESHOLD), seconds(LONGEST_THRESHOLD));
-    fields.wrong("idle_threshold", format!("{} is out of range; allowed: 0s (never), or {least} to {most}", seconds(found)));
+    fields.wrong("idle_threshold", format!("{} is out of range; allowed: {allowed}", seconds(found)));
     None
 }
 
 /// A well-formed reservation beyond the hard limit has an error of its own: nothing is wrong with it but its size.
 pub(super) fn reservation_beyond(asked: Option<&prost_types::Duration>, hard_max: Duration) -> Option<Error> {
-    let asked = Fields::default().any_duration("reservation", asked).filter(|d| *d > hard_max)?;
+    let asked = Fields::default().well_formed("reservation", asked, "").filter(|d| *d > hard_max)?;
     let (asked, most) = (seconds(asked), seconds(hard_max));
     let rule = format!("{asked} is beyond the hard limit; allowed: {} to {most}", seconds(SHORTEST_RESERVATION));
     let mut error = Error::new(Code::OutOfRange, "HARD_MAX_EXCEEDED", format!("reservation: {rule}"));
@@ -509,6 +512,7 @@ pub fn sessions(request: &pb::ListSessionsRequest, settings: &Settings) -> Resul
     let mut fields = Fields::default();
     let filter = session_filter(&mut fields, request.filter.as_ref(), settings);
     let size = fields.page_size(request.page_size);
+    fields.page_token(PageOf::Sessions, &request.page_token);
     fields.done((filter, size))
 }
 
@@ -598,6 +602,7 @@ pub fn events(request: &pb::ListSessionEventsRequest) -> Result<(SessionId, u32)
     let mut fields = Fields::default();
     let id = fields.session_id("session_id", &request.session_id);
     let size = fields.page_size(request.page_size);
+    fields.page_token(PageOf::Events, &request.page_token);
     fields.done((id, size))
 }
 
@@ -634,6 +639,7 @@ pub fn ledger(request: &pb::ListLedgerEntriesRequest, settings: &Settings) -> Re
     let mut fields = Fields::default();
     let query = costs(&mut fields, request.start_time.as_ref(), request.end_time.as_ref(), request.filter.as_ref(), settings);
     let size = fields.page_size(request.page_size);
+    fields.page_token(PageOf::Ledger, &request.page_token);
     fields.done((query, size))
 }
 

@@ -43,6 +43,10 @@ pub(super) fn start(fields: &mut Fields, request: &pb::CreateSessionRequest, wor
             fields.wrong("model_id", format!("`{}`; {rule}", clip(model, 64)));
         }
     }
+    let quantization = fields.word("quantization", request.quantization);
+    if quantization.is_some() && request.model_id.is_none() {
+        fields.wrong("quantization", "goes with `model_id`, which is missing: say which model, or leave both out");
+    }
     let launch_mode = fields.word("launch_mode", request.launch_mode).unwrap_or(LaunchMode::Ssh);
     if launch_mode == LaunchMode::Entrypoint {
         entrypoint(fields, request, workload);
@@ -60,7 +64,7 @@ pub(super) fn start(fields: &mut Fields, request: &pb::CreateSessionRequest, wor
         secrets,
         launch_mode,
         model_id: request.model_id.clone(),
-        quantization: fields.word("quantization", request.quantization),
+        quantization,
         exposed_ports: ports(fields, &request.exposed_ports),
     }
 }

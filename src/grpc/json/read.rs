@@ -29,13 +29,21 @@ pub struct Form {
 /// # Errors
 /// `INVALID_FIELD` with every violation: unknown fields, values of another type.
 pub fn read<M: prost::Message + Default>(name: &str, given: &Map, form: Form) -> Result<M, Error> {
+    match partial(name, given, form)? {
+        (message, wrong) if wrong.is_empty() => Ok(message),
+        (_, wrong) => Err(Error::fields(wrong)),
+    }
+}
+
+/// The same, as far as it can be read, and what can't: so that what is wrong with the rest can be told along with it.
+///
+/// # Errors
+/// A message that is not in the contract: a mistake in this program.
+pub fn partial<M: prost::Message + Default>(name: &str, given: &Map, form: Form) -> Result<(M, Vec<Violation>), Error> {
     let descriptor = message(name).ok_or_else(|| Error::internal("reading a request"))?;
     let mut reader = Reader { form, wrong: Vec::new() };
     let held = reader.object(&descriptor, given, "");
-    if !reader.wrong.is_empty() {
-        return Err(Error::fields(reader.wrong));
-    }
-    held.transcode_to().map_err(|_| Error::internal("reading a request"))
+    Ok((held.transcode_to().map_err(|_| Error::internal("reading a request"))?, reader.wrong))
 }
 
 struct Reader {

@@ -5,12 +5,12 @@ use super::params::{Param, Unit, converted};
 use super::shapes::{names, spoken};
 use crate::domain::ids::clip;
 use crate::grpc::json::message;
-use crate::grpc::json::read::{Form, duration, read};
+use crate::grpc::json::read::{Form, duration, partial};
 use crate::grpc::json::tree::{Json, Map};
 use crate::http::json::{self, RequestId};
 use crate::services::{Error, Violation};
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode, header};
 use prost_reflect::{FieldDescriptor, Kind};
@@ -42,9 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
             Ok(found) => found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             Err(_) => return Err(refuse(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path: it is not UTF-8")),
         };
-        let Ok(Query(query)) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri) else {
-            return Err(refuse(StatusCode::BAD_REQUEST, "invalid_field", "the URL's parameters can't be read"));
-        };
+        let query = pairs(parts.uri.query().unwrap_or_default()).map_err(|error| json::error(&error, &id))?;
         let headers = parts.headers.clone();
         let look = matches!(parts.method, Method::GET | Method::HEAD);
         let body = match Bytes::from_request(Request::from_parts(parts, body), state).await {
@@ -81,28 +79,16 @@ impl Asked {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The parameters, as fields of a message. Routes with a body read it as well.
-    ///
-    /// # Errors
-    /// `INVALID_FIELD` with every violation: an unknown parameter, one that is there twice, one that is no number, a body
-    /// where none is taken.
-    pub fn parameters(&self, of: &'static str, params: &[Param]) -> Result<Given, Error> {
+    /// The parameters, as fields of a message. What is wrong with them is kept in it: an unknown parameter, one that is there
+    /// twice, one that is no number, a body where none is taken.
+    #[must_use]
+    pub fn parameters(&self, of: &'static str, params: &[Param]) -> Given {
         let mut given = Given { of, texts: true, ..Given::default() };
         if !self.body.is_empty() {
             given.wrong("body", "this route takes no body");
         }
         self.collect(&mut given, params);
-        given.sound()
-    }
-
-    /// What beside a body the URL says: nothing but these, which the handler reads.
-    ///
-    /// # Errors
-    /// As [`Asked::parameters`].
-    pub fn beside(&self, params: &[Param]) -> Result<Given, Error> {
-        let mut given = Given { texts: true, ..Given::default() };
-        self.collect(&mut given, params);
-        given.sound()
+        given
     }
 
     fn collect(&self, given: &mut Given, params: &[Param]) {
@@ -123,18 +109,22 @@ impl Asked {
         }
     }
 
-    /// The body, as fields of a message, with other names that it takes. No body is an empty one.
-    ///
-    /// # Errors
-    /// `INVALID_FIELD`: it is no JSON object, or holds no numbers where other names take them.
-    pub fn body(&self, of: &'static str, hidden: &'static [&'static str], also: &[Param]) -> Result<Given, Error> {
+    /// The body, as fields of a message, with other names that it takes, and what the URL says beside it. No body is an empty
+    /// one. What is wrong is kept in it, as in [`Asked::parameters`].
+    #[must_use]
+    pub fn body(&self, of: &'static str, hidden: &'static [&'static str], also: &[Param], beside: &[Param]) -> Given {
         let also_called = also.iter().map(|p| p.name.clone()).collect();
         let mut given = Given { of, hidden, also: also_called, ..Given::default() };
+        self.collect(&mut given, beside);
         let body = if self.body.is_empty() { Ok(Json::Map(Map::new())) } else { Json::parse(&self.body) };
         let members = match body {
             Ok(Json::Map(members)) => members,
-            Ok(_) => return Err(Error::field("body", "must be a JSON object: `{…}`")),
-            Err(why) => return Err(Error::field("body", format!("is no JSON: {why}"))),
+            other => {
+                let why = other.err().map_or_else(|| "must be a JSON object: `{…}`".to_owned(), |why| format!("is no JSON: {why}"));
+                given.wrong("body", why);
+                given.blank = true;
+                return given;
+            }
         };
         for (name, value) in members {
             match also.iter().find(|p| p.name == name) {
@@ -146,13 +136,13 @@ impl Asked {
                         given.names.insert(param.to.clone(), (name.clone(), said(param.unit, &value)));
                         given.put(&param.to, value_here, &name);
                     }
-                    Err(why) => given.wrong(&name, why),
+                    Err(why) => given.unread(param, why),
                 },
                 None => given.put(&name, value, &name.clone()),
             }
         }
         self.idempotency(&mut given);
-        given.sound()
+        given
     }
 
     /// The `Idempotency-Key`, where a request has a name.
@@ -175,15 +165,51 @@ impl Asked {
         }
     }
 
-    /// The same for a route that takes its fields from the URL.
-    ///
-    /// # Errors
-    /// As [`Asked::parameters`].
-    pub fn ordered(&self, of: &'static str, params: &[Param]) -> Result<Given, Error> {
-        let mut given = self.parameters(of, params)?;
+    /// As [`Asked::parameters`], for a route that takes a request with a name from the URL.
+    #[must_use]
+    pub fn ordered(&self, of: &'static str, params: &[Param]) -> Given {
+        let mut given = self.parameters(of, params);
         self.idempotency(&mut given);
-        given.sound()
+        given
     }
+}
+
+/// The parameters of a URL.
+///
+/// # Errors
+/// `INVALID_FIELD` with every parameter that is not UTF-8.
+fn pairs(query: &str) -> Result<Vec<(String, String)>, Error> {
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match (String::from_utf8(decoded(name)), String::from_utf8(decoded(value))) {
+            (Ok(name), Ok(value)) => found.push((name, value)),
+            (name, _) => {
+                let field = name.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+                let description = format!("`{}` is not UTF-8; allowed: text in UTF-8, percent-encoded", clip(pair, 64));
+                wrong.push(Violation { field: clip(&field, 64), description });
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(found) } else { Err(Error::fields(wrong)) }
+}
+
+/// The bytes that a part of a query stands for: `+` is a space, `%41` an A; a `%` without two digits is itself.
+fn decoded(part: &str) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+    let (bytes, mut out, mut at) = (part.as_bytes(), Vec::with_capacity(part.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        match (*byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(high << 4 | low);
+                at += 2;
+            }
+            (b'+', ..) => out.push(b' '),
+            (other, ..) => out.push(other),
+        }
+        at += 1;
+    }
+    out
 }
 
 /// A duration in a parameter.
@@ -225,6 +251,10 @@ pub struct Given {
     read: BTreeMap<String, Json>,
     /// Other names that a body may use.
     also: Vec<String>,
+    /// Fields that were given and could not be read.
+    unread: Vec<String>,
+    /// There is nothing to read at all.
+    blank: bool,
     violations: Vec<Violation>,
 }
 
@@ -234,7 +264,13 @@ impl Given {
         self.violations.push(Violation { field: field.to_owned(), description: description.into() });
     }
 
-    /// Nothing was wrong so far.
+    /// Notes that what stands for a field can't be read.
+    fn unread(&mut self, param: &Param, why: String) {
+        self.unread.push(param.to.clone());
+        self.wrong(&param.name, why);
+    }
+
+    /// Nothing was wrong so far. For routes without a request to check; the others use [`Given::checked`].
     ///
     /// # Errors
     /// `INVALID_FIELD` with every violation.
@@ -263,21 +299,34 @@ impl Given {
         self.names.len() + self.own.len()
     }
 
-    /// Whether a field was given.
+    /// Whether a field was given, readable or not.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.map.iter().any(|(own, _)| own == name)
+        self.map.iter().map(|(own, _)| own).chain(&self.unread).any(|own| own == name)
     }
 
-    /// Whole numbers from the URL.
-    ///
-    /// # Errors
-    /// It is none, or outside of the range.
-    pub fn whole(&self, name: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>, Error> {
-        let Some(text) = self.own(name) else { return Ok(None) };
+    /// A whole number from the URL; notes one that is none, or outside of the range.
+    fn whole(&mut self, name: &str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
+        let text = self.own(name)?;
         let found = text.parse::<u32>().ok().filter(|n| range.contains(n) && !text.starts_with('+'));
-        let rule = || Error::field(name, format!("`{}`; allowed: {} to {}", clip(text, 64), range.start(), range.end()));
-        found.map(Some).ok_or_else(rule)
+        if found.is_none() {
+            let rule = format!("`{}`; allowed: {} to {}", clip(text, 64), range.start(), range.end());
+            self.wrong(name, rule);
+        }
+        found
+    }
+
+    /// A truth from the URL; notes one that is none.
+    pub fn truth(&mut self, name: &str) -> Option<bool> {
+        match self.own(name)? {
+            "true" => Some(true),
+            "false" => Some(false),
+            other => {
+                let rule = format!("`{}`; allowed: true, false", clip(other, 64));
+                self.wrong(name, rule);
+                None
+            }
+        }
     }
 
     fn parameter(&mut self, param: &Param, value: &str) {
@@ -302,7 +351,7 @@ impl Given {
                 self.put(&param.to, found, &name);
                 self.names.insert(param.to.clone(), told());
             }
-            Err(why) => self.wrong(&param.name, why),
+            Err(why) => self.unread(param, why),
         }
     }
 
@@ -357,13 +406,37 @@ impl Given {
         self.put(path, value, name);
     }
 
-    /// The message.
+    /// What `check` makes of the message. It is asked even when not everything could be read, so that a caller is told
+    /// everything at once: what could not be read, and what the check finds about the rest.
     ///
     /// # Errors
-    /// `INVALID_FIELD` with every violation.
-    pub fn message<M: prost::Message + Default>(&self) -> Result<M, Error> {
+    /// `INVALID_FIELD` with every violation; else what the check says.
+    pub fn checked<M: prost::Message + Default, T>(&self, check: impl FnOnce(M) -> Result<T, Error>) -> Result<T, Error> {
+        let mut wrong = self.violations.clone();
+        if self.blank {
+            return Err(Error::fields(wrong));
+        }
         let form = Form { names, texts: self.texts, hidden: self.hidden };
-        read(self.of, &self.map, form).map_err(|error| self.named(error))
+        let (message, unread) = partial(self.of, &self.map, form)?;
+        let mut told: Vec<String> = self.unread.iter().chain(unread.iter().map(|v| &v.field)).cloned().collect();
+        wrong.extend(unread.into_iter().map(|violation| self.renamed(violation)));
+        let checked = check(message);
+        if wrong.is_empty() {
+            return checked.map_err(|error| self.named(error));
+        }
+        // What a field, or the choice that it belongs to, seems to lack is what could not be read.
+        let choices: Vec<String> =
+            told.iter().filter_map(|path| field_at(self.of, path)?.containing_oneof().map(|one| one.name().to_owned())).collect();
+        told.extend(choices);
+        told.extend(wrong.iter().map(|v| v.field.clone()));
+        let within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        for violation in checked.err().map(|error| error.violations).unwrap_or_default() {
+            let (path, named) = (spoken(&violation.field), self.renamed(violation));
+            if !told.iter().any(|told| [&path, &named.field].iter().any(|own| within(own, told) || within(told, own))) {
+                wrong.push(named);
+            }
+        }
+        Err(Error::fields(wrong))
     }
 
     /// An error whose fields are called as they were given.
@@ -372,31 +445,51 @@ impl Given {
         if error.violations.is_empty() {
             return error;
         }
-        let named = |mut violation: Violation| {
-            // A name that is not known may be meant for one of those that no message has.
-            if violation.description.starts_with("there is no such field") && !violation.field.contains('.') && !self.also.is_empty() {
-                violation.description = format!("{}, {}", violation.description, self.also.join(", "));
-            }
-            let mut path = spoken(&violation.field);
-            if path == "filter.states" {
-                path = "filter.status".to_owned();
-            }
-            let known = self.names.iter().filter(|(own, _)| path == **own || path.starts_with(&format!("{own}."))).max_by_key(|(own, _)| own.len());
-            let (field, said) = match known {
-                Some((own, (name, said))) => (format!("{name}{}", &path[own.len()..]), said.clone()),
-                None if self.texts => (path.strip_prefix("filter.").unwrap_or(&path).to_owned(), None),
-                None => (path, None),
-            };
-            let rule = spoken(&violation.description);
-            Violation { field, description: said.map_or(rule.clone(), |said| format!("{said}: {rule}")) }
-        };
         let Error { code, reason, metadata, violations, retry_after, .. } = error;
-        let mut renamed = Error::fields(violations.into_iter().map(named).collect());
+        let mut renamed = Error::fields(violations.into_iter().map(|violation| self.renamed(violation)).collect());
         for (key, value) in metadata {
             renamed.metadata.entry(key).or_insert(value);
         }
         Error { code, reason, retry_after, ..renamed }
     }
+
+    fn renamed(&self, mut violation: Violation) -> Violation {
+        // A name that is not known may be meant for one of those that no message has.
+        if violation.description.starts_with("there is no such field") && !violation.field.contains('.') && !self.also.is_empty() {
+            violation.description = format!("{}, {}", violation.description, self.also.join(", "));
+        }
+        let mut path = spoken(&violation.field);
+        if path == "filter.states" {
+            path = "filter.status".to_owned();
+        }
+        let known = self.names.iter().filter(|(own, _)| path == **own || path.starts_with(&format!("{own}."))).max_by_key(|(own, _)| own.len());
+        let (field, said) = match known {
+            Some((own, (name, said))) => (format!("{name}{}", &path[own.len()..]), said.clone()),
+            None if self.texts => (path.strip_prefix("filter.").unwrap_or(&path).to_owned(), None),
+            None => (path, None),
+        };
+        let rule = spoken(&violation.description);
+        let description = match said {
+            None => rule,
+            // Such a rule says its unit with every number.
+            Some(said) if said.ends_with(" GB") => in_gigabytes(&rule),
+            Some(said) => format!("{said}: {rule}"),
+        };
+        Violation { field, description }
+    }
+}
+
+/// A rule with its whole GB as such: `24576 MiB` is `24 GB`.
+fn in_gigabytes(rule: &str) -> String {
+    let mut words: Vec<String> = rule.split(' ').map(str::to_owned).collect();
+    for at in 1..words.len() {
+        let (unit, rest) = words[at].split_at(words[at].len().min(3));
+        let gigabytes = words[at - 1].parse::<i64>().ok().filter(|n| unit == "MiB" && n % 1024 == 0);
+        if let Some(gigabytes) = gigabytes {
+            (words[at - 1], words[at]) = ((gigabytes / 1024).to_string(), format!("GB{rest}"));
+        }
+    }
+    words.join(" ")
 }
 
 /// A field of a message by its path, by the names of JSON.
@@ -434,17 +527,15 @@ pub struct Part {
 }
 
 impl Part {
-    /// From [`pages`](super::params::pages).
-    ///
-    /// # Errors
-    /// A number out of range; a token with an offset, or without a limit.
-    pub fn of(given: &Given) -> Result<Self, Error> {
-        let (limit, offset) = (given.whole("limit", 1..=1000)?, given.whole("offset", 0..=1_000_000_000)?);
+    /// From [`parts`](super::params::parts) or [`pages`](super::params::pages). Notes numbers out of range, and a token with
+    /// an offset or without a limit.
+    pub fn of(given: &mut Given) -> Self {
+        let (limit, offset) = (given.whole("limit", 1..=1000), given.whole("offset", 0..=1_000_000_000));
         let token = given.own("page_token").unwrap_or_default().to_owned();
-        if !token.is_empty() && (offset.is_some() || limit.is_none()) {
-            return Err(Error::field("page_token", "goes with `limit` and without `offset`"));
+        if !token.is_empty() && (given.own("offset").is_some() || given.own("limit").is_none()) {
+            given.wrong("page_token", "goes with `limit` and without `offset`");
         }
-        Ok(Self { limit, offset: offset.unwrap_or(0), token })
+        Self { limit, offset: offset.unwrap_or(0), token }
     }
 
     /// How far a list has to be read.
@@ -483,7 +574,7 @@ mod tests {
     use crate::grpc::pb;
 
     fn asked(uri: &str, body: &str, headers: &[(&'static str, &str)]) -> Asked {
-        let query = Query::<Vec<(String, String)>>::try_from_uri(&uri.parse().unwrap()).unwrap().0;
+        let query = pairs(uri.split_once('?').map_or("", |(_, query)| query)).unwrap();
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         Asked { request: RequestId::default(), path: Vec::new(), query, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
     }
@@ -495,30 +586,45 @@ mod tests {
         params.push(Param::other("gpu_type", "filter.gpu_models", Unit::AsIs, ""));
         params.extend(pages());
         let uri = "/x?min_vram=24&gpu_type=RTX%204090,H100&gpu_models=A100&max_price_per_hour=0.36&verified_only=true&limit=5&order_by=price";
-        let given = asked(uri, "", &[]).parameters("ListOffersRequest", &params).ok().unwrap();
-        let request: pb::ListOffersRequest = given.message().unwrap();
+        let mut given = asked(uri, "", &[]).parameters("ListOffersRequest", &params);
+        let request: pb::ListOffersRequest = given.checked(Ok).unwrap();
         let filter = request.filter.unwrap();
         assert_eq!((filter.min_gpu_memory_mib, filter.verified_only, request.order_by.as_str()), (Some(24576), true, "price"));
         assert_eq!(filter.gpu_models, ["RTX 4090", "H100", "A100"]);
         assert_eq!(filter.max_price_per_hour.unwrap().nanos, 360_000_000);
-        assert_eq!(Part::of(&given).unwrap(), Part { limit: Some(5), ..Part::default() });
+        assert_eq!(Part::of(&mut given), Part { limit: Some(5), ..Part::default() });
 
-        let Err(error) = asked("/x?colour=red&limit=1&limit=2&min_vram=lots", "", &[]).parameters("ListOffersRequest", &params) else { panic!() };
+        let Err(error) = asked("/x?colour=red&limit=1&limit=2&min_vram=lots", "", &[]).parameters("ListOffersRequest", &params).sound() else {
+            panic!()
+        };
         assert!(error.message.starts_with("colour: there is no such parameter; allowed: "), "{}", error.message);
         assert!(error.message.contains("limit: is there twice; min_vram: `lots`; allowed: a number of GB"), "{}", error.message);
 
-        let given = asked("/x?min_vram=0&verified_only=yes", "", &[]).parameters("ListOffersRequest", &params).ok().unwrap();
-        assert_eq!(given.message::<pb::ListOffersRequest>().unwrap_err().message, "verified_only: `yes`; allowed: true, false");
-        let named = given.named(Error::field("filter.min_gpu_memory_mib", "0 is out of range"));
-        assert_eq!(named.message, "min_vram: 0 GB: 0 is out of range");
+        let given = asked("/x?min_vram=0&verified_only=yes", "", &[]).parameters("ListOffersRequest", &params);
+        let nothing = |_: pb::ListOffersRequest| Ok(());
+        assert_eq!(given.checked(nothing).unwrap_err().message, "verified_only: `yes`; allowed: true, false");
+        let also =
+            |_: pb::ListOffersRequest| Err::<(), _>(Error::field("filter.min_gpu_memory_mib", "0 MiB is out of range; allowed: 1 MiB to 2048 MiB"));
+        let both = "verified_only: `yes`; allowed: true, false; min_vram: 0 GB is out of range; allowed: 1 MiB to 2 GB";
+        assert_eq!(given.checked(also).unwrap_err().message, both);
+    }
+
+    #[test]
+    fn parameters_are_text_or_named() {
+        let found = pairs("a=b+c%41&&d&e=%zz&f=%C3%A4").unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(found, [pair("a", "b cA"), pair("d", ""), pair("e", "%zz"), pair("f", "ä")]);
+        let error = pairs("consumer_id=%ff&limit=1&%fe=x").unwrap_err();
+        assert_eq!(error.violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["consumer_id", "\u{fffd}"]);
+        assert!(error.message.starts_with("consumer_id: `consumer_id=%ff` is not UTF-8"), "{}", error.message);
     }
 
     #[test]
     fn a_body_takes_other_names_and_the_key_of_a_header() {
         let also = [Param::other("reservation_hours", "reservation", Unit::Hours, "")];
-        let body = |text: &str, headers: &[(&'static str, &str)]| asked("/x", text, headers).body("CreateSessionRequest", &[], &also);
-        let given = body(r#"{"offer_id":"a","reservation_hours":1.5}"#, &[("idempotency-key", "job-1")]).ok().unwrap();
-        let request: pb::CreateSessionRequest = given.message().unwrap();
+        let body = |text: &str, headers: &[(&'static str, &str)]| asked("/x", text, headers).body("CreateSessionRequest", &[], &also, &[]);
+        let given = body(r#"{"offer_id":"a","reservation_hours":1.5}"#, &[("idempotency-key", "job-1")]);
+        let request: pb::CreateSessionRequest = given.checked(Ok).unwrap();
         assert_eq!((request.reservation.unwrap().seconds, request.request_id.as_str()), (5400, "job-1"));
         let too_long = Error { code: crate::services::Code::OutOfRange, reason: "HARD_MAX_EXCEEDED", ..Error::field("reservation", "too long") };
         let named = given.named(too_long.with("hard_max", "43200s"));
@@ -531,8 +637,10 @@ mod tests {
             ("{", &[][..], "body: is no JSON: "),
             (r#"{"reservation_hours":"soon"}"#, &[][..], "reservation_hours: `soon`; allowed: a number of hours"),
         ] {
-            let Err(error) = body(text, headers) else { panic!("{text}") };
+            let lacking = |_: pb::CreateSessionRequest| Err::<(), _>(Error::field("reservation", "required"));
+            let error = body(text, headers).checked(lacking).unwrap_err();
             assert!(error.message.starts_with(want), "{}", error.message);
+            assert_eq!(error.violations.len(), if text.contains("request_id") { 2 } else { 1 }, "{}", error.message);
         }
     }
 }

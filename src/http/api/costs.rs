@@ -109,13 +109,22 @@ fn month(text: &str) -> Time {
 }
 
 /// Puts days in the place of times: the last one is included.
-fn range(given: &mut Given) -> Result<(), Error> {
-    let (start, end) = (given.own("start_date").map(str::to_owned), given.own("end_date").map(str::to_owned));
-    let (from, to) = (start.as_ref().map(|text| day("start_date", text)).transpose()?, end.as_ref().map(|text| day("end_date", text)).transpose()?);
+fn range(given: &mut Given) {
+    let mut read = |name: &str| {
+        let text = given.own(name)?.to_owned();
+        match day(name, &text) {
+            Ok(at) => Some(at),
+            Err(error) => {
+                error.violations.into_iter().for_each(|violation| given.wrong(name, violation.description));
+                None
+            }
+        }
+    };
+    let (from, to) = (read("start_date"), read("end_date"));
     if let (Some(from), Some(to)) = (from, to)
         && to < from
     {
-        return Err(Error::field("end_date", format!("{} is before start_date {}", to.day(), from.day())));
+        return given.wrong("end_date", format!("{} is before start_date {}", to.day(), from.day()));
     }
     if let Some(from) = from {
         given.set("start_time", Json::text(from.rfc3339()), "start_date");
@@ -123,25 +132,25 @@ fn range(given: &mut Given) -> Result<(), Error> {
     if let Some(to) = to {
         given.set("end_time", Json::text((to + DAY).rfc3339()), "end_date");
     }
-    Ok(())
 }
 
 async fn costs(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let mut given = asked.parameters("GetCostReportRequest", &report_params())?;
-    let period = match given.own("period") {
+    let mut given = asked.parameters("GetCostReportRequest", &report_params());
+    let period = match given.own("period").map(str::to_owned) {
         None => None,
-        Some(word @ ("daily" | "monthly")) => Some(word == "daily"),
-        Some(other) => return Err(Error::field("period", format!("`{}`; allowed: daily, monthly", clip(other, 64)))),
+        Some(word) if word == "daily" || word == "monthly" => Some(word == "daily"),
+        Some(other) => {
+            given.wrong("period", format!("`{}`; allowed: daily, monthly", clip(&other, 64)));
+            None
+        }
     };
-    range(&mut given)?;
-    let mut given = given.sound()?;
+    range(&mut given);
     let (from, to) = (given.has("start_time"), given.has("end_time"));
     if period.is_some() && (from || to) {
-        return Err(Error::field("period", "goes without a range: leave it out with start_date, end_date, start_time and end_time"));
+        given.wrong("period", "goes without a range: leave it out with start_date, end_date, start_time and end_time");
     }
-    let request: pb::GetCostReportRequest = given.message()?;
-    if let Some(id) = request.filter.as_ref().and_then(|f| f.session_id.as_ref()).filter(|_| given.parameters_given() == 1) {
-        let id = requests::session_id(id).map_err(|e| given.named(e))?;
+    let query = given.checked(|m| requests::cost_report(&m, &api.settings))?;
+    if let Some(id) = query.session.filter(|_| given.parameters_given() == 1) {
         let cost = api.services.costs.session(&caller, id).await?;
         return Ok(object(StatusCode::OK, session_cost(&cost)?));
     }
@@ -150,12 +159,10 @@ async fn costs(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error
         within(&mut given, now, period == Some(true));
     } else if to && !from {
         // The month that the range ends in.
-        let request = given.message::<pb::GetCostReportRequest>()?;
-        let query = requests::cost_report(&request, &api.settings).map_err(|e| given.named(e))?;
         let last = query.to.unwrap_or(now) - Duration::from_millis(1);
         given.set("start_time", Json::text(month(&last.month()).rfc3339()), "start_date");
     }
-    report(&api, &caller, &given.sound()?).await
+    report(&api, &caller, &given).await
 }
 
 /// This day or this month.
@@ -167,14 +174,14 @@ fn within(given: &mut Given, now: Time, day: bool) {
 }
 
 async fn summary(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let mut given = asked.parameters("GetCostReportRequest", &summary_params())?;
+    let mut given = asked.parameters("GetCostReportRequest", &summary_params());
     within(&mut given, api.services.operator.clock().now(), false);
-    report(&api, &caller, &given.sound()?).await
+    report(&api, &caller, &given).await
 }
 
 async fn report(api: &Api, caller: &Caller, given: &Given) -> Result<Response, Error> {
-    let request: pb::GetCostReportRequest = given.message()?;
-    let mut query = requests::cost_report(&request, &api.settings).map_err(|e| given.named(e))?;
+    let read = |m: pb::GetCostReportRequest| Ok((requests::cost_report(&m, &api.settings)?, m.group_by));
+    let (mut query, group_by) = given.checked(read)?;
     let grouped = !query.group_by.is_empty();
     if !grouped {
         query.group_by = vec![GroupBy::Provider, GroupBy::Gpu];
@@ -198,7 +205,7 @@ async fn report(api: &Api, caller: &Caller, given: &Given) -> Result<Response, E
     add(&mut answer, "hours_used", Json::Number(format!("{}.{:03}", millis / 3_600_000, millis % 3_600_000 / 3_600)));
     add(&mut answer, "by_provider", Json::Map(by_provider));
     add(&mut answer, "by_gpu_type", Json::Map(by_gpu));
-    add(&mut answer, "group_by", Json::List(request.group_by.iter().map(Json::text).collect()));
+    add(&mut answer, "group_by", Json::List(group_by.iter().map(Json::text).collect()));
     add(&mut answer, "groups", Json::List(groups));
     add(&mut answer, "period_start", Json::text(from.rfc3339()));
     add(&mut answer, "period_end", Json::text(to.rfc3339()));
@@ -224,17 +231,16 @@ fn session_cost(cost: &SessionCost) -> Result<Map, Error> {
 }
 
 async fn of_session(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("GetSessionCostRequest", &[])?;
+    asked.parameters("GetSessionCostRequest", &[]).sound()?;
     let cost = api.services.costs.session(&caller, id_of(&asked)?).await?;
     Ok(object(StatusCode::OK, session_cost(&cost)?))
 }
 
 async fn ledger(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let mut given = asked.parameters("ListLedgerEntriesRequest", &ledger_params())?;
-    range(&mut given)?;
-    let given = given.sound()?;
-    let part = Part::of(&given)?;
-    let (query, _) = requests::ledger(&given.message()?, &api.settings).map_err(|e| given.named(e))?;
+    let mut given = asked.parameters("ListLedgerEntriesRequest", &ledger_params());
+    range(&mut given);
+    let part = Part::of(&mut given);
+    let (query, _) = given.checked(|m| requests::ledger(&m, &api.settings))?;
     let (mut entries, mut next) = (Vec::new(), String::new());
     loop {
         let page = api.services.costs.ledger(&caller, query.clone(), 1000, &next).await.map_err(|e| given.named(e))?;
@@ -253,7 +259,7 @@ async fn ledger(api: Api, caller: Caller, asked: Asked) -> Result<Response, Erro
 }
 
 async fn spend_rate(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("GetSpendRateRequest", &[])?;
+    asked.parameters("GetSpendRateRequest", &[]).sound()?;
     message("GetSpendRateResponse", &operations::spend(&api.services.operator.spend_rate()))
 }
 

@@ -66,9 +66,9 @@ fn start(asked: &Asked, watch: WatchRequest) -> WatchRequest {
 
 async fn one(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
     let id = id_of(&asked)?;
-    let given = asked.parameters("WatchSessionRequest", &params("WatchSessionRequest"))?;
-    let request = pb::WatchSessionRequest { session_id: id.to_string(), ..given.message()? };
-    let watch = start(&asked, requests::watch(&request, &api.settings).map_err(|e| given.named(e))?);
+    let given = asked.parameters("WatchSessionRequest", &params("WatchSessionRequest"));
+    let wanted = given.checked(|m| requests::watch(&pb::WatchSessionRequest { session_id: id.to_string(), ..m }, &api.settings))?;
+    let watch = start(&asked, wanted);
     let resumed = matches!(watch.start, WatchStart::After(_));
     let over = api.services.sessions.get(&caller, id).await?.state.is_final();
     let mut messages = api.services.sessions.watch(&caller, watch).await.map_err(|e| named(&asked, &given, e))?;
@@ -83,8 +83,8 @@ async fn one(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> 
 }
 
 async fn all(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("WatchSessionsRequest", &params("WatchSessionsRequest"))?;
-    let watch = start(&asked, requests::watch_all(&given.message()?, &api.settings).map_err(|e| given.named(e))?);
+    let given = asked.parameters("WatchSessionsRequest", &params("WatchSessionsRequest"));
+    let watch = start(&asked, given.checked(|m| requests::watch_all(&m, &api.settings))?);
     let messages = api.services.sessions.watch(&caller, watch).await.map_err(|e| named(&asked, &given, e))?;
     Ok(streamed(api, &asked, messages))
 }

@@ -2,11 +2,10 @@
 
 use super::Api;
 use super::asked::{Asked, Part};
-use super::params::{Param, Unit, fields, pages};
-use super::reply::{add, members, message, object, told};
+use super::params::{Param, Unit, fields, pages, parts};
+use super::reply::{add, listed, members, message, object, told};
 use super::route::Route;
 use super::shapes::{Kind, Member, PAGE, Shape};
-use crate::domain::ids::clip;
 use crate::grpc::convert::{answers, market, requests};
 use crate::grpc::json::tree::{Json, Map};
 use crate::grpc::pb;
@@ -17,7 +16,10 @@ use http::StatusCode;
 
 const COMPATIBLE: &[Member] = &[
     ("compatible_templates", Kind::Many("Template"), "The templates that can run on the offer."),
-    ("count", Kind::Whole, "How many."),
+    ("count", Kind::Whole, "How many are in this answer."),
+    ("total", Kind::Whole, "How many there are in all."),
+    ("limit", Kind::WholeOrNull, "The limit that was asked for; null: the list is whole."),
+    ("offset", Kind::Whole, "How many were left out at the beginning."),
     ("offer_id", Kind::Text, "The offer."),
     ("provider", Kind::Text, "Its provider."),
     ("gpu_type", Kind::Text, "Its GPU model."),
@@ -36,13 +38,16 @@ pub(super) fn routes() -> Vec<Route> {
             .answers(200, Shape::Message("ExplainOffersResponse"))
             .refuses(&[404]),
         Route::get("/api/v1/inventory/{offer_id}", "InventoryService/GetOffer", get).query(one_params()).answers(200, Shape::Message("Offer")),
-        Route::get("/api/v1/gpu-models", "InventoryService/ListGpuModels", gpu_models).answers(200, Shape::Message("ListGpuModelsResponse")),
+        Route::get("/api/v1/gpu-models", "InventoryService/ListGpuModels", gpu_models)
+            .query(parts())
+            .answers(200, Shape::With("ListGpuModelsResponse", PAGE)),
         Route::get("/api/v1/templates", "InventoryService/ListTemplates", templates)
             .query(template_params())
-            .answers(200, Shape::With("ListTemplatesResponse", &[("count", Kind::Whole, "How many.")]))
+            .answers(200, Shape::With("ListTemplatesResponse", PAGE))
             .refuses(&[404]),
         Route::get("/api/v1/inventory/{offer_id}/compatible-templates", "InventoryService/ListTemplates", compatible)
             .about("The templates that can run on an offer.")
+            .query(parts())
             .answers(200, Shape::Own("CompatibleTemplates", COMPATIBLE)),
         Route::get("/api/v1/templates/{hash_id}", "InventoryService/GetTemplate", template).answers(200, Shape::Message("Template")),
     ]
@@ -77,13 +82,15 @@ fn template_params() -> Vec<Param> {
     let mut params = fields("ListTemplatesRequest");
     params.push(Param::other("use_ssh", "ssh_only", Unit::AsIs, ""));
     params.push(Param::own("recommended", Unit::Truth, "Only those that their vendor recommends, or only the others. Default: any."));
+    params.extend(parts());
     params
 }
 
 async fn list(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("ListOffersRequest", &list_params())?;
-    let part = Part::of(&given)?;
-    let mut query = requests::offers(&given.message()?, &api.settings).map_err(|e| given.named(e))?;
+    let mut given = asked.parameters("ListOffersRequest", &list_params());
+    let part = Part::of(&mut given);
+    let paged = |m| pb::ListOffersRequest { page_token: part.token.clone(), ..m };
+    let mut query = given.checked(|m| requests::offers(&paged(m), &api.settings))?;
     api.services.templates.resolve(&mut query.filter).await?;
     let disk = query.filter.disk_gb;
     let page = pages_of(&api, query, &part).map_err(|e| given.named(e))?;
@@ -118,18 +125,19 @@ fn pages_of(api: &Api, mut query: OfferQuery, part: &Part) -> Result<OfferPage, 
 }
 
 async fn explain(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("ExplainOffersRequest", &filter_params("ExplainOffersRequest"))?;
-    let mut filter = market::explain(&given.message()?, &api.settings).map_err(|e| given.named(e))?;
+    let given = asked.parameters("ExplainOffersRequest", &filter_params("ExplainOffersRequest"));
+    let mut filter = given.checked(|m| market::explain(&m, &api.settings))?;
     api.services.templates.resolve(&mut filter).await?;
     let explained = api.services.inventory.explain(&filter).map_err(|e| given.named(e))?;
     message("ExplainOffersResponse", &market::explained(explained))
 }
 
 async fn get(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("GetOfferRequest", &one_params())?;
-    let request = pb::GetOfferRequest { offer_id: asked.segment("offer_id").to_owned(), ..given.message()? };
-    let (id, disk) = requests::offer(&request).map_err(|e| no_offer(e, &request.offer_id))?;
-    let offer = api.services.inventory.get(&id).map_err(|e| no_offer(e, &request.offer_id))?;
+    let given = asked.parameters("GetOfferRequest", &one_params());
+    let named = asked.segment("offer_id");
+    let read = given.checked(|m| requests::offer(&pb::GetOfferRequest { offer_id: named.to_owned(), ..m }));
+    let (id, disk) = read.map_err(|e| no_offer(e, named))?;
+    let offer = api.services.inventory.get(&id).map_err(|e| no_offer(e, named))?;
     message("Offer", &answers::offer(&offer, disk))
 }
 
@@ -142,16 +150,19 @@ fn no_offer(error: Error, id: &str) -> Error {
 }
 
 async fn compatible(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("GetOfferRequest", &[])?;
+    let mut given = asked.parameters("GetOfferRequest", &parts());
+    let part = Part::of(&mut given);
+    given.sound()?;
     let id = asked.segment("offer_id").to_owned();
     let (offer_id, _) = requests::offer(&pb::GetOfferRequest { offer_id: id.clone(), disk_gb: None }).map_err(|e| no_offer(e, &id))?;
     let offer = api.services.inventory.get(&offer_id).map_err(|e| no_offer(e, &id))?;
     let query = requests::templates(&pb::ListTemplatesRequest { offer_id: Some(id), ..Default::default() })?;
     let found = api.services.templates.list(&query).await?;
-    let templates = found.iter().map(|t| told("Template", &answers::template(t))).collect::<Result<Vec<_>, Error>>()?;
-    let note = if templates.is_empty() { "no template of this offer's provider can run on it; any image can be named at create" } else { "" };
+    let total = found.len();
+    let templates = part.cut(found).iter().map(|t| told("Template", &answers::template(t))).collect::<Result<Vec<_>, Error>>()?;
+    let note = if total == 0 { "no template of this offer's provider can run on it; any image can be named at create" } else { "" };
     let mut answer = Map::new();
-    add(&mut answer, "count", Json::count(templates.len()));
+    part.tell(&mut answer, templates.len(), total);
     add(&mut answer, "compatible_templates", Json::List(templates));
     add(&mut answer, "offer_id", Json::text(offer.id.to_string()));
     add(&mut answer, "provider", Json::text(offer.provider.to_string()));
@@ -162,33 +173,28 @@ async fn compatible(api: Api, _: Caller, asked: Asked) -> Result<Response, Error
 }
 
 async fn gpu_models(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("ListGpuModelsRequest", &[])?;
+    let mut given = asked.parameters("ListGpuModelsRequest", &parts());
+    let part = Part::of(&mut given);
+    given.sound()?;
     let inventory = &api.services.inventory;
     let gpu_models = inventory.gpu_models().into_iter().map(answers::gpu_model).collect();
     let providers = inventory.freshness().into_iter().map(answers::freshness).collect();
-    message("ListGpuModelsResponse", &pb::ListGpuModelsResponse { gpu_models, providers })
+    listed("ListGpuModelsResponse", &part, gpu_models, |gpu_models| pb::ListGpuModelsResponse { gpu_models, providers })
 }
 
 async fn templates(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("ListTemplatesRequest", &template_params())?;
-    let recommended = match given.own("recommended") {
-        None => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(other) => return Err(Error::field("recommended", format!("`{}`; allowed: true, false", clip(other, 64)))),
-    };
-    let query = requests::templates(&given.message()?).map_err(|e| given.named(e))?;
+    let mut given = asked.parameters("ListTemplatesRequest", &template_params());
+    let part = Part::of(&mut given);
+    let recommended = given.truth("recommended");
+    let query = given.checked(|m| requests::templates(&m))?;
     let found = api.services.templates.list(&query).await.map_err(|e| given.named(e))?;
     let templates: Vec<pb::Template> =
         found.iter().filter(|t| recommended.is_none_or(|wanted| t.recommended == wanted)).map(|t| answers::template(t)).collect();
-    let count = templates.len();
-    let mut answer = members("ListTemplatesResponse", &pb::ListTemplatesResponse { templates })?;
-    add(&mut answer, "count", Json::count(count));
-    Ok(object(StatusCode::OK, answer))
+    listed("ListTemplatesResponse", &part, templates, |templates| pb::ListTemplatesResponse { templates })
 }
 
 async fn template(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("GetTemplateRequest", &[])?;
+    asked.parameters("GetTemplateRequest", &[]).sound()?;
     let hash = asked.segment("hash_id");
     let template = api.services.templates.get(hash).await.map_err(|error| match error.code {
         Code::InvalidArgument => Error::new(Code::NotFound, "TEMPLATE_NOT_FOUND", format!("there is no such template: {}", error.message)),

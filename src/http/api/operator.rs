@@ -1,12 +1,12 @@
 //! What an operator looks at and orders.
 
 use super::Api;
-use super::asked::{Asked, Given, Part};
+use super::asked::{Asked, Part};
 use super::params::{Param, Unit, fields, parts};
-use super::reply::{members, message, object};
+use super::reply::{listed, members, message, object};
 use super::route::Route;
 use super::shapes::{PAGE, Shape};
-use crate::domain::ids::clip;
+use crate::domain::ids::{ProviderId, clip};
 use crate::grpc::convert::{answers, market, operations, tokens};
 use crate::grpc::pb;
 use crate::services::api::{AuditPage, Caller, HealthPage};
@@ -21,9 +21,12 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/api/v1/offer-health", "OperatorService/ListOfferHealth", offer_health)
             .query(health_params())
             .answers(200, Shape::With("ListOfferHealthResponse", PAGE)),
-        Route::get("/api/v1/ops/providers", "OperatorService/ListProviders", providers).answers(200, Shape::Message("ListProvidersResponse")),
+        Route::get("/api/v1/ops/providers", "OperatorService/ListProviders", providers)
+            .query(parts())
+            .answers(200, Shape::With("ListProvidersResponse", PAGE)),
         Route::get("/api/v1/ops/unconfirmed-destroys", "OperatorService/ListUnconfirmedDestroys", unconfirmed)
-            .answers(200, Shape::Message("ListUnconfirmedDestroysResponse")),
+            .query(parts())
+            .answers(200, Shape::With("ListUnconfirmedDestroysResponse", PAGE)),
         Route::post("/api/v1/ops/unconfirmed-destroys/{label}/retry", "OperatorService/RetryDestroy", retry)
             .body("RetryDestroyRequest", false, Vec::new())
             .answers(200, Shape::Message("RetryDestroyResponse"))
@@ -34,11 +37,11 @@ pub(super) fn routes() -> Vec<Route> {
             .answers(200, Shape::Message("SettleInstanceResponse"))
             .refuses(ORDER),
         Route::get("/api/v1/ops/strays", "OperatorService/ListStrayInstances", strays)
-            .query(fields("ListStrayInstancesRequest"))
-            .answers(200, Shape::Message("ListStrayInstancesResponse")),
+            .query(list_params("ListStrayInstancesRequest"))
+            .answers(200, Shape::With("ListStrayInstancesResponse", PAGE)),
         Route::get("/api/v1/ops/foreign", "OperatorService/ListForeignInstances", foreign)
-            .query(fields("ListForeignInstancesRequest"))
-            .answers(200, Shape::Message("ListForeignInstancesResponse")),
+            .query(list_params("ListForeignInstancesRequest"))
+            .answers(200, Shape::With("ListForeignInstancesResponse", PAGE)),
         Route::post("/api/v1/ops/instances/adopt", "OperatorService/AdoptInstance", adopt)
             .body("AdoptInstanceRequest", true, vec![hours()])
             .answers(200, Shape::Message("AdoptInstanceResponse"))
@@ -52,8 +55,8 @@ pub(super) fn routes() -> Vec<Route> {
             .answers(200, Shape::Message("SweepNowResponse"))
             .refuses(&[413, 415]),
         Route::get("/api/v1/ops/holds", "OperatorService/GetHold", holds)
-            .query(fields("GetHoldRequest"))
-            .answers(200, Shape::Message("GetHoldResponse")),
+            .query(list_params("GetHoldRequest"))
+            .answers(200, Shape::With("GetHoldResponse", PAGE)),
         Route::post("/api/v1/ops/holds", "OperatorService/SetHold", hold)
             .body("SetHoldRequest", true, Vec::new())
             .answers(200, Shape::Message("SetHoldResponse"))
@@ -65,7 +68,9 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/api/v1/ops/audit", "OperatorService/ListAuditEntries", audit)
             .query(parts())
             .answers(200, Shape::With("ListAuditEntriesResponse", PAGE)),
-        Route::get("/api/v1/ops/tokens", "OperatorService/ListTokens", list_tokens).answers(200, Shape::Message("ListTokensResponse")),
+        Route::get("/api/v1/ops/tokens", "OperatorService/ListTokens", list_tokens)
+            .query(parts())
+            .answers(200, Shape::With("ListTokensResponse", PAGE)),
         Route::post("/api/v1/ops/tokens", "OperatorService/CreateToken", create_token)
             .body("CreateTokenRequest", true, Vec::new())
             .answers(201, Shape::Message("CreateTokenResponse"))
@@ -82,8 +87,38 @@ pub(super) fn routes() -> Vec<Route> {
 
 fn health_params() -> Vec<Param> {
     let mut params = fields("ListOfferHealthRequest");
+    params.push(Param::other("gpu_type", "gpu_models", Unit::AsIs, ""));
+    params.push(Param::other("gpu_types", "gpu_models", Unit::AsIs, ""));
     params.extend(parts());
     params
+}
+
+/// A list's own parameters, and which part of it.
+fn list_params(of: &str) -> Vec<Param> {
+    let mut params = fields(of);
+    params.extend(parts());
+    params
+}
+
+/// Which part of a list that takes no other parameters.
+fn part_of(asked: &Asked, of: &'static str) -> Result<Part, Error> {
+    let mut given = asked.parameters(of, &parts());
+    let part = Part::of(&mut given);
+    given.sound()?;
+    Ok(part)
+}
+
+/// Which part of a list, at which provider.
+fn part_at<M: prost::Message + Default>(
+    api: &Api,
+    asked: &Asked,
+    of: &'static str,
+    at: fn(&M) -> Option<&str>,
+) -> Result<(Part, Option<ProviderId>), Error> {
+    let mut given = asked.parameters(of, &list_params(of));
+    let part = Part::of(&mut given);
+    let provider = given.checked(|m: M| operations::provider(at(&m), &api.settings))?;
+    Ok((part, provider))
 }
 
 fn hours() -> Param {
@@ -91,9 +126,9 @@ fn hours() -> Param {
 }
 
 async fn offer_health(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("ListOfferHealthRequest", &health_params())?;
-    let part = Part::of(&given)?;
-    let mut query = market::health_query(&given.message()?, &api.settings).map_err(|e| given.named(e))?;
+    let mut given = asked.parameters("ListOfferHealthRequest", &health_params());
+    let part = Part::of(&mut given);
+    let mut query = given.checked(|m| market::health_query(&m, &api.settings))?;
     query.page_size = 1000;
     let mut whole: Option<HealthPage> = None;
     loop {
@@ -122,20 +157,17 @@ async fn offer_health(api: Api, _: Caller, asked: Asked) -> Result<Response, Err
 }
 
 async fn providers(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("ListProvidersRequest", &[])?;
+    let part = part_of(&asked, "ListProvidersRequest")?;
     let providers = api.services.operator.providers().await?.into_iter().map(answers::provider).collect();
-    message("ListProvidersResponse", &pb::ListProvidersResponse { providers })
+    listed("ListProvidersResponse", &part, providers, |providers| pb::ListProvidersResponse { providers })
 }
 
 async fn unconfirmed(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("ListUnconfirmedDestroysRequest", &[])?;
-    message("ListUnconfirmedDestroysResponse", &operations::unconfirmed(api.services.operator.unconfirmed_destroys().await?))
-}
-
-/// An order's body, which says everything but what the path says.
-fn ordered(asked: &Asked, of: &'static str, hidden: &'static [&'static str], also: &[Param]) -> Result<Given, Error> {
-    asked.beside(&[])?;
-    asked.body(of, hidden, also)
+    let part = part_of(&asked, "ListUnconfirmedDestroysRequest")?;
+    // The sums are of the whole list, whatever part of it is told.
+    let mut told = operations::unconfirmed(api.services.operator.unconfirmed_destroys().await?);
+    let all = std::mem::take(&mut told.destroys);
+    listed("ListUnconfirmedDestroysResponse", &part, all, |destroys| pb::ListUnconfirmedDestroysResponse { destroys, ..told })
 }
 
 async fn order(api: &Api, caller: Caller, order: Order) -> Result<Done, Error> {
@@ -152,54 +184,54 @@ fn no_machine(error: Error, label: &str) -> Error {
 }
 
 async fn retry(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "RetryDestroyRequest", &["label"], &[])?;
-    given.message::<pb::RetryDestroyRequest>()?;
-    let request = pb::RetryDestroyRequest { label: asked.segment("label").to_owned() };
-    let done = order(&api, caller, operations::retry(&request).map_err(|e| no_machine(e, &request.label))?).await?;
+    let label = asked.segment("label").to_owned();
+    let given = asked.body("RetryDestroyRequest", &["label"], &[], &[]);
+    let wanted = given.checked(|_: pb::RetryDestroyRequest| operations::retry(&pb::RetryDestroyRequest { label: label.clone() }));
+    let done = order(&api, caller, wanted.map_err(|e| no_machine(e, &label))?).await?;
     message("RetryDestroyResponse", &pb::RetryDestroyResponse { session: operations::concerned(&done, &api.settings) })
 }
 
 async fn settle(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "SettleInstanceRequest", &["label"], &[])?;
-    let request = pb::SettleInstanceRequest { label: asked.segment("label").to_owned(), ..given.message()? };
-    let done = order(&api, caller, operations::settle(&request).map_err(|e| no_machine(given.named(e), &request.label))?).await?;
+    let label = asked.segment("label").to_owned();
+    let given = asked.body("SettleInstanceRequest", &["label"], &[], &[]);
+    let wanted = given.checked(|m| operations::settle(&pb::SettleInstanceRequest { label: label.clone(), ..m }));
+    let done = order(&api, caller, wanted.map_err(|e| no_machine(e, &label))?).await?;
     message("SettleInstanceResponse", &pb::SettleInstanceResponse { session: operations::concerned(&done, &api.settings) })
 }
 
 async fn strays(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("ListStrayInstancesRequest", &fields("ListStrayInstancesRequest"))?;
-    let request: pb::ListStrayInstancesRequest = given.message()?;
-    let provider = operations::provider(request.provider.as_deref(), &api.settings)?;
+    let (part, provider) = part_at::<pb::ListStrayInstancesRequest>(&api, &asked, "ListStrayInstancesRequest", |m| m.provider.as_deref())?;
     let operator = &api.services.operator;
-    message("ListStrayInstancesResponse", &operations::strays(&operator.strays(&operator.findings(), provider.as_ref())))
+    let mut told = operations::strays(&operator.strays(&operator.findings(), provider.as_ref()));
+    let all = std::mem::take(&mut told.instances);
+    listed("ListStrayInstancesResponse", &part, all, |instances| pb::ListStrayInstancesResponse { instances, ..told })
 }
 
 async fn foreign(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("ListForeignInstancesRequest", &fields("ListForeignInstancesRequest"))?;
-    let request: pb::ListForeignInstancesRequest = given.message()?;
-    let provider = operations::provider(request.provider.as_deref(), &api.settings)?;
+    let (part, provider) = part_at::<pb::ListForeignInstancesRequest>(&api, &asked, "ListForeignInstancesRequest", |m| m.provider.as_deref())?;
     let operator = &api.services.operator;
-    message("ListForeignInstancesResponse", &operations::foreign(&operator.foreign(&operator.findings(), provider.as_ref())))
+    let mut told = operations::foreign(&operator.foreign(&operator.findings(), provider.as_ref()));
+    let all = std::mem::take(&mut told.instances);
+    listed("ListForeignInstancesResponse", &part, all, |instances| pb::ListForeignInstancesResponse { instances, ..told })
 }
 
 async fn adopt(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "AdoptInstanceRequest", &[], &[hours()])?;
-    let wanted = operations::adopt(&given.message()?, &api.settings).map_err(|e| given.named(e))?;
+    let given = asked.body("AdoptInstanceRequest", &[], &[hours()], &[]);
+    let wanted = given.checked(|m| operations::adopt(&m, &api.settings))?;
     let done = order(&api, caller, wanted).await?;
     message("AdoptInstanceResponse", &pb::AdoptInstanceResponse { session: operations::concerned(&done, &api.settings) })
 }
 
 async fn destroy(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "DestroyInstanceRequest", &[], &[])?;
-    let wanted = operations::destroy(&given.message()?, &api.settings).map_err(|e| given.named(e))?;
+    let given = asked.body("DestroyInstanceRequest", &[], &[], &[]);
+    let wanted = given.checked(|m| operations::destroy(&m, &api.settings))?;
     let done = order(&api, caller, wanted).await?;
     message("DestroyInstanceResponse", &pb::DestroyInstanceResponse { session: operations::concerned(&done, &api.settings) })
 }
 
 async fn sweep(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "SweepNowRequest", &[], &[])?;
-    let request: pb::SweepNowRequest = given.message()?;
-    let provider = operations::provider(request.provider.as_deref(), &api.settings)?;
+    let given = asked.body("SweepNowRequest", &[], &[], &[]);
+    let provider = given.checked(|m: pb::SweepNowRequest| operations::provider(m.provider.as_deref(), &api.settings))?;
     let operator = &api.services.operator;
     let swept = operator.sweep_now(provider.as_ref()).await?;
     let (strays, foreign) = (operator.strays(&swept.findings, None), operator.foreign(&swept.findings, None));
@@ -207,29 +239,28 @@ async fn sweep(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
 }
 
 async fn holds(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("GetHoldRequest", &fields("GetHoldRequest"))?;
-    let request: pb::GetHoldRequest = given.message()?;
-    let provider = operations::provider(request.provider.as_deref(), &api.settings)?;
+    let (part, provider) = part_at::<pb::GetHoldRequest>(&api, &asked, "GetHoldRequest", |m| m.provider.as_deref())?;
     let operator = &api.services.operator;
-    message("GetHoldResponse", &operations::holds(operator.findings(), provider.as_ref(), operator.clock().now()))
+    let mut told = operations::holds(operator.findings(), provider.as_ref(), operator.clock().now());
+    let holds = std::mem::take(&mut told.holds);
+    listed("GetHoldResponse", &part, holds, |holds| pb::GetHoldResponse { holds, ..told })
 }
 
 async fn hold(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "SetHoldRequest", &[], &[])?;
+    let given = asked.body("SetHoldRequest", &[], &[], &[]);
     let now = api.services.operator.clock().now();
-    let wanted = operations::hold(&given.message()?, &api.settings, now).map_err(|e| given.named(e))?;
+    let wanted = given.checked(|m| operations::hold(&m, &api.settings, now))?;
     message("SetHoldResponse", &operations::held(&order(&api, caller, wanted).await?))
 }
 
 async fn accept(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "AcceptDatabaseRequest", &[], &[])?;
-    given.message::<pb::AcceptDatabaseRequest>()?;
+    asked.body("AcceptDatabaseRequest", &[], &[], &[]).checked(|_: pb::AcceptDatabaseRequest| Ok(()))?;
     order(&api, caller, Order::Accept).await?;
     message("AcceptDatabaseResponse", &pb::AcceptDatabaseResponse {})
 }
 
 async fn audit(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    let part = Part::of(&asked.parameters("ListAuditEntriesRequest", &parts())?)?;
+    let part = part_of(&asked, "ListAuditEntriesRequest")?;
     let (mut entries, mut next) = (Vec::new(), String::new());
     loop {
         let page = api.services.operator.audit_page(1000, &next).await?;
@@ -248,19 +279,19 @@ async fn audit(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
 }
 
 async fn list_tokens(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("ListTokensRequest", &[])?;
-    message("ListTokensResponse", &tokens::listed(&api.services.access.list().await?))
+    let part = part_of(&asked, "ListTokensRequest")?;
+    listed("ListTokensResponse", &part, api.services.access.list().await?, |found| tokens::listed(&found))
 }
 
 async fn create_token(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "CreateTokenRequest", &[], &[])?;
-    let wanted = tokens::create(&given.message()?).map_err(|e| given.named(e))?;
+    let given = asked.body("CreateTokenRequest", &[], &[], &[]);
+    let wanted = given.checked(|m| tokens::create(&m))?;
     let (token, text) = api.services.access.create(&caller, wanted).await.map_err(|e| given.named(e))?;
     Ok(object(StatusCode::CREATED, members("CreateTokenResponse", &tokens::created(&token, &text))?))
 }
 
 async fn revoke_token(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("RevokeTokenRequest", &[])?;
+    asked.parameters("RevokeTokenRequest", &[]).sound()?;
     let request = pb::RevokeTokenRequest { name: asked.segment("name").to_owned() };
     // What is no name is the name of nothing.
     let unknown = |_| Error::new(Code::NotFound, "TOKEN_NOT_FOUND", format!("there is no token `{}`", clip(&request.name, 64)));
@@ -269,8 +300,7 @@ async fn revoke_token(api: Api, caller: Caller, asked: Asked) -> Result<Response
 }
 
 async fn drain(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = ordered(&asked, "DrainSessionsRequest", &[], &[])?;
-    let request: pb::DrainSessionsRequest = given.message()?;
+    let request: pb::DrainSessionsRequest = asked.body("DrainSessionsRequest", &[], &[], &[]).checked(Ok)?;
     // Without authentication it is an operator all the same who asks this of everybody's sessions.
     let principal = if caller.principal.is_empty() { "operator".to_owned() } else { caller.principal.clone() };
     let drained = api.services.drain.end_all(&Caller { principal, ..caller }, request.validate_only).await?;

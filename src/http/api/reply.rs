@@ -1,5 +1,6 @@
 //! Answers: a message of the contract, with more members where the route has them.
 
+use super::asked::Part;
 use super::shapes::{adorn, names};
 use crate::grpc::json::tree::{Json, Map};
 use crate::grpc::json::write::write;
@@ -47,4 +48,17 @@ pub fn object(status: StatusCode, members: Map) -> Response {
 /// One more member.
 pub fn add(members: &mut Map, name: &str, value: Json) {
     members.push((name.to_owned(), value));
+}
+
+/// A part of a list that is at hand whole, as `wrap` makes a message of it, with what every page of a list has.
+///
+/// # Errors
+/// As [`told`].
+pub fn listed<T, M: prost::Message>(name: &str, part: &Part, all: Vec<T>, wrap: impl FnOnce(Vec<T>) -> M) -> Result<Response, Error> {
+    let total = all.len();
+    let cut = part.cut(all);
+    let count = cut.len();
+    let mut answer = members(name, &wrap(cut))?;
+    part.tell(&mut answer, count, total);
+    Ok(object(StatusCode::OK, answer))
 }

@@ -133,27 +133,25 @@ pub(super) fn id_of(asked: &Asked) -> Result<SessionId, Error> {
 }
 
 /// How long to wait, checked before anything is done.
-fn patience(given: &Given) -> Result<Option<Duration>, Error> {
-    let Some(text) = given.own("wait") else { return Ok(None) };
-    let read = super::asked::span("wait", text)?;
-    let asked = pb::WaitSessionRequest { session_id: "0".repeat(26), timeout: Some(read), ..Default::default() };
-    let (_, _, timeout) = requests::wait(&asked).map_err(|error| {
-        let mut error = error;
-        error.violations.iter_mut().for_each(|v| "wait".clone_into(&mut v.field));
-        Error::fields(error.violations)
-    })?;
-    Ok(Some(timeout))
+fn patience(given: &mut Given) -> Option<Duration> {
+    let text = given.own("wait")?.to_owned();
+    let read = super::asked::span("wait", &text)
+        .and_then(|timeout| requests::wait(&pb::WaitSessionRequest { session_id: "0".repeat(26), timeout: Some(timeout), ..Default::default() }));
+    match read {
+        Ok((_, _, timeout)) => Some(timeout),
+        Err(error) => {
+            error.violations.into_iter().for_each(|violation| given.wrong("wait", violation.description));
+            None
+        }
+    }
 }
 
 async fn create(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let beside = asked.beside(&[wait_param("")])?;
-    let patience = patience(&beside)?;
-    let mut given = asked.body("CreateSessionRequest", &[], &create_names())?;
-    retries(&mut given)?;
-    let given = given.sound()?;
-    let request = requests::of_caller(given.message()?, &caller);
-    let validate_only = request.validate_only;
-    let wanted = requests::create(&request, &api.settings).map_err(|e| given.named(e))?;
+    let mut given = asked.body("CreateSessionRequest", &[], &create_names(), &[wait_param("")]);
+    let patience = patience(&mut given);
+    retries(&mut given);
+    let wanted = given.checked(|message| requests::create(&requests::of_caller(message, &caller), &api.settings))?;
+    let validate_only = wanted.validate_only;
     let mut created = api.services.lifecycle.create(caller.clone(), wanted).await.map_err(|e| given.named(e))?;
     if let Some(patience) = patience.filter(|_| !validate_only) {
         let until = [State::Running, State::Stopped, State::Failed];
@@ -172,11 +170,15 @@ async fn create(api: Api, caller: Caller, asked: Asked) -> Result<Response, Erro
 }
 
 /// `auto_retry`, `retry_scope` and `max_retries`, as the earlier Go server took them, are a `failover`.
-fn retries(given: &mut Given) -> Result<(), Error> {
+fn retries(given: &mut Given) {
+    let mut wrong = Vec::new();
     let auto = match given.member("auto_retry") {
         None => None,
         Some(Json::Bool(auto)) => Some(*auto),
-        Some(_) => return Err(Error::field("auto_retry", "allowed: true, false")),
+        Some(_) => {
+            wrong.push(("auto_retry", "allowed: true, false".to_owned()));
+            None
+        }
     };
     let scope = match given.member("retry_scope").map(Json::as_text) {
         None => None,
@@ -185,22 +187,32 @@ fn retries(given: &mut Given) -> Result<(), Error> {
         Some(Some("any")) => Some("any"),
         Some(other) => {
             let shown = other.map_or_else(String::new, |text| format!("`{}`; ", clip(text, 64)));
-            return Err(Error::field("retry_scope", format!("{shown}allowed: same_gpu, same_vram, any")));
+            wrong.push(("retry_scope", format!("{shown}allowed: same_gpu, same_vram, any")));
+            None
         }
     };
     let most = match given.member("max_retries") {
         None => None,
-        Some(Json::Number(text)) => match text.parse::<u8>().ok().filter(|n| *n <= 19) {
-            Some(most) => Some(most),
-            None => return Err(Error::field("max_retries", format!("`{}`; allowed: 0 to 19", clip(text, 64)))),
-        },
-        Some(_) => return Err(Error::field("max_retries", "allowed: a whole number from 0 to 19")),
+        Some(Json::Number(text)) => {
+            let most = text.parse::<u8>().ok().filter(|n| *n <= 19);
+            if most.is_none() {
+                wrong.push(("max_retries", format!("`{}`; allowed: 0 to 19", clip(text, 64))));
+            }
+            most
+        }
+        Some(_) => {
+            wrong.push(("max_retries", "allowed: a whole number from 0 to 19".to_owned()));
+            None
+        }
     };
-    if auto.is_none() && scope.is_none() && most.is_none() {
-        return Ok(());
+    let said = ["auto_retry", "retry_scope", "max_retries"].iter().any(|name| given.member(name).is_some());
+    if said && given.has("failover") {
+        wrong.push(("failover", "goes not with `auto_retry`, `retry_scope` and `max_retries`; say it in one way".to_owned()));
     }
-    if given.has("failover") {
-        return Err(Error::field("failover", "goes not with `auto_retry`, `retry_scope` and `max_retries`; say it in one way"));
+    let good = wrong.is_empty();
+    wrong.into_iter().for_each(|(field, rule)| given.wrong(field, rule));
+    if !said || !good {
+        return;
     }
     let mut failover = Map::new();
     if auto == Some(false) {
@@ -210,7 +222,6 @@ fn retries(given: &mut Given) -> Result<(), Error> {
         add(&mut failover, "max_attempts", Json::whole(most.unwrap_or(3) + 1));
     }
     given.set("failover", Json::Map(failover), "auto_retry");
-    Ok(())
 }
 
 /// A session that failed while its creator waited: the error that its end comes to, with the session.
@@ -233,9 +244,10 @@ fn failed(api: &Api, session: &Session, asked: &Asked) -> Result<Response, Error
 }
 
 async fn list(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("ListSessionsRequest", &list_params())?;
-    let part = Part::of(&given)?;
-    let (filter, _) = requests::sessions(&given.message()?, &api.settings).map_err(|e| given.named(e))?;
+    let mut given = asked.parameters("ListSessionsRequest", &list_params());
+    let part = Part::of(&mut given);
+    let paged = |m| pb::ListSessionsRequest { page_token: part.token.clone(), ..m };
+    let (filter, _) = given.checked(|m| requests::sessions(&paged(m), &api.settings))?;
     let sessions = &api.services.sessions;
     let reach = part.reach();
     let size = u32::try_from(reach.min(1000)).unwrap_or(1000);
@@ -259,7 +271,7 @@ async fn list(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error>
 }
 
 async fn get(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("GetSessionRequest", &[])?;
+    asked.parameters("GetSessionRequest", &[]).sound()?;
     let session = api.services.sessions.get(&caller, id_of(&asked)?).await?;
     message("Session", &answers::session(&session, &api.settings))
 }
@@ -278,25 +290,21 @@ fn done<M: prost::Message>(name: &str, answer: &M, id: SessionId, text: String) 
 }
 
 async fn update(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.beside(&[])?;
     let id = id_of(&asked)?;
-    let given = asked.body("UpdateSessionRequest", HIDDEN, &[idle_minutes()])?;
+    let given = asked.body("UpdateSessionRequest", HIDDEN, &[idle_minutes()], &[]);
     // In JSON a member that is there is meant: empty labels are no labels.
-    let paths = ["labels", "idle_threshold"].into_iter().filter(|name| given.has(name)).map(str::to_owned).collect();
-    let mut request = pb::UpdateSessionRequest { session_id: id.to_string(), ..given.message()? };
-    request.update_mask = if given.has("labels") || given.has("idle_threshold") { Some(prost_types::FieldMask { paths }) } else { None };
-    let wanted = requests::update(&request).map_err(|e| given.named(e))?;
+    let paths: Vec<String> = ["labels", "idle_threshold"].into_iter().filter(|name| given.has(name)).map(str::to_owned).collect();
+    let update_mask = (!paths.is_empty()).then_some(prost_types::FieldMask { paths });
+    let wanted = given.checked(|m| requests::update(&pb::UpdateSessionRequest { session_id: id.to_string(), update_mask, ..m }))?;
     let changed = command(&api, caller, wanted, &given).await?;
     let answer = done("UpdateSessionResponse", &answers::updated(changed, &api.settings), id, "session changed".to_owned())?;
     Ok(object(StatusCode::OK, answer))
 }
 
 async fn extend(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.beside(&[])?;
     let id = id_of(&asked)?;
-    let given = asked.body("ExtendSessionRequest", HIDDEN, &[additional_hours()])?;
-    let request = pb::ExtendSessionRequest { session_id: id.to_string(), ..given.message()? };
-    let wanted = requests::extend(&request).map_err(|e| given.named(e))?;
+    let given = asked.body("ExtendSessionRequest", HIDDEN, &[additional_hours()], &[]);
+    let wanted = given.checked(|m| requests::extend(&pb::ExtendSessionRequest { session_id: id.to_string(), ..m }))?;
     let changed = command(&api, caller, wanted, &given).await?;
     let expires = changed.session.expires_at;
     let mut answer = done("ExtendSessionResponse", &answers::extended(changed, &api.settings), id, format!("session extended until {expires}"))?;
@@ -305,46 +313,44 @@ async fn extend(api: Api, caller: Caller, asked: Asked) -> Result<Response, Erro
 }
 
 async fn keep_alive(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.beside(&[])?;
     let id = id_of(&asked)?;
-    let given = asked.body("KeepAliveRequest", HIDDEN, &[])?;
-    let request = pb::KeepAliveRequest { session_id: id.to_string(), ..given.message()? };
-    let changed = command(&api, caller, requests::keep_alive(&request).map_err(|e| given.named(e))?, &given).await?;
+    let given = asked.body("KeepAliveRequest", HIDDEN, &[], &[]);
+    let wanted = given.checked(|m| requests::keep_alive(&pb::KeepAliveRequest { session_id: id.to_string(), ..m }))?;
+    let changed = command(&api, caller, wanted, &given).await?;
     let answer = done("KeepAliveResponse", &answers::kept_alive(changed, &api.settings), id, "session is in use".to_owned())?;
     Ok(object(StatusCode::OK, answer))
 }
 
 async fn rotate(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.beside(&[])?;
     let id = id_of(&asked)?;
-    let given = asked.body("RotateSessionKeyRequest", HIDDEN, &[])?;
-    let request = pb::RotateSessionKeyRequest { session_id: id.to_string(), ..given.message()? };
-    let changed = command(&api, caller, requests::rotate(&request, &api.settings).map_err(|e| given.named(e))?, &given).await?;
+    let given = asked.body("RotateSessionKeyRequest", HIDDEN, &[], &[]);
+    let wanted = given.checked(|m| requests::rotate(&pb::RotateSessionKeyRequest { session_id: id.to_string(), ..m }, &api.settings))?;
+    let changed = command(&api, caller, wanted, &given).await?;
     let text = "the key is being changed; the condition key_installed tells when it is on the machine".to_owned();
     let answer = done("RotateSessionKeyResponse", &answers::rotated(changed, &api.settings), id, text)?;
     Ok(object(StatusCode::OK, answer))
 }
 
 async fn complete(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let patience = patience(&asked.beside(&[wait_param("")])?)?;
     let id = id_of(&asked)?;
-    let given = asked.body("CompleteSessionRequest", HIDDEN, &[])?;
-    let request = pb::CompleteSessionRequest { session_id: id.to_string(), ..given.message()? };
-    let wanted = requests::complete(&request).map_err(|e| given.named(e))?;
+    let mut given = asked.body("CompleteSessionRequest", HIDDEN, &[], &[wait_param("")]);
+    let patience = patience(&mut given);
+    let wanted = given.checked(|m| requests::complete(&pb::CompleteSessionRequest { session_id: id.to_string(), ..m }))?;
+    let validate_only = wanted.validate_only;
     let mut ended = command(&api, caller.clone(), wanted, &given).await?;
-    let status = wait_for_end(&api, &caller, &mut ended, patience.filter(|_| !request.validate_only)).await;
+    let status = wait_for_end(&api, &caller, &mut ended, patience.filter(|_| !validate_only)).await;
     let text = ending(&ended.session, "session done");
     Ok(object(status, done("CompleteSessionResponse", &answers::completed(ended, &api.settings), id, text)?))
 }
 
 async fn destroy(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
     let id = id_of(&asked)?;
-    let given = asked.ordered("DestroySessionRequest", &destroy_params())?;
-    let patience = patience(&given)?;
-    let request = pb::DestroySessionRequest { session_id: id.to_string(), ..given.message()? };
-    let wanted = requests::destroy(&request).map_err(|e| given.named(e))?;
+    let mut given = asked.ordered("DestroySessionRequest", &destroy_params());
+    let patience = patience(&mut given);
+    let wanted = given.checked(|m| requests::destroy(&pb::DestroySessionRequest { session_id: id.to_string(), ..m }))?;
+    let validate_only = wanted.validate_only;
     let mut ended = command(&api, caller.clone(), wanted, &given).await?;
-    let status = wait_for_end(&api, &caller, &mut ended, patience.filter(|_| !request.validate_only)).await;
+    let status = wait_for_end(&api, &caller, &mut ended, patience.filter(|_| !validate_only)).await;
     let text = ending(&ended.session, "session destroyed");
     Ok(object(status, done("DestroySessionResponse", &answers::destroyed(ended, &api.settings), id, text)?))
 }
@@ -369,24 +375,24 @@ fn ending(session: &Arc<Session>, over: &str) -> String {
 }
 
 async fn diagnostics(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    asked.parameters("GetSessionDiagnosticsRequest", &[])?;
+    asked.parameters("GetSessionDiagnosticsRequest", &[]).sound()?;
     let known = api.services.sessions.diagnostics(&caller, id_of(&asked)?).await?;
     message("GetSessionDiagnosticsResponse", &answers::diagnostics(known, &api.settings))
 }
 
 async fn wait(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
     let id = id_of(&asked)?;
-    let given = asked.parameters("WaitSessionRequest", &fields("WaitSessionRequest"))?;
-    let request = pb::WaitSessionRequest { session_id: id.to_string(), ..given.message()? };
-    let (id, until, timeout) = requests::wait(&request).map_err(|e| given.named(e))?;
+    let given = asked.parameters("WaitSessionRequest", &fields("WaitSessionRequest"));
+    let (id, until, timeout) = given.checked(|m| requests::wait(&pb::WaitSessionRequest { session_id: id.to_string(), ..m }))?;
     let (session, reached) = api.services.sessions.wait(&caller, id, &until, timeout).await?;
     message("WaitSessionResponse", &pb::WaitSessionResponse { session: Some(answers::session(&session, &api.settings)), reached })
 }
 
 async fn history(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
     let id = id_of(&asked)?;
-    let given = asked.parameters("ListSessionEventsRequest", &parts())?;
-    let part = Part::of(&given)?;
+    let mut given = asked.parameters("ListSessionEventsRequest", &parts());
+    let part = Part::of(&mut given);
+    given.sound()?;
     let (mut events, mut next) = (Vec::new(), String::new());
     loop {
         // The whole of it is read for its number: a session has few events.

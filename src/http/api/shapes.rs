@@ -96,6 +96,8 @@ pub const ADDED: &[(&str, &[Member])] = &[
             ("min_bid", Kind::NumberOrNull, "The same as `min_bid_per_hour`."),
         ],
     ),
+    ("Condition", &[("changed_at", Kind::TimeOrNull, "The same as `time`.")]),
+    ("AuditEntry", &[("occurred_at", Kind::TimeOrNull, "The same as `time`.")]),
     ("Template", &[("hash_id", Kind::Text, "The same as `template_hash_id`."), ("use_ssh", Kind::Truth, "The same as `ssh`.")]),
     (
         "OfferHealth",
@@ -197,6 +199,8 @@ pub fn adorn(message: &str, members: &mut Map) {
                 ("min_bid", or_null(&["min_bid_per_hour"])),
             ]
         }
+        "Condition" => vec![("changed_at", or_null(&["time"]))],
+        "AuditEntry" => vec![("occurred_at", or_null(&["time"]))],
         "Template" => vec![("hash_id", or_null(&["template_hash_id"])), ("use_ssh", or_null(&["ssh"]))],
         _ => {
             let failures = match value(&["failure_counts"]) {

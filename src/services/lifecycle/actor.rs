@@ -386,7 +386,7 @@ impl Actor {
         first.version = 1;
         first.trace = trail::traceparent(&Span::current());
         let mut entry = Entry::new(first.clone(), Vec::new());
-        entry.trail.begin(&first);
+        entry.trail.begin(&first, &caller.request);
         self.live.insert(id, entry);
         let draft = Draft {
             kind: EventType::Created,
@@ -539,7 +539,7 @@ impl Actor {
             staged.audit.push(ordered(caller, action, id, detail, now));
         }
         if let Some(entry) = self.live.get_mut(&id).filter(|_| command.leads_to_work()) {
-            entry.trail.begin(&entry.session);
+            entry.trail.begin(&entry.session, &caller.request);
         }
         if let Command::Complete { bad_machine: true } = command
             && let Some(lesson) = self.live.get(&id).and_then(|e| Lesson::complaint(&e.session, now))

@@ -4,11 +4,12 @@ use super::actor::Actor;
 use super::{Closed, refused_credentials};
 use crate::domain::attempt::{self, Market, Unmet};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
+use crate::domain::money::Nanos;
 use crate::domain::offer::{Offer, RentalKind};
 use crate::domain::session::{Request, Session, State, StoragePolicy, Target};
 use crate::domain::time::Time;
 use crate::services::api::Create;
-use crate::services::error::{Code, Error};
+use crate::services::error::{Code, Error, Violation};
 use crate::services::sweeper::HoldKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,20 @@ fn enough_disk(request: &Request) -> Result<(), Error> {
         .with("model_id", model)
         .with("quantization", needs.quantization)
         .with("param_count_b", format!("{}.{rest:03}", needs.parameters_millions / 1000)))
+}
+
+/// A limit below what one run costs, at the least.
+fn too_little(session: &Session, least: Nanos) -> Error {
+    let most = session.request.max_total_cost.unwrap_or_default();
+    let seconds = session.request.reservation.as_secs();
+    let of = match &session.request.target {
+        Target::Offer(id) => format!("offer {id}"),
+        Target::Requirements { .. } => "the cheapest offer that meets the rest".to_owned(),
+    };
+    let rule = format!("{most} is too little: {seconds} s of {of} cost {least}; allowed: {least} or more, or ask for a shorter reservation");
+    let mut error = Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("max_total_cost: {rule}"));
+    error.violations.push(Violation { field: "max_total_cost".to_owned(), description: rule });
+    error.with("max_total_cost", most).with("least_total_cost", least)
 }
 
 /// The offer at the price that is bid for it.
@@ -90,7 +105,10 @@ impl Actor {
         let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
         match attempt::choose(&session, &market, now) {
             Ok(_) => Ok(session),
-            Err(unmet) => Err(self.no_capacity(&session, &unmet, snapshot.offers.len())),
+            Err(unmet) => Err(match attempt::least_total(&session, &market, now) {
+                Some(least) => too_little(&session, least),
+                None => self.no_capacity(&session, &unmet, snapshot.offers.len()),
+            }),
         }
     }
 
@@ -127,6 +145,10 @@ impl Actor {
         if !attempt::maps(session, &offer) {
             let text = format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only; take an offer with direct_ports");
             return Err(Error::field("exposed_ports", text));
+        }
+        let least = offer.price(disk).total().accrued(i64::try_from(session.request.reservation.as_millis()).unwrap_or(i64::MAX));
+        if session.request.max_total_cost.is_some_and(|most| least > most) {
+            return Err(too_little(session, least).with("offer_id", id));
         }
         attempt::affordable(session, offer.price(disk).total(), session.created_at).map_err(|why| {
             Error::new(Code::FailedPrecondition, "PRICE_ABOVE_LIMIT", format!("offer {id}: {why}: raise the limit or take another offer"))

@@ -85,7 +85,7 @@ impl Actor {
             }
         };
         if let Some(entry) = session.and_then(|id| self.live.get_mut(&id)) {
-            entry.trail.begin(&entry.session);
+            entry.trail.begin(&entry.session, &caller.request);
         }
         let session = session.and_then(|id| self.live.get(&id)).map(|e| Arc::new(e.session.clone()));
         if let Some(session) = session.as_ref().filter(|s| s.state == State::Stopping || s.state.is_final()) {

@@ -30,6 +30,8 @@ pub enum GpuState<'a> {
         driver: &'a str,
         /// The highest CUDA version, `12.4`.
         cuda: &'a str,
+        /// Whose GPUs they are: other machines' have other UUIDs.
+        machine: u64,
     },
     /// `nvidia-smi` is there and fails with these words (on standard output, as the real one does) and exit status.
     Failing {
@@ -45,7 +47,7 @@ pub enum GpuState<'a> {
 /// What a healthy machine answers to a command.
 #[must_use]
 pub fn believable_nvidia_smi(command: &str, gpus: &[(String, u32)], driver: &str, cuda: &str) -> ExecReply {
-    believable_machine(command, &GpuState::Healthy { gpus, driver, cuda })
+    believable_machine(command, &GpuState::Healthy { gpus, driver, cuda, machine: 0 })
 }
 
 /// What a machine with such GPUs, that nobody uses, answers to a command.
@@ -276,8 +278,8 @@ impl Shell<'_> {
                 self.say(&format!("{words}\n"));
                 self.reply.exit = exit;
             }
-            GpuState::Healthy { gpus, driver, cuda } => {
-                let (said, exit) = nvidia_smi(arguments, gpus, self.workload, driver, cuda);
+            GpuState::Healthy { gpus, driver, cuda, machine } => {
+                let (said, exit) = nvidia_smi(arguments, gpus, self.workload, (driver, cuda), machine);
                 self.say(&said);
                 self.reply.exit = exit;
             }
@@ -346,13 +348,13 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
 }
 
 /// What the real program prints for the arguments that matter, and its exit status.
-fn nvidia_smi(arguments: &[&str], gpus: &[(String, u32)], workload: Workload, driver: &str, cuda: &str) -> (String, u32) {
+fn nvidia_smi(arguments: &[&str], gpus: &[(String, u32)], workload: Workload, (driver, cuda): (&str, &str), machine: u64) -> (String, u32) {
     if gpus.is_empty() {
         return ("No devices were found\n".to_owned(), 6);
     }
     if let Some(columns) = arguments.iter().find_map(|argument| argument.strip_prefix("--query-gpu=")) {
         let format = arguments.iter().find_map(|argument| argument.strip_prefix("--format=")).unwrap_or_default();
-        return query(columns, format, gpus, workload, driver);
+        return query(columns, format, gpus, workload, driver, machine);
     }
     if arguments.iter().any(|argument| argument.starts_with("--query-compute-apps=pid")) {
         return ((0..workload.gpu_processes()).map(|number| format!("{}\n", 4_711 + number)).collect(), 0);
@@ -360,14 +362,14 @@ fn nvidia_smi(arguments: &[&str], gpus: &[(String, u32)], workload: Workload, dr
     match arguments {
         [] => (table(gpus, workload, driver, cuda), 0),
         ["-L" | "--list-gpus"] => {
-            let line = |(index, (name, _)): (usize, &(String, u32))| format!("GPU {index}: {name} (UUID: {})\n", uuid(index));
+            let line = |(index, (name, _)): (usize, &(String, u32))| format!("GPU {index}: {name} (UUID: {})\n", uuid(machine, index));
             (gpus.iter().enumerate().map(line).collect(), 0)
         }
         [other, ..] => (format!("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help. ({other})\n"), 2),
     }
 }
 
-fn query(columns: &str, format: &str, gpus: &[(String, u32)], workload: Workload, driver: &str) -> (String, u32) {
+fn query(columns: &str, format: &str, gpus: &[(String, u32)], workload: Workload, driver: &str, machine: u64) -> (String, u32) {
     let options: Vec<&str> = format.split(',').collect();
     if !options.contains(&"csv") {
         return ("\"--format=\" switch is missing. Please run 'nvidia-smi -h' for help.\n".to_owned(), 2);
@@ -396,7 +398,7 @@ fn query(columns: &str, format: &str, gpus: &[(String, u32)], workload: Workload
                     "memory.free" => memory.saturating_sub(workload.gpu_memory_mib()).to_string(),
                     "memory.used" => workload.gpu_memory_mib().to_string(),
                     "driver_version" => driver.to_owned(),
-                    "uuid" | "gpu_uuid" => uuid(index),
+                    "uuid" | "gpu_uuid" => uuid(machine, index),
                     "index" => index.to_string(),
                     "count" => gpus.len().to_string(),
                     "temperature.gpu" => (34 + index % 8).to_string(),
@@ -444,10 +446,18 @@ fn compute_capability(name: &str) -> &'static str {
     KNOWN.iter().find(|(part, _)| name.contains(part)).map_or("8.6", |(_, capability)| capability)
 }
 
-/// An UUID that looks like one, the same for the same place.
-fn uuid(index: usize) -> String {
-    let n = u32::try_from(index).unwrap_or(u32::MAX).wrapping_add(1).wrapping_mul(0x9e37_79b9);
-    format!("GPU-{n:08x}-5a1e-4c0d-9b3f-{:012x}", u64::from(n) << 8 | 0x5e)
+/// An UUID that looks like one: the same for the same GPU of the same machine, and for no other.
+fn uuid(machine: u64, index: usize) -> String {
+    // Two steps of a mixing generator, so that neighbours look nothing alike.
+    let mix = |n: u64| {
+        let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        n ^ (n >> 31)
+    };
+    let index = u64::try_from(index).unwrap_or(u64::MAX);
+    let high = mix(machine.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index).wrapping_add(1));
+    let low = mix(high ^ machine);
+    format!("GPU-{:08x}-{:04x}-4{:03x}-9{:03x}-{:012x}", high >> 32, high >> 16 & 0xffff, high & 0xfff, low >> 48 & 0xfff, low & 0xffff_ffff_ffff)
 }
 
 fn table(gpus: &[(String, u32)], workload: Workload, driver: &str, cuda: &str) -> String {
@@ -493,7 +503,9 @@ mod tests {
         let list = ask("nvidia-smi -L").stdout;
         assert_eq!(list.lines().count(), 2);
         assert!(list.starts_with("GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-"), "{list}");
-        assert_ne!(uuid(0), uuid(1));
+        let all: std::collections::BTreeSet<String> = (0..50).flat_map(|machine| (0..8).map(move |index| uuid(machine, index))).collect();
+        assert_eq!(all.len(), 400, "no two GPUs have the same");
+        assert!(all.iter().all(|uuid| uuid.len() == 40), "{all:?}");
         assert_eq!(
             ask("nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader,nounits").stdout,
             "NVIDIA GeForce RTX 4090, 24564, 550.54.15\n".repeat(2)
@@ -556,7 +568,7 @@ mod tests {
     #[test]
     fn a_machine_at_work_looks_like_one() {
         let gpus = two();
-        let healthy = GpuState::Healthy { gpus: &gpus, driver: "550.54.15", cuda: "12.4" };
+        let healthy = GpuState::Healthy { gpus: &gpus, driver: "550.54.15", cuda: "12.4", machine: 1 };
         let ask = |command: &str, workload| machine_at_work(command, &healthy, workload).stdout;
         let used = "nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader,nounits";
         assert_eq!(ask(used, Workload::Busy), "97, 6002\n".repeat(2));

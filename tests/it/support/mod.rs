@@ -437,7 +437,7 @@ impl House {
 }
 
 pub fn caller() -> Caller {
-    Caller { principal: "tester".to_owned(), scope: None, admin: true }
+    Caller { principal: "tester".to_owned(), scope: None, admin: true, request: String::new() }
 }
 
 pub fn any(provider: Option<&str>) -> Target {

@@ -608,9 +608,9 @@ type OfferFilter struct {
 	// size. Default: all.
 	// Example: `{"gpuModels": ["RTX 4090", "h100_sxm"]}`
 	GpuModels []string `protobuf:"bytes,2,rep,name=gpu_models,json=gpuModels,proto3" json:"gpu_models,omitempty"`
-	// At least this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"minGpuMemoryMib": 24576}`
+	// At least this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"minGpuMemoryMib": 24576}`
 	MinGpuMemoryMib *int32 `protobuf:"varint,3,opt,name=min_gpu_memory_mib,json=minGpuMemoryMib,proto3,oneof" json:"min_gpu_memory_mib,omitempty"`
-	// At most this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"maxGpuMemoryMib": 81920}`
+	// At most this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"maxGpuMemoryMib": 81920}`
 	MaxGpuMemoryMib *int32 `protobuf:"varint,4,opt,name=max_gpu_memory_mib,json=maxGpuMemoryMib,proto3,oneof" json:"max_gpu_memory_mib,omitempty"`
 	// Exactly this many GPUs, 1 to 1024. Default: any. Example: `{"gpuCount": 2}`
 	GpuCount *int32 `protobuf:"varint,5,opt,name=gpu_count,json=gpuCount,proto3,oneof" json:"gpu_count,omitempty"`
@@ -622,8 +622,8 @@ type OfferFilter struct {
 	// At most this all-in price per GPU, US dollars per hour, above 0 and at most 1000000. Default: any.
 	// Example: `{"maxPricePerGpuHour": {"units": "0", "nanos": 360000000}}`
 	MaxPricePerGpuHour *money.Money `protobuf:"bytes,8,opt,name=max_price_per_gpu_hour,json=maxPricePerGpuHour,proto3" json:"max_price_per_gpu_hour,omitempty"`
-	// Only these places: a country's two letters, or three or more letters of the vendor's text, in any case. Default: all.
-	// Example: `{"regions": ["US", "Quebec"]}`
+	// Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
+	// three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
 	Regions []string `protobuf:"bytes,9,rep,name=regions,proto3" json:"regions,omitempty"`
 	// At least this reliability, 0 to 1. Default: any. Example: `{"minReliability": 0.98}`
 	MinReliability *float64 `protobuf:"fixed64,10,opt,name=min_reliability,json=minReliability,proto3,oneof" json:"min_reliability,omitempty"`

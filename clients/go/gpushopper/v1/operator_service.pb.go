@@ -690,7 +690,9 @@ type ListOfferHealthRequest struct {
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// Where to go on: `next_page_token` of the page before, with the other fields as they were. Default: from the start.
 	// Example: `{"pageToken": "aDEuMC4w"}`
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only where GPUs of these models were launched, whatever they are called. Default: all. Example: `{"gpuModels": ["RTX 4090"]}`
+	GpuModels     []string `protobuf:"bytes,6,rep,name=gpu_models,json=gpuModels,proto3" json:"gpu_models,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -758,6 +760,13 @@ func (x *ListOfferHealthRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListOfferHealthRequest) GetGpuModels() []string {
+	if x != nil {
+		return x.GpuModels
+	}
+	return nil
 }
 
 // A page of the failure memory.
@@ -859,7 +868,9 @@ type OfferHealth struct {
 	// For which reason it is hidden.
 	SetAsideReason string `protobuf:"bytes,11,opt,name=set_aside_reason,json=setAsideReason,proto3" json:"set_aside_reason,omitempty"`
 	// The chance that the next launch there comes to a usable machine, 0 to 1: that of an ordinary offer of it.
-	Confidence    float64 `protobuf:"fixed64,12,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	Confidence float64 `protobuf:"fixed64,12,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	// The GPU models that were launched there.
+	GpuModels     []string `protobuf:"bytes,13,rep,name=gpu_models,json=gpuModels,proto3" json:"gpu_models,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -976,6 +987,13 @@ func (x *OfferHealth) GetConfidence() float64 {
 		return x.Confidence
 	}
 	return 0
+}
+
+func (x *OfferHealth) GetGpuModels() []string {
+	if x != nil {
+		return x.GpuModels
+	}
+	return nil
 }
 
 // A machine that should be gone and is not proven so.
@@ -3467,21 +3485,23 @@ const file_gpushopper_v1_operator_service_proto_rawDesc = "" +
 	"\bdestroys\x18\x01 \x03(\v2!.gpushopper.v1.UnconfirmedDestroyR\bdestroys\x12;\n" +
 	"\x10at_risk_per_hour\x18\x02 \x01(\v2\x12.google.type.MoneyR\ratRiskPerHour\x12 \n" +
 	"\fat_risk_text\x18\x03 \x01(\tR\n" +
-	"atRiskText\"\xdf\x01\n" +
+	"atRiskText\"\xfe\x01\n" +
 	"\x16ListOfferHealthRequest\x12\x1f\n" +
 	"\bprovider\x18\x01 \x01(\tH\x00R\bprovider\x88\x01\x01\x125\n" +
 	"\x05kinds\x18\x02 \x03(\x0e2\x1f.gpushopper.v1.OfferHealth.KindR\x05kinds\x12$\n" +
 	"\x0eset_aside_only\x18\x03 \x01(\bR\fsetAsideOnly\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageTokenB\v\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x1d\n" +
+	"\n" +
+	"gpu_models\x18\x06 \x03(\tR\tgpuModelsB\v\n" +
 	"\t_provider\"\xbb\x01\n" +
 	"\x17ListOfferHealthResponse\x124\n" +
 	"\aentries\x18\x01 \x03(\v2\x1a.gpushopper.v1.OfferHealthR\aentries\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n" +
 	"\n" +
 	"total_size\x18\x03 \x01(\x05R\ttotalSize\x12#\n" +
-	"\robserves_only\x18\x04 \x01(\bR\fobservesOnly\"\xc8\x05\n" +
+	"\robserves_only\x18\x04 \x01(\bR\fobservesOnly\"\xe7\x05\n" +
 	"\vOfferHealth\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.gpushopper.v1.OfferHealth.KindR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -3497,7 +3517,9 @@ const file_gpushopper_v1_operator_service_proto_rawDesc = "" +
 	"\x10set_aside_reason\x18\v \x01(\tR\x0esetAsideReason\x12\x1e\n" +
 	"\n" +
 	"confidence\x18\f \x01(\x01R\n" +
-	"confidence\x1a@\n" +
+	"confidence\x12\x1d\n" +
+	"\n" +
+	"gpu_models\x18\r \x03(\tR\tgpuModels\x1a@\n" +
 	"\x12FailureCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"`\n" +

@@ -161,7 +161,7 @@ type CreateSessionRequest struct {
 	// The model that runs on it, 1 to 200 letters, digits and `._/:-`: what disk is rented and what GPU memory is warned about
 	// follow from the size in its name. Default: none. Example: `{"modelId": "Qwen/Qwen2.5-7B-Instruct"}`
 	ModelId *string `protobuf:"bytes,26,opt,name=model_id,json=modelId,proto3,oneof" json:"model_id,omitempty"`
-	// How the model's weights are stored. Default: as the model's name tells, else 16 bits.
+	// How the weights of `model_id` are stored; goes with it. Default: as the model's name tells, else 16 bits.
 	// Example: `{"quantization": "QUANTIZATION_AWQ"}`
 	Quantization Quantization `protobuf:"varint,27,opt,name=quantization,proto3,enum=gpushopper.v1.Quantization" json:"quantization,omitempty"`
 	// Ports inside the machine to be reachable from outside, beside SSH: at most 32, 1 to 65535 without 22; the API's first.

@@ -729,10 +729,10 @@ pub struct OfferFilter {
     /// Example: `{"gpuModels": \["RTX 4090", "h100_sxm"\]}`
     #[prost(string, repeated, tag = "2")]
     pub gpu_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// At least this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"minGpuMemoryMib": 24576}`
+    /// At least this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"minGpuMemoryMib": 24576}`
     #[prost(int32, optional, tag = "3")]
     pub min_gpu_memory_mib: ::core::option::Option<i32>,
-    /// At most this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"maxGpuMemoryMib": 81920}`
+    /// At most this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"maxGpuMemoryMib": 81920}`
     #[prost(int32, optional, tag = "4")]
     pub max_gpu_memory_mib: ::core::option::Option<i32>,
     /// Exactly this many GPUs, 1 to 1024. Default: any. Example: `{"gpuCount": 2}`
@@ -749,8 +749,8 @@ pub struct OfferFilter {
     /// Example: `{"maxPricePerGpuHour": {"units": "0", "nanos": 360000000}}`
     #[prost(message, optional, tag = "8")]
     pub max_price_per_gpu_hour: ::core::option::Option<crate::google_type::Money>,
-    /// Only these places: a country's two letters, or three or more letters of the vendor's text, in any case. Default: all.
-    /// Example: `{"regions": \["US", "Quebec"\]}`
+    /// Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
+    /// three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": \["US", "Quebec", "EU"\]}`
     #[prost(string, repeated, tag = "9")]
     pub regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// At least this reliability, 0 to 1. Default: any. Example: `{"minReliability": 0.98}`
@@ -3113,6 +3113,9 @@ pub struct ListOfferHealthRequest {
     /// Example: `{"pageToken": "aDEuMC4w"}`
     #[prost(string, tag = "5")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only where GPUs of these models were launched, whatever they are called. Default: all. Example: `{"gpuModels": \["RTX 4090"\]}`
+    #[prost(string, repeated, tag = "6")]
+    pub gpu_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A page of the failure memory.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3169,6 +3172,9 @@ pub struct OfferHealth {
     /// The chance that the next launch there comes to a usable machine, 0 to 1: that of an ordinary offer of it.
     #[prost(double, tag = "12")]
     pub confidence: f64,
+    /// The GPU models that were launched there.
+    #[prost(string, repeated, tag = "13")]
+    pub gpu_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `OfferHealth`.
 pub mod offer_health {
@@ -4595,7 +4601,7 @@ pub struct CreateSessionRequest {
     /// follow from the size in its name. Default: none. Example: `{"modelId": "Qwen/Qwen2.5-7B-Instruct"}`
     #[prost(string, optional, tag = "26")]
     pub model_id: ::core::option::Option<::prost::alloc::string::String>,
-    /// How the model's weights are stored. Default: as the model's name tells, else 16 bits.
+    /// How the weights of `model_id` are stored; goes with it. Default: as the model's name tells, else 16 bits.
     /// Example: `{"quantization": "QUANTIZATION_AWQ"}`
     #[prost(enumeration = "Quantization", tag = "27")]
     pub quantization: i32,

@@ -360,9 +360,9 @@ class OfferFilter(_message.Message):
     MIN_HOST_END_TIME_FIELD_NUMBER: _builtins.int
     TEMPLATE_HASH_ID_FIELD_NUMBER: _builtins.int
     min_gpu_memory_mib: _builtins.int
-    """At least this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"minGpuMemoryMib": 24576}`"""
+    """At least this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"minGpuMemoryMib": 24576}`"""
     max_gpu_memory_mib: _builtins.int
-    """At most this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"maxGpuMemoryMib": 81920}`"""
+    """At most this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"maxGpuMemoryMib": 81920}`"""
     gpu_count: _builtins.int
     """Exactly this many GPUs, 1 to 1024. Default: any. Example: `{"gpuCount": 2}`"""
     min_gpu_count: _builtins.int
@@ -413,8 +413,8 @@ class OfferFilter(_message.Message):
 
     @_builtins.property
     def regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these places: a country's two letters, or three or more letters of the vendor's text, in any case. Default: all.
-        Example: `{"regions": ["US", "Quebec"]}`
+        """Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
+        three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
         """
 
     @_builtins.property

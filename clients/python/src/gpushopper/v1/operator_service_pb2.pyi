@@ -308,6 +308,7 @@ class ListOfferHealthRequest(_message.Message):
     SET_ASIDE_ONLY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    GPU_MODELS_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """Only of this provider. Default: all. Example: `{"provider": "vastai"}`"""
     set_aside_only: _builtins.bool
@@ -322,6 +323,10 @@ class ListOfferHealthRequest(_message.Message):
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___OfferHealth.Kind.ValueType]:
         """Only these kinds. Default: all. Example: `{"kinds": ["KIND_MACHINE"]}`"""
 
+    @_builtins.property
+    def gpu_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only where GPUs of these models were launched, whatever they are called. Default: all. Example: `{"gpuModels": ["RTX 4090"]}`"""
+
     def __init__(
         self,
         *,
@@ -330,10 +335,11 @@ class ListOfferHealthRequest(_message.Message):
         set_aside_only: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        gpu_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_provider", b"_provider", "provider", b"provider"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_provider", b"_provider", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider", "set_aside_only", b"set_aside_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_provider", b"_provider", "gpu_models", b"gpu_models", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider", "set_aside_only", b"set_aside_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__provider: _TypeAlias = _typing.Literal["provider"]  # noqa: Y015
     _WhichOneofArgType__provider: _TypeAlias = _typing.Literal["_provider", b"_provider"]  # noqa: Y015
@@ -446,6 +452,7 @@ class OfferHealth(_message.Message):
     SET_ASIDE_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     SET_ASIDE_REASON_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
+    GPU_MODELS_FIELD_NUMBER: _builtins.int
     kind: Global___OfferHealth.Kind.ValueType
     """What it is."""
     name: _builtins.str
@@ -476,6 +483,10 @@ class OfferHealth(_message.Message):
     def set_aside_until_time(self) -> _timestamp_pb2.Timestamp:
         """Hidden from everybody until then; absent when it is not."""
 
+    @_builtins.property
+    def gpu_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The GPU models that were launched there."""
+
     def __init__(
         self,
         *,
@@ -491,10 +502,11 @@ class OfferHealth(_message.Message):
         set_aside_until_time: _timestamp_pb2.Timestamp | None = ...,
         set_aside_reason: _builtins.str = ...,
         confidence: _builtins.float = ...,
+        gpu_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "set_aside_until_time", b"set_aside_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "failure_counts", b"failure_counts", "kind", b"kind", "last_message", b"last_message", "last_outcome", b"last_outcome", "last_time", b"last_time", "launch_count", b"launch_count", "name", b"name", "provider", b"provider", "set_aside_reason", b"set_aside_reason", "set_aside_until_time", b"set_aside_until_time", "usable_count", b"usable_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "failure_counts", b"failure_counts", "gpu_models", b"gpu_models", "kind", b"kind", "last_message", b"last_message", "last_outcome", b"last_outcome", "last_time", b"last_time", "launch_count", b"launch_count", "name", b"name", "provider", b"provider", "set_aside_reason", b"set_aside_reason", "set_aside_until_time", b"set_aside_until_time", "usable_count", b"usable_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -175,7 +175,7 @@ class CreateSessionRequest(_message.Message):
     follow from the size in its name. Default: none. Example: `{"modelId": "Qwen/Qwen2.5-7B-Instruct"}`
     """
     quantization: _session_pb2.Quantization.ValueType
-    """How the model's weights are stored. Default: as the model's name tells, else 16 bits.
+    """How the weights of `model_id` are stored; goes with it. Default: as the model's name tells, else 16 bits.
     Example: `{"quantization": "QUANTIZATION_AWQ"}`
     """
     @_builtins.property

@@ -390,14 +390,14 @@ export type OfferFilter = Message<"gpushopper.v1.OfferFilter"> & {
   gpuModels: string[];
 
   /**
-   * At least this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"minGpuMemoryMib": 24576}`
+   * At least this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"minGpuMemoryMib": 24576}`
    *
    * @generated from field: optional int32 min_gpu_memory_mib = 3;
    */
   minGpuMemoryMib?: number;
 
   /**
-   * At most this much memory per GPU, MiB, 1 to 1000000. Default: any. Example: `{"maxGpuMemoryMib": 81920}`
+   * At most this much memory per GPU, MiB, 1 to 1048576. Default: any. Example: `{"maxGpuMemoryMib": 81920}`
    *
    * @generated from field: optional int32 max_gpu_memory_mib = 4;
    */
@@ -434,8 +434,8 @@ export type OfferFilter = Message<"gpushopper.v1.OfferFilter"> & {
   maxPricePerGpuHour?: Money;
 
   /**
-   * Only these places: a country's two letters, or three or more letters of the vendor's text, in any case. Default: all.
-   * Example: `{"regions": ["US", "Quebec"]}`
+   * Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
+   * three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
    *
    * @generated from field: repeated string regions = 9;
    */

@@ -246,7 +246,7 @@ export type CreateSessionRequest = Message<"gpushopper.v1.CreateSessionRequest">
   modelId?: string;
 
   /**
-   * How the model's weights are stored. Default: as the model's name tells, else 16 bits.
+   * How the weights of `model_id` are stored; goes with it. Default: as the model's name tells, else 16 bits.
    * Example: `{"quantization": "QUANTIZATION_AWQ"}`
    *
    * @generated from field: gpushopper.v1.Quantization quantization = 27;

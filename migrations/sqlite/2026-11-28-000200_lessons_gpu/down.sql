@@ -1,0 +1,1 @@
+ALTER TABLE offer_failures DROP COLUMN gpu_type;
