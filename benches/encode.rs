@@ -1,7 +1,7 @@
 //! From our words to the wire's bytes.
 
 use crate::{bodies, samples};
-use criterion::{Criterion, Throughput};
+use criterion::{BatchSize, Criterion, Throughput};
 use gpu_shopper::domain::event::Event;
 use gpu_shopper::grpc::convert::answers;
 use gpu_shopper::grpc::{KeyPair, Settings};
@@ -36,12 +36,12 @@ pub fn measure(criterion: &mut Criterion) {
     let offers = bodies::offers(1000);
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("event", |b| {
-        b.iter(|| {
-            let told = WatchMessage::Event { resume_token: String::from("djEuNDIuNDIuNDIuNDI"), event: Arc::clone(&event) };
-            black_box(answers::watched(told, &settings).encode_to_vec())
-        });
-    });
+    let tell = |event: Arc<Event>| {
+        let told = WatchMessage::Event { resume_token: String::from("djEuNDIuNDIuNDIuNDI"), event };
+        black_box(answers::watched(told, &settings).encode_to_vec())
+    };
+    group.bench_function("event_to_the_first", |b| b.iter_batched(|| Arc::new((*event).clone()), tell, BatchSize::SmallInput));
+    group.bench_function("event_to_each_further", |b| b.iter(|| tell(Arc::clone(&event))));
     group.throughput(Throughput::Elements(50));
     group.bench_function("fifty_offers", |b| {
         b.iter(|| offers.iter().take(50).map(|o| answers::offer(o, None).encode_to_vec().len()).sum::<usize>());

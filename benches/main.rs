@@ -5,6 +5,7 @@
 
 mod bodies;
 mod encode;
+mod hello;
 mod ledger;
 mod listing;
 mod machine;
@@ -16,7 +17,12 @@ mod watch;
 mod world;
 
 use criterion::Criterion;
+use mimalloc::MiMalloc;
 use std::time::Duration;
+
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Whether everything is only to run once.
 fn only_tries() -> bool {
@@ -38,6 +44,10 @@ fn asked_for(group: &str) -> bool {
 type Measure = fn(&mut Criterion);
 
 fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    if let Some(at) = words.iter().position(|word| word == "hello-server") {
+        return hello::serve(words[at + 1].parse().unwrap());
+    }
     let mut criterion =
         Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3)).configure_from_args();
     let groups: [(&str, Measure); 7] = [

@@ -11,8 +11,10 @@ the marketplaces; their admin API under `/_sim/` makes machines vanish and tells
   lose           the answer to what is sent next is lost: it is held back, and half a second later the connection is reset
   restart        SIGKILL, and the server starts again on the same database
   replace        SIGKILL, and the server starts on an empty database
-  storm?cuts=N   from now on every connection is reset after a random short while or number of bytes, N times in all
-  storm-left     answers with the number of cuts that are left
+  storm?cuts=N   from now on every connection that stands is reset after a random short while or number of bytes, N times in
+                 all. It stands when the client has acknowledged the server's HTTP/2 settings: cut earlier, it counts as one
+                 that never was, and clients rightly wait longer and longer before they try again
+  storm-left     answers with the number of cuts that are left; refuses (400) when there was nothing to cut for a minute
 
 Nothing but Python's standard library. It is not part of any package.
 """
@@ -38,8 +40,12 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds; nothing here takes longer, and what does has hung."""
+STALLED = 60.0
+"""Seconds without a cut after which a storm counts as one that the client does not come through."""
+ACKNOWLEDGED = bytes.fromhex("000000040100000000")
+"""The HTTP/2 frame by which a client says that it has read the server's settings."""
 
 
 def binary() -> Path:
@@ -52,12 +58,17 @@ def binary() -> Path:
     return path
 
 
-def reset(connection: socket.socket) -> None:
-    """Ends a connection at once, so that the other side sees a reset and not an orderly end."""
+def cut_off(connection: socket.socket) -> None:
+    """Ends a connection at once; who still reads it wakes up. Its number stays taken until it is closed."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def reset(connection: socket.socket) -> None:
+    """Ends a connection that nobody reads, so that the other side sees a reset and not an orderly end."""
+    cut_off(connection)
     with contextlib.suppress(OSError):
         connection.close()
 
@@ -71,8 +82,11 @@ class Proxy:
         self.target: tuple[str, int] | None = None
         self.lock = threading.Lock()
         self.pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self.readers: dict[tuple[socket.socket, socket.socket], int] = {}
         self.losing = False
         self.cuts_left = 0
+        self.last_cut = 0.0
+        self.bytes_left: dict[tuple[socket.socket, socket.socket], int] = {}
         self.chance = random.Random(4711)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -98,11 +112,13 @@ class Proxy:
         pair = (client, server)
         with self.lock:
             self.pairs.add(pair)
+            self.readers[pair] = 2
         threading.Thread(target=self._up, args=(pair,), daemon=True).start()
         self._down(pair)
 
     def _up(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
+        begin, stands, tail = time.monotonic(), False, b""
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 server.sendall(data)
@@ -112,32 +128,53 @@ class Proxy:
                     timer.daemon = True
                     timer.start()
                     self.held = pair
-        self.end(pair)
+                if not stands:
+                    stands = ACKNOWLEDGED in tail + data
+                    tail = (tail + data)[-len(ACKNOWLEDGED) + 1 :]
+                    if stands and self.cuts_left > 0:
+                        self._brew(pair, time.monotonic() - begin)
+        self._leave(pair)
 
     held: tuple[socket.socket, socket.socket] | None = None
 
+    def _brew(self, pair: tuple[socket.socket, socket.socket], pace: float) -> None:
+        """Decides when a connection is cut that stands since now and took so many seconds to come to that."""
+        with self.lock:
+            by_bytes, some, while_ = self.chance.random() < 0.5, self.chance.expovariate(1 / 1500), self.chance.random()
+            if by_bytes:
+                self.bytes_left[pair] = 1 + int(some)
+        # What is told by bytes ends too when nothing is said; a client on a slow machine gets as far as one on a quick machine.
+        timer = threading.Timer(0.2 + pace if by_bytes else while_ * max(0.008, pace), self._storm, args=(pair,))
+        timer.daemon = True
+        timer.start()
+
     def _down(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, server = pair
-        stormy, bytes_left = self.cuts_left > 0, None
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if self.losing or self.held == pair:
                     continue
-                if stormy and bytes_left is None:
-                    # Once the connection stands; a program that can't even connect waits longer and longer.
-                    bytes_left = self.chance.randrange(100, 8_000) if self.chance.random() < 0.5 else 1 << 30
-                    if bytes_left == 1 << 30:
-                        timer = threading.Timer(self.chance.random() * 0.008, self._storm, args=(pair,))
-                        timer.daemon = True
-                        timer.start()
-                elif bytes_left is not None and self.cuts_left > 0:
-                    if len(data) >= bytes_left:
-                        client.sendall(data[:bytes_left])
+                left = self.bytes_left.get(pair)
+                if left is not None and self.cuts_left > 0:
+                    if len(data) >= left:
+                        client.sendall(data[:left])
                         self._storm(pair)
                         break
-                    bytes_left -= len(data)
+                    self.bytes_left[pair] = left - len(data)
                 client.sendall(data)
+        self._leave(pair)
+
+    def _leave(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """What each of the two directions ends with. Only the last one closes: a number that is closed while the other one is
+        about to read from it may be another connection's by then."""
         self.end(pair)
+        with self.lock:
+            self.readers[pair] -= 1
+            if self.readers[pair] > 0:
+                return
+            del self.readers[pair]
+        for one in pair:
+            reset(one)
 
     def _storm(self, pair: tuple[socket.socket, socket.socket]) -> None:
         """Cuts a connection, if there are cuts left and it still stands."""
@@ -145,13 +182,33 @@ class Proxy:
             if pair not in self.pairs or self.cuts_left <= 0:
                 return
             self.cuts_left -= 1
+            self.last_cut = time.monotonic()
         self.end(pair)
+
+    def storm(self, cuts: int) -> None:
+        """From now on connections are cut, so many times."""
+        with self.lock:
+            self.cuts_left, self.last_cut = cuts, time.monotonic()
+        self.cut()
+
+    def storm_left(self) -> int:
+        """The number of cuts that are left.
+
+        Raises:
+            ValueError: nobody has come back for long.
+        """
+        with self.lock:
+            left, silent = self.cuts_left, time.monotonic() - self.last_cut
+        if left > 0 and silent > STALLED:
+            raise ValueError(f"no connection stood that could be cut for {silent:.0f} s, {left} cuts are left: the client does not come back")
+        return left
 
     def end(self, pair: tuple[socket.socket, socket.socket]) -> None:
         with self.lock:
             self.pairs.discard(pair)
+            self.bytes_left.pop(pair, None)
         for one in pair:
-            reset(one)
+            cut_off(one)
 
     def cut(self) -> None:
         with self.lock:
@@ -279,10 +336,9 @@ class World:
             self.database += word == "replace"
             self.start()
         elif word == "storm":
-            self.proxy.cuts_left = int(urllib.parse.parse_qs(query)["cuts"][0])
-            self.proxy.cut()
+            self.proxy.storm(int(urllib.parse.parse_qs(query)["cuts"][0]))
         elif word == "storm-left":
-            return str(self.proxy.cuts_left)
+            return str(self.proxy.storm_left())
         else:
             raise KeyError(word)
         return "ok"

@@ -282,7 +282,8 @@ impl Stage {
 
     fn show_offers(&self, page: pb::ListOffersResponse) -> anyhow::Result<pb::Offer> {
         self.say("offers", &format!("{} offers of one RTX 4090 at {} marketplaces; the cheapest:", page.total_size, page.providers.len()));
-        for offer in &page.offers {
+        let offers = page.read_offers()?;
+        for offer in &offers {
             let price = offer.price.as_ref().map(|p| p.total_text.clone()).unwrap_or_default();
             line!(
                 "                         {:<22} {}× {:<10} {:>10}  {}",
@@ -293,7 +294,7 @@ impl Stage {
                 offer.region.as_ref().map(|r| r.text.as_str()).unwrap_or_default()
             );
         }
-        page.offers.into_iter().next().context("no offer")
+        offers.into_iter().next().context("no offer")
     }
 
     async fn watch_until_running(&self, events: &mut Events) -> anyhow::Result<pb::Session> {
@@ -351,7 +352,7 @@ type Events = tonic::Streaming<pb::WatchSessionResponse>;
 async fn next(events: &mut Events) -> anyhow::Result<Option<pb::SessionEvent>> {
     while let Some(message) = events.message().await.context("WatchSession")? {
         if let Some(pb::watch_session_response::Message::Event(event)) = message.message {
-            return Ok(Some(event));
+            return Ok(Some(pb::read(&event)?));
         }
     }
     Ok(None)

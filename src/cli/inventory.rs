@@ -141,7 +141,7 @@ async fn list(args: &InventoryArgs, desk: &mut Desk, clients: &mut Clients) -> R
         ">DISK",
         "HOST END",
     ]);
-    for offer in &answer.offers {
+    for offer in &answer.read_offers()? {
         table.row([
             offer.offer_id.as_str().into(),
             words::text(&offer.gpu_model).into(),

@@ -159,24 +159,26 @@ impl Watch {
                 use pb::watch_session_response::Message as Wire;
                 let Some(message) = stream.message().await? else { return Ok(None) };
                 let json = Message::of("WatchSessionResponse", &message)?;
-                let told = message.message.map(|m| match m {
-                    Wire::Snapshot(session) => Told::Snapshot(Box::new(session)),
-                    Wire::SnapshotEnd(end) => Told::SnapshotEnd(end),
-                    Wire::Event(event) => Told::Event(Box::new(event)),
-                    Wire::Bookmark(mark) => Told::Bookmark(mark),
-                });
+                let told = match message.message {
+                    Some(Wire::Snapshot(session)) => Some(Told::Snapshot(Box::new(session))),
+                    Some(Wire::SnapshotEnd(end)) => Some(Told::SnapshotEnd(end)),
+                    Some(Wire::Event(event)) => Some(Told::Event(Box::new(pb::read(&event)?))),
+                    Some(Wire::Bookmark(mark)) => Some(Told::Bookmark(mark)),
+                    None => None,
+                };
                 Ok(Some(Heard { told, json, token: message.resume_token }))
             }
             Stream::All(stream) => {
                 use pb::watch_sessions_response::Message as Wire;
                 let Some(message) = stream.message().await? else { return Ok(None) };
                 let json = Message::of("WatchSessionsResponse", &message)?;
-                let told = message.message.map(|m| match m {
-                    Wire::Snapshot(session) => Told::Snapshot(Box::new(session)),
-                    Wire::SnapshotEnd(end) => Told::SnapshotEnd(end),
-                    Wire::Event(event) => Told::Event(Box::new(event)),
-                    Wire::Bookmark(mark) => Told::Bookmark(mark),
-                });
+                let told = match message.message {
+                    Some(Wire::Snapshot(session)) => Some(Told::Snapshot(Box::new(session))),
+                    Some(Wire::SnapshotEnd(end)) => Some(Told::SnapshotEnd(end)),
+                    Some(Wire::Event(event)) => Some(Told::Event(Box::new(pb::read(&event)?))),
+                    Some(Wire::Bookmark(mark)) => Some(Told::Bookmark(mark)),
+                    None => None,
+                };
                 Ok(Some(Heard { told, json, token: message.resume_token }))
             }
         }

@@ -1,6 +1,7 @@
 //! Events: what happened to a session, in commit order, with the whole session after each change.
 
 use crate::domain::ids::SessionId;
+use crate::domain::memo::Memo;
 use crate::domain::meter::Amount;
 use crate::domain::session::{EndReason, Session, Stage, State};
 use crate::domain::time::Time;
@@ -140,6 +141,9 @@ pub struct Event {
     pub before: Option<Matchable>,
     /// The whole session after the change.
     pub session: Arc<Session>,
+    /// For whoever tells of it.
+    #[serde(skip)]
+    pub memo: Memo,
 }
 
 /// What watch filters look at.

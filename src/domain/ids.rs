@@ -2,6 +2,7 @@
 
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -243,6 +244,19 @@ impl OfferId {
     #[must_use]
     pub fn slice(&self) -> Self {
         self.as_str().strip_suffix(BY_BID).map_or_else(|| self.clone(), Self::new)
+    }
+
+    /// The text of [`OfferId::slice`].
+    #[must_use]
+    pub fn slice_str(&self) -> &str {
+        self.as_str().strip_suffix(BY_BID).unwrap_or(&self.0)
+    }
+}
+
+/// Equal and in the same order as its text.
+impl Borrow<str> for OfferId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -12,6 +12,7 @@ pub mod idle;
 pub mod ids;
 pub mod instance;
 pub mod lifecycle;
+pub mod memo;
 pub mod memory;
 pub mod meter;
 pub mod model;

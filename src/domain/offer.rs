@@ -4,6 +4,7 @@
 
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
+use crate::domain::memo::Memo;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::template::Needs;
 use crate::domain::time::Time;
@@ -204,6 +205,9 @@ pub struct Offer {
     pub confidence: f64,
     /// When the provider told us of it.
     pub seen_at: Time,
+    /// For whoever tells of it.
+    #[serde(skip)]
+    pub memo: Memo,
 }
 
 impl Offer {
@@ -474,5 +478,6 @@ pub(super) fn sample(name: &str) -> Offer {
         slots: Some(1),
         confidence: 0.5,
         seen_at: Time::default(),
+        memo: Memo::default(),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Only `convert.rs` and the service files know them; everybody else speaks the domain.
 
+use prost::bytes::Bytes;
 use std::fmt;
+use tonic::Status;
 
 #[allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
 mod generated {
@@ -11,6 +13,24 @@ mod generated {
 
 pub use generated::google::r#type::Money;
 pub use generated::gpushopper::v1::*;
+
+/// A part of an answer that is kept encoded (`build.rs` names them), read.
+///
+/// # Errors
+/// When it is no such message: what came over the wire is broken.
+pub fn read<M: prost::Message + Default>(part: &Bytes) -> Result<M, Status> {
+    M::decode(part.clone()).map_err(|error| super::status::unreadable(&error))
+}
+
+impl ListOffersResponse {
+    /// The offers, read.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn read_offers(&self) -> Result<Vec<Offer>, Status> {
+        self.offers.iter().map(read).collect()
+    }
+}
 
 /// The compiled descriptor set, comments and JSON names included: for server reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

@@ -38,6 +38,12 @@ pub fn code(code: Code) -> tonic::Code {
     }
 }
 
+/// What a client makes of an answer that it can't read.
+#[must_use]
+pub fn unreadable(error: &prost::DecodeError) -> Status {
+    Status::internal(format!("an answer that can't be read: {error}"))
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let metadata: HashMap<String, String> = error.metadata.iter().map(|(key, value)| (key.clone(), cut(value, METADATA_BYTES))).collect();

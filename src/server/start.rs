@@ -48,7 +48,7 @@ pub(super) async fn keep_apart(store: &Store, simulated: bool) -> anyhow::Result
         bail!("the database belongs to a demo with simulated marketplaces: take another one (DATABASE_PATH)");
     }
     if simulated && !marked {
-        if store.session_count_by_state().await?.iter().any(|count| count.count > 0) {
+        if store.has_sessions().await? {
             bail!("the database has sessions of a real server, and a demo would take their machines for gone: take another one (DATABASE_PATH)");
         }
         store.meta_set(KEY, "true").await?;

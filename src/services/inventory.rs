@@ -32,7 +32,7 @@ pub use shelf::Shelf;
 pub const DEFAULT_PAGE: u32 = 50;
 /// The largest page.
 pub const MAX_PAGE: u32 = 1000;
-/// How long a snapshot is kept after the next one took its place, so that pages of one listing stay one view.
+/// How long a snapshot that a page token leads back to is kept after the next one took its place, so that pages of one listing stay one view.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// And no more than this many of them: each launch and each failure makes another one.
 const KEPT_SNAPSHOTS: usize = 128;
@@ -347,6 +347,9 @@ impl Inventory {
             set_aside,
             freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
         });
+        // Without a token that leads back to it nobody asks for it again; the last one may be in an answer under way.
+        let last = parts.number - 1;
+        parts.kept.retain(|old| old.offers.is_pinned() || old.number == last);
         parts.kept.push_back(Arc::clone(&snapshot));
         while parts.kept.len() > KEPT_SNAPSHOTS || parts.kept.get(1).is_some_and(|next| now.since(next.taken_at) > KEPT_FOR) {
             parts.kept.pop_front();
@@ -380,8 +383,8 @@ impl Inventory {
         for part in parts.by_provider.values_mut() {
             // It may be in an answer that is under way.
             part.evicted.insert(dead.clone(), now);
-            part.told.retain(|o| o.id.slice() != dead);
-            part.offers.retain(|o| o.id.slice() != dead);
+            part.told.retain(|o| o.id.slice_str() != dead.as_str());
+            part.offers.retain(|o| o.id.slice_str() != dead.as_str());
             part.freshness.offers = part.offers.len();
         }
         self.rebuild(&mut parts);
@@ -414,10 +417,13 @@ impl Inventory {
         let size = page_size(query.page_size);
         let (total, mut page) = snapshot.offers.page(&query.filter, query.order, skip, size);
         let next = skip.saturating_add(size).min(total);
+        if next < total {
+            snapshot.offers.pin();
+        }
         if skip > 0 {
             // A snapshot that a token pins may be from before an eviction.
             let (parts, now) = (self.parts(), self.0.clock.now());
-            let dead = |o: &Offer| parts.by_provider.get(&o.provider).is_some_and(|part| part.evicted.contains_key(&o.id.slice()));
+            let dead = |o: &Offer| parts.by_provider.get(&o.provider).is_some_and(|part| part.evicted.contains_key(o.id.slice_str()));
             page.retain(|o| !dead(o) && parts.aside(o, now).is_none());
         }
         let asked = |p: &ProviderId| query.filter.providers.is_empty() || query.filter.providers.contains(p);
@@ -501,7 +507,7 @@ impl Inventory {
 /// Takes an answer over. What was evicted after the question was put may be in it all the same.
 fn take(part: &mut Part, batch: &OfferBatch, asked: Time, now: Time) {
     part.evicted.retain(|_, since| *since >= asked);
-    part.told = batch.offers.iter().filter(|o| !part.evicted.contains_key(&o.id.slice())).cloned().map(Arc::new).collect();
+    part.told = batch.offers.iter().filter(|o| !part.evicted.contains_key(o.id.slice_str())).cloned().map(Arc::new).collect();
     part.offers.clone_from(&part.told);
     part.age_factor = 1.0;
     part.asked_at = Some(asked);

@@ -17,6 +17,7 @@ mod commands;
 mod doubt;
 mod lists;
 mod orders;
+mod roster;
 
 use crate::clock::Clock;
 use crate::domain::ids::{Label, ProviderId, SessionId, Tag};

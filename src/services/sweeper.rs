@@ -100,7 +100,7 @@ pub struct Finding {
     pub sighting: Sighting,
     /// When.
     pub look: Look,
-    /// When it was first seen since the server started.
+    /// When it was first seen; of a stray also over restarts.
     pub first_seen: Time,
     /// In how many complete lists.
     pub lists: u32,
@@ -231,13 +231,19 @@ pub(super) struct Sweeper {
     /// What had tripped a hold that an operator has lifted since: it is no longer suspicious that there is so much of it.
     excused: BTreeSet<(ProviderId, String)>,
     recent: VecDeque<Time>,
+    /// Since when each stray is there: kept by the actor, so that a server that restarts often comes to the end of the grace period, too.
+    strays: StraysSince,
     frozen: Option<String>,
     shown: Arc<watch::Sender<Findings>>,
 }
 
+/// Since when each stray, by provider and native id, is there.
+pub(super) type StraysSince = BTreeMap<ProviderId, BTreeMap<String, Time>>;
+
 impl Sweeper {
     pub(super) fn new(policy: SweepPolicy, holds: Vec<Hold>, frozen: Option<String>, shown: Arc<watch::Sender<Findings>>) -> Self {
-        let sweeper = Self { policy, found: BTreeMap::new(), holds, excused: BTreeSet::new(), recent: VecDeque::new(), frozen, shown };
+        let (found, excused, recent, strays) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new(), StraysSince::new());
+        let sweeper = Self { policy, found, holds, excused, recent, strays, frozen, shown };
         sweeper.show();
         sweeper
     }
@@ -252,8 +258,9 @@ impl Sweeper {
         let mut wanted: Vec<String> = Vec::new();
         for suspect in suspects {
             let key = (provider.clone(), suspect.sighting.native_id.clone());
+            let since = if suspect.kind == FindingKind::Stray { self.since(&key.0, &key.1, now) } else { now };
             let known = self.found.get(&key).filter(|f| f.kind == suspect.kind);
-            let (first_seen, lists, alarmed) = known.map_or((now, 0, false), |f| (f.first_seen, f.lists, f.alarmed));
+            let (first_seen, lists, alarmed) = known.map_or((since, 0, false), |f| (f.first_seen, f.lists, f.alarmed));
             let mut finding = Finding {
                 kind: suspect.kind,
                 provider: provider.clone(),
@@ -277,12 +284,30 @@ impl Sweeper {
             }
             self.found.insert(key, finding);
         }
+        if let Some(strays) = self.strays.get_mut(provider) {
+            strays.retain(|id, _| self.found.get(&(provider.clone(), id.clone())).is_some_and(|f| f.kind == FindingKind::Stray));
+        }
         let allowed = self.allowed(provider, wanted, fleet, now);
         for id in &allowed {
             self.found.remove(&(provider.clone(), id.clone()));
         }
         self.show();
         allowed
+    }
+
+    /// Since when a stray is there; from now on it is.
+    fn since(&mut self, provider: &ProviderId, native_id: &str, now: Time) -> Time {
+        *self.strays.entry(provider.clone()).or_default().entry(native_id.to_owned()).or_insert(now)
+    }
+
+    /// What a restart must know of the strays.
+    pub(super) fn strays(&self) -> &StraysSince {
+        &self.strays
+    }
+
+    /// What was known of the strays before a restart.
+    pub(super) fn recall(&mut self, strays: StraysSince) {
+        self.strays = strays;
     }
 
     fn tell(&self, finding: &mut Finding, new: bool, ripe: bool) {

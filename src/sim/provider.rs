@@ -5,6 +5,7 @@
 use crate::domain::gpu::{GpuModel, snap_memory_mib};
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId};
 use crate::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
+use crate::domain::memo::Memo;
 use crate::domain::memory::prior;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
@@ -413,6 +414,7 @@ fn offer(id: &str, dialect: Dialect, listing: &Listing, gpu_count: u32, base: Pr
         host: None,
         confidence: 1.0,
         seen_at: now,
+        memo: Memo::default(),
     }
 }
 

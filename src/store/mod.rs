@@ -32,7 +32,7 @@ pub use error::{Certainty, Error};
 pub use events::EventBounds;
 pub use requests::RequestRecord;
 pub use segments::{SegmentQuery, SegmentRow};
-pub use sessions::{SessionCount, SessionQuery};
+pub use sessions::SessionQuery;
 pub use timelines::Timeline;
 pub use tokens::TokenRecord;
 pub use upkeep::{Keep, Trimmed};

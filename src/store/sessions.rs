@@ -51,17 +51,6 @@ impl Default for SessionQuery {
     }
 }
 
-/// How many sessions one provider has in one state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionCount {
-    /// Of the current or last attempt; `None` before the first.
-    pub provider: Option<ProviderId>,
-    /// The state.
-    pub state: State,
-    /// How many.
-    pub count: u64,
-}
-
 impl Store {
     /// A session by its id.
     ///
@@ -118,25 +107,12 @@ impl Store {
         .await
     }
 
-    /// Sessions by provider and state, in that order.
+    /// Whether there is or ever was a session.
     ///
     /// # Errors
-    /// When the database fails or holds an unknown state.
-    pub async fn session_count_by_state(&self) -> Result<Vec<SessionCount>, Error> {
-        self.read(|conn| {
-            let rows: Vec<(Option<String>, String, i64)> = sessions::table
-                .group_by((sessions::status, sessions::provider))
-                .select((sessions::provider, sessions::status, diesel::dsl::count_star()))
-                .load(conn)?;
-            let mut counts = Vec::with_capacity(rows.len());
-            for (provider, status, count) in rows {
-                let state = State::from_word(&status).ok_or_else(|| Error::Unreadable(format!("unknown session status `{status}`")))?;
-                counts.push(SessionCount { provider: provider.as_deref().map(ProviderId::new), state, count: count.unsigned_abs() });
-            }
-            counts.sort_by(|a, b| (&a.provider, a.state).cmp(&(&b.provider, b.state)));
-            Ok(counts)
-        })
-        .await
+    /// When the database fails.
+    pub async fn has_sessions(&self) -> Result<bool, Error> {
+        self.read(|conn| Ok(sessions::table.select(sessions::id).limit(1).first::<String>(conn).optional()?.is_some())).await
     }
 
     /// Every session that is not final or still owes a machine's end, with all its instances, oldest first: what the

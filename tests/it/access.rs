@@ -345,7 +345,7 @@ async fn what_is_another_consumers_is_not_there() {
     while !seen.contains(&bobs) {
         let message = watch.message().await.unwrap().unwrap();
         if let Some(pb::watch_sessions_response::Message::Event(event)) = message.message {
-            seen.insert(event.session_id);
+            seen.insert(pb::read::<pb::SessionEvent>(&event).unwrap().session_id);
         }
     }
     assert_eq!(seen, BTreeSet::from([bobs.clone()]));

@@ -13,6 +13,8 @@ use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::grpc::pb;
 use gpu_shopper::grpc::pb::session::State;
+use prost::Message as _;
+use prost::bytes::Bytes;
 use serde_json::Value;
 use server::{ID, Mock, at, bookmark, event, running, session, snapshot, usd};
 use std::io::Write;
@@ -122,9 +124,13 @@ fn offer(id: &str, count: i32, nanos: i32) -> pb::Offer {
     }
 }
 
+fn encoded(offers: &[pb::Offer]) -> Vec<Bytes> {
+    offers.iter().map(|offer| offer.encode_to_vec().into()).collect()
+}
+
 fn offers() -> pb::ListOffersResponse {
     pb::ListOffersResponse {
-        offers: vec![offer("vastai-1", 1, 246_666_667), offer("vastai-22222", 2, 600_000_000)],
+        offers: encoded(&[offer("vastai-1", 1, 246_666_667), offer("vastai-22222", 2, 600_000_000)]),
         total_size: 2,
         snapshot_time: at("2026-11-23 21:59:50"),
         providers: vec![
@@ -167,7 +173,7 @@ async fn inventory_is_a_table_of_offers_with_its_age_beside_it() {
 async fn inventory_as_json_keeps_every_nano_and_follows_pages() {
     let mock = Mock::start().await;
     let first = pb::ListOffersResponse { next_page_token: "p2".into(), total_size: 3, ..offers() };
-    let last = pb::ListOffersResponse { offers: vec![offer("vastai-3", 1, 1)], ..offers() };
+    let last = pb::ListOffersResponse { offers: encoded(&[offer("vastai-3", 1, 1)]), ..offers() };
     mock.with(|m| m.offers = vec![Ok(first), Ok(last)]);
     let ran = gs(&mock, &["inventory", "--all", "-o", "json"]).await;
     assert_eq!(ran.code, 0, "{}", ran.err);

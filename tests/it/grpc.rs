@@ -189,7 +189,7 @@ async fn a_generated_client_lives_a_whole_session() {
         .unwrap()
         .into_inner();
     assert!(listed.total_size > 100 && listed.offers.len() == 10 && !listed.next_page_token.is_empty() && listed.unreachable.is_empty());
-    let chosen = &listed.offers[0];
+    let chosen = &listed.read_offers().unwrap()[0];
     let offer = face.inventory().get_offer(pb::GetOfferRequest { offer_id: chosen.offer_id.clone(), disk_gb: None }).await.unwrap().into_inner();
     assert_eq!(offer.offer.as_ref(), Some(chosen));
     let models = face.inventory().list_gpu_models(pb::ListGpuModelsRequest {}).await.unwrap().into_inner();
@@ -211,7 +211,7 @@ async fn a_generated_client_lives_a_whole_session() {
     while let Some(message) = stream.message().await.unwrap() {
         assert!(!message.resume_token.is_empty());
         let event = match message.message.unwrap() {
-            Message::Event(event) => event,
+            Message::Event(event) => pb::read::<pb::SessionEvent>(&event).unwrap(),
             Message::Bookmark(_) => continue,
             other => panic!("{other:?}"),
         };
@@ -317,6 +317,7 @@ async fn a_watch_over_sessions_and_its_tokens_cross_the_wire() {
     let mut revision = told.revision;
     loop {
         let Some(M::Event(event)) = resumed.message().await.unwrap().unwrap().message else { panic!("the end is not told") };
+        let event: pb::SessionEvent = pb::read(&event).unwrap();
         revision += 1;
         assert_eq!(event.revision, revision);
         if event.to_state() == pb::session::State::Stopped {
@@ -367,7 +368,7 @@ async fn errors_carry_everything_that_is_wrong() {
     assert!(status.get_details_retry_info().is_none(), "trying the same again does not help");
 
     let offers = face.inventory().list_offers(pb::ListOffersRequest::default()).await.unwrap().into_inner();
-    let single = offers.offers.iter().find(|o| o.slots == Some(1)).unwrap().offer_id.clone();
+    let single = offers.read_offers().unwrap().iter().find(|o| o.slots == Some(1)).unwrap().offer_id.clone();
     let missing = "01kaphz700fay8vvr14d2pf2db".to_owned();
     let status = face.sessions().get_session(pb::GetSessionRequest { session_id: missing.clone() }).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "SESSION_NOT_FOUND"));
@@ -421,7 +422,7 @@ async fn a_request_id_is_one_session_and_its_key_is_told_while_it_may_be() {
     assert_eq!((&again.session.unwrap().session_id, &again.ssh_private_key, &again.resume_token), (&id, &first.ssh_private_key, &first.resume_token));
     // Many at once, before anybody has an answer: one session.
     let together = || pb::CreateSessionRequest { request_id: "deploy-8".to_owned(), ..by_requirements(pb::OfferFilter::default()) };
-    let answers = futures::future::join_all((0..5).map(|_| face.create(together()))).await;
+    let answers = futures::future::join_all((0..100).map(|_| face.create(together()))).await;
     let ids: std::collections::BTreeSet<String> = answers.iter().map(|a| a.as_ref().unwrap().session.as_ref().unwrap().session_id.clone()).collect();
     let keys: std::collections::BTreeSet<&str> = answers.iter().map(|a| a.as_ref().unwrap().ssh_private_key.as_str()).collect();
     assert_eq!((ids.len(), keys.len(), answers.iter().filter(|a| !a.as_ref().unwrap().replayed).count()), (1, 1, 1));
@@ -548,10 +549,10 @@ async fn why_so_few_and_what_is_remembered_cross_the_wire() {
     let query = pb::ListOffersRequest { filter: relaxation.filter.clone(), ..Default::default() };
     let page = face.inventory().list_offers(query).await.unwrap().into_inner();
     assert_eq!(page.total_size, relaxation.matching_offer_count);
-    let cheapest = page.offers[0].price.as_ref().unwrap().total_per_hour.as_ref();
+    let offer = page.read_offers().unwrap().remove(0);
+    let cheapest = offer.price.as_ref().unwrap().total_per_hour.as_ref();
     assert_eq!(nanos(cheapest), nanos(relaxation.from_price_per_hour.as_ref()));
-    let offer = page.offers[0].offer_id.clone();
-    let id = face.create(by_offer(&offer)).await.unwrap().session.unwrap().session_id;
+    let id = face.create(by_offer(&offer.offer_id)).await.unwrap().session.unwrap().session_id;
     face.until(&id, pb::session::State::Running).await;
     face.destroy(&id).await;
     let mut operator = OperatorServiceClient::new(face.channel.clone());
@@ -563,7 +564,7 @@ async fn why_so_few_and_what_is_remembered_cross_the_wire() {
         assert_eq!((entry.provider.as_str(), entry.launch_count, entry.usable_count, entry.last_outcome.as_str()), ("vastai", 1, 1, "usable"));
         assert!(entry.failure_counts.is_empty() && entry.set_aside_until_time.is_none() && entry.confidence > 0.5 && entry.confidence < 1.0);
     }
-    assert_eq!(health.entries[3].name, offer.trim_end_matches("-spot"));
+    assert_eq!(health.entries[3].name, offer.offer_id.trim_end_matches("-spot"));
     let wrong = pb::ListOfferHealthRequest { provider: Some("acme".to_owned()), kinds: vec![9], page_size: -1, ..Default::default() };
     let error = operator.list_offer_health(wrong).await.unwrap_err();
     let fields: Vec<String> = error.get_details_bad_request().unwrap().field_violations.into_iter().map(|v| v.field).collect();

@@ -117,6 +117,7 @@ async fn history(server: &Served, id: &str, token: String) -> Vec<(i64, State)> 
     let mut told = Vec::new();
     while let Some(message) = stream.message().await.unwrap() {
         if let Some(Message::Event(event)) = message.message {
+            let event: pb::SessionEvent = pb::read(&event).unwrap();
             told.push((event.sequence, event.to_state()));
         }
     }

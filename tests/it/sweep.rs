@@ -162,13 +162,20 @@ async fn an_adopted_machine_is_found_by_its_id_where_the_list_says_little() {
 #[tokio::test(start_paused = true)]
 async fn strays_are_destroyed_where_that_is_the_policy_after_their_grace() {
     let sweep = SweepPolicy { strays: Strays::Destroy, ..SweepPolicy::default() };
-    let house = Plan { sweep, ..Plan::new(23, Faults::gentle()) }.build().await;
+    let mut house = Plan { sweep, ..Plan::new(23, Faults::gentle()) }.build().await;
     let stray = ours(&house, 7, 1).to_string();
     planted(&house, Dialect::Vastai, &stray).await;
     let foreign = planted(&house, Dialect::Vastai, "somebody's own").await;
     house.pass(14 * MINUTE).await;
     assert_eq!(house.alive().len(), 2);
     house.pass(10 * MINUTE).await;
+    assert_eq!(house.alive(), std::slice::from_ref(&foreign));
+    // Restarts before it is over do not put it off.
+    planted(&house, Dialect::Vastai, &ours(&house, 8, 1).to_string()).await;
+    house.pass(8 * MINUTE).await;
+    house.crash(MINUTE).await;
+    assert_eq!(house.alive().len(), 2);
+    house.pass(12 * MINUTE).await;
     assert_eq!(house.alive(), [foreign]);
 }
 

@@ -4,6 +4,7 @@ use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::gpu::GpuModel;
 use gpu_shopper::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Desired, Evidence, InstanceStatus, Launch, SshEndpoint};
+use gpu_shopper::domain::memo::Memo;
 use gpu_shopper::domain::meter::Amount;
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferOrder, Price, Region, RentalKind, Traffic};
@@ -613,6 +614,7 @@ fn sample_offer() -> Offer {
         slots: Some(1),
         confidence: 0.5,
         seen_at: Time::from_millis(1_000),
+        memo: Memo::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use gpu_shopper::domain::gpu::GpuModel;
 use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{MachineId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
+use gpu_shopper::domain::memo::Memo;
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
 use gpu_shopper::domain::policy::Policy;
@@ -216,6 +217,7 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         slots: None,
         confidence: 1.0,
         seen_at: Time::default(),
+        memo: Memo::default(),
     }
 }
 

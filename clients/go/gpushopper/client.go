@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"iter"
 	"net/url"
@@ -19,14 +20,20 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// longPoll is how long one WaitSession may take.
-const longPoll = 30 * time.Second
+const (
+	// longPoll is how long one WaitSession may take, and grace how long its answer may be on its way.
+	longPoll, grace = 30 * time.Second, 10 * time.Second
+	// longestWait is how long a wait may take when its context has no deadline.
+	longestWait = 30 * time.Minute
+)
 
 // Client is a connection to the service. It is safe for concurrent use; make one and keep it. Every RPC is there, by service. Calls get a
 // request_id, are repeated while the server is away, as far as that is safe, and end with an [*Error].
@@ -45,7 +52,8 @@ type Client struct {
 }
 
 type settings struct {
-	token, caFile     string
+	token             *string // nil: not given
+	caFile            string
 	certFile, keyFile string
 	timeout           time.Duration
 	backoff           Backoff
@@ -55,8 +63,8 @@ type settings struct {
 // Option changes how a client connects.
 type Option func(*settings)
 
-// WithToken says who is calling. Default: GPU_SHOPPER_TOKEN or the file GPU_SHOPPER_TOKEN_FILE, else nobody.
-func WithToken(token string) Option { return func(s *settings) { s.token = token } }
+// WithToken says who is calling; empty is nobody. Default: GPU_SHOPPER_TOKEN or the file GPU_SHOPPER_TOKEN_FILE.
+func WithToken(token string) Option { return func(s *settings) { s.token = &token } }
 
 // WithCAFile names certificates (PEM) to trust with https. Default: GPU_SHOPPER_CA_CERT, else the system's.
 func WithCAFile(path string) Option { return func(s *settings) { s.caFile = path } }
@@ -78,25 +86,27 @@ func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(s *settings) { s.dial = append(s.dial, options...) }
 }
 
-// New makes a client that connects when it is first used. The URL is http://HOST:PORT or https://HOST:PORT; when it is empty, GPU_SHOPPER_URL, else
-// http://127.0.0.1:8080.
+// New makes a client that connects when it is first used. The URL is http://HOST:PORT, https://HOST:PORT, or HOST:PORT, which is http; when it is
+// empty, GPU_SHOPPER_URL, else http://127.0.0.1:8080.
 func New(serverURL string, options ...Option) (*Client, error) {
 	s := settings{
-		token:    os.Getenv("GPU_SHOPPER_TOKEN"),
 		caFile:   os.Getenv("GPU_SHOPPER_CA_CERT"),
 		certFile: os.Getenv("GPU_SHOPPER_CLIENT_CERT"), keyFile: os.Getenv("GPU_SHOPPER_CLIENT_KEY"),
 		timeout: time.Minute,
 		backoff: Backoff{Initial: 100 * time.Millisecond, Maximum: 5 * time.Second},
 	}
-	if file := os.Getenv("GPU_SHOPPER_TOKEN_FILE"); file != "" && s.token == "" {
-		token, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("GPU_SHOPPER_TOKEN_FILE: %w", err)
-		}
-		s.token = strings.TrimSpace(string(token))
-	}
 	for _, option := range options {
 		option(&s)
+	}
+	if s.token == nil {
+		token, err := tokenOfEnvironment()
+		if err != nil {
+			return nil, err
+		}
+		s.token = &token
+	}
+	if (s.certFile == "") != (s.keyFile == "") {
+		return nil, errors.New("a certificate needs its key: give both GPU_SHOPPER_CLIENT_CERT and GPU_SHOPPER_CLIENT_KEY, or none of them")
 	}
 	target, secure, err := address(serverURL)
 	if err != nil {
@@ -115,7 +125,7 @@ func New(serverURL string, options ...Option) (*Client, error) {
 				return nil, fmt.Errorf("certificates to trust: %s has none in PEM", s.caFile)
 			}
 		}
-		if s.certFile != "" || s.keyFile != "" {
+		if s.certFile != "" {
 			own, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
 			if err != nil {
 				return nil, fmt.Errorf("certificate of your own: %w", err)
@@ -124,7 +134,7 @@ func New(serverURL string, options ...Option) (*Client, error) {
 		}
 		transport = credentials.NewTLS(config)
 	}
-	calls := interceptor{token: s.token, timeout: s.timeout, backoff: s.backoff}
+	calls := interceptor{token: *s.token, timeout: s.timeout, backoff: s.backoff}
 	dial := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithUnaryInterceptor(calls.unary),
@@ -159,9 +169,18 @@ func address(serverURL string) (target string, secure bool, err error) {
 	if serverURL == "" {
 		serverURL = "http://127.0.0.1:8080"
 	}
+	const allowed = "allowed: http://HOST:PORT, https://HOST:PORT or HOST:PORT"
+	if !strings.Contains(serverURL, "://") {
+		serverURL = "http://" + serverURL
+	}
 	parts, err := url.Parse(serverURL)
-	if err != nil || (parts.Scheme != "http" && parts.Scheme != "https") || parts.Hostname() == "" || strings.Trim(parts.Path, "/") != "" {
-		return "", false, fmt.Errorf("%q is no address of a server: http://HOST:PORT or https://HOST:PORT", serverURL)
+	switch {
+	case err != nil:
+		return "", false, errors.New("the server's address makes no sense; " + allowed)
+	case parts.User != nil:
+		return "", false, errors.New("the server's address has a user; " + allowed + "; a token is given by WithToken or GPU_SHOPPER_TOKEN")
+	case parts.Scheme != "http" && parts.Scheme != "https", parts.Hostname() == "", strings.Trim(parts.Path, "/") != "", parts.RawQuery != "", parts.Fragment != "":
+		return "", false, fmt.Errorf("%q is no address of a server; %s", serverURL, allowed)
 	}
 	secure = parts.Scheme == "https"
 	port := parts.Port()
@@ -175,43 +194,64 @@ func address(serverURL string) (target string, secure bool, err error) {
 	return host + ":" + port, secure, nil
 }
 
+// tokenOfEnvironment is the token that the environment gives, empty when it gives none.
+func tokenOfEnvironment() (string, error) {
+	token, file := os.Getenv("GPU_SHOPPER_TOKEN"), os.Getenv("GPU_SHOPPER_TOKEN_FILE")
+	if token != "" || file == "" {
+		return token, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("GPU_SHOPPER_TOKEN_FILE: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
 // Close ends the connection, and with it every watch.
 func (c *Client) Close() error { return c.connection.Close() }
 
-// WaitRunning waits until a session runs, verified and ready to log in, for as long as the context allows. When it ends instead, the error is a
-// [*SessionEndedError].
+// WaitRunning waits until a session runs, verified and ready to log in, for as long as the context allows, or 30 minutes when it has no deadline. When it
+// ends instead, or is ending, the error is a [*SessionEndedError].
 func (c *Client) WaitRunning(ctx context.Context, sessionID string) (*pb.Session, error) {
-	session, err := c.wait(ctx, sessionID, pb.Session_STATE_RUNNING)
+	session, err := c.wait(ctx, sessionID, pb.Session_STATE_RUNNING, pb.Session_STATE_STOPPING)
 	if err == nil && session.GetState() != pb.Session_STATE_RUNNING {
 		return session, &SessionEndedError{Session: session}
 	}
 	return session, err
 }
 
-// WaitEnded waits until a session has ended and every machine of it is proven gone.
+// WaitEnded waits until a session has ended and every machine of it is proven gone, as long as [Client.WaitRunning] does.
 func (c *Client) WaitEnded(ctx context.Context, sessionID string) (*pb.Session, error) {
-	return c.wait(ctx, sessionID, pb.Session_STATE_STOPPED)
+	return c.wait(ctx, sessionID, pb.Session_STATE_STOPPED, pb.Session_STATE_FAILED)
 }
 
-func (c *Client) wait(ctx context.Context, sessionID string, state pb.Session_State) (*pb.Session, error) {
-	request := &pb.WaitSessionRequest{SessionId: sessionID, Until: []pb.Session_State{state}, Timeout: durationpb.New(longPoll)}
+func (c *Client) wait(ctx context.Context, sessionID string, until ...pb.Session_State) (*pb.Session, error) {
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, longestWait)
+		defer cancel()
+	}
+	request := &pb.WaitSessionRequest{SessionId: sessionID, Until: until, Timeout: durationpb.New(longPoll)}
+	state := "of a state that the server did not tell"
 	for {
 		answer, err := c.waitOnce(ctx, request)
 		switch {
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case err != nil && !typed(err).Retryable():
+			return nil, fmt.Errorf("session %s is still %s: %w", sessionID, state, ctx.Err())
+		case err != nil && !typed(err).Retryable() && status.Code(err) != codes.DeadlineExceeded:
 			return nil, err
-		case err == nil && answer.GetReached():
+		case err != nil: // the server is away
+			_ = sleep(ctx, c.backoff.wait(1, 0))
+		case answer.GetReached() || isFinal(answer.GetSession().GetState()):
 			return answer.GetSession(), nil
-		case err == nil && (answer.GetSession().GetState() == pb.Session_STATE_STOPPED || answer.GetSession().GetState() == pb.Session_STATE_FAILED):
-			return answer.GetSession(), nil
+		default:
+			state = answer.GetSession().GetState().String()
 		}
 	}
 }
 
 func (c *Client) waitOnce(ctx context.Context, request *pb.WaitSessionRequest) (*pb.WaitSessionResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*longPoll)
+	ctx, cancel := context.WithTimeout(ctx, longPoll+grace)
 	defer cancel()
 	return c.Sessions.WaitSession(ctx, request)
 }

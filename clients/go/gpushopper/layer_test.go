@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/big"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +51,9 @@ type canned struct {
 	bearers  []string
 	failures []error
 	streams  [][]any
+	state    pb.Session_State
+	waits    []pb.Session_State
+	until    [][]pb.Session_State
 }
 
 func (c *canned) note(ctx context.Context) error {
@@ -79,7 +84,21 @@ func (c *canned) GetSession(ctx context.Context, _ *pb.GetSessionRequest) (*pb.G
 	if err := c.note(ctx); err != nil {
 		return nil, err
 	}
-	return &pb.GetSessionResponse{Session: &pb.Session{SessionId: "s"}}, nil
+	return &pb.GetSessionResponse{Session: &pb.Session{SessionId: "s", State: c.state}}, nil
+}
+
+func (c *canned) WaitSession(ctx context.Context, request *pb.WaitSessionRequest) (*pb.WaitSessionResponse, error) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if err := c.note(ctx); err != nil {
+		return nil, err
+	}
+	state := c.waits[0]
+	if len(c.waits) > 1 {
+		c.waits = c.waits[1:]
+	}
+	c.until = append(c.until, request.GetUntil())
+	return &pb.WaitSessionResponse{Session: &pb.Session{SessionId: "s", State: state}, Reached: slices.Contains(request.GetUntil(), state)}, nil
 }
 
 func (c *canned) RetryDestroy(ctx context.Context, _ *pb.RetryDestroyRequest) (*pb.RetryDestroyResponse, error) {
@@ -97,6 +116,8 @@ func (c *canned) WatchSession(request *pb.WatchSessionRequest, stream grpc.Serve
 	c.lock.Unlock()
 	for _, message := range messages {
 		switch message := message.(type) {
+		case nil: // it stays open
+			<-stream.Context().Done()
 		case error:
 			return message
 		case *pb.WatchSessionResponse:
@@ -190,7 +211,7 @@ func TestACallGivesUpAtItsDeadline(t *testing.T) {
 	for range 10_000 {
 		c.failures = append(c.failures, unavailable(t, "RESTARTING"))
 	}
-	of := client(t, "http://"+serve(t, c), gpushopper.WithTimeout(200*time.Millisecond))
+	of := client(t, "http://"+serve(t, c), gpushopper.WithTimeout(time.Second))
 	_, err := of.Sessions.GetSession(t.Context(), &pb.GetSessionRequest{SessionId: "s"})
 	if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded {
 		t.Errorf("%v", err)
@@ -254,9 +275,13 @@ func TestTLSTrustsTheCAThatItIsGiven(t *testing.T) {
 		if err := os.WriteFile(path, pem, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		of := client(t, "https://localhost:"+port, gpushopper.WithCAFile(path), gpushopper.WithTimeout(time.Second))
+		right, limit := name == "right.pem", time.Second
+		if right {
+			limit = time.Minute
+		}
+		of := client(t, "https://localhost:"+port, gpushopper.WithCAFile(path), gpushopper.WithTimeout(limit))
 		_, err := of.Sessions.GetSession(t.Context(), &pb.GetSessionRequest{SessionId: "s"})
-		if (err == nil) != (name == "right.pem") {
+		if (err == nil) != right {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -290,10 +315,17 @@ func TestAServerThatAsksForACertificateGetsOne(t *testing.T) {
 }
 
 func event(sequence, revision int64) *pb.WatchSessionResponse {
-	return &pb.WatchSessionResponse{
-		Message:     &pb.WatchSessionResponse_Event{Event: &pb.SessionEvent{SessionId: "s", Sequence: sequence, Revision: revision}},
-		ResumeToken: token(revision),
-	}
+	return toState(sequence, revision, pb.Session_STATE_RUNNING)
+}
+
+// last is an event after which the session's watch may end.
+func last(sequence, revision int64) *pb.WatchSessionResponse {
+	return toState(sequence, revision, pb.Session_STATE_STOPPED)
+}
+
+func toState(sequence, revision int64, state pb.Session_State) *pb.WatchSessionResponse {
+	event := &pb.SessionEvent{SessionId: "s", Sequence: sequence, Revision: revision, ToState: state}
+	return &pb.WatchSessionResponse{Message: &pb.WatchSessionResponse_Event{Event: event}, ResumeToken: token(revision)}
 }
 
 func token(revision int64) string { return "t" + decimal.NewFromInt(revision).String() }
@@ -308,6 +340,123 @@ func snapshotEnd(revision int64) *pb.WatchSessionResponse {
 	}
 }
 
+// all is what a watch tells until it ends: sequences, and snapshots with that of their session.
+func all(watch *gpushopper.Watch) (told []string, err error) {
+	for {
+		item, err := watch.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return told, nil
+		case err != nil:
+			return told, err
+		case item.Snapshot != nil:
+			told = append(told, strings.TrimSpace(fmt.Sprint("snapshot ", item.Snapshot.Sessions[0].GetSequence(), " ", item.Snapshot.Reset)))
+		default:
+			told = append(told, fmt.Sprint(item.Event.GetSequence()))
+		}
+	}
+}
+
+func TestASilentStreamIsLostAndOpenedAgainFromItsToken(t *testing.T) {
+	c := &canned{streams: [][]any{{snapshot(1), snapshotEnd(1), nil}, {last(2, 2)}}}
+	var lost []string
+	note := gpushopper.OnLost(func(err *gpushopper.Error, _ time.Duration) { lost = append(lost, err.Error()) })
+	told, err := all(client(t, "http://"+serve(t, c)).WatchSession(t.Context(), "s", gpushopper.Bookmark(10*time.Millisecond), note))
+	if err != nil || !slices.Equal(told, []string{"snapshot 1", "2"}) || !slices.Equal(c.watched, []string{"", "t1"}) {
+		t.Errorf("%v %v %v", told, err, c.watched)
+	}
+	if !slices.Equal(lost, []string{"Unavailable: not a word for 5.02s: the connection is lost"}) {
+		t.Errorf("%q", lost)
+	}
+}
+
+func TestAWatchGoesOnAfterWhatBreaksConnectionsAndAfterWhatWillPass(t *testing.T) {
+	broken := []codes.Code{codes.Internal, codes.Unknown, codes.Canceled, codes.Aborted, codes.DeadlineExceeded, codes.DataLoss}
+	c := &canned{}
+	of := client(t, "http://"+serve(t, c))
+	for _, code := range broken {
+		c.streams = append(c.streams, []any{status.Error(code, "no word from us")})
+	}
+	soon := &errdetails.RetryInfo{RetryDelay: durationpb.New(2 * time.Millisecond)}
+	c.streams = append(c.streams, []any{fault(t, codes.ResourceExhausted, "slower", info("RATE_LIMITED"), soon)}, []any{snapshot(1), snapshotEnd(1)}, []any{last(2, 2)})
+	var waits []time.Duration
+	note := gpushopper.OnLost(func(_ *gpushopper.Error, wait time.Duration) { waits = append(waits, wait) })
+	if told, err := all(of.WatchSession(t.Context(), "s", note)); err != nil || len(told) != 2 {
+		t.Errorf("%v %v", told, err)
+	}
+	if len(waits) != 8 || slices.Min(waits) <= 0 {
+		t.Errorf("also after an end in order there is a wait: %v", waits)
+	}
+	for _, code := range broken {
+		c.streams = [][]any{{fault(t, code, "ours", info("INTERNAL"))}}
+		if _, err := all(of.WatchSession(t.Context(), "s")); gpushopper.Reason(err) != "INTERNAL" {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+	c.streams = [][]any{{fault(t, codes.ResourceExhausted, "too many", info("TOO_MANY_STREAMS"))}}
+	if _, err := all(of.WatchSession(t.Context(), "s")); gpushopper.Reason(err) != "TOO_MANY_STREAMS" {
+		t.Error(err)
+	}
+}
+
+func TestFromNowTellsOnlyWhatHappensNextAndLosesNothingBeforeTheFirstEvent(t *testing.T) {
+	c := &canned{streams: [][]any{
+		{snapshot(3), snapshotEnd(10), unavailable(t, "RESTARTING")},
+		{event(4, 12), fault(t, codes.OutOfRange, "too old", info("WATCH_COMPACTED"))},
+		{snapshot(9), snapshotEnd(30), last(10, 31)},
+	}}
+	told, err := all(client(t, "http://"+serve(t, c)).WatchSession(t.Context(), "s", gpushopper.FromNow()))
+	if err != nil || !slices.Equal(told, []string{"4", "snapshot 9 WATCH_COMPACTED", "10"}) || !slices.Equal(c.watched, []string{"", "t10", ""}) {
+		t.Errorf("%v %v %v", told, err, c.watched)
+	}
+}
+
+func TestATokenOfAfterTheEndEndsTheWatchAndOneOfBeforeDoesNot(t *testing.T) {
+	c := &canned{streams: [][]any{{}, {last(5, 7)}, {}}, state: pb.Session_STATE_RUNNING}
+	of := client(t, "http://"+serve(t, c))
+	if told, err := all(of.WatchSession(t.Context(), "s", gpushopper.From("t6"))); err != nil || !slices.Equal(told, []string{"5"}) {
+		t.Errorf("it was not the end: %v %v", told, err)
+	}
+	c.state = pb.Session_STATE_STOPPED
+	if told, err := all(of.WatchSession(t.Context(), "s", gpushopper.From("t7"))); err != nil || len(told) != 0 {
+		t.Errorf("%v %v", told, err)
+	}
+}
+
+func TestAWatchGivesUpWhenItIsToldTo(t *testing.T) {
+	c := &canned{streams: [][]any{{snapshot(1), snapshotEnd(1)}}}
+	for range 10_000 {
+		c.streams = append(c.streams, []any{unavailable(t, "RESTARTING")})
+	}
+	_, err := all(client(t, "http://"+serve(t, c)).WatchSession(t.Context(), "s", gpushopper.GiveUpAfter(200*time.Millisecond)))
+	if gpushopper.Reason(err) != "RESTARTING" {
+		t.Error(err)
+	}
+}
+
+func TestAWaitEndsWithWhatIsWaitedForOrSaysWhyNot(t *testing.T) {
+	c := &canned{failures: []error{unavailable(t, "RESTARTING")}, waits: []pb.Session_State{pb.Session_STATE_PROVISIONING, pb.Session_STATE_RUNNING}}
+	of := client(t, "http://"+serve(t, c))
+	if session, err := of.WaitRunning(t.Context(), "s"); err != nil || session.GetState() != pb.Session_STATE_RUNNING {
+		t.Errorf("%v %v", session, err)
+	}
+	c.waits = []pb.Session_State{pb.Session_STATE_STOPPING}
+	var ended *gpushopper.SessionEndedError
+	if _, err := of.WaitRunning(t.Context(), "s"); !errors.As(err, &ended) {
+		t.Error(err)
+	}
+	c.waits = []pb.Session_State{pb.Session_STATE_STOPPING, pb.Session_STATE_FAILED}
+	if session, err := of.WaitEnded(t.Context(), "s"); err != nil || session.GetState() != pb.Session_STATE_FAILED {
+		t.Errorf("%v %v", session, err)
+	}
+	c.waits = []pb.Session_State{pb.Session_STATE_PENDING}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := of.WaitRunning(ctx, "s"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "session s is still STATE_PENDING") {
+		t.Error(err)
+	}
+}
+
 func TestAWatchGoesOnFromItsLastTokenAndSeesGapsAndRepeats(t *testing.T) {
 	bookmark := &pb.WatchSessionResponse{Message: &pb.WatchSessionResponse_Bookmark{Bookmark: &pb.Bookmark{Revision: 18}}, ResumeToken: "t18"}
 	c := &canned{streams: [][]any{
@@ -318,33 +467,16 @@ func TestAWatchGoesOnFromItsLastTokenAndSeesGapsAndRepeats(t *testing.T) {
 		{event(4, 12), event(5, 15), event(7, 19)},
 		{event(6, 17), bookmark, unavailable(t, "SERVER_DRAINING")},
 		{fault(t, codes.OutOfRange, "too old", info("WATCH_COMPACTED"))},
-		{snapshot(9), snapshotEnd(30), event(10, 31)},
+		// An end in order is not the end of a session that goes on.
+		{snapshot(9), snapshotEnd(30)},
+		{last(10, 31)},
 	}}
 	of := client(t, "http://"+serve(t, c))
 	watch := of.WatchSession(t.Context(), "s")
-	type facts struct {
-		reset    string
-		sequence int64
+	if told, err := all(watch); err != nil || !slices.Equal(told, []string{"snapshot 3", "4", "5", "6", "snapshot 9 WATCH_COMPACTED", "10"}) {
+		t.Errorf("%v %v", told, err)
 	}
-	var told []facts
-	for {
-		item, err := watch.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if item.Snapshot != nil {
-			told = append(told, facts{"snapshot " + item.Snapshot.Reset, item.Snapshot.Sessions[0].GetSequence()})
-		} else {
-			told = append(told, facts{"", item.Event.GetSequence()})
-		}
-	}
-	if want := []facts{{"snapshot ", 3}, {"", 4}, {"", 5}, {"", 6}, {"snapshot WATCH_COMPACTED", 9}, {"", 10}}; !reflect.DeepEqual(told, want) {
-		t.Errorf("%v", told)
-	}
-	if want := []string{"", "", "t12", "t15", "t18", ""}; !reflect.DeepEqual(c.watched, want) || watch.ResumeToken() != "t31" {
+	if want := []string{"", "", "t12", "t15", "t18", "", "t30"}; !reflect.DeepEqual(c.watched, want) || watch.ResumeToken() != "t31" {
 		t.Errorf("%v %s", c.watched, watch.ResumeToken())
 	}
 
@@ -406,9 +538,41 @@ func TestAKeyIsForItsOwnerAndNeverWrittenOver(t *testing.T) {
 }
 
 func TestAWrongAddressIsToldAtOnce(t *testing.T) {
-	for _, wrong := range []string{"localhost:8080", "ftp://host", "http://", "http://host/path"} {
-		if _, err := gpushopper.New(wrong); err == nil || !strings.Contains(err.Error(), "http://HOST:PORT") {
+	for _, wrong := range []string{
+		"ftp://host", "http://", "http://host/path", "http://host?query=1", "http://host#part", "http://host:port", "https://me:s3cret@host",
+	} {
+		_, err := gpushopper.New(wrong)
+		if err == nil || !strings.Contains(err.Error(), "allowed: http://HOST:PORT, https://HOST:PORT or HOST:PORT") || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v", wrong, err)
 		}
+	}
+}
+
+func TestWhatIsNotGivenComesFromTheEnvironment(t *testing.T) {
+	c := &canned{}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(" from-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GPU_SHOPPER_URL", serve(t, c)) // without a scheme it is http
+	t.Setenv("GPU_SHOPPER_TOKEN_FILE", file)
+	t.Setenv("GPU_SHOPPER_CA_CERT", "")
+	ask := func(options ...gpushopper.Option) {
+		t.Helper()
+		if _, err := client(t, "", options...).Sessions.GetSession(t.Context(), &pb.GetSessionRequest{SessionId: "s"}); err != nil {
+			t.Error(err)
+		}
+	}
+	ask()
+	t.Setenv("GPU_SHOPPER_TOKEN", "from-variable")
+	ask()
+	ask(gpushopper.WithToken("given"))
+	ask(gpushopper.WithToken(""))
+	if got := strings.Join(c.bearers, ","); got != "Bearer from-file,Bearer from-variable,Bearer given" {
+		t.Error(got)
+	}
+	t.Setenv("GPU_SHOPPER_CLIENT_CERT", "me.pem")
+	if _, err := gpushopper.New(""); err == nil || !strings.Contains(err.Error(), "GPU_SHOPPER_CLIENT_KEY") {
+		t.Error(err)
 	}
 }

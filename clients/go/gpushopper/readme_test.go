@@ -38,10 +38,11 @@ func TestTheFirstProgramDoesTheWholeJob(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	if !regexp.MustCompile(`^ssh -p \d+ \S+@127\.0\.0\.1 -i key\.pem\nit has cost 0\.\d+ dollars\n$`).Match(said) {
-		t.Error(string(said))
+	ssh := regexp.MustCompile(`^ssh -p \d+ \S+@127\.0\.0\.1 -i (\S+\.pem)\nit has cost 0\.\d+ dollars\n$`).FindSubmatch(said)
+	if ssh == nil {
+		t.Fatal(string(said))
 	}
-	if key, err := os.ReadFile(filepath.Join(folder, "key.pem")); err != nil || !strings.Contains(string(key), "PRIVATE KEY") {
+	if key, err := os.ReadFile(filepath.Join(folder, string(ssh[1]))); err != nil || !strings.Contains(string(key), "PRIVATE KEY") {
 		t.Error(err)
 	}
 }

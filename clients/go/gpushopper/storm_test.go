@@ -1,6 +1,8 @@
 package gpushopper_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -44,25 +46,49 @@ func TestAThousandCutsLoseNothingAndRepeatNothing(t *testing.T) {
 		}
 	}
 
-	w.Do(t, "storm?cuts=1000")
-	var over atomic.Bool
-	change := func() {
-		deadline := time.Now().Add(4 * time.Minute)
-		number := 0
-		for ; time.Now().Before(deadline) && w.Do(t, "storm-left") != "0"; number++ {
-			label(number)
-			time.Sleep(10 * time.Millisecond)
-		}
-		over.Store(true)
-		label(number) // the first event after that ends the watch
-	}
 	client, err := gpushopper.New(w.URL, gpushopper.WithBackoff(gpushopper.Backoff{Initial: 2 * time.Millisecond, Maximum: 50 * time.Millisecond}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	watch := client.WatchSessions(ctx, nil)
+	// Ends the watch when it is lost: no progress for a minute. The whole length is not limited.
+	watching, lost := context.WithCancelCause(ctx)
+	watch := client.WatchSessions(watching, nil)
 	defer watch.Close()
+	var over atomic.Bool
+	done := make(chan struct{})
+	change := func() {
+		number := 0
+		for ; ; number++ {
+			left, err := w.Ask("storm-left")
+			if err != nil {
+				lost(err)
+				return
+			}
+			if left == "0" {
+				break
+			}
+			label(number)
+			time.Sleep(5 * time.Millisecond)
+		}
+		over.Store(true)
+		// The first event after that ends the watch, whatever it had got before.
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); number++ {
+			label(number)
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+		lost(errors.New("the watch told nothing for a minute after the storm"))
+	}
+	w.Do(t, "storm?cuts=1000")
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		change()
+	}()
 	type facts struct {
 		revision int64
 		id       string
@@ -74,21 +100,25 @@ func TestAThousandCutsLoseNothingAndRepeatNothing(t *testing.T) {
 	var told []facts
 	var began int64
 	snapshots := 0
-	for !over.Load() || len(told) == 0 {
+	for {
 		item, err := watch.Next()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v (%v)", err, context.Cause(watching))
 		}
 		if item.Snapshot != nil {
 			snapshots++
 			began = item.Snapshot.End.GetRevision()
-			go change()
 			continue
 		}
 		told = append(told, of(item.Event))
+		if over.Load() {
+			break
+		}
 	}
+	close(done)
+	<-written
 	if left := w.Do(t, "storm-left"); left != "0" {
-		t.Fatalf("the storm was not over in time: %s cuts are left", left)
+		t.Fatalf("the watch ended before the storm: %s cuts are left", left)
 	}
 	if snapshots != 1 {
 		t.Errorf("%d snapshots: a watch that can go on needs no second one", snapshots)

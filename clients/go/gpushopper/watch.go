@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	pb "gpushopper.dev/go/gpushopper/v1"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -48,45 +50,78 @@ type told interface {
 type Watch struct {
 	ctx     context.Context
 	open    func(ctx context.Context, token string) (func() (told, error), error)
-	single  bool
+	look    func(ctx context.Context) (*pb.Session, error) // nil for the watch of many
+	terms   terms
 	backoff Backoff
 
 	token, reset   string
 	revision       int64
 	sequence       int64 // 0: not known
 	sessions       []*pb.Session
+	hide           bool // the snapshot, which was asked for so that there is a token before the first event
+	heard, final   bool // something on this stream; that the one session has ended
+	lastWord       time.Time
 	failures, gaps int
 
 	receive func() (told, error)
 	drop    context.CancelFunc
 }
 
-// WatchOption changes where a watch begins.
-type WatchOption func(*watchStart)
+// WatchOption changes where a watch begins and how it goes on.
+type WatchOption func(*terms)
 
-type watchStart struct {
+type terms struct {
 	token      string
+	fromNow    bool
 	endedSince time.Time
+	bookmark   time.Duration
+	giveUp     time.Duration
+	onLost     func(err *Error, wait time.Duration)
 }
 
+// silence is how long a stream says nothing until it is lost: two bookmarks should have come.
+func (t terms) silence() time.Duration { return 2*t.bookmark + 5*time.Second }
+
 // From begins strictly after a token: of an earlier watch, or of a create's answer, which comes before the first event. Empty is none.
-func From(resumeToken string) WatchOption { return func(s *watchStart) { s.token = resumeToken } }
+func From(resumeToken string) WatchOption { return func(t *terms) { t.token = resumeToken } }
 
-// EndedSince puts sessions that ended since then into the snapshot of WatchSessions, too.
-func EndedSince(time time.Time) WatchOption { return func(s *watchStart) { s.endedSince = time } }
+// FromNow tells only what happens next, without a snapshot. A token goes before it.
+func FromNow() WatchOption { return func(t *terms) { t.fromNow = true } }
 
-func begin(options []WatchOption) (start watchStart) {
+// EndedSince puts sessions that ended since then into the snapshot of WatchSessions, too. [FromNow] goes before it.
+func EndedSince(time time.Time) WatchOption { return func(t *terms) { t.endedSince = time } }
+
+// Bookmark asks for a sign of life after so much silence, 5 seconds to a minute; after twice that and 5 seconds a stream is lost and opened again.
+// Default: 15 seconds.
+func Bookmark(silence time.Duration) WatchOption { return func(t *terms) { t.bookmark = silence } }
+
+// GiveUpAfter ends the watch with the last error after so much time without a word from the server. Default: never.
+func GiveUpAfter(away time.Duration) WatchOption { return func(t *terms) { t.giveUp = away } }
+
+// OnLost is called each time that the watch opens its stream again: with what was wrong and how long it waits before. It must not call the watch.
+func OnLost(told func(err *Error, wait time.Duration)) WatchOption {
+	return func(t *terms) { t.onLost = told }
+}
+
+func (c *Client) watch(ctx context.Context, options []WatchOption) *Watch {
+	w := &Watch{ctx: ctx, backoff: c.backoff, terms: terms{bookmark: 15 * time.Second}, lastWord: time.Now()}
 	for _, option := range options {
-		option(&start)
+		option(&w.terms)
 	}
-	return start
+	w.token = w.terms.token
+	w.hide = w.terms.fromNow && w.token == ""
+	return w
 }
 
 // WatchSession watches one session; the watch ends with io.EOF after its last event. Without [From] it begins with a snapshot.
 func (c *Client) WatchSession(ctx context.Context, sessionID string, options ...WatchOption) *Watch {
-	w := &Watch{ctx: ctx, single: true, backoff: c.backoff, token: begin(options).token}
+	w := c.watch(ctx, options)
+	w.look = func(ctx context.Context) (*pb.Session, error) {
+		answer, err := c.Sessions.GetSession(ctx, &pb.GetSessionRequest{SessionId: sessionID})
+		return answer.GetSession(), err
+	}
 	w.open = func(ctx context.Context, token string) (func() (told, error), error) {
-		request := &pb.WatchSessionRequest{SessionId: sessionID}
+		request := &pb.WatchSessionRequest{SessionId: sessionID, BookmarkInterval: durationpb.New(w.terms.bookmark)}
 		if token != "" {
 			request.Start = &pb.WatchSessionRequest_ResumeToken{ResumeToken: token}
 		}
@@ -101,15 +136,14 @@ func (c *Client) WatchSession(ctx context.Context, sessionID string, options ...
 
 // WatchSessions watches all sessions that match; it never ends by itself. Without [From] it begins with a snapshot of the open ones.
 func (c *Client) WatchSessions(ctx context.Context, filter *pb.SessionFilter, options ...WatchOption) *Watch {
-	start := begin(options)
-	w := &Watch{ctx: ctx, backoff: c.backoff, token: start.token}
+	w := c.watch(ctx, options)
 	w.open = func(ctx context.Context, token string) (func() (told, error), error) {
-		request := &pb.WatchSessionsRequest{Filter: filter}
+		request := &pb.WatchSessionsRequest{Filter: filter, BookmarkInterval: durationpb.New(w.terms.bookmark)}
 		switch {
 		case token != "":
 			request.Start = &pb.WatchSessionsRequest_ResumeToken{ResumeToken: token}
-		case !start.endedSince.IsZero():
-			request.Start = &pb.WatchSessionsRequest_EndedSince{EndedSince: timestamppb.New(start.endedSince)}
+		case !w.terms.endedSince.IsZero() && !w.terms.fromNow:
+			request.Start = &pb.WatchSessionsRequest_EndedSince{EndedSince: timestamppb.New(w.terms.endedSince)}
 		}
 		stream, err := c.Sessions.WatchSessions(ctx, request)
 		if err != nil {
@@ -143,19 +177,19 @@ func (w *Watch) Next() (Item, error) {
 			continue
 		}
 		w.Close()
+		if w.ctx.Err() != nil {
+			return Item{}, w.ctx.Err()
+		}
 		var missing gap
 		switch {
-		case w.ctx.Err() != nil:
-			return Item{}, w.ctx.Err()
-		case errors.Is(err, io.EOF) && w.single:
-			return Item{}, io.EOF
 		case errors.Is(err, io.EOF):
-			continue
+			err = w.ended()
 		case errors.As(err, &missing):
+			lost := &Error{Code: codes.DataLoss, Message: missing.Error()}
 			if w.gaps++; w.gaps > mostGaps {
-				return Item{}, &Error{Code: codes.DataLoss, Message: missing.Error()}
+				return Item{}, lost
 			}
-			err = sleep(w.ctx, w.backoff.wait(w.gaps, 0))
+			err = w.again(lost)
 		default:
 			err = w.broken(typed(err))
 		}
@@ -169,7 +203,7 @@ func (w *Watch) Next() (Item, error) {
 func (w *Watch) next() (item Item, ok bool, err error) {
 	if w.receive == nil {
 		ctx, cancel := context.WithCancel(w.ctx)
-		w.sessions = nil
+		w.sessions, w.heard = nil, false
 		receive, err := w.open(ctx, w.token)
 		if err != nil {
 			cancel()
@@ -177,8 +211,13 @@ func (w *Watch) next() (item Item, ok bool, err error) {
 		}
 		w.receive, w.drop = receive, cancel
 	}
+	guard := time.AfterFunc(w.terms.silence(), w.drop)
 	message, err := w.receive()
-	if err != nil {
+	silent := !guard.Stop()
+	switch {
+	case err != nil && silent:
+		return item, false, &Error{Code: codes.Unavailable, Message: fmt.Sprintf("not a word for %s: the connection is lost", w.terms.silence())}
+	case err != nil:
 		return item, false, err
 	}
 	return w.take(message)
@@ -196,28 +235,33 @@ func (g gap) Error() string {
 
 // take makes of a message what it tells the reader, if anything.
 func (w *Watch) take(message told) (item Item, ok bool, err error) {
+	w.heard, w.lastWord = true, time.Now()
 	if session := message.GetSnapshot(); session != nil {
 		w.sessions = append(w.sessions, session)
 		return item, false, nil
 	}
-	w.failures = 0
 	if end := message.GetSnapshotEnd(); end != nil {
-		item, ok = Item{Snapshot: &Snapshot{Sessions: w.sessions, End: end, Reset: w.reset}}, true
-		w.revision, w.sequence, w.reset = end.GetRevision(), 0, ""
-		if w.single && len(w.sessions) > 0 {
-			w.sequence = w.sessions[0].GetSequence()
+		if !w.hide {
+			item, ok = Item{Snapshot: &Snapshot{Sessions: w.sessions, End: end, Reset: w.reset}}, true
+		}
+		w.revision, w.sequence, w.reset, w.hide = end.GetRevision(), 0, "", false
+		if w.look != nil && len(w.sessions) > 0 {
+			w.sequence, w.final = w.sessions[0].GetSequence(), isFinal(w.sessions[0].GetState())
 		}
 		w.sessions = nil
 	}
-	if event := message.GetEvent(); event != nil && event.GetRevision() > w.revision {
-		if w.single && w.sequence != 0 && event.GetSequence() != w.sequence+1 {
-			return item, false, gap{session: event.GetSessionId(), last: w.sequence, after: event.GetSequence()}
+	if event := message.GetEvent(); event != nil {
+		w.failures = 0
+		if event.GetRevision() > w.revision {
+			if w.look != nil && w.sequence != 0 && event.GetSequence() != w.sequence+1 {
+				return item, false, gap{session: event.GetSessionId(), last: w.sequence, after: event.GetSequence()}
+			}
+			item, ok = Item{Event: event}, true
+			w.revision, w.sequence, w.gaps, w.final = event.GetRevision(), event.GetSequence(), 0, isFinal(event.GetToState())
 		}
-		item, ok = Item{Event: event}, true
-		w.revision, w.sequence, w.gaps = event.GetRevision(), event.GetSequence(), 0
 	}
 	if bookmark := message.GetBookmark(); bookmark != nil {
-		w.revision = max(w.revision, bookmark.GetRevision())
+		w.revision, w.failures = max(w.revision, bookmark.GetRevision()), 0
 	}
 	if token := message.GetResumeToken(); token != "" {
 		w.token = token
@@ -225,18 +269,55 @@ func (w *Watch) take(message told) (item Item, ok bool, err error) {
 	return item, ok, nil
 }
 
+func isFinal(state pb.Session_State) bool {
+	return state == pb.Session_STATE_STOPPED || state == pb.Session_STATE_FAILED
+}
+
+// ended waits before the next stream after one that ended in order; io.EOF when that is the end of the watch.
+func (w *Watch) ended() error {
+	single := w.look != nil
+	switch {
+	case single && w.final:
+		return io.EOF
+	case single && !w.heard && w.token != "":
+		// The token may be that of the last event.
+		session, err := w.look(w.ctx)
+		if err != nil {
+			return w.broken(typed(err))
+		}
+		if isFinal(session.GetState()) {
+			return io.EOF
+		}
+	}
+	return w.again(&Error{Code: codes.Unavailable, Message: "the stream ended before there was an end"})
+}
+
 // broken waits after an error before the next stream, or gives the error back when no further stream helps.
 func (w *Watch) broken(err *Error) error {
 	switch {
 	case err.Reason == "WATCH_COMPACTED" || err.Reason == "WATCH_STORE_REPLACED":
-		w.reset, w.token, w.revision, w.sequence = err.Reason, "", 0, 0
+		w.reset, w.token, w.revision, w.sequence, w.final, w.hide = err.Reason, "", 0, 0, false, false
 	case err.Retryable():
-	case err.Reason == "" && (err.Code == codes.Internal || err.Code == codes.Unknown || err.Code == codes.Canceled):
-		// Without a reason these are the transport's: a connection that broke in the midst of a stream.
+	case err.Code == codes.ResourceExhausted && err.RetryAfter > 0:
+	case err.Reason == "" && slices.Contains(broken, err.Code):
 	default:
 		return err
 	}
-	wait := w.backoff.wait(w.failures, err.RetryAfter)
+	return w.again(err)
+}
+
+// broken are codes that, without a reason of the service, are the transport's: a connection that broke in the midst of a stream.
+var broken = []codes.Code{codes.Internal, codes.Unknown, codes.Canceled, codes.Aborted, codes.DeadlineExceeded, codes.DataLoss}
+
+// again waits before the next stream; the error is given back when the watch gives up, or the context's when that ends.
+func (w *Watch) again(err *Error) error {
+	wait := w.backoff.wait(w.failures, max(err.RetryAfter, w.backoff.Initial/2))
 	w.failures++
+	if w.terms.giveUp > 0 && time.Since(w.lastWord)+wait > w.terms.giveUp {
+		return err
+	}
+	if w.terms.onLost != nil {
+		w.terms.onLost(err, wait)
+	}
 	return sleep(w.ctx, wait)
 }

@@ -2,19 +2,23 @@
 
 Each machine has a slot, 0 to N-1, and each further machine of a slot a higher generation. Both are in its labels and in the
 `request_id` of its create: so a create whose answer was lost, by a cut or by an end of this program, is found again and
-never made twice. Nothing is kept here that the server does not know: kill this program and start it again at any time.
+never made twice. Nothing is kept here that the server does not know: kill this program and start it again at any time, also
+with another plan: machines that are too many, or of another GPU model than is wanted now, are completed.
 
 The server itself ends a session at its `max_total_cost`, so the total limit holds even while nobody runs this.
 """
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 from gpushopper import ApiError, Snapshot, WatchItem, aio, from_decimal, to_decimal, v1
 
@@ -22,7 +26,16 @@ State = v1.Session.State
 ALIVE = (State.STATE_PENDING, State.STATE_PROVISIONING, State.STATE_RUNNING)
 ENDED = (State.STATE_STOPPED, State.STATE_FAILED)
 RETRY_SECONDS = 20.0
-"""After a create that failed: nothing to rent, or the server was away for long."""
+"""After a create that failed: nothing to rent, or the server was away for long. Doubled with each session in a row that never ran."""
+MOST_RETRY_SECONDS = 600.0
+STOP_SECONDS = 2.0
+"""For what is under way when this is told to stop."""
+END_SECONDS, AWAY_SECONDS = 30.0, 3.0
+"""For a call that ends a session, and for one to a server that was away just now; its machines end by themselves at their limits."""
+LATER = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+"""Errors after which the same may work later."""
+UNHEARD = ("DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "UNKNOWN")
+"""The same without a reason of the service: the call did not get through."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,13 @@ class Plan:
     """Who may log in."""
     interruptible: bool = False
     """Rented by bids: cheaper, and taken away by whoever bids more."""
+    consumer: str | None = None
+    """In whose name; by default the token's."""
+
+    @property
+    def budget(self) -> Decimal:
+        """Dollars that one machine may cost in all, to the next nano-dollar."""
+        return (self.max_price * self.hours).quantize(Decimal("1E-9"), ROUND_UP)
 
 
 class OverLimit(Exception):
@@ -63,14 +83,17 @@ class Fleet:
         self.known: dict[str, v1.Session] = {}
         self.complete = False
         self.retry_at = 0.0
+        self.never_ran = 0
         self.told = ""
+        self.away = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keeps the machines alive until `stop` is set."""
         stopping = asyncio.ensure_future(stop.wait())
         filter = v1.SessionFilter(labels={"fleet": self.plan.name})
         # Ended sessions are asked for as well: what they cost counts, and their generations are taken.
-        async with self.client.watch_sessions(filter, ended_since=datetime.fromtimestamp(1, timezone.utc)) as watch:
+        since = datetime.fromtimestamp(1, timezone.utc)
+        async with self.client.watch_sessions(filter, ended_since=since, on_lost=self.lost) as watch:
             item = asyncio.ensure_future(anext(watch))
             try:
                 while not stop.is_set():
@@ -79,14 +102,34 @@ class Fleet:
                     if item.done():
                         self.take(item.result())
                         item = asyncio.ensure_future(anext(watch))
-                    if self.complete and not stop.is_set() and time.monotonic() >= self.retry_at:
-                        await self.fill()
+                    if self.complete and not stop.is_set():
+                        await self.unless(stopping, self.adjust(stop))
             finally:
                 stopping.cancel()
                 item.cancel()
+                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, ApiError):
+                    await item
+
+    async def unless(self, stopping: asyncio.Future[Any], work: Coroutine[Any, Any, None]) -> None:
+        """Works until it is done, or not for long any more when this is told to stop, also while the server is away."""
+        task = asyncio.ensure_future(work)
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            # A create that is under way is given the time to be answered: so its session is among those that are ended.
+            await asyncio.wait({task}, timeout=STOP_SECONDS)
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    def lost(self, error: ApiError, wait: float) -> None:
+        """Says that the server is away; the watch goes on by itself."""
+        if not self.away:
+            self.away = True
+            say(f"waiting for the server: {error}")
 
     def take(self, item: WatchItem) -> None:
         """Learns what the stream tells."""
+        self.away = False
         if not isinstance(item, Snapshot):
             self.learn(item.session)
             return
@@ -99,34 +142,60 @@ class Fleet:
     def learn(self, session: v1.Session) -> None:
         """Keeps the latest of each session."""
         before = self.known.get(session.session_id)
-        if before is None or before.revision <= session.revision:
-            self.known[session.session_id] = session
-            if before is None or before.state != session.state:
-                say(f"slot {session.labels['slot']}: {session.session_id} {State.Name(session.state)}: {session.status_message}")
+        if before is not None and before.revision > session.revision:
+            return
+        self.known[session.session_id] = session
+        if before is not None and before.state == session.state:
+            return
+        say(f"slot {session.labels['slot']}: {session.session_id} {State.Name(session.state)}: {session.status_message}")
+        if session.state == State.STATE_RUNNING:
+            self.never_ran = 0
+        elif session.state == State.STATE_FAILED and before is not None and not session.HasField("running_time"):
+            # Something is wrong with what is asked for, or with the market: what fails at once is not rented again and again.
+            self.pause(RETRY_SECONDS * 2.0 ** min(self.never_ran, 30), "it never ran")
+            self.never_ran += 1
 
-    async def fill(self) -> None:
+    def pause(self, seconds: float, why: str) -> None:
+        """Rents nothing for a while."""
+        seconds = min(seconds, MOST_RETRY_SECONDS)
+        self.retry_at = max(self.retry_at, time.monotonic() + seconds)
+        say(f"{why}; nothing is rented for {seconds:.0f} s")
+
+    async def adjust(self, stop: asyncio.Event) -> None:
+        """Ends what is too much, and rents what is missing."""
+        try:
+            await self.trim(stop)
+            if time.monotonic() >= self.retry_at:
+                self.retry_at = 0.0
+                await self.fill(stop)
+        except OverLimit as limit:
+            # What is ending now, or turns out cheaper, makes room; the stream tells it.
+            self.say_once(str(limit))
+        except ApiError as error:
+            if error.code.name not in LATER and (error.reason or error.code.name not in UNHEARD):
+                raise
+            self.pause(max(RETRY_SECONDS, error.retry_after), str(error))
+
+    async def trim(self, stop: asyncio.Event) -> None:
+        """Completes machines of slots that are not wanted any more, and those of another GPU model."""
+        slots = {str(number) for number in range(self.plan.wanted)}
+        for session in [one for one in self.known.values() if one.state in ALIVE and one.labels["slot"]]:
+            wanted = session.labels["slot"] in slots and list(session.spec.requirements.filter.gpu_models) == [self.plan.gpu]
+            if not wanted and not stop.is_set():
+                say(f"slot {session.labels['slot']}: {session.session_id} is not wanted any more")
+                ended = await self.client.sessions.CompleteSession(v1.CompleteSessionRequest(session_id=session.session_id))
+                self.learn(ended.session)
+
+    async def fill(self, stop: asyncio.Event) -> None:
         """Rents what is missing."""
-        self.retry_at = 0.0
         alive = {session.labels["slot"] for session in self.known.values() if session.state in ALIVE}
         for slot in (str(number) for number in range(self.plan.wanted)):
-            if slot in alive:
-                continue
-            try:
+            if slot not in alive and not stop.is_set():
                 await self.rent(slot)
-            except OverLimit as limit:
-                # What is ending now, or turns out cheaper, makes room; the stream tells it.
-                self.say_once(str(limit))
-                return
-            except ApiError as error:
-                if error.code.name == "INVALID_ARGUMENT":
-                    raise
-                say(f"slot {slot}: {error}; again in {RETRY_SECONDS:.0f} s")
-                self.retry_at = time.monotonic() + RETRY_SECONDS
-                return
 
     async def rent(self, slot: str) -> None:
         """Creates the next session of a slot, or finds the one that an earlier create has made."""
-        used = [int(session.labels["generation"]) for session in self.known.values() if session.labels["slot"] == slot]
+        used = [int(session.labels["generation"] or 0) for session in self.known.values() if session.labels["slot"] == slot]
         generation = max(used, default=0) + 1
         while True:
             request = self.request(slot, generation)
@@ -145,24 +214,23 @@ class Fleet:
     def request(self, slot: str, generation: int) -> v1.CreateSessionRequest:
         """One more machine; raises OverLimit when it could cost too much."""
         plan = self.plan
-        budget = plan.max_price * plan.hours
         per_hour = sum((self.price(session) for session in self.known.values() if session.state not in ENDED), plan.max_price)
-        total = sum((self.most(session) for session in self.known.values()), budget)
+        total = sum((self.most(session) for session in self.known.values()), plan.budget)
         if per_hour > plan.per_hour:
             raise OverLimit(f"one machine more could cost ${per_hour}/h in all, and ${plan.per_hour}/h is the limit")
         if total > plan.total:
             raise OverLimit(f"one machine more could cost ${total} in all, and ${plan.total} is the limit")
         request = v1.CreateSessionRequest(
-            consumer_id=plan.name,
+            consumer_id=plan.consumer,
             request_id=f"{plan.name}/{slot}/{generation}",
             labels={"fleet": plan.name, "slot": slot, "generation": str(generation)},
             requirements=v1.Requirements(filter=v1.OfferFilter(gpu_models=[plan.gpu], max_price_per_hour=from_decimal(plan.max_price))),
             max_price_per_hour=from_decimal(plan.max_price),
-            max_total_cost=from_decimal(budget),
+            max_total_cost=from_decimal(plan.budget),
             ssh_public_key=plan.public_key,
             rental_kind=v1.RENTAL_KIND_INTERRUPTIBLE if plan.interruptible else v1.RENTAL_KIND_ON_DEMAND,
         )
-        request.reservation.FromTimedelta(timedelta(hours=float(plan.hours)))
+        request.reservation.FromTimedelta(timedelta(seconds=int(plan.hours * 3600)))
         return request
 
     def price(self, session: v1.Session) -> Decimal:
@@ -177,15 +245,26 @@ class Fleet:
 
     async def end(self) -> None:
         """Completes all sessions, also one whose create was never answered, and waits until every machine is proven gone."""
-        filter = v1.SessionFilter(labels={"fleet": self.plan.name})
-        async for session in self.client.list_sessions(v1.ListSessionsRequest(filter=filter, page_size=1000)):
-            self.known[session.session_id] = session
-        open_ones = [session.session_id for session in self.known.values() if session.state not in ENDED]
-        for session_id in open_ones:
-            await self.client.sessions.CompleteSession(v1.CompleteSessionRequest(session_id=session_id))
-        for session_id in open_ones:
-            self.learn(await self.client.wait_ended(session_id))
+        sessions, limit = self.client.sessions, AWAY_SECONDS if self.away else END_SECONDS
+        listed = v1.ListSessionsRequest(filter=v1.SessionFilter(labels={"fleet": self.plan.name}), page_size=1000)
+        try:
+            async for page in self.client.pages(lambda request: sessions.ListSessions(request, timeout=limit), listed):
+                self.known |= {session.session_id: session for session in page.sessions}
+            for session_id in self.open():
+                ended = await sessions.CompleteSession(v1.CompleteSessionRequest(session_id=session_id), timeout=limit)
+                self.learn(ended.session)
+        except ApiError as error:
+            left = ", ".join(self.open()) or "none that is known"
+            raise SystemExit(f"error: {error}\nmachines that go on until their limits: {left}; to end them: fleet.py --wanted 0") from None
+        if self.open():
+            say(f"waiting until {len(self.open())} machines are proven gone; a second signal ends this at once")
+        for session_id in self.open():
+            self.learn(await self.client.wait_ended(session_id, timeout=None))
         say(f"all gone; the fleet has cost ${sum((to_decimal(s.cost.cost) for s in self.known.values()), Decimal(0)):f}")
+
+    def open(self) -> list[str]:
+        """The sessions that have not ended yet."""
+        return [session.session_id for session in self.known.values() if session.state not in ENDED]
 
     def say_once(self, text: str) -> None:
         """Says what is still so once only."""
@@ -199,30 +278,63 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def dollars(text: str) -> Decimal:
+    """An amount of the command line; no finer than a nano-dollar."""
+    try:
+        return to_decimal(from_decimal(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positive(text: str) -> Decimal:
+    """A number of hours of the command line, at least a second."""
+    with contextlib.suppress(ArithmeticError):
+        number = Decimal(text)
+        if number.is_finite() and number * 3600 >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r}: a number of hours above 0, such as 0.5")
+
+
 async def main() -> None:
-    """Reads the plan, keeps it, and ends in order on Ctrl-C or SIGTERM."""
+    """Reads the plan, keeps it, and ends in order on Ctrl-C or SIGTERM; at once on the second one."""
     parser = argparse.ArgumentParser(description="Keeps machines alive within a spending limit. The server: GPU_SHOPPER_URL.")
     parser.add_argument("--name", default="fleet")
-    parser.add_argument("--wanted", type=int, default=2)
+    parser.add_argument("--wanted", type=int, default=2, help="how many machines; 0 ends all")
     parser.add_argument("--gpu", default="RTX 4090")
-    parser.add_argument("--max-price", type=Decimal, default=Decimal("0.50"), help="dollars per hour of one machine")
-    parser.add_argument("--per-hour", type=Decimal, default=Decimal("1.00"), help="dollars per hour of all")
-    parser.add_argument("--total", type=Decimal, default=Decimal("20"), help="dollars in all")
-    parser.add_argument("--hours", type=Decimal, default=Decimal("4"), help="how long each machine is rented")
+    parser.add_argument("--max-price", type=dollars, default=Decimal("0.50"), help="dollars per hour of one machine")
+    parser.add_argument("--per-hour", type=dollars, default=Decimal("1.00"), help="dollars per hour of all")
+    parser.add_argument("--total", type=dollars, default=Decimal("20"), help="dollars in all")
+    parser.add_argument("--hours", type=positive, default=Decimal("4"), help="how long each machine is rented")
     parser.add_argument("--public-key", type=Path, default=Path("~/.ssh/id_ed25519.pub"))
     parser.add_argument("--interruptible", action="store_true", help="rent by bids")
+    parser.add_argument("--consumer", help="in whose name; default: the token's")
     parser.add_argument("--on-exit", choices=("complete", "leave"), default="complete", help="what becomes of the machines")
     asked = parser.parse_args()
-    key = asked.public_key.expanduser().read_text().strip()
-    plan = Plan(asked.name, asked.wanted, asked.gpu, asked.max_price, asked.per_hour, asked.total, asked.hours, key, asked.interruptible)
-    stop = asyncio.Event()
+    try:
+        key = asked.public_key.expanduser().read_text().strip()
+    except OSError as error:
+        parser.error(f"--public-key: {error}")
+    terms = (asked.max_price, asked.per_hour, asked.total, asked.hours, key, asked.interruptible, asked.consumer)
+    plan = Plan(asked.name, asked.wanted, asked.gpu, *terms)
+    stop, whole = asyncio.Event(), asyncio.current_task()
+
+    def told() -> None:
+        if stop.is_set() and whole:
+            whole.cancel()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with aio.Client() as client:
-        fleet = Fleet(client, plan)
-        await fleet.run(stop)
-        if asked.on_exit == "complete":
-            await fleet.end()
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    try:
+        async with aio.Client() as client:
+            fleet = Fleet(client, plan)
+            await fleet.run(stop)
+            if asked.on_exit == "complete":
+                await fleet.end()
+    except ApiError as error:
+        raise SystemExit(f"error: {error}\nmachines go on until their limits; end them with: fleet.py --wanted 0") from None
+    except asyncio.CancelledError:
+        raise SystemExit("ended at once; machines go on until their limits") from None
 
 
 if __name__ == "__main__":

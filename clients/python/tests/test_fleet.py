@@ -1,5 +1,7 @@
 """The scheduler of `examples/fleet.py`, run as its users run it, while everything goes wrong."""
 
+import asyncio
+import importlib.util
 import json
 import os
 import re
@@ -13,14 +15,22 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from grpc import StatusCode
 
-from gpushopper import Client, to_decimal, v1
+from gpushopper import ApiError, Client, to_decimal, v1
 from world import World
 
-PATIENCE = 120.0
+PATIENCE = 300.0
+"""Seconds; a bound for what hangs, not for what is slow."""
+FLEET = Path(__file__).parents[1] / "examples" / "fleet.py"
 State = v1.Session.State
 ALIVE = (State.STATE_PENDING, State.STATE_PROVISIONING, State.STATE_RUNNING)
 ENDED = (State.STATE_STOPPED, State.STATE_FAILED)
+
+
+fleet = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("fleet", FLEET))  # type: ignore[arg-type]
+sys.modules["fleet"] = fleet
+spec.loader.exec_module(fleet)  # type: ignore[union-attr]
 
 
 class Scheduler:
@@ -30,10 +40,9 @@ class Scheduler:
         self.log = folder / f"{name}.log"
         key = folder / "key.pub"
         key.write_text(json.loads((Path(__file__).parents[2] / "conformance" / "scenario.json").read_text())["public_key"])
-        program = Path(__file__).parents[1] / "examples" / "fleet.py"
         source = str(Path(__file__).parents[1] / "src")
         env = os.environ | {"GPU_SHOPPER_URL": world.proxy.url, "PYTHONPATH": source}
-        command = [sys.executable, str(program), "--name", name, "--public-key", str(key), *arguments]
+        command = [sys.executable, str(FLEET), "--name", name, "--public-key", str(key), *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
@@ -166,3 +175,102 @@ def test_spending_limits_hold(world: World, tmp_path: Path) -> None:
         most, dearest = most_at_once(client, "hourly")
         assert 1 <= most < 4
         assert dearest <= Decimal("0.60")
+
+
+def test_another_plan_ends_what_is_too_much_and_replaces_another_gpu(world: World, tmp_path: Path) -> None:
+    with Client(world.direct) as client:
+        terms = ("--max-price", "0.60", "--per-hour", "3", "--hours", "0.3333", "--on-exit", "leave")
+        one = Scheduler(world, tmp_path, "planned", "--wanted", "2", *terms)
+        until("two running", lambda: len(running(client, "planned")) == 2, one.log)
+        assert one.end(signal.SIGTERM) == 0, one.log.read_text()
+        assert {session.spec.reservation.seconds for session in running(client, "planned")} == {1199}
+        one = Scheduler(world, tmp_path, "planned", "--wanted", "1", "--gpu", "RTX 3090", *terms)
+
+        def replaced() -> bool:
+            return [session.gpu_model for session in sessions(client, "planned") if session.state in ALIVE] == ["RTX 3090"]
+
+        until("one machine of the other kind", lambda: replaced() and len(running(client, "planned")) == 1, one.log)
+        assert one.end(signal.SIGTERM) == 0, one.log.read_text()
+        one = Scheduler(world, tmp_path, "planned", "--wanted", "0", *terms)
+        until("none", lambda: not [session for session in sessions(client, "planned") if session.state in ALIVE], one.log)
+        assert one.end(signal.SIGTERM) == 0, one.log.read_text()
+
+
+def test_it_stops_also_while_the_server_is_away(world: World, tmp_path: Path) -> None:
+    world.kill()
+    try:
+        one = Scheduler(world, tmp_path, "away")
+        until("it says that it waits", lambda: "waiting for the server" in one.log.read_text(), one.log)
+        assert one.end(signal.SIGTERM) == 1
+        assert "machines that go on until their limits: none that is known" in one.log.read_text()
+        assert "Traceback" not in one.log.read_text()
+    finally:
+        world.start()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (("--max-price", "0.12345678901"), "at most 9 digits"),
+        (("--hours", "0"), "a number of hours above 0"),
+        (("--public-key", "/nowhere/key.pub"), "--public-key"),
+        (("--max-price", "-1"), "error: INVALID_ARGUMENT INVALID_FIELD"),
+    ],
+)
+def test_what_can_never_work_ends_it_with_one_message(world: World, tmp_path: Path, wrong: tuple[str, str], told: str) -> None:
+    one = Scheduler(world, tmp_path, "wrong", *wrong)
+    assert one.process.wait(timeout=PATIENCE) != 0
+    assert told in one.log.read_text()
+    assert "Traceback" not in one.log.read_text()
+
+
+class Refusing:
+    """A client whose creates are answered by sessions that are about to fail, or by errors."""
+
+    def __init__(self) -> None:
+        self.sessions = self
+        self.made = 0
+        self.error: ApiError | None = None
+
+    async def CreateSession(self, request: v1.CreateSessionRequest) -> v1.CreateSessionResponse:
+        if self.error:
+            raise self.error
+        self.made += 1
+        session = v1.Session(session_id=f"s{self.made}", state=State.STATE_PENDING, labels=request.labels, revision=self.made * 10)
+        session.spec.requirements.CopyFrom(request.requirements)
+        return v1.CreateSessionResponse(session=session)
+
+
+def test_the_pause_grows_with_each_session_that_never_ran_and_is_as_long_as_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(fleet.time, "monotonic", lambda: now[0])
+    client, stop = Refusing(), asyncio.Event()
+    one = fleet.Fleet(client, fleet.Plan("f", 1, "RTX 4090", Decimal("0.5"), Decimal(1), Decimal(100), Decimal(1), "key"))
+
+    async def play() -> None:
+        pauses = []
+        for number in range(1, 8):
+            await one.adjust(stop)
+            assert client.made == number
+            failed = v1.Session(session_id=f"s{number}", state=State.STATE_FAILED, revision=number * 10 + 1)
+            failed.labels.update({"slot": "0", "generation": str(number)})
+            one.learn(failed)
+            pauses.append(one.retry_at - now[0])
+            await one.adjust(stop)
+            assert client.made == number, "nothing is rented in the pause"
+            now[0] = one.retry_at
+        assert pauses == [20, 40, 80, 160, 320, 600, 600]
+
+        client.error = ApiError(StatusCode.RESOURCE_EXHAUSTED, "none", reason="NO_CAPACITY", retry_after=33)
+        await one.adjust(stop)
+        assert one.retry_at - now[0] == 33
+        now[0] = one.retry_at
+        client.error = ApiError(StatusCode.NOT_FOUND, "not yours", reason="CONSUMER_NOT_FOUND")
+        with pytest.raises(ApiError, match="CONSUMER_NOT_FOUND"):
+            await one.adjust(stop)
+        client.error = None
+        stop.set()
+        await one.adjust(stop)
+        assert client.made == 7, "told to stop, it rents nothing more"
+
+    asyncio.run(play())

@@ -18,7 +18,7 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from gpushopper import ApiError, Backoff, Client, Snapshot, aio, from_decimal, money, save_key, to_decimal, v1
+from gpushopper import ApiError, Backoff, Client, SessionEnded, Snapshot, aio, from_decimal, money, save_key, to_decimal, v1
 from gpushopper.v1 import operator_service_pb2_grpc, session_service_pb2_grpc
 
 QUICK = Backoff(0.001, 0.005)
@@ -47,6 +47,8 @@ class Canned(session_service_pb2_grpc.SessionServiceServicer, operator_service_p
         self.tokens: list[str] = []
         self.failures: list[Any] = []
         self.streams: list[list[Any]] = []
+        self.state = v1.Session.STATE_RUNNING
+        self.waits: list[Any] = []
 
     def note(self, request: Any, context: grpc.ServicerContext) -> None:
         self.asked.append(request)
@@ -60,7 +62,12 @@ class Canned(session_service_pb2_grpc.SessionServiceServicer, operator_service_p
 
     def GetSession(self, request: Any, context: Any) -> v1.GetSessionResponse:
         self.note(request, context)
-        return v1.GetSessionResponse(session=v1.Session(session_id="s"))
+        return v1.GetSessionResponse(session=v1.Session(session_id="s", state=self.state))
+
+    def WaitSession(self, request: Any, context: Any) -> v1.WaitSessionResponse:
+        self.note(request, context)
+        state = self.waits.pop(0)
+        return v1.WaitSessionResponse(session=v1.Session(session_id="s", state=state), reached=state in request.until)
 
     def RetryDestroy(self, request: Any, context: Any) -> v1.RetryDestroyResponse:
         self.note(request, context)
@@ -145,7 +152,7 @@ def test_what_may_do_harm_twice_is_not_repeated(url: str, canned: Canned, call: 
 def test_a_call_gives_up_at_its_deadline(url: str, canned: Canned, call: Call) -> None:
     canned.failures = [unavailable() for _ in range(100_000)]
     with pytest.raises(ApiError) as told:
-        call(url, "sessions", "GetSession", v1.GetSessionRequest(session_id="s"), timeout=0.2)
+        call(url, "sessions", "GetSession", v1.GetSessionRequest(session_id="s"), timeout=1)
     assert told.value.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     assert len(canned.asked) > 1
 
@@ -201,8 +208,11 @@ def test_tls_trusts_the_ca_that_it_is_given(canned: Canned, tmp_path: Path, call
     server.stop(None).wait()
 
 
-def event(sequence: int, revision: int) -> v1.WatchSessionResponse:
-    told = v1.SessionEvent(session_id="s", sequence=sequence, revision=revision)
+STOPPED = v1.Session.STATE_STOPPED
+
+
+def event(sequence: int, revision: int, to_state: v1.Session.State.ValueType = v1.Session.STATE_RUNNING) -> v1.WatchSessionResponse:
+    told = v1.SessionEvent(session_id="s", sequence=sequence, revision=revision, to_state=to_state)
     return v1.WatchSessionResponse(event=told, resume_token=f"t{revision}")
 
 
@@ -213,21 +223,25 @@ def snapshot(sequence: int, revision: int) -> list[v1.WatchSessionResponse]:
     ]
 
 
-def watch_blocking(url: str) -> list[Any]:
-    with Client(url, backoff=QUICK) as client, client.watch_session("s") as watch:
+def watch_blocking(url: str, **options: Any) -> list[Any]:
+    with Client(url, backoff=QUICK) as client, client.watch_session("s", **options) as watch:
         return [*watch, watch.resume_token]
 
 
-def watch_asynchronous(url: str) -> list[Any]:
+def watch_asynchronous(url: str, **options: Any) -> list[Any]:
     async def play() -> list[Any]:
-        async with aio.Client(url, backoff=QUICK) as client, client.watch_session("s") as watch:
+        async with aio.Client(url, backoff=QUICK) as client, client.watch_session("s", **options) as watch:
             return [*[item async for item in watch], watch.resume_token]
 
     return asyncio.run(play())
 
 
-@pytest.mark.parametrize("watch", [watch_blocking, watch_asynchronous])
-def test_a_watch_goes_on_from_its_last_token_and_sees_gaps_and_repeats(url: str, canned: Canned, watch: Callable[[str], list[Any]]) -> None:
+both_watch = pytest.mark.parametrize("watch", [watch_blocking, watch_asynchronous])
+WatchAll = Callable[..., list[Any]]
+
+
+@both_watch
+def test_a_watch_goes_on_from_its_last_token_and_sees_gaps_and_repeats(url: str, canned: Canned, watch: WatchAll) -> None:
     compacted = error_details_pb2.ErrorInfo(domain="gpushopper", reason="WATCH_COMPACTED")
     canned.streams = [
         # Cut in the midst of a snapshot: it is taken from the start.
@@ -237,12 +251,14 @@ def test_a_watch_goes_on_from_its_last_token_and_sees_gaps_and_repeats(url: str,
         [event(4, 12), event(5, 15), event(7, 19)],
         [event(6, 17), v1.WatchSessionResponse(bookmark=v1.Bookmark(revision=18), resume_token="t18"), unavailable("SERVER_DRAINING")],
         [status(code_pb2.OUT_OF_RANGE, "too old", compacted)],
-        [*snapshot(9, 30), event(10, 31)],
+        # An end in order is not the end of a session that goes on.
+        [*snapshot(9, 30)],
+        [event(10, 31, STOPPED)],
     ]
     *items, token = watch(url)
     told = [(item.reset, item.sessions[0].sequence) if isinstance(item, Snapshot) else item.sequence for item in items]
     assert told == [("", 3), 4, 5, 6, ("WATCH_COMPACTED", 9), 10]
-    assert [request.resume_token for request in canned.asked] == ["", "", "t12", "t15", "t18", ""]
+    assert [request.resume_token for request in canned.asked] == ["", "", "t12", "t15", "t18", "", "t30"]
     assert token == "t31"
 
     unknown = error_details_pb2.ErrorInfo(domain="gpushopper", reason="SESSION_NOT_FOUND")
@@ -253,6 +269,114 @@ def test_a_watch_goes_on_from_its_last_token_and_sees_gaps_and_repeats(url: str,
     canned.streams = [[*snapshot(1, 1), event(3, 3)], *[[event(3, 3)] for _ in range(9)]]
     with pytest.raises(ApiError, match="event 3 of session s came after event 1"):
         watch(url)
+
+
+@both_watch
+def test_a_silent_stream_is_lost_and_opened_again_from_its_token(url: str, canned: Canned, watch: WatchAll) -> None:
+    canned.streams = [[*snapshot(1, 1), None], [event(2, 2, STOPPED)]]
+    lost: list[str] = []
+    *items, _ = watch(url, bookmark=0.01, on_lost=lambda error, wait: lost.append(str(error)))
+    assert isinstance(items[0], Snapshot) and items[1].sequence == 2
+    assert lost == ["UNAVAILABLE: not a word for 5.02 s: the connection is lost"]
+    assert [request.resume_token for request in canned.asked] == ["", "t1"]
+    assert canned.asked[0].bookmark_interval.ToMilliseconds() == 10
+
+
+@both_watch
+def test_a_watch_goes_on_after_what_breaks_connections_and_after_what_will_pass(url: str, canned: Canned, watch: WatchAll) -> None:
+    broken = (code_pb2.INTERNAL, code_pb2.UNKNOWN, code_pb2.CANCELLED, code_pb2.ABORTED, code_pb2.DEADLINE_EXCEEDED, code_pb2.DATA_LOSS)
+    limited = error_details_pb2.ErrorInfo(domain="gpushopper", reason="RATE_LIMITED")
+    soon = error_details_pb2.RetryInfo()
+    soon.retry_delay.FromMilliseconds(2)
+    canned.streams = [
+        *[[status(code, "no word from us")] for code in broken],
+        [status(code_pb2.RESOURCE_EXHAUSTED, "slower", limited, soon)],
+        snapshot(1, 1),
+        [event(2, 2, STOPPED)],
+    ]
+    lost: list[float] = []
+    *items, _ = watch(url, on_lost=lambda error, wait: lost.append(wait))
+    assert len(items) == 2 and len(lost) == 8 and min(lost) > 0, "also after an end in order there is a wait"
+    for code in broken:
+        canned.streams = [[status(code, "ours", error_details_pb2.ErrorInfo(domain="gpushopper", reason="INTERNAL"))]]
+        with pytest.raises(ApiError, match="INTERNAL: ours"):
+            watch(url)
+    canned.streams = [[status(code_pb2.RESOURCE_EXHAUSTED, "too many", limited)]]
+    with pytest.raises(ApiError, match="too many"):
+        watch(url)
+
+
+@both_watch
+def test_only_what_happens_next_is_told_from_now_and_nothing_is_lost_before_the_first_event(
+    url: str, canned: Canned, watch: WatchAll
+) -> None:
+    compacted = error_details_pb2.ErrorInfo(domain="gpushopper", reason="WATCH_COMPACTED")
+    canned.streams = [
+        [*snapshot(3, 10), unavailable()],
+        [event(4, 12), status(code_pb2.OUT_OF_RANGE, "too old", compacted)],
+        [*snapshot(9, 30), event(10, 31, STOPPED)],
+    ]
+    *items, token = watch(url, from_now=True)
+    assert [one.reset if isinstance(one, Snapshot) else one.sequence for one in items] == [4, "WATCH_COMPACTED", 10]
+    assert [request.resume_token for request in canned.asked] == ["", "t10", ""]
+    assert token == "t31"
+
+
+@both_watch
+def test_a_token_of_after_the_end_ends_the_watch_and_one_of_before_does_not(url: str, canned: Canned, watch: WatchAll) -> None:
+    canned.streams = [[], [event(5, 7, STOPPED)]]
+    *items, _ = watch(url, resume_token="t6")
+    assert [one.sequence for one in items] == [5], "it was not the end: the session went on"
+    canned.state, canned.streams = STOPPED, [[]]
+    assert watch(url, resume_token="t7") == ["t7"]
+
+
+@both_watch
+def test_a_watch_gives_up_when_it_is_told_to(url: str, canned: Canned, watch: WatchAll) -> None:
+    canned.streams = [snapshot(1, 1), *[[unavailable()] for _ in range(10_000)]]
+    with pytest.raises(ApiError, match="RESTARTING: come again") as told:
+        watch(url, give_up=0.2)
+    assert told.value.__context__ is None, "a traceback without the insides of gRPC"
+
+
+@both
+def test_a_call_fails_without_the_insides_of_grpc(url: str, canned: Canned, call: Call) -> None:
+    canned.failures = [status(code_pb2.NOT_FOUND, "no such session")]
+    with pytest.raises(ApiError) as told:
+        call(url, "sessions", "GetSession", v1.GetSessionRequest(session_id="s"))
+    assert told.value.__context__ is None and told.value.__cause__ is None
+
+
+def wait_blocking(url: str, method: str, **options: Any) -> Any:
+    with Client(url, backoff=QUICK) as client:
+        return getattr(client, method)("s", **options)
+
+
+def wait_asynchronous(url: str, method: str, **options: Any) -> Any:
+    async def play() -> Any:
+        async with aio.Client(url, backoff=QUICK) as client:
+            return await getattr(client, method)("s", **options)
+
+    return asyncio.run(play())
+
+
+@pytest.mark.parametrize("wait", [wait_blocking, wait_asynchronous])
+def test_a_wait_ends_with_what_is_waited_for_or_says_why_not(url: str, canned: Canned, wait: Callable[..., Any]) -> None:
+    canned.waits = [v1.Session.STATE_PROVISIONING, v1.Session.STATE_RUNNING]
+    canned.failures = [unavailable()]
+    assert wait(url, "wait_running").state == v1.Session.STATE_RUNNING
+    assert canned.asked[0].timeout.seconds in (29, 30)
+    canned.waits = [v1.Session.STATE_STOPPING]
+    with pytest.raises(SessionEnded):
+        wait(url, "wait_running")
+    canned.waits = [v1.Session.STATE_STOPPING, v1.Session.STATE_FAILED]
+    assert wait(url, "wait_ended", timeout=None).state == v1.Session.STATE_FAILED
+    canned.waits = [v1.Session.STATE_PENDING]
+    with pytest.raises(TimeoutError, match=r"session s is still STATE_PENDING after 0 s"):
+        wait(url, "wait_running", timeout=0)
+    canned.failures = [unavailable() for _ in range(10_000)]
+    with pytest.raises(ApiError, match="come again"):
+        wait(url, "wait_running", timeout=0.2)
 
 
 class Mute:
@@ -296,7 +420,7 @@ class Mute:
 
 @both
 def test_a_connection_that_fell_silent_is_noticed(canned: Canned, call: Call) -> None:
-    soon = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 500, "grpc.http2.ping_timeout_ms": 500}
+    soon = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 2000, "grpc.http2.ping_timeout_ms": 2000}
     server, port = serve(canned)
     mute = Mute(port)
     request = v1.GetSessionRequest(session_id="s")
@@ -340,7 +464,36 @@ def test_a_key_is_for_its_owner_and_never_written_over(tmp_path: Path) -> None:
     assert not (tmp_path / "none.pem").exists()
 
 
-@pytest.mark.parametrize("wrong", ["localhost:8080", "ftp://host", "http://", "http://host/path"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["ftp://host", "http://", "http://host/path", "http://host?query=1", "http://host#part", "http://host:port", "https://me:s3cret@host"],
+)
 def test_a_wrong_address_is_told_at_once(wrong: str) -> None:
-    with pytest.raises(ValueError, match="http://HOST:PORT"):
+    with pytest.raises(ValueError, match="allowed: http://HOST:PORT, https://HOST:PORT or HOST:PORT") as told:
         Client(wrong)
+    assert "s3cret" not in str(told.value)
+
+
+@both
+def test_an_address_needs_no_scheme(url: str, call: Call) -> None:
+    assert call(url.removeprefix("http://"), "sessions", "GetSession", v1.GetSessionRequest(session_id="s")).session.session_id == "s"
+
+
+@both
+def test_what_is_not_given_comes_from_the_environment(
+    url: str, canned: Canned, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(" from-file\n")
+    monkeypatch.setenv("GPU_SHOPPER_URL", url)
+    monkeypatch.setenv("GPU_SHOPPER_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("GPU_SHOPPER_CA_CERT", "")
+    request = v1.GetSessionRequest(session_id="s")
+    call("", "sessions", "GetSession", request)
+    monkeypatch.setenv("GPU_SHOPPER_TOKEN", "from-variable")
+    call("", "sessions", "GetSession", request)
+    call("", "sessions", "GetSession", request, token="given")
+    call("", "sessions", "GetSession", request, token="")
+    assert canned.tokens == ["Bearer from-file", "Bearer from-variable", "Bearer given"]
+    monkeypatch.setenv("GPU_SHOPPER_CLIENT_CERT", "me.pem")
+    with pytest.raises(ValueError, match="GPU_SHOPPER_CLIENT_KEY"):
+        Client()

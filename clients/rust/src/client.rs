@@ -1,5 +1,6 @@
 //! The client: one connection, the services over it, and what everybody needs on top of them.
 
+use crate::address::{Environment, address};
 use crate::error::Error;
 use crate::insist::{Patience, insist};
 use crate::pb;
@@ -24,6 +25,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const LARGEST_ANSWER: usize = 64 << 20;
 /// How long one question for a state may be answered late.
 const LONG_POLL: Duration = Duration::from_secs(30);
+/// A century. What is longer than that is no limit, and too much for a clock.
+const LONGEST: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
 /// The default time for waiting.
 const WAIT: Duration = Duration::from_secs(30 * 60);
 
@@ -49,14 +52,16 @@ impl tonic::service::Interceptor for Bearer {
     }
 }
 
-/// How to connect.
+/// How to connect. What is not given comes from the environment, with the names that the command line knows.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Sent with each call as `authorization: Bearer …`. Default: none.
+    /// Sent with each call as `authorization: Bearer …`; an empty one is none. Default: `GPU_SHOPPER_TOKEN`, else what the file
+    /// `GPU_SHOPPER_TOKEN_FILE` holds, else none.
     pub token: Option<String>,
-    /// PEM certificates of the only authorities to trust with `https`. Default: the system's.
+    /// PEM certificates of the only authorities to trust with `https`. Default: those in the file `GPU_SHOPPER_CA_CERT`, else the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// PEM certificate and private key of the client itself, for servers that ask for them. Default: none.
+    /// PEM certificate and private key of the client itself, for servers that ask for them. Default: the files `GPU_SHOPPER_CLIENT_CERT` and
+    /// `GPU_SHOPPER_CLIENT_KEY`, else none.
     pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
     /// How long calls are repeated while the server is away.
     pub patience: Patience,
@@ -77,34 +82,40 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `http://host:port`, `https://host:port` or `host:port`. Connects with the first call. Must be
-    /// called within a tokio runtime.
+    /// A client of the server that `GPU_SHOPPER_URL` names, else of `http://127.0.0.1:8080`; see [`Client::with`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the address makes no sense.
+    /// As [`Client::with`].
+    pub fn from_env() -> Result<Self, Error> {
+        Self::new("")
+    }
+
+    /// A client of the server at an address; see [`Client::with`].
+    ///
+    /// # Errors
+    /// As [`Client::with`].
     pub fn new(url: &str) -> Result<Self, Error> {
         Self::with(url, Options::default())
     }
 
-    /// As [`Client::new`], with a token, certificates or other patience.
+    /// A client of the server at `http://host:port`, `https://host:port` or `host:port`, with a token, certificates or other patience. An empty
+    /// address is that of [`Client::from_env`]. Connects with the first call. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when an argument makes no sense.
+    /// [`Error::Invalid`] when an argument makes no sense, or a file of the environment can't be read.
     pub fn with(url: &str, options: Options) -> Result<Self, Error> {
-        let wrong = || Error::Invalid("the server's address makes no sense; allowed: http://host:port, https://host:port or host:port".to_owned());
-        let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let https = url.starts_with("https://");
-        if !https && !url.starts_with("http://") || url.contains('@') {
-            return Err(wrong());
-        }
-        let mut endpoint = Endpoint::from_shared(url)
-            .and_then(|e| e.user_agent(concat!("gpu-shopper-client-rust/", env!("CARGO_PKG_VERSION"))))
-            .map_err(|_| wrong())?
+        let environment = Environment(&|name| std::env::var(name).ok());
+        let url = if url.is_empty() { environment.url() } else { url.to_owned() };
+        let (url, https) = address(&url)?;
+        let mut endpoint = Endpoint::from(url)
+            .user_agent(concat!("gpu-shopper-client-rust/", env!("CARGO_PKG_VERSION")))
+            .map_err(|e| Error::Invalid(e.to_string()))?
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE / 2)
             .keep_alive_while_idle(true);
+        let options = environment.fill(options, https)?;
         if https {
             let trust = match &options.ca_pem {
                 Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
@@ -116,7 +127,7 @@ impl Client {
             };
             endpoint = endpoint.tls_config(trust).map_err(|e| Error::Invalid(format!("the certificates can't be used: {e}")))?;
         }
-        let token = match &options.token {
+        let token = match options.token.as_deref().filter(|token| !token.is_empty()) {
             Some(token) => {
                 let mut value: MetadataValue<Ascii> =
                     format!("Bearer {token}").parse().map_err(|_| Error::Invalid("the token has characters that no header can carry".to_owned()))?;
@@ -199,12 +210,20 @@ impl Client {
         Watch::new(self.clone(), Subject::All(Box::new(filter)), start)
     }
 
-    /// Waits until a session is RUNNING: verified and ready for login. Half an hour at most; see [`Client::wait_for`].
+    /// Waits until a session is RUNNING: verified and ready for login. Half an hour at most.
     ///
     /// # Errors
     /// [`Error::Ended`] when it ends instead; [`Error::TimedOut`]; [`Error::Refused`].
     pub async fn wait_for_running(&self, session_id: &str) -> Result<pb::Session, Error> {
-        let session = self.wait_for(session_id, &[State::Running, State::Stopping], WAIT).await?;
+        self.wait_for_running_within(session_id, WAIT).await
+    }
+
+    /// Waits until a session is RUNNING, at most this long; [`Duration::MAX`] is no limit.
+    ///
+    /// # Errors
+    /// As [`Client::wait_for_running`].
+    pub async fn wait_for_running_within(&self, session_id: &str, limit: Duration) -> Result<pb::Session, Error> {
+        let session = self.wait_for(session_id, &[State::Running, State::Stopping], limit).await?;
         if session.state() == State::Running { Ok(session) } else { Err(Error::Ended(Box::new(session))) }
     }
 
@@ -213,14 +232,23 @@ impl Client {
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::Refused`].
     pub async fn wait_for_end(&self, session_id: &str) -> Result<pb::Session, Error> {
-        self.wait_for(session_id, &[State::Stopped, State::Failed], WAIT).await
+        self.wait_for_end_within(session_id, WAIT).await
+    }
+
+    /// Waits until a session is STOPPED or FAILED, at most this long; [`Duration::MAX`] is no limit.
+    ///
+    /// # Errors
+    /// As [`Client::wait_for_end`].
+    pub async fn wait_for_end_within(&self, session_id: &str, limit: Duration) -> Result<pb::Session, Error> {
+        self.wait_for(session_id, &[State::Stopped, State::Failed], limit).await
     }
 
     /// Waits until a session is in one of some states, or STOPPED or FAILED, which nothing follows.
     ///
     /// # Errors
     /// [`Error::TimedOut`]; [`Error::Refused`].
-    pub async fn wait_for(&self, session_id: &str, until: &[State], waited: Duration) -> Result<pb::Session, Error> {
+    pub async fn wait_for(&self, session_id: &str, until: &[State], limit: Duration) -> Result<pb::Session, Error> {
+        let waited = limit.min(LONGEST);
         let end = Instant::now() + waited;
         loop {
             let left = end.saturating_duration_since(Instant::now());

@@ -6,6 +6,9 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+/// Whose reasons are the server's own.
+const DOMAIN: &str = "gpushopper";
+
 /// Why a call, a watch or a wait failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -120,7 +123,7 @@ impl Refusal {
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
-        let info = details.error_info().cloned();
+        let info = details.error_info().filter(|info| info.domain == DOMAIN).cloned();
         let violations = details.bad_request().map(|b| b.field_violations.clone()).unwrap_or_default();
         Self {
             code: status.code(),

@@ -8,6 +8,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod address;
 mod client;
 mod error;
 mod insist;

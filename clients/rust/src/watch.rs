@@ -7,13 +7,13 @@ use crate::error::{Error, Refusal};
 use crate::pb;
 use crate::pb::session::State;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Code, Streaming};
 
 const BOOKMARK: Duration = Duration::from_secs(15);
-/// A silence in which two bookmarks should have come: the connection is lost.
-const SILENCE: Duration = Duration::from_secs(35);
+/// A silence in which two bookmarks should have come, and this much longer: the connection is lost.
+const LATE: Duration = Duration::from_secs(5);
 /// How often a gap is resumed over before it is told.
 const GAPS: u32 = 3;
 
@@ -23,7 +23,7 @@ pub enum WatchStart {
     /// With what is now.
     #[default]
     Snapshot,
-    /// With what happens next.
+    /// With what happens next; no snapshot is told.
     Now,
     /// Strictly after this token, of an earlier message or a create answer; an empty one is none.
     After(String),
@@ -114,7 +114,10 @@ fn is_over(state: State) -> bool {
     matches!(state, State::Stopped | State::Failed)
 }
 
-/// A running watch. Dropping the future of [`Watch::next`] loses nothing.
+/// Is told of lost connections.
+type OnLost = Box<dyn FnMut(&Refusal, Duration) + Send>;
+
+/// A running watch, which its methods change before the first message. Dropping the future of [`Watch::next`] loses nothing.
 pub struct Watch {
     client: Client,
     subject: Subject,
@@ -125,9 +128,11 @@ pub struct Watch {
     snapshot: Vec<pb::Session>,
     ledger: Ledger,
     wait_until: Option<Instant>,
+    ended_since: Option<SystemTime>,
+    bookmark: Duration,
     give_up: Option<Duration>,
+    on_lost: Option<OnLost>,
     last_word: Instant,
-    last_error: Option<Refusal>,
     tries: u32,
     gaps: u32,
     heard_something: bool,
@@ -137,6 +142,7 @@ pub struct Watch {
 
 impl Watch {
     pub(crate) fn new(client: Client, subject: Subject, start: WatchStart) -> Self {
+        // It begins with a snapshot that is not told: the server would say nothing, and so give no token, before the first event.
         let hide_snapshot = start == WatchStart::Now;
         let token = match start {
             WatchStart::After(token) if !token.is_empty() => Some(token),
@@ -151,15 +157,38 @@ impl Watch {
             snapshot: Vec::new(),
             ledger: Ledger::default(),
             wait_until: None,
+            ended_since: None,
+            bookmark: BOOKMARK,
             give_up: None,
+            on_lost: None,
             last_word: Instant::now(),
-            last_error: None,
             tries: 0,
             gaps: 0,
             heard_something: false,
             ended: false,
             over: false,
         }
+    }
+
+    /// Has sessions in the snapshot of many, too, that ended since then; also in one that follows a [`Message::Reset`]. Default: open ones only.
+    #[must_use]
+    pub fn ended_since(mut self, time: SystemTime) -> Self {
+        self.ended_since = Some(time);
+        self
+    }
+
+    /// Has a bookmark after this much silence, 5 to 60 seconds. Twice as much silence, and 5 seconds more, is a lost connection. Default: 15 seconds.
+    #[must_use]
+    pub fn bookmarks_after(mut self, silence: Duration) -> Self {
+        self.bookmark = silence;
+        self
+    }
+
+    /// Tells why each further stream is opened, and how long the wait before it is.
+    #[must_use]
+    pub fn on_lost(mut self, told: impl FnMut(&Refusal, Duration) + Send + 'static) -> Self {
+        self.on_lost = Some(Box::new(told));
+        self
     }
 
     /// Gives up when the server is away for so long. Default: never.
@@ -173,12 +202,6 @@ impl Watch {
     #[must_use]
     pub fn resume_token(&self) -> &str {
         self.token.as_deref().unwrap_or_default()
-    }
-
-    /// Why the connection was lost the last time; none when it never was.
-    #[must_use]
-    pub fn last_error(&self) -> Option<&Refusal> {
-        self.last_error.as_ref()
     }
 
     /// What comes next; `None` after the last event of a watched session.
@@ -196,22 +219,17 @@ impl Watch {
             }
             match self.hear().await {
                 Ok(Some((heard, token))) => {
-                    self.tries = 0;
                     self.heard_something = true;
                     self.last_word = Instant::now();
                     if let Some(message) = self.take(heard, token)? {
                         return Ok(Some(message));
                     }
                 }
-                // Only a session's own watch ends by itself: after its end, or at once when the token is one of after its end.
-                Ok(None) => {
-                    let at_once = !self.heard_something && self.token.is_some();
-                    if matches!(self.subject, Subject::One(_)) && (self.ended || at_once) {
-                        self.over = true;
-                    } else {
-                        self.lose(Error::lost("the server ended the stream early"))?;
-                    }
-                }
+                Ok(None) => match self.is_over().await {
+                    Ok(true) => self.over = true,
+                    Ok(false) => self.lose(Error::lost("the server ended the stream early"))?,
+                    Err(error) => self.lose(error)?,
+                },
                 Err(Error::Refused(refusal))
                     if self.token.is_some() && matches!(refusal.reason.as_str(), "WATCH_COMPACTED" | "WATCH_STORE_REPLACED") =>
                 {
@@ -219,6 +237,8 @@ impl Watch {
                     self.token = None;
                     self.ended = false;
                     self.ledger = Ledger::default();
+                    let wait = self.client.patience.wait(self.tries, refusal.retry_after);
+                    self.again(&refusal, wait);
                     return Ok(Some(Message::Reset(refusal.reason)));
                 }
                 Err(error) => self.lose(error)?,
@@ -226,21 +246,34 @@ impl Watch {
         }
     }
 
+    /// Whether a stream that ended in order was the last. Only a session's own watch ends by itself: after its end. Where that was told
+    /// before the token, nothing tells it again, so it is asked for.
+    async fn is_over(&mut self) -> Result<bool, Error> {
+        let Subject::One(session_id) = &self.subject else { return Ok(false) };
+        if self.ended || self.heard_something || self.token.is_none() {
+            return Ok(self.ended);
+        }
+        let request = pb::GetSessionRequest { session_id: session_id.clone() };
+        let answer = self.client.get_session(request).await?;
+        Ok(answer.session.is_some_and(|session| is_over(session.state())))
+    }
+
     fn take(&mut self, heard: Heard, token: String) -> Result<Option<Message>, Error> {
         let message = match heard {
             Heard::Nothing => None,
             Heard::Snapshot(session) => {
-                self.ended = is_over(session.state());
                 self.snapshot.push(*session);
                 return Ok(None);
             }
             Heard::SnapshotEnd(end) => {
                 let sessions = std::mem::take(&mut self.snapshot);
+                self.ended = sessions.iter().any(|session| is_over(session.state()));
                 self.ledger.sequences.extend(sessions.iter().map(|s| (s.session_id.clone(), s.sequence)));
                 self.ledger.revision = self.ledger.revision.max(end.revision);
                 (!std::mem::take(&mut self.hide_snapshot)).then_some(Message::Snapshot(sessions, end))
             }
             Heard::Bookmark(mark) => {
+                self.tries = 0;
                 self.ledger.revision = self.ledger.revision.max(mark.revision);
                 Some(Message::Bookmark(mark))
             }
@@ -257,6 +290,7 @@ impl Watch {
                 Verdict::Next => {
                     self.ledger.told(&event);
                     self.gaps = 0;
+                    self.tries = 0;
                     self.ended = is_over(event.to_state());
                     Some(Message::Event(event))
                 }
@@ -269,13 +303,14 @@ impl Watch {
     }
 
     async fn hear(&mut self) -> Result<Option<(Heard, String)>, Error> {
+        let limit = self.bookmark.saturating_mul(2) + LATE;
         if self.stream.is_none() {
-            self.stream = Some(silence(self.open()).await?);
+            self.stream = Some(silence(limit, self.open()).await?);
         }
         match &mut self.stream {
             Some(Stream::One(stream)) => {
                 use pb::watch_session_response::Message as Wire;
-                let Some(answer) = silence(async { Ok(stream.message().await?) }).await? else { return Ok(None) };
+                let Some(answer) = silence(limit, async { Ok(stream.message().await?) }).await? else { return Ok(None) };
                 let heard = match answer.message {
                     Some(Wire::Snapshot(session)) => Heard::Snapshot(Box::new(session)),
                     Some(Wire::SnapshotEnd(end)) => Heard::SnapshotEnd(end),
@@ -287,7 +322,7 @@ impl Watch {
             }
             Some(Stream::All(stream)) => {
                 use pb::watch_sessions_response::Message as Wire;
-                let Some(answer) = silence(async { Ok(stream.message().await?) }).await? else { return Ok(None) };
+                let Some(answer) = silence(limit, async { Ok(stream.message().await?) }).await? else { return Ok(None) };
                 let heard = match answer.message {
                     Some(Wire::Snapshot(session)) => Heard::Snapshot(Box::new(session)),
                     Some(Wire::SnapshotEnd(end)) => Heard::SnapshotEnd(end),
@@ -301,8 +336,8 @@ impl Watch {
         }
     }
 
-    async fn open(&self) -> Result<Stream, Error> {
-        let bookmark_interval = Some(prost_types::Duration { seconds: i64::try_from(BOOKMARK.as_secs()).unwrap_or(15), nanos: 0 });
+    async fn open(&mut self) -> Result<Stream, Error> {
+        let bookmark_interval = prost_types::Duration::try_from(self.bookmark).ok();
         let mut sessions = self.client.sessions();
         let token = self.token.clone();
         match &self.subject {
@@ -312,7 +347,9 @@ impl Watch {
                 Ok(Stream::One(sessions.watch_session(request).await?.into_inner()))
             }
             Subject::All(filter) => {
-                let start = token.map(pb::watch_sessions_request::Start::ResumeToken);
+                use pb::watch_sessions_request::Start;
+                let since = self.ended_since.filter(|_| !self.hide_snapshot).map(|time| Start::EndedSince(time.into()));
+                let start = token.map(Start::ResumeToken).or(since);
                 let request = pb::WatchSessionsRequest { filter: Some((**filter).clone()), start, bookmark_interval };
                 Ok(Stream::All(sessions.watch_sessions(request).await?.into_inner()))
             }
@@ -328,22 +365,33 @@ impl Watch {
     /// Plans the next try, or says why there is none.
     fn lose(&mut self, error: Error) -> Result<(), Error> {
         self.disconnect();
-        let Some(refusal) = error.refusal().filter(|r| r.is_transient()) else { return Err(error) };
+        let Some(refusal) = error.refusal().filter(|r| is_resumable(r)) else { return Err(error) };
         let wait = self.client.patience.wait(self.tries, refusal.retry_after);
         if self.give_up.is_some_and(|away| self.last_word.elapsed() + wait > away) {
             return Err(error);
         }
-        self.last_error = Some(refusal.clone());
+        self.again(refusal, wait);
+        Ok(())
+    }
+
+    fn again(&mut self, why: &Refusal, wait: Duration) {
+        if let Some(told) = &mut self.on_lost {
+            told(why, wait);
+        }
         self.tries += 1;
         self.wait_until = Some(Instant::now() + wait);
-        Ok(())
     }
 }
 
+/// Whether a further stream may help: the connection broke, the server is away, or it asks to come back later.
+fn is_resumable(refusal: &Refusal) -> bool {
+    refusal.is_transient() || (refusal.code == Code::ResourceExhausted && refusal.retry_after.is_some())
+}
+
 /// The server promises a bookmark: a longer silence is a lost connection.
-async fn silence<T>(word: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(SILENCE, word).await.unwrap_or_else(|_| {
-        let message = format!("not a word for {} s: the connection is lost", SILENCE.as_secs());
+async fn silence<T>(limit: Duration, word: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(limit, word).await.unwrap_or_else(|_| {
+        let message = format!("not a word for {} s: the connection is lost", limit.as_secs());
         Err(Error::from(tonic::Status::new(Code::Unavailable, message)))
     })
 }

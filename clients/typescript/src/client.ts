@@ -1,7 +1,7 @@
 // The client: the services of the contract with retries and typed errors, and what everybody needs on top of them. Knows no
 // platform: what it calls through is a Connect transport, which index.ts (Node) and web.ts (browsers) make.
 import { create, type DescMessage, type DescMethod, type DescService, type MessageInitShape } from "@bufbuild/protobuf";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type CallOptions, type Client, createClient, type Transport } from "@connectrpc/connect";
 import { GpuShopperError, SessionEndedError } from "./errors.js";
 import { CostService } from "./gen/gpushopper/v1/cost_service_pb.js";
@@ -12,7 +12,7 @@ import { OperatorService } from "./gen/gpushopper/v1/operator_service_pb.js";
 import { type Session, type SessionFilter, SessionFilterSchema, Session_State } from "./gen/gpushopper/v1/session_pb.js";
 import { type ListSessionsRequestSchema, SessionService } from "./gen/gpushopper/v1/session_service_pb.js";
 import { insist, type Patience } from "./insist.js";
-import { follow, type WatchMessage, type WatchOptions } from "./watch.js";
+import { follow, isFinal, type WatchAllOptions, type WatchMessage, type WatchOptions } from "./watch.js";
 
 /** Options of a client. */
 export interface ClientOptions extends Patience {
@@ -22,7 +22,7 @@ export interface ClientOptions extends Patience {
 
 /** How long to wait for something. */
 export interface WaitOptions {
-  /** Milliseconds. Default: 30 minutes. */
+  /** Milliseconds; `Infinity` is no limit. Default: 30 minutes. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -30,7 +30,7 @@ export interface WaitOptions {
 /** A filter, or the fields of one. */
 export type SessionFilterInit = MessageInitShape<typeof SessionFilterSchema>;
 
-/** The names of methods that change something without a request id: they are never repeated by themselves. */
+/** The names of methods that change nothing. */
 const reads = /^(Get|List|Explain|Wait)/;
 
 /** Whether a call may be repeated without harm: it only reads, or it carries a name that the server knows it by. */
@@ -104,16 +104,19 @@ export class GpuShopper {
   watch(sessionId: string, options: WatchOptions = {}): AsyncGenerator<WatchMessage, void, undefined> {
     const open = (token: string | undefined, bookmarkMs: number, signal: AbortSignal) =>
       this.raw.watchSession({ sessionId, start: after(token), bookmarkInterval: durationFromMs(bookmarkMs) }, { signal });
-    return follow({ open, single: true, whole: true, patience: this.options }, { ...options, signal: this.signal(options.signal) });
+    const signal = this.signal(options.signal);
+    const isOver = async () => isFinal((await this.sessions.getSession({ sessionId }, { signal })).session?.state ?? Session_State.UNSPECIFIED);
+    return follow({ open, isOver, whole: true, patience: this.options }, { ...options, signal });
   }
 
   /** Follows all sessions that match. Ends only by its signal, or by leaving the loop. */
-  watchAll(filter: SessionFilterInit = {}, options: WatchOptions = {}): AsyncGenerator<WatchMessage, void, undefined> {
+  watchAll(filter: SessionFilterInit = {}, options: WatchAllOptions = {}): AsyncGenerator<WatchMessage, void, undefined> {
+    const since = options.endedSince === undefined || options.fromNow ? { case: undefined } : { case: "endedSince" as const, value: timestampFromDate(options.endedSince) };
     const open = (token: string | undefined, bookmarkMs: number, signal: AbortSignal) =>
-      this.raw.watchSessions({ filter, start: after(token), bookmarkInterval: durationFromMs(bookmarkMs) }, { signal });
+      this.raw.watchSessions({ filter, start: token === undefined ? since : after(token), bookmarkInterval: durationFromMs(bookmarkMs) }, { signal });
     const { provider, states, labels }: SessionFilter = create(SessionFilterSchema, filter);
     const whole = provider === undefined && states.length === 0 && Object.keys(labels).length === 0;
-    return follow({ open, single: false, whole, patience: this.options }, { ...options, signal: this.signal(options.signal) });
+    return follow({ open, whole, patience: this.options }, { ...options, signal: this.signal(options.signal) });
   }
 
   /** Waits until a session is RUNNING: verified and ready for login. Throws a {@link SessionEndedError} when it ends instead. */
@@ -138,7 +141,7 @@ export class GpuShopper {
       const answer = await this.sessions.waitSession({ sessionId, until, timeout: durationFromMs(longPoll) }, { timeoutMs: left + 10_000, ...signal });
       if (answer.session && answer.reached) return answer.session;
       // Nothing follows these two, whatever was waited for.
-      if (answer.session && [Session_State.STOPPED, Session_State.FAILED].includes(answer.session.state)) return answer.session;
+      if (answer.session && isFinal(answer.session.state)) return answer.session;
       if (left === 0) throw GpuShopperError.timeout(`session ${sessionId} is not there after ${timeoutMs / 1000} s: it is ${Session_State[answer.session?.state ?? 0]}`);
     }
   }

@@ -48,7 +48,7 @@ export class GpuShopperError extends Error {
   static from(thrown: unknown): GpuShopperError {
     if (thrown instanceof GpuShopperError) return thrown;
     const error = ConnectError.from(thrown);
-    const info = error.findDetails(ErrorInfoSchema)[0];
+    const info = error.findDetails(ErrorInfoSchema).find(({ domain }) => domain === "gpushopper");
     const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
     return new GpuShopperError(error.code, error.rawMessage, {
       reason: info?.reason ?? "",

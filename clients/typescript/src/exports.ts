@@ -4,7 +4,7 @@ export { GpuShopper, type ClientOptions, type SessionFilterInit, type WaitOption
 export { type ErrorParts, type FieldViolation, GpuShopperError, SessionEndedError } from "./errors.js";
 export type { Patience } from "./insist.js";
 export { Usd } from "./money.js";
-export type { WatchMessage, WatchOptions } from "./watch.js";
+export type { WatchAllOptions, WatchMessage, WatchOptions } from "./watch.js";
 export { type Money, MoneySchema } from "./gen/google/type/money_pb.js";
 export * from "./gen/gpushopper/v1/amount_pb.js";
 export * from "./gen/gpushopper/v1/cost_service_pb.js";

@@ -19,18 +19,24 @@ export type WatchMessage =
 
 /** Where and how to watch. */
 export interface WatchOptions {
-  /** Strictly after this token, of an earlier message or a create answer. */
+  /** Strictly after this token, of an earlier message or a create answer; empty is none. It goes before `fromNow` and `endedSince`. */
   readonly resumeToken?: string;
-  /** Leave the snapshot out: begin with what happens next. */
+  /** Begin with what happens next, and tell no snapshot. Default: false. */
   readonly fromNow?: boolean;
-  /** A bookmark after this much silence, 5 000 to 60 000 milliseconds. Default: 15 000. Twice as much silence is a lost connection. */
+  /** A bookmark after this much silence, 5 000 to 60 000 milliseconds. Default: 15 000. Twice as much silence, and 5 000 more, is a lost connection. */
   readonly bookmarkMs?: number;
   /** Ends the watch. */
   readonly signal?: AbortSignal;
   /** How long the server may be away before the watch gives up, milliseconds. Default: forever. */
   readonly giveUpMs?: number;
-  /** Is told of each lost connection and how long the wait before the next try is. */
+  /** Is told why each further stream is opened, and how long the wait before it is. */
   readonly onLost?: (error: GpuShopperError, waitMs: number) => void;
+}
+
+/** Where and how to watch many sessions. */
+export interface WatchAllOptions extends WatchOptions {
+  /** The snapshot has sessions too that ended since then. Default: open ones only. */
+  readonly endedSince?: Date;
 }
 
 /** A message of either kind of watch, as it came. */
@@ -47,14 +53,14 @@ export interface Heard {
 export interface Source {
   /** Opens a stream after the token, or with a snapshot without one. */
   readonly open: (resumeToken: string | undefined, bookmarkMs: number, signal: AbortSignal) => AsyncIterable<Heard>;
-  /** One session: the stream ends by itself after its end. */
-  readonly single: boolean;
+  /** One session: the stream ends by itself after its end, and this says whether that has come. Absent for many, whose streams never should. */
+  readonly isOver?: () => Promise<boolean>;
   /** No session can leave and come back, so that the numbers of its events are without gaps. */
   readonly whole: boolean;
   readonly patience: Patience;
 }
 
-const isOver = (state: Session_State) => state === Session_State.STOPPED || state === Session_State.FAILED;
+export const isFinal = (state: Session_State) => state === Session_State.STOPPED || state === Session_State.FAILED;
 
 /** Numbers of what was told, to see repeats and gaps. */
 class Ledger {
@@ -87,16 +93,20 @@ class Ledger {
   told(event: SessionEvent): void {
     this.reached(event.revision);
     // After its end almost nothing follows: it need not be remembered for that.
-    if (isOver(event.toState)) this.sequences.delete(event.sessionId);
+    if (isFinal(event.toState)) this.sequences.delete(event.sessionId);
     else this.sequences.set(event.sessionId, event.sequence);
   }
 }
 
+/** Whether a further stream may help: the connection broke, the server is away, or it asks to come back later. */
+const resumable = (error: GpuShopperError) => error.transient || (error.code === Code.ResourceExhausted && error.retryAfterMs !== undefined);
+
 /** Follows a source as long as it goes on. */
 export async function* follow(source: Source, options: WatchOptions = {}): AsyncGenerator<WatchMessage, void, undefined> {
-  const bookmarkMs = Math.min(60_000, Math.max(5_000, options.bookmarkMs ?? 15_000));
+  const bookmarkMs = options.bookmarkMs ?? 15_000;
   const ledger = new Ledger(source.whole);
   let token = options.resumeToken || undefined;
+  // "From now" begins with a snapshot that is not told: the server would say nothing, and so give no token, before the first event.
   let hideSnapshot = options.fromNow === true && token === undefined;
   let tries = 0;
   let ended = false;
@@ -114,13 +124,11 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
       let gap = false;
       let silent = true;
       for await (const heard of unlessSilent(source.open(token, bookmarkMs, stop.signal), 2 * bookmarkMs + 5_000, stop)) {
-        tries = 0;
         silent = false;
         lastWord = Date.now();
         const { message } = heard;
         if (message.case === "snapshot") {
           snapshot.push(message.value);
-          ended = isOver(message.value.state);
           continue;
         }
         if (message.case === "event") {
@@ -131,14 +139,15 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
           }
           if (verdict === "repeat") continue;
           ledger.told(message.value);
-          ended = isOver(message.value.toState);
-          gaps = 0;
+          ended = isFinal(message.value.toState);
+          gaps = tries = 0;
         }
         const resumeToken = heard.resumeToken || token || "";
         token = resumeToken || undefined;
         if (message.case === "event") {
           yield { kind: "event", event: message.value, resumeToken };
         } else if (message.case === "bookmark") {
+          tries = 0;
           ledger.reached(message.value.revision);
           yield { kind: "bookmark", bookmark: message.value, resumeToken };
         } else if (message.case === "snapshotEnd") {
@@ -146,12 +155,13 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
           ledger.reached(message.value.revision);
           const sessions = snapshot;
           snapshot = [];
+          ended = sessions.some((session) => isFinal(session.state));
           if (!hideSnapshot) yield { kind: "snapshot", sessions, end: message.value, resumeToken };
           hideSnapshot = false;
         }
       }
-      // Only a session's own watch ends by itself: after its end, or at once when the token is one of after its end.
-      if (!gap && source.single && (ended || (silent && token !== undefined))) return;
+      // Only a session's own watch ends by itself: after its end. Where that was told before the token, nothing tells it again, so it is asked for.
+      if (!gap && source.isOver && (ended || (silent && token !== undefined && (await source.isOver())))) return;
       if (gap && ++gaps > 3) {
         throw new GpuShopperError(Code.DataLoss, "events are missing from the stream, also after it was resumed", { reason: "WATCH_GAP" });
       }
@@ -164,9 +174,9 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
         ended = false;
         ledger.forget();
         yield { kind: "reset", reason: error.reason, resumeToken: "" };
-        continue;
+      } else if (!resumable(error)) {
+        throw error;
       }
-      if (!error.transient || error.reason === "WATCH_GAP") throw error;
     } finally {
       options.signal?.removeEventListener("abort", stopIt);
       stop.abort();

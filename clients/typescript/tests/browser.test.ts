@@ -3,14 +3,11 @@
 import { build } from "esbuild";
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { world } from "./world.js";
+import { folder, world } from "./world.js";
 
 function browser(): string {
   const names = process.env["CHROMIUM"] ? [process.env["CHROMIUM"]] : ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -19,7 +16,7 @@ function browser(): string {
   return found;
 }
 
-test("a page lists offers and watches a session to its end by gRPC-Web", { timeout: 180_000 }, async () => {
+test("a page lists offers and watches a session to its end by gRPC-Web", { timeout: 600_000 }, async (t) => {
   const program = browser();
   const bundle = await build({
     entryPoints: [fileURLToPath(new URL("page.js", import.meta.url))],
@@ -69,11 +66,11 @@ test("a page lists offers and watches a session to its end by gRPC-Web", { timeo
   await new Promise<void>((resolve) => site.listen(0, "127.0.0.1", resolve));
   const origin = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
   const w = await world(`SERVER_ALLOWED_ORIGINS=${origin}`);
-  const profile = mkdtempSync(join(tmpdir(), "gpu-shopper-chromium-"));
+  const profile = folder(t);
   server = w.direct;
   const page = `${origin}/?elsewhere=${encodeURIComponent(w.direct)}`;
   const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", `--user-data-dir=${profile}`];
-  const child = spawn(program, [...flags, page], { stdio: "ignore", detached: true });
+  const child = spawn(program, [...flags, page], { stdio: "ignore", detached: true, env: { ...process.env, TMPDIR: profile } });
   try {
     const found = await told;
     assert.equal(found["failed"], undefined);
@@ -91,6 +88,5 @@ test("a page lists offers and watches a session to its end by gRPC-Web", { timeo
     sockets.forEach((socket) => socket.destroy());
     site.close();
     await w.close();
-    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   }
 });

@@ -1,9 +1,10 @@
 // The layer against a server in memory that does what the real one does only on bad days.
 import { create } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createRouterTransport, type HandlerContext } from "@connectrpc/connect";
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { once } from "node:events";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { isRepeatable } from "../src/client.js";
@@ -11,8 +12,9 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/g
 import * as gs from "../src/index.js";
 import { waitBefore } from "../src/insist.js";
 import { serverUrl } from "../src/address.js";
+import { folder as temporary } from "./world.js";
 
-const QUICK = { firstWaitMs: 2, longestWaitMs: 4, timeoutMs: 2_000 };
+const QUICK = { firstWaitMs: 2, longestWaitMs: 4 };
 
 function refuse(code: Code, reason: string, retryMs?: number): ConnectError {
   const info = { desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: "gpushopper", metadata: { session_id: "s" } }) };
@@ -21,7 +23,8 @@ function refuse(code: Code, reason: string, retryMs?: number): ConnectError {
   return new ConnectError("no", code, undefined, [info, bad, ...(retryMs === undefined ? [] : [retry])]);
 }
 
-type Told = gs.WatchSessionResponse["message"];
+/** A message, an error that ends the stream, or a silence for as long as the client stands it. */
+type Told = gs.WatchSessionResponse["message"] | "silence" | ConnectError;
 const session = (sessionId: string, state = gs.Session_State.RUNNING, sequence = 0n) => create(gs.SessionSchema, { sessionId, state, sequence });
 const snapshot = (s: gs.Session): Told => ({ case: "snapshot", value: s });
 const snapshotEnd = (revision: bigint): Told => ({ case: "snapshotEnd", value: create(gs.SnapshotEndSchema, { revision }) });
@@ -31,23 +34,34 @@ const event = (revision: bigint, sequence: bigint, toState = gs.Session_State.RU
 });
 const LAST = gs.Session_State.STOPPED;
 
-/** A server whose watch plays one script after the other, and the tokens that it was asked to resume after. */
-function watched(...scripts: (Told | ConnectError)[][]): { client: gs.GpuShopper; asked: string[] } {
+/** A server whose watches play one script after the other, and what they were asked to begin with. Asked for the session, it tells `state`. */
+function watched(...scripts: Told[][]): { client: gs.GpuShopper; asked: string[]; now: { state: gs.Session_State } } {
   const asked: string[] = [];
+  const now = { state: LAST };
+  async function* play(start: gs.WatchSessionsRequest["start"] | gs.WatchSessionRequest["start"], context: HandlerContext) {
+    asked.push(start.case === "resumeToken" ? start.value : start.case === "endedSince" ? timestampDate(start.value).toISOString() : (start.case ?? ""));
+    const script = scripts.shift() ?? raise("watched too often");
+    for (const message of script) {
+      if (message instanceof ConnectError) throw message;
+      if (message === "silence") {
+        await once(context.signal, "abort");
+        return;
+      }
+      const revision = message.case === "snapshot" ? undefined : message.value?.revision;
+      yield { message, resumeToken: revision === undefined ? "" : `t${revision}` };
+    }
+  }
   const transport = createRouterTransport(({ service }) => {
     service(gs.SessionService, {
-      async *watchSession(request) {
-        asked.push(request.start.case === "resumeToken" ? request.start.value : "");
-        const script = scripts.shift() ?? raise("watched too often");
-        for (const message of script) {
-          if (message instanceof ConnectError) throw message;
-          const revision = message.case === "snapshot" ? undefined : message.value?.revision;
-          yield { message, resumeToken: revision === undefined ? "" : `t${revision}` };
-        }
+      watchSession: (request, context) => play(request.start, context),
+      watchSessions: (request, context) => play(request.start, context),
+      getSession(request) {
+        asked.push("session?");
+        return { session: session(request.sessionId, now.state) };
       },
     });
   });
-  return { client: new gs.GpuShopper(transport, QUICK), asked };
+  return { client: new gs.GpuShopper(transport, QUICK), asked, now };
 }
 
 function raise(message: string): never {
@@ -74,12 +88,82 @@ test("a watch goes on after its last token and tells each event once", async () 
   assert.deepEqual(asked, ["", "t6", "t7"]);
 });
 
-test("a stream that ends without a word after a token has nothing more to tell; one that ends early is resumed", async () => {
-  const { client, asked } = watched([event(6n, 2n)], [event(7n, 3n, LAST)]);
+test("one session's watch ends after its end only, however often its stream ends early", async () => {
+  const { client, asked, now } = watched([event(6n, 2n)], [], [snapshot(session("s"))], [event(7n, 3n, LAST)]);
+  now.state = gs.Session_State.STOPPING;
   assert.deepEqual(await all(client.watch("s", { resumeToken: "t5" })), ["event 2", "event 3"]);
-  assert.deepEqual(asked, ["t5", "t6"]);
+  assert.deepEqual(asked, ["t5", "t6", "session?", "t6", "t6"]);
+  const cut = watched([event(7n, 3n, LAST), gone()], []);
+  assert.deepEqual(await all(cut.client.watch("s", { resumeToken: "t5" })), ["event 3"], "the end was told");
+  const half = watched([snapshot(session("s", LAST))], [snapshot(session("s", LAST)), snapshotEnd(5n)]);
+  assert.deepEqual(await all(half.client.watch("s")), ["snapshot 1"]);
   const over = watched([]);
-  assert.deepEqual(await all(over.client.watch("s", { resumeToken: "t9" })), []);
+  assert.deepEqual(await all(over.client.watch("s", { resumeToken: "t9" })), [], "after the end there is nothing to tell");
+  assert.deepEqual(over.asked, ["t9", "session?"]);
+});
+
+test("the watch of many sessions never ends by itself, and waits longer and longer when its stream always ends", async () => {
+  const waits: number[] = [];
+  const stop = new AbortController();
+  // A snapshot is no progress; an event is.
+  const { client, asked } = watched([snapshot(session("s", LAST)), snapshotEnd(5n), event(6n, 1n, LAST)], ...Array.from({ length: 9 }, () => [snapshotEnd(6n)]));
+  const onLost = (error: gs.GpuShopperError, waitMs: number) => {
+    assert.equal(error.code, Code.Unavailable);
+    waits.push(waitMs);
+    if (waits.length === 4) stop.abort();
+  };
+  assert.deepEqual((await all(client.watchAll({}, { onLost, signal: stop.signal }))).slice(0, 2), ["snapshot 1", "event 1"]);
+  assert.deepEqual(asked, ["", "t6", "t6", "t6"]);
+  waits.forEach((wait, tries) => assert.ok(wait >= Math.min(4, 2 * 2 ** tries) / 2, `${waits.join(", ")} ms`));
+});
+
+test("what breaks between here and the server is resumed over, whatever it is called; what the server refuses is not", async () => {
+  const between = [Code.Aborted, Code.DeadlineExceeded, Code.DataLoss, Code.Unknown, Code.Internal, Code.Canceled, Code.Unavailable];
+  const { client, asked } = watched(...between.map((code) => [new ConnectError("cut", code)]), [event(6n, 2n, LAST)]);
+  assert.deepEqual(await all(client.watch("s", { resumeToken: "t5" })), ["event 2"]);
+  assert.equal(asked.length, between.length + 1);
+  const full = watched([refuse(Code.ResourceExhausted, "TOO_MANY_STREAMS", 1)], [event(6n, 2n, LAST)]);
+  assert.deepEqual(await all(full.client.watch("s", { resumeToken: "t5" })), ["event 2"], "the server asks to come back");
+  for (const code of [Code.Aborted, Code.Internal, Code.PermissionDenied, Code.ResourceExhausted]) {
+    const refused = watched([refuse(code, "ITS_REASON")]);
+    await assert.rejects(all(refused.client.watch("s", { resumeToken: "t5" })), { code, reason: "ITS_REASON" });
+  }
+  const foreign = new ConnectError("no", Code.Aborted, undefined, [{ desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason: "LB", domain: "proxy" }) }]);
+  const proxied = watched([foreign], [event(6n, 2n, LAST)]);
+  assert.deepEqual(await all(proxied.client.watch("s", { resumeToken: "t5" })), ["event 2"], "another's reason is none of the server's");
+});
+
+test("a stream that falls silent is left and resumed after its last token", async () => {
+  const lost: string[] = [];
+  const { client, asked } = watched([event(6n, 2n), "silence"], [event(7n, 3n, LAST)]);
+  // Twice the interval and five seconds: the shortest that there is.
+  const options = { resumeToken: "t5", bookmarkMs: 1, onLost: (error: gs.GpuShopperError) => lost.push(error.message) };
+  assert.deepEqual(await all(client.watch("s", options)), ["event 2", "event 3"]);
+  assert.deepEqual(asked, ["t5", "t6"]);
+  assert.match(lost.join(), /^not a word for 5\.002 s/);
+});
+
+test("the snapshot of many sessions has those that ended since a time, also when the watch begins anew", async () => {
+  const endedSince = new Date("2026-11-23T00:00:00Z");
+  const words = async (options: gs.WatchAllOptions, ...scripts: Told[][]) => {
+    const { client, asked } = watched(...scripts, [refuse(Code.NotFound, "OVER")]);
+    const told: string[] = [];
+    await assert.rejects(async () => {
+      for await (const m of client.watchAll({}, options)) told.push(m.kind);
+    }, { reason: "OVER" });
+    return [told, asked];
+  };
+  const forgot = refuse(Code.OutOfRange, "WATCH_COMPACTED");
+  const [told, asked] = await words({ endedSince }, [snapshot(session("s", LAST)), snapshotEnd(5n), gone()], [forgot], [snapshotEnd(9n), gone()]);
+  assert.deepEqual(told, ["snapshot", "reset", "snapshot"]);
+  assert.deepEqual(asked, ["2026-11-23T00:00:00.000Z", "t5", "2026-11-23T00:00:00.000Z", "t9"]);
+  assert.deepEqual(await words({ endedSince, resumeToken: "t5" }), [[], ["t5"]], "a token goes before it");
+});
+
+test("from now on means: nothing told of before, and a token at once", async () => {
+  const { client, asked } = watched([snapshot(session("s"))], [snapshot(session("s")), snapshotEnd(5n), gone()], [event(6n, 1n, LAST)]);
+  assert.deepEqual(await all(client.watch("s", { fromNow: true })), ["event 1"]);
+  assert.deepEqual(asked, ["", "", "t5"]);
 });
 
 test("repeats are left out, and a drain is waited for", async () => {
@@ -101,8 +185,6 @@ test("a snapshot is told once and whole, however often it is begun", async () =>
   );
   assert.deepEqual(await all(client.watch("s")), ["snapshot 1", "event 1"]);
   assert.deepEqual(asked, ["", ""]);
-  const later = watched([snapshot(session("s")), snapshotEnd(5n), event(6n, 1n, LAST)]);
-  assert.deepEqual(await all(later.client.watch("s", { fromNow: true })), ["event 1"]);
 });
 
 test("a gap is resumed over, and told when it stays", async () => {
@@ -195,8 +277,8 @@ test("what would change nothing or do harm is not repeated", async () => {
 });
 
 test("a call gives up when its time is over", async () => {
-  const { client, ids } = changing(() => refuse(Code.Unavailable, "STARTING", 30));
-  await assert.rejects(client.sessions.createSession({}, { timeoutMs: 100 }), { code: Code.Unavailable, reason: "STARTING", retryAfterMs: 30 });
+  const { client, ids } = changing(() => refuse(Code.Unavailable, "STARTING", 400));
+  await assert.rejects(client.sessions.createSession({}, { timeoutMs: 1_500 }), { code: Code.Unavailable, reason: "STARTING", retryAfterMs: 400 });
   assert.ok(ids.length >= 2 && ids.length <= 4, `${ids.length} tries`);
   const stop = new AbortController();
   const waiting = client.sessions.createSession({}, { signal: stop.signal });
@@ -224,7 +306,8 @@ test("waiting for RUNNING tells an end from it", async () => {
   });
   assert.equal((await client.waitForRunning("s")).state, gs.Session_State.RUNNING);
   states.push(...Array.from({ length: 9 }, () => gs.Session_State.PENDING));
-  await assert.rejects(client.waitForRunning("s", { timeoutMs: 0 }), { code: Code.DeadlineExceeded });
+  await assert.rejects(client.waitForRunning("s", { timeoutMs: 0 }), { code: Code.DeadlineExceeded, message: /it is PENDING$/ });
+  assert.equal((await client.waitForRunning("s", { timeoutMs: Infinity })).state, gs.Session_State.RUNNING);
 });
 
 test("waits double within bounds and honour what the server asks for", () => {
@@ -251,8 +334,8 @@ test("amounts are exact, and what is not is refused", () => {
   assert.ok(gs.Usd.from(undefined).equals(gs.Usd.zero) && tenth.minus(tenth).equals(gs.Usd.zero));
 });
 
-test("keys are for their owner alone and never overwritten silently", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "gpu-shopper-key-"));
+test("keys are for their owner alone and never overwritten silently", async (t) => {
+  const folder = temporary(t);
   const path = join(folder, "key.pem");
   await gs.saveKey(path, "one");
   await assert.rejects(gs.saveKey(path, "two"), { code: "EEXIST" });
@@ -265,10 +348,10 @@ test("keys are for their owner alone and never overwritten silently", async () =
 });
 
 test("addresses", () => {
-  for (const [text, url] of [["127.0.0.1:8080", "http://127.0.0.1:8080"], ["https://gpu.example/", "https://gpu.example"], ["[::1]:9", "http://[::1]:9"]] as const) {
+  for (const [text, url] of [["127.0.0.1:8080", "http://127.0.0.1:8080"], ["https://gpu.example/", "https://gpu.example"], ["[::1]:9", "http://[::1]:9"], ["gpu_host:8080", "http://gpu_host:8080"]] as const) {
     assert.equal(serverUrl(text), url);
   }
-  for (const bad of ["", "ftp://x", "http://", "http://u:secret@x:1", "http://x:99999", "http://x/?a=1"]) {
+  for (const bad of ["", "ftp://x", "http://", "http://u:secret@x:1", "u:secret@x", "http://x:99999", "http://x/?a=1", "http://x/api", "x#a"]) {
     assert.throws(() => serverUrl(bad), (error: TypeError) => error instanceof TypeError && !error.message.includes("secret"), bad);
   }
 });

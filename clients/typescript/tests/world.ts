@@ -1,9 +1,19 @@
 // A world to test in (clients/conformance/world.py) as a child: marketplaces, a server and a proxy that cuts.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
+import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
+
+/** A folder that is there as long as its test. */
+export function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), "gpu-shopper-test-"));
+  t.after(() => rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 }));
+  return path;
+}
 
 export interface World {
   /** The proxy before the server. */

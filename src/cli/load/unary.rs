@@ -108,7 +108,7 @@ impl Plan {
         let (mut offers, mut sessions) = (Vec::new(), Vec::new());
         if needs_offers {
             let page = clients.inventory.list_offers(asking(pb::ListOffersRequest::default())).await?.into_inner();
-            offers.extend(page.offers.into_iter().map(|o| o.offer_id));
+            offers.extend(page.read_offers()?.into_iter().map(|o| o.offer_id));
         }
         if needs_sessions {
             let page = clients.sessions.list_sessions(asking(pb::ListSessionsRequest::default())).await?.into_inner();

@@ -99,7 +99,7 @@ macro_rules! told {
         $(impl Told for pb::$answer {
             fn parts(self) -> (bool, Option<pb::SessionEvent>) {
                 match self.message {
-                    Some(pb::$module::Message::Event(event)) => (false, Some(event)),
+                    Some(pb::$module::Message::Event(event)) => (false, pb::read(&event).ok()),
                     Some(pb::$module::Message::SnapshotEnd(_)) => (true, None),
                     _ => (false, None),
                 }

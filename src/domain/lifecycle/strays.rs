@@ -9,6 +9,7 @@ use crate::domain::event::{Actor, EventType, Matchable};
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, Label, MachineId, OfferId, ProviderId};
 use crate::domain::instance::{Desired, Evidence, Instance, Launch, PriceSeen, Seen, Sighting};
+use crate::domain::memo::Memo;
 use crate::domain::offer::{DiskTerms, Offer, Price, Region, RentalKind, Traffic};
 use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, ConditionType, EndReason, Request, Session, Stage, State, Target, Truth};
@@ -117,6 +118,7 @@ fn offer_of(stray: &Stray) -> Offer {
         slots: Some(1),
         confidence: 0.0,
         seen_at: stray.look.answered,
+        memo: Memo::default(),
     }
 }
 

@@ -15,6 +15,8 @@ use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
 use crate::services::drain::Drained;
+use prost::Message;
+use prost::bytes::Bytes;
 use secrecy::ExposeSecret;
 use std::fmt::Write;
 use std::time::Duration;
@@ -147,6 +149,12 @@ pub fn offer(o: &Offer, disk_gb: Option<u32>) -> pb::Offer {
     }
 }
 
+/// An offer's bytes. Those of an offer with the usual disk are made once, however many ask.
+fn encoded_offer(o: &Offer, disk_gb: Option<u32>) -> Bytes {
+    let encode = || Bytes::from(offer(o, disk_gb).encode_to_vec());
+    if disk_gb.is_some() { encode() } else { o.memo.get_or_make(encode) }
+}
+
 fn region(r: &Region) -> pb::Region {
     pb::Region { country_code: r.country.clone().unwrap_or_default(), area: r.area.clone().unwrap_or_default(), text: r.raw.clone() }
 }
@@ -155,7 +163,7 @@ fn region(r: &Region) -> pb::Region {
 #[must_use]
 pub fn offers(page: api::OfferPage, disk_gb: Option<u32>) -> pb::ListOffersResponse {
     pb::ListOffersResponse {
-        offers: page.offers.iter().map(|o| offer(o, disk_gb)).collect(),
+        offers: page.offers.iter().map(|o| encoded_offer(o, disk_gb)).collect(),
         next_page_token: page.next_page_token,
         total_size: int(page.total),
         snapshot_time: Some(time(page.snapshot_time)),
@@ -454,6 +462,11 @@ pub fn event(e: &Event, settings: &Settings) -> pb::SessionEvent {
     }
 }
 
+/// An event's bytes, made once for all who watch.
+fn encoded_event(e: &Event, settings: &Settings) -> Bytes {
+    e.memo.get_or_make(|| Bytes::from(event(e, settings).encode_to_vec()))
+}
+
 /// A page of events.
 #[must_use]
 pub fn events(page: api::EventPage, settings: &Settings) -> pb::ListSessionEventsResponse {
@@ -474,7 +487,7 @@ macro_rules! watched {
                     let end = pb::SnapshotEnd { revision, counts, spend_per_hour: Some(rate(spend_rate)), spend_text: spend_rate.to_string() };
                     (Message::SnapshotEnd(end), resume_token)
                 }
-                api::WatchMessage::Event { resume_token, event: told } => (Message::Event(event(&told, settings)), resume_token),
+                api::WatchMessage::Event { resume_token, event: told } => (Message::Event(encoded_event(&told, settings)), resume_token),
                 api::WatchMessage::Bookmark { resume_token, revision } => (Message::Bookmark(pb::Bookmark { revision }), resume_token),
             };
             pb::$answer { message: Some(message), resume_token }

@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use http::{HeaderValue, StatusCode};
+use prost::bytes::Bytes;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -112,11 +113,15 @@ fn streamed(api: Api, asked: &Asked, messages: BoxStream<'static, Result<WatchMe
     response
 }
 
+fn read(event: &Bytes) -> Result<pb::SessionEvent, Error> {
+    pb::read(event).map_err(|_| Error::internal("an event's own bytes"))
+}
+
 fn event(message: pb::WatchSessionResponse) -> Result<Event, Error> {
     let (name, data) = match message.message {
         Some(Message::Snapshot(session)) => ("snapshot", told("Session", &session)?),
         Some(Message::SnapshotEnd(end)) => ("snapshot_end", told("SnapshotEnd", &end)?),
-        Some(Message::Event(event)) => ("event", told("SessionEvent", &event)?),
+        Some(Message::Event(event)) => ("event", told("SessionEvent", &read(&event)?)?),
         Some(Message::Bookmark(bookmark)) => ("bookmark", told("Bookmark", &bookmark)?),
         None => ("bookmark", Json::Null),
     };

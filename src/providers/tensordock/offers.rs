@@ -5,6 +5,7 @@
 
 use crate::domain::gpu::{GpuModel, snap_memory_mib};
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId, clip};
+use crate::domain::memo::Memo;
 use crate::domain::memory::prior;
 use crate::domain::money::Rate;
 use crate::domain::offer::{DiskTerms, Offer, Price, Region, RentalKind, Traffic};
@@ -210,6 +211,7 @@ impl Gpu {
             slots: None,
             confidence: prior(USUAL_CHANCE, None, None, RentalKind::OnDemand),
             seen_at,
+            memo: Memo::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::domain::gpu::{GpuModel, snap_memory_mib};
 use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId, clip};
+use crate::domain::memo::Memo;
 use crate::domain::memory::prior;
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{DiskTerms, Offer, Price, RentalKind, Traffic};
@@ -172,6 +173,7 @@ fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: T
         slots: Some(1),
         confidence: prior(USUAL_CHANCE, reliability, verified, rental),
         seen_at,
+        memo: Memo::default(),
     })
 }
 

@@ -159,7 +159,7 @@ pub fn read_start(reply: &Reply) -> Result<(), Fault> {
     }
 }
 
-/// Reads the answer to a destroy.
+/// Reads the answer to a destroy. A refusal holds until then where a `Retry-After` says so.
 ///
 /// # Errors
 /// Neither accepted, nor absent, nor refused for now.
@@ -168,7 +168,8 @@ pub fn read_destroy(reply: &Reply) -> Result<DestroyAnswer, Fault> {
         Ok(()) => Ok(DestroyAnswer::Accepted),
         Err(_) if says_absent(reply) => Ok(DestroyAnswer::NotThere),
         Err(fault) if fault.kind == ErrorKind::Invalid && puts_off(&fault.text) => {
-            Ok(DestroyAnswer::Refused { until: None, text: words::clean(&fault.text, &[]) })
+            let until = reply.retry_after.map(|wait| reply.look.answered + wait);
+            Ok(DestroyAnswer::Refused { until, text: words::clean(&fault.text, &[]) })
         }
         Err(fault) => Err(fault),
     }

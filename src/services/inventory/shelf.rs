@@ -9,6 +9,7 @@ use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Rank};
 use crate::services::api::GpuModelRow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Where an offer stands on its shelf.
@@ -26,6 +27,7 @@ struct Laid {
     by_id: OnceLock<HashMap<OfferId, Place>>,
     by_model: OnceLock<BTreeMap<GpuModel, Vec<Place>>>,
     models: OnceLock<Vec<GpuModelRow>>,
+    pinned: AtomicBool,
 }
 
 impl Deref for Shelf {
@@ -48,6 +50,17 @@ impl Shelf {
     #[must_use]
     pub fn new(offers: Vec<Arc<Offer>>) -> Self {
         Self(Arc::new(Laid { offers, ..Laid::default() }))
+    }
+
+    /// A page token leads back to this shelf from now on.
+    pub fn pin(&self) {
+        self.0.pinned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a page token leads back to it.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.0.pinned.load(Ordering::Relaxed)
     }
 
     /// An offer by its id.

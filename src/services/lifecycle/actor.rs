@@ -3,12 +3,14 @@
 use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, refused, written};
 use super::doubt;
 use super::orders::expiry_held;
-use super::{Attention, Closed, Content, Letter, Message, Parts, Reply, Standing};
+use super::roster::{Entry, Roster};
+use super::{Closed, Content, Letter, Message, Parts, Reply, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::{Actor as Who, Event, EventType};
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
-use crate::domain::instance::{Desired, Instance, Launch};
+use crate::domain::instance::Instance;
 use crate::domain::lifecycle::{Action, Draft, Input, Refusal, next_deadline, step};
+use crate::domain::memo::Memo;
 use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
 use crate::domain::session::{AttemptFailure, Session, StartSecrets, State, Target};
@@ -20,7 +22,7 @@ use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
 use crate::services::sweeper::Sweeper;
 use crate::services::tokens;
-use crate::services::trail::{self, Trail};
+use crate::services::trail;
 use crate::store::{AuditRecord, Batch, Error as StoreError, RequestRecord};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -41,33 +43,11 @@ const MOST_TICKS: u32 = 64;
 const OVERDUE: Duration = Duration::from_secs(1);
 /// Under this name the holds are kept.
 pub(super) const HOLDS: &str = "holds";
+/// Under this name is kept since when which strays are there.
+pub(super) const STRAYS: &str = "strays";
 
 /// A private key may be told again this long after its creation, and until the first RUNNING.
 const KEY_WINDOW: Duration = Duration::from_secs(600);
-
-pub(super) struct Entry {
-    pub session: Session,
-    pub instances: Vec<Instance>,
-    pub due: Option<Time>,
-    /// When it was last told that a deadline has passed, and how often at that instant.
-    pub ticked: (Time, u32),
-    /// Attempts whose debts are settled and on disk as they are: they are not written again.
-    stored: BTreeSet<u8>,
-    /// The trace that its work belongs to.
-    pub trail: Trail,
-}
-
-impl Entry {
-    /// What is new, or comes from disk.
-    pub fn new(session: Session, instances: Vec<Instance>) -> Self {
-        Self { session, instances, due: None, ticked: (Time::default(), 0), stored: BTreeSet::new(), trail: Trail::default() }
-    }
-
-    /// The debts that may be otherwise on disk.
-    fn unwritten(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.iter().filter(|row| row.open() || !self.stored.contains(&row.label.attempt))
-    }
-}
 
 struct Done {
     session: SessionId,
@@ -95,7 +75,7 @@ pub(super) struct Staged {
 
 pub(super) struct Actor {
     pub(super) parts: Parts,
-    pub(super) live: BTreeMap<SessionId, Entry>,
+    pub(super) live: Roster,
     pub(super) closed: BTreeMap<ProviderId, Closed>,
     pub(super) rules: Rules,
     due: BTreeSet<(Time, SessionId)>,
@@ -117,7 +97,7 @@ impl Actor {
     /// Reads everything that is open from disk. Nothing is under way then.
     pub(super) async fn load(parts: Parts) -> Result<Self, StoreError> {
         let revision = parts.store.last_revision().await?;
-        let mut live = BTreeMap::new();
+        let mut live = Roster::default();
         let mut after_commit = VecDeque::new();
         for (session, instances) in parts.store.sessions_live().await? {
             after_commit.push_back((session.id, Input::Resumed));
@@ -135,7 +115,10 @@ impl Actor {
             thawed = doubt::thawed(&parts.store).await?;
             after_commit.retain(|(id, _)| thawed.contains(id));
         }
-        let sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
+        let mut sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
+        if let Some(text) = parts.store.meta_get(STRAYS).await? {
+            sweeper.recall(serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the strays: {e}")))?);
+        }
         let now = parts.tools.clock.now();
         let rules = Rules {
             tag: parts.tag,
@@ -672,7 +655,7 @@ impl Actor {
             if step.durable {
                 staged.durable.insert(id);
             }
-            if let Some(entry) = self.live.get_mut(&id) {
+            self.live.change(&id, |entry| {
                 let revision = entry.session.revision;
                 entry.session = step.session;
                 entry.session.revision = revision;
@@ -681,7 +664,7 @@ impl Actor {
                     entry.stored.remove(&row.label.attempt);
                 }
                 entry.instances = step.instances;
-            }
+            });
             self.tell(step.events, staged, now);
             for action in step.actions {
                 match action {
@@ -695,8 +678,7 @@ impl Actor {
 
     fn choose(&self, id: SessionId, now: Time) -> Input {
         let Some(entry) = self.live.get(&id) else { return Input::Tick };
-        let claims = self.claims();
-        let claimed = |offer: &OfferId| self.claimed_from(&entry.session, offer, &claims);
+        let claimed = |offer: &OfferId| self.claimed_from(&entry.session, offer);
         let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let snapshot = self.parts.inventory.snapshot();
         let not_before = now - self.parts.policy.max_offer_age;
@@ -747,6 +729,7 @@ impl Actor {
                 cost: session.cost,
                 before: draft.before,
                 session: Arc::new(session),
+                memo: Memo::default(),
             }));
         }
     }
@@ -852,20 +835,10 @@ impl Actor {
 
     /// Tells the lookouts how closely to look.
     fn attend(&self) {
-        let mut wanted: BTreeMap<ProviderId, Attention> = self.rules.terms.keys().map(|id| (id.clone(), Attention::Idle)).collect();
-        for entry in self.live.values() {
-            for row in entry.instances.iter().filter(|r| r.open()) {
-                let searched = row.native_id.is_none() || row.launch != Launch::Accepted;
-                let close = entry.session.state == State::Provisioning && row.desired == Desired::Present || searched;
-                let need = if close { Attention::Close } else { Attention::Steady };
-                if let Some(have) = wanted.get_mut(&row.provider) {
-                    *have = (*have).max(need);
-                }
-            }
-        }
         // In their order: who is woken first is part of a simulated world's story.
-        for (provider, need) in wanted {
-            if let Some(told) = self.parts.attention.get(&provider) {
+        for provider in self.rules.terms.keys() {
+            let need = self.live.attention(provider);
+            if let Some(told) = self.parts.attention.get(provider) {
                 told.send_if_modified(|have| std::mem::replace(have, need) != need);
             }
         }

@@ -10,7 +10,6 @@ use crate::domain::time::Time;
 use crate::services::api::Create;
 use crate::services::error::{Code, Error};
 use crate::services::sweeper::HoldKind;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,9 +83,8 @@ impl Actor {
         if let Target::Offer(offer) = &request.target {
             self.admit_offer(&session, offer)?;
         }
-        let claims = self.claims();
         let snapshot = self.parts.inventory.snapshot();
-        let claimed = |offer: &OfferId| self.claimed_from(&session, offer, &claims);
+        let claimed = |offer: &OfferId| self.claimed_from(&session, offer);
         let closed = |provider: &ProviderId| self.shut_why(provider, now).is_some();
         let not_before = now - self.parts.policy.max_offer_age;
         let market = Market { offers: &snapshot.offers, set_aside: &snapshot.set_aside, claimed: &claimed, closed: &closed, not_before };
@@ -143,8 +141,8 @@ impl Actor {
             other.request.consumer == session.request.consumer
                 && matches!(other.state, State::Pending | State::Provisioning | State::Running)
                 && match (other.offer(), &other.request.target) {
-                    (Some(offer), _) => offer.id.slice() == id.slice() && single(offer),
-                    (None, Target::Offer(wanted)) => wanted.slice() == id.slice() && self.parts.inventory.get(id).is_ok_and(|o| single(&o)),
+                    (Some(offer), _) => offer.id.slice_str() == id.slice_str() && single(offer),
+                    (None, Target::Offer(wanted)) => wanted.slice_str() == id.slice_str() && self.parts.inventory.get(id).is_ok_and(|o| single(&o)),
                     (None, Target::Requirements { .. }) => false,
                 }
         };
@@ -157,11 +155,11 @@ impl Actor {
     }
 
     /// Whether another session's hold on an offer keeps this one away from it.
-    pub(super) fn claimed_from(&self, session: &Session, offer: &OfferId, claims: &BTreeMap<OfferId, SessionId>) -> bool {
+    pub(super) fn claimed_from(&self, session: &Session, offer: &OfferId) -> bool {
         let shared = |holder: &SessionId| {
             session.request.allow_same_offer && self.live.get(holder).is_some_and(|e| e.session.request.consumer == session.request.consumer)
         };
-        claims.get(&offer.slice()).is_some_and(|holder| *holder != session.id && !shared(holder))
+        self.live.holders(offer).any(|holder| *holder != session.id && !shared(holder))
     }
 
     fn no_capacity(&self, session: &Session, unmet: &Unmet, offers: usize) -> Error {
@@ -241,22 +239,6 @@ impl Actor {
             Target::Requirements { filter, .. } => filter.providers.is_empty() || filter.providers.contains(provider),
             Target::Offer(id) => !session.attempts.is_empty() || self.owner(id).is_none_or(|owner| owner == provider),
         }
-    }
-
-    /// Slices that open sessions hold: whoever has an offer has its twin by a bid, too.
-    pub(super) fn claims(&self) -> BTreeMap<OfferId, SessionId> {
-        let mut claims = BTreeMap::new();
-        for (id, entry) in &self.live {
-            for row in entry.instances.iter().filter(|r| r.open()) {
-                claims.insert(row.offer.slice(), *id);
-            }
-            if let (State::Pending, Target::Offer(offer)) = (entry.session.state, &entry.session.request.target)
-                && !entry.session.request.allow_same_offer
-            {
-                claims.insert(offer.slice(), *id);
-            }
-        }
-        claims
     }
 
     /// Whether the model's weights may not fit into the GPUs' memory: said, not refused, since they may be spread or swapped.

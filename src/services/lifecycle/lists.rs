@@ -51,10 +51,13 @@ impl Actor {
             suspects.push(Suspect { kind, label: Some(*label), sighting });
         }
         suspects.extend(sorted.foreign.iter().map(|(label, sighting)| Suspect { kind: FindingKind::Foreign, label: *label, sighting }));
-        let holds = self.sweeper.holds().len();
+        let (holds, strays) = (self.sweeper.holds().len(), self.sweeper.strays().clone());
         let condemned = self.sweeper.judge(&listing.provider, &listing.account, listing.look, sorted.fleet, &suspects);
         if self.sweeper.holds().len() != holds {
             self.keep_holds().await?;
+        }
+        if *self.sweeper.strays() != strays {
+            self.keep_strays().await?;
         }
         for suspect in suspects.iter().filter(|s| condemned.contains(&s.sighting.native_id)) {
             let Some(label) = suspect.label else { continue };

@@ -1,6 +1,7 @@
 //! What operators order: strays, debts, holds, accepting a database. Who ordered what is written down before it is done.
 
-use super::actor::{Actor, Entry, HOLDS, Staged};
+use super::actor::{Actor, HOLDS, STRAYS, Staged};
+use super::roster::Entry;
 use super::{Done, Order, Reply};
 use crate::domain::event::Actor as Who;
 use crate::domain::ids::{Label, ProviderId, SessionId};
@@ -203,6 +204,12 @@ impl Actor {
         self.tell(step.events, staged, now);
         staged.actions.extend(step.actions.into_iter().map(|action| (id, action)));
         Ok(())
+    }
+
+    /// Writes down since when which strays are there.
+    pub(super) async fn keep_strays(&self) -> Result<(), StoreError> {
+        let text = serde_json::to_string(self.sweeper.strays()).map_err(|e| StoreError::Unreadable(format!("the strays: {e}")))?;
+        self.parts.store.meta_set(STRAYS, &text).await
     }
 
     /// Writes the holds down and lets the rules know.

@@ -8,6 +8,7 @@ use gpu_shopper::grpc::pb::operator_service_server::{OperatorService, OperatorSe
 use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::grpc::pb::session_service_server::{SessionService, SessionServiceServer};
 use gpu_shopper::grpc::pb::{watch_session_response, watch_sessions_response};
+use prost::Message as _;
 use prost_types::{Duration, Timestamp};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -174,7 +175,7 @@ pub fn event(n: i64, to: State, stage: pb::Stage, message: &str) -> pb::SessionE
 }
 
 pub fn told(event: pb::SessionEvent, token: &str) -> pb::WatchSessionResponse {
-    pb::WatchSessionResponse { message: Some(watch_session_response::Message::Event(event)), resume_token: token.into() }
+    pb::WatchSessionResponse { message: Some(watch_session_response::Message::Event(event.encode_to_vec().into())), resume_token: token.into() }
 }
 
 pub fn snapshot(session: pb::Session) -> pb::WatchSessionResponse {
@@ -210,7 +211,10 @@ impl InventoryService for Face {
 
     async fn get_offer(&self, request: Request<pb::GetOfferRequest>) -> Result<Response<pb::GetOfferResponse>, Status> {
         let id = request.into_inner().offer_id;
-        let found = self.with(|m| m.offers.first().cloned()).and_then(Result::ok).and_then(|page| page.offers.into_iter().find(|o| o.offer_id == id));
+        let found = self
+            .with(|m| m.offers.first().cloned())
+            .and_then(Result::ok)
+            .and_then(|page| page.read_offers().ok()?.into_iter().find(|o| o.offer_id == id));
         let offer = found.ok_or_else(|| missing("OFFER_NOT_FOUND", format!("no offer {id}")))?;
         Ok(Response::new(pb::GetOfferResponse { offer: Some(offer) }))
     }
@@ -339,7 +343,7 @@ impl SessionService for Face {
         let messages = tokio_stream::iter([
             message(Message::Snapshot(running()), ""),
             message(Message::SnapshotEnd(end), "a2"),
-            message(Message::Event(leaving), "a3"),
+            message(Message::Event(leaving.encode_to_vec().into()), "a3"),
         ]);
         // It never ends by itself.
         Ok(Response::new(Box::pin(messages.chain(tokio_stream::pending()))))

@@ -5,6 +5,7 @@ use gpu_shopper::domain::gpu::GpuModel;
 use gpu_shopper::domain::idle::{IdleClock, Signal};
 use gpu_shopper::domain::ids::{ConsumerId, Label, MachineId, OfferId, ProviderId, SessionId, Tag};
 use gpu_shopper::domain::instance::{Absence, Billed, Desired, Destroying, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, SshEndpoint};
+use gpu_shopper::domain::memo::Memo;
 use gpu_shopper::domain::meter::{Amount, Segment};
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferFilter, OfferOrder, Price, Region, RentalKind, Traffic};
@@ -54,6 +55,7 @@ pub fn offer(provider: &str, gpu: &str) -> Offer {
         slots: Some(1),
         confidence: 0.1 + 0.2,
         seen_at: NOW,
+        memo: Memo::default(),
     }
 }
 
@@ -288,6 +290,7 @@ pub fn event(session: &mut Session, revision: i64) -> Event {
         cost: session.cost,
         before,
         session: Arc::new(session.clone()),
+        memo: Memo::default(),
     }
 }
 

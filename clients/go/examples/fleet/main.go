@@ -2,7 +2,8 @@
 //
 // Each machine has a slot, 0 to N-1, and each further machine of a slot a higher generation. Both are in its labels and in the
 // request_id of its create: so a create whose answer was lost, by a cut or by an end of this program, is found again and
-// never made twice. Nothing is kept here that the server does not know: kill this program and start it again at any time.
+// never made twice. Nothing is kept here that the server does not know: kill this program and start it again at any time, also
+// with another plan: machines that are too many, or of another GPU model than is wanted now, are completed.
 //
 // The server itself ends a session at its max_total_cost, so the total limit holds even while nobody runs this.
 package main
@@ -16,8 +17,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,8 +32,14 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// retryAfter is for a create that failed: nothing to rent, or the server was away for long.
-const retryAfter = 20 * time.Second
+const (
+	// retryAfter is for a create that failed: nothing to rent, or the server was away for long. Doubled with each session in a row that never ran.
+	retryAfter, longestRetry = 20 * time.Second, 10 * time.Minute
+	// stopAfter is for what is under way when this is told to stop.
+	stopAfter = 2 * time.Second
+	// endAfter is for a call that ends a session, awayAfter for one to a server that was away just now; its machines end by themselves at their limits.
+	endAfter, awayAfter = 30 * time.Second, 3 * time.Second
+)
 
 // plan is what is wanted, and what it may cost, in dollars.
 type plan struct {
@@ -41,6 +50,12 @@ type plan struct {
 	rental                   time.Duration   // of each machine before it is replaced
 	publicKey                string          // who may log in
 	interruptible            bool            // rented by bids: cheaper, and taken away by whoever bids more
+	consumer                 *string         // in whose name; nil: the token's
+}
+
+// budget is what one machine may cost in all, to the next nano-dollar.
+func (p plan) budget() decimal.Decimal {
+	return p.maxPrice.Mul(decimal.NewFromInt(int64(p.rental / time.Second))).Div(decimal.NewFromInt(3600)).RoundUp(9)
 }
 
 // errOverLimit says that one more machine would break a spending limit.
@@ -48,10 +63,13 @@ var errOverLimit = errors.New("over the limit")
 
 // fleet is the sessions of one plan, the latest of each.
 type fleet struct {
-	client *gpushopper.Client
-	plan   plan
-	known  map[string]*pb.Session
-	told   string
+	client   *gpushopper.Client
+	plan     plan
+	known    map[string]*pb.Session
+	told     string
+	away     atomic.Bool // nothing was heard since a connection was lost
+	retryAt  time.Time   // nothing is rented before
+	neverRan int         // sessions in a row that failed without ever running
 }
 
 func isAlive(s *pb.Session) bool {
@@ -68,7 +86,11 @@ func (f *fleet) run(ctx context.Context) error {
 	defer cancel()
 	// Ended sessions are asked for as well: what they cost counts, and their generations are taken.
 	filter := &pb.SessionFilter{Labels: map[string]string{"fleet": f.plan.name}}
-	watch := f.client.WatchSessions(ctx, filter, gpushopper.EndedSince(time.Unix(1, 0)))
+	watch := f.client.WatchSessions(ctx, filter, gpushopper.EndedSince(time.Unix(1, 0)), gpushopper.OnLost(func(err *gpushopper.Error, _ time.Duration) {
+		if !f.away.Swap(true) {
+			log.Printf("waiting for the server: %v", err)
+		}
+	}))
 	items, failed := make(chan gpushopper.Item), make(chan error, 1)
 	go func() {
 		for {
@@ -84,8 +106,11 @@ func (f *fleet) run(ctx context.Context) error {
 			}
 		}
 	}()
-	var retry <-chan time.Time
 	for {
+		var retry <-chan time.Time
+		if !f.retryAt.IsZero() {
+			retry = time.After(time.Until(f.retryAt))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -98,24 +123,17 @@ func (f *fleet) run(ctx context.Context) error {
 			if err := f.take(item); err != nil {
 				return err
 			}
-			if retry != nil {
-				continue
-			}
 		case <-retry:
-			retry = nil
 		}
-		again, err := f.fill(ctx)
-		if err != nil {
+		if err := f.adjust(ctx); err != nil {
 			return err
-		}
-		if again {
-			retry = time.After(retryAfter)
 		}
 	}
 }
 
 // take learns what the stream tells.
 func (f *fleet) take(item gpushopper.Item) error {
+	f.away.Store(false)
 	if item.Event != nil {
 		f.learn(item.Event.GetSession())
 		return nil
@@ -138,44 +156,103 @@ func (f *fleet) learn(s *pb.Session) {
 		return
 	}
 	f.known[s.GetSessionId()] = s
-	if before == nil || before.GetState() != s.GetState() {
-		log.Printf("slot %s: %s %s: %s", s.GetLabels()["slot"], s.GetSessionId(), s.GetState(), s.GetStatusMessage())
+	if before != nil && before.GetState() == s.GetState() {
+		return
+	}
+	log.Printf("slot %s: %s %s: %s", s.GetLabels()["slot"], s.GetSessionId(), s.GetState(), s.GetStatusMessage())
+	switch {
+	case s.GetState() == pb.Session_STATE_RUNNING:
+		f.neverRan = 0
+	case s.GetState() == pb.Session_STATE_FAILED && before != nil && s.GetRunningTime() == nil:
+		// Something is wrong with what is asked for, or with the market: what fails at once is not rented again and again.
+		f.pause(retryAfter<<min(f.neverRan, 10), "it never ran")
+		f.neverRan++
 	}
 }
 
-// fill rents what is missing; again says that a create failed and should be tried later.
-func (f *fleet) fill(ctx context.Context) (again bool, err error) {
+// pause rents nothing for a while.
+func (f *fleet) pause(wait time.Duration, why string) {
+	wait = min(wait, longestRetry)
+	if until := time.Now().Add(wait); until.After(f.retryAt) {
+		f.retryAt = until
+	}
+	log.Printf("%s; nothing is rented for %s", why, wait)
+}
+
+// adjust ends what is too much, and rents what is missing.
+func (f *fleet) adjust(ctx context.Context) error {
+	err := f.trim(ctx)
+	if err == nil && !time.Now().Before(f.retryAt) {
+		f.retryAt = time.Time{}
+		err = f.fill(ctx)
+	}
+	var failure *gpushopper.Error
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return nil
+	case errors.Is(err, errOverLimit):
+		// What is ending now, or turns out cheaper, makes room; the stream tells it.
+		if f.told != err.Error() {
+			f.told = err.Error()
+			log.Print(err)
+		}
+		return nil
+	case errors.As(err, &failure) && mayWorkLater(failure):
+		f.pause(max(retryAfter, failure.RetryAfter), err.Error())
+		return nil
+	default:
+		return err
+	}
+}
+
+// mayWorkLater says whether the same may work later, without any change: also what, without a reason of the service, did not get through.
+func mayWorkLater(err *gpushopper.Error) bool {
+	switch err.Code {
+	case codes.Unavailable, codes.ResourceExhausted:
+		return true
+	case codes.DeadlineExceeded, codes.Canceled, codes.Internal, codes.Unknown:
+		return err.Reason == ""
+	default:
+		return false
+	}
+}
+
+// trim completes machines of slots that are not wanted any more, and those of another GPU model.
+func (f *fleet) trim(ctx context.Context) error {
+	for id, session := range f.known {
+		number, err := strconv.Atoi(session.GetLabels()["slot"])
+		if err != nil || !isAlive(session) || ctx.Err() != nil {
+			continue
+		}
+		if number < f.plan.wanted && slices.Equal(session.GetSpec().GetRequirements().GetFilter().GetGpuModels(), []string{f.plan.gpu}) {
+			continue
+		}
+		log.Printf("slot %d: %s is not wanted any more", number, id)
+		answer, err := f.client.Sessions.CompleteSession(ctx, &pb.CompleteSessionRequest{SessionId: id})
+		if err != nil {
+			return err
+		}
+		f.learn(answer.GetSession())
+	}
+	return nil
+}
+
+// fill rents what is missing.
+func (f *fleet) fill(ctx context.Context) error {
 	alive := map[string]bool{}
 	for _, session := range f.known {
 		alive[session.GetLabels()["slot"]] = alive[session.GetLabels()["slot"]] || isAlive(session)
 	}
 	for number := range f.plan.wanted {
-		if ctx.Err() != nil {
-			return false, nil
-		}
 		slot := strconv.Itoa(number)
-		if alive[slot] {
+		if alive[slot] || ctx.Err() != nil {
 			continue
 		}
-		err := f.rent(ctx, slot)
-		var refused *gpushopper.Error
-		switch {
-		case err == nil:
-		case errors.Is(err, errOverLimit):
-			// What is ending now, or turns out cheaper, makes room; the stream tells it.
-			if f.told != err.Error() {
-				f.told = err.Error()
-				log.Print(err)
-			}
-			return false, nil
-		case errors.As(err, &refused) && refused.Code != codes.InvalidArgument:
-			log.Printf("slot %s: %v; again in %s", slot, err, retryAfter)
-			return true, nil
-		default:
-			return false, err
+		if err := f.rent(ctx, slot); err != nil {
+			return err
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // rent creates the next session of a slot, or finds the one that an earlier create has made.
@@ -192,8 +269,7 @@ func (f *fleet) rent(ctx context.Context, slot string) error {
 		if err != nil {
 			return err
 		}
-		// What has begun is brought to its end, also when this program is told to stop: its answer says what there is to end.
-		answer, err := f.client.Sessions.CreateSession(context.WithoutCancel(ctx), request)
+		answer, err := f.create(ctx, request)
 		if gpushopper.Reason(err) == "REQUEST_ID_REUSED" {
 			continue // by a plan with other terms
 		}
@@ -207,11 +283,18 @@ func (f *fleet) rent(ctx context.Context, slot string) error {
 	}
 }
 
+// create gives a create that is under way the time to be answered when this is told to stop: so its session is among those that are ended.
+func (f *fleet) create(ctx context.Context, request *pb.CreateSessionRequest) (*pb.CreateSessionResponse, error) {
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopAfter, cancel) })()
+	return f.client.Sessions.CreateSession(patient, request)
+}
+
 // request asks for one more machine, unless it could cost too much.
 func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, error) {
 	p := f.plan
-	budget := p.maxPrice.Mul(decimal.NewFromInt(int64(p.rental / time.Second))).Div(decimal.NewFromInt(3600)).RoundUp(9)
-	perHour, total := p.maxPrice, budget
+	perHour, total := p.maxPrice, p.budget()
 	for _, session := range f.known {
 		total = total.Add(most(session))
 		if !hasEnded(session) {
@@ -228,7 +311,7 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 	if err != nil {
 		return nil, err
 	}
-	maxTotal, err := gpushopper.FromDecimal(budget)
+	maxTotal, err := gpushopper.FromDecimal(p.budget())
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +320,7 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 		kind = pb.RentalKind_RENTAL_KIND_INTERRUPTIBLE
 	}
 	return &pb.CreateSessionRequest{
-		ConsumerId: &p.name,
+		ConsumerId: p.consumer,
 		RequestId:  fmt.Sprintf("%s/%s/%d", p.name, slot, generation),
 		Labels:     map[string]string{"fleet": p.name, "slot": slot, "generation": strconv.Itoa(generation)},
 		Target: &pb.CreateSessionRequest_Requirements{Requirements: &pb.Requirements{
@@ -245,7 +328,7 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 		}},
 		MaxPricePerHour: maxPrice,
 		MaxTotalCost:    maxTotal,
-		Reservation:     durationpb.New(p.rental),
+		Reservation:     durationpb.New(p.rental.Truncate(time.Second)),
 		SshPublicKey:    &p.publicKey,
 		RentalKind:      kind,
 	}, nil
@@ -270,8 +353,37 @@ func most(s *pb.Session) decimal.Decimal {
 
 // end completes all sessions, also one whose create was never answered, and waits until every machine is proven gone.
 func (f *fleet) end(ctx context.Context) error {
+	if err := f.complete(ctx); err != nil {
+		return fmt.Errorf("%w\nmachines that go on until their limits: %d that are known; to end them: fleet -wanted 0", err, f.open())
+	}
+	if open := f.open(); open > 0 {
+		log.Printf("waiting until %d machines are proven gone; a second signal ends this at once", open)
+	}
+	cost := decimal.Zero
+	for id, session := range f.known {
+		if !hasEnded(session) {
+			var err error
+			if session, err = f.waitEnded(ctx, id); err != nil {
+				return err
+			}
+			f.learn(session)
+		}
+		cost = cost.Add(gpushopper.ToDecimal(session.GetCost().GetCost()))
+	}
+	log.Printf("all gone; the fleet has cost $%s", cost)
+	return nil
+}
+
+// complete asks for the end of every session; the list of the server has also what is not known here.
+func (f *fleet) complete(ctx context.Context) error {
+	limit := endAfter
+	if f.away.Load() {
+		limit = awayAfter
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	filter := &pb.SessionFilter{Labels: map[string]string{"fleet": f.plan.name}}
-	for session, err := range f.client.ListSessions(ctx, &pb.ListSessionsRequest{Filter: filter, PageSize: 1000}) {
+	for session, err := range f.client.ListSessions(limited, &pb.ListSessionsRequest{Filter: filter, PageSize: 1000}) {
 		if err != nil {
 			return err
 		}
@@ -281,23 +393,34 @@ func (f *fleet) end(ctx context.Context) error {
 		if hasEnded(session) {
 			continue
 		}
-		if _, err := f.client.Sessions.CompleteSession(ctx, &pb.CompleteSessionRequest{SessionId: id}); err != nil {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		_, err := f.client.Sessions.CompleteSession(limited, &pb.CompleteSessionRequest{SessionId: id})
+		cancel()
+		if err != nil {
 			return err
 		}
 	}
-	cost := decimal.Zero
-	for id, session := range f.known {
-		if !hasEnded(session) {
-			var err error
-			if session, err = f.client.WaitEnded(ctx, id); err != nil {
-				return err
-			}
-			f.learn(session)
-		}
-		cost = cost.Add(gpushopper.ToDecimal(session.GetCost().GetCost()))
-	}
-	log.Printf("all gone; the fleet has cost $%s", cost)
 	return nil
+}
+
+// open is how many sessions have not ended yet.
+func (f *fleet) open() (number int) {
+	for _, session := range f.known {
+		if !hasEnded(session) {
+			number++
+		}
+	}
+	return number
+}
+
+// waitEnded waits as long as it takes.
+func (f *fleet) waitEnded(ctx context.Context, id string) (*pb.Session, error) {
+	for {
+		session, err := f.client.WaitEnded(ctx, id)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return session, err
+		}
+	}
 }
 
 func main() {
@@ -313,7 +436,7 @@ func keep() error {
 	home, _ := os.UserHomeDir()
 	var p plan
 	flag.StringVar(&p.name, "name", "fleet", "name of the fleet")
-	flag.IntVar(&p.wanted, "wanted", 2, "how many machines")
+	flag.IntVar(&p.wanted, "wanted", 2, "how many machines; 0 ends all")
 	flag.StringVar(&p.gpu, "gpu", "RTX 4090", "GPU model")
 	p.maxPrice, p.perHour, p.total = decimal.New(50, -2), decimal.New(100, -2), decimal.New(20, 0)
 	flag.TextVar(&p.maxPrice, "max-price", p.maxPrice, "dollars per hour of one machine")
@@ -322,10 +445,17 @@ func keep() error {
 	flag.DurationVar(&p.rental, "rental", 4*time.Hour, "how long each machine is rented")
 	flag.BoolVar(&p.interruptible, "interruptible", false, "rent by bids")
 	keyFile := flag.String("public-key", filepath.Join(home, ".ssh", "id_ed25519.pub"), "who may log in")
+	flag.Func("consumer", "in whose `name` (default: the token's)", func(name string) error {
+		p.consumer = &name
+		return nil
+	})
 	onExit := flag.String("on-exit", "complete", "what becomes of the machines: complete or leave")
 	flag.Parse()
 	if *onExit != "complete" && *onExit != "leave" {
 		return fmt.Errorf("-on-exit %s: complete or leave", *onExit)
+	}
+	if p.rental < time.Second {
+		return fmt.Errorf("-rental %s: at least a second", p.rental)
 	}
 	key, err := os.ReadFile(*keyFile)
 	if err != nil {
@@ -340,8 +470,12 @@ func keep() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	f := &fleet{client: client, plan: p, known: map[string]*pb.Session{}}
-	if err := f.run(ctx); err != nil || *onExit == "leave" {
-		return err
+	if err := f.run(ctx); err != nil {
+		return fmt.Errorf("%w\nmachines go on until their limits; to end them: fleet -wanted 0", err)
+	}
+	stop() // a second signal ends this at once
+	if *onExit == "leave" {
+		return nil
 	}
 	return f.end(context.Background())
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,9 +20,13 @@ import (
 	"gpushopper.dev/go/internal/world"
 
 	"github.com/shopspring/decimal"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 )
 
-const patience = 2 * time.Minute
+// patience is a bound for what hangs, not for what is slow.
+const patience = 5 * time.Minute
 
 // stage is a world, a client in it, and the scheduler as its users run it.
 type stage struct {
@@ -255,13 +261,7 @@ func TestSpendingLimitsHold(t *testing.T) {
 	total := s.schedule("total", terms...)
 	s.until(total, "the limit is told", func() bool { return strings.Contains(total.said(), "$2 is allowed") })
 	s.until(total, "two running", func() bool { return len(s.running("total")) == 2 })
-	end := func(c *scheduler) {
-		_ = c.Process.Signal(syscall.SIGTERM)
-		if err := c.Wait(); err != nil {
-			t.Errorf("%v\n%s", err, c.said())
-		}
-	}
-	end(total)
+	s.end(total)
 	most := decimal.Zero
 	for _, session := range s.sessions("total") {
 		if session.GetState() != pb.Session_STATE_RUNNING {
@@ -272,8 +272,125 @@ func TestSpendingLimitsHold(t *testing.T) {
 	if most.IsZero() || most.GreaterThan(decimal.NewFromInt(2)) {
 		t.Errorf("all of them may cost $%s", most)
 	}
-	end(hourly)
+	s.end(hourly)
 	if number, dearest := s.mostAtOnce("hourly"); number < 1 || number > 3 || dearest.GreaterThan(decimal.RequireFromString("0.60")) {
 		t.Error(fmt.Sprint(number, " at once for ", dearest))
+	}
+}
+
+func (s *stage) end(c *scheduler) {
+	s.Helper()
+	_ = c.Process.Signal(syscall.SIGTERM)
+	if err := c.Wait(); err != nil {
+		s.Errorf("%v\n%s", err, c.said())
+	}
+}
+
+func TestAnotherPlanEndsWhatIsTooMuchAndReplacesAnotherGPU(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	terms := []string{"-max-price", "0.60", "-per-hour", "3", "-rental", "1200s", "-on-exit", "leave"}
+	one := s.schedule("planned", append([]string{"-wanted", "2"}, terms...)...)
+	s.until(one, "two running", func() bool { return len(s.running("planned")) == 2 })
+	s.end(one)
+	alive := func() (gpus []string) {
+		for _, session := range s.sessions("planned") {
+			if isAlive(session) {
+				gpus = append(gpus, session.GetGpuModel())
+			}
+		}
+		return gpus
+	}
+	one = s.schedule("planned", append([]string{"-wanted", "1", "-gpu", "RTX 3090"}, terms...)...)
+	s.until(one, "one machine of the other kind", func() bool {
+		return slices.Equal(alive(), []string{"RTX 3090"}) && len(s.running("planned")) == 1
+	})
+	s.end(one)
+	one = s.schedule("planned", append([]string{"-wanted", "0"}, terms...)...)
+	s.until(one, "none", func() bool { return len(alive()) == 0 })
+	s.end(one)
+}
+
+func TestItStopsAlsoWhileTheServerIsAway(t *testing.T) {
+	t.Parallel()
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := nobody.Addr().String()
+	_ = nobody.Close()
+	folder := t.TempDir()
+	s := &stage{T: t, world: &world.World{URL: "http://" + address}, program: filepath.Join(folder, "fleet"), key: filepath.Join(folder, "key.pub")}
+	if out, err := exec.Command("go", "build", "-o", s.program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.WriteFile(s.key, []byte("ssh-ed25519 AAAA"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one := s.schedule("away")
+	s.until(one, "it says that it waits", func() bool { return strings.Contains(one.said(), "waiting for the server") })
+	_ = one.Process.Signal(syscall.SIGTERM)
+	if err := one.Wait(); err == nil || !strings.Contains(one.said(), "machines that go on until their limits: 0 that are known") {
+		t.Errorf("%v\n%s", err, one.said())
+	}
+}
+
+// refusing answers creates by sessions that are about to fail, or by an error.
+type refusing struct {
+	pb.SessionServiceClient
+	made int
+	err  error
+}
+
+func (r *refusing) CreateSession(_ context.Context, request *pb.CreateSessionRequest, _ ...grpc.CallOption) (*pb.CreateSessionResponse, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	r.made++
+	return &pb.CreateSessionResponse{Session: &pb.Session{
+		SessionId: fmt.Sprint("s", r.made), State: pb.Session_STATE_PENDING, Labels: request.GetLabels(), Revision: int64(r.made * 10),
+		Spec: &pb.SessionSpec{Target: &pb.SessionSpec_Requirements{Requirements: request.GetRequirements()}},
+	}}, nil
+}
+
+func TestThePauseGrowsWithEachSessionThatNeverRanAndIsAsLongAsTheServerAsks(t *testing.T) {
+	market := &refusing{}
+	p := plan{name: "f", wanted: 1, gpu: "RTX 4090", maxPrice: decimal.New(5, -1), perHour: decimal.New(1, 0), total: decimal.New(100, 0), rental: time.Hour}
+	f := &fleet{client: &gpushopper.Client{Sessions: market}, plan: p, known: map[string]*pb.Session{}}
+	adjust := func() {
+		t.Helper()
+		if err := f.adjust(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for number, want := range []time.Duration{20, 40, 80, 160, 320, 600, 600} {
+		adjust()
+		failed := proto.CloneOf(f.known[fmt.Sprint("s", number+1)])
+		failed.State, failed.Revision = pb.Session_STATE_FAILED, failed.GetRevision()+1
+		f.learn(failed)
+		if pause := time.Until(f.retryAt).Round(10 * time.Second); pause != want*time.Second {
+			t.Errorf("after %d: %s", number+1, pause)
+		}
+		adjust()
+		if market.made != number+1 {
+			t.Fatalf("in the pause %d were made", market.made)
+		}
+		f.retryAt = time.Now()
+	}
+	market.err = &gpushopper.Error{Code: codes.ResourceExhausted, Reason: "NO_CAPACITY", RetryAfter: 50 * time.Second}
+	adjust()
+	if pause := time.Until(f.retryAt).Round(10 * time.Second); pause != 50*time.Second {
+		t.Error(pause)
+	}
+	f.retryAt = time.Now()
+	market.err = &gpushopper.Error{Code: codes.NotFound, Reason: "CONSUMER_NOT_FOUND"}
+	if err := f.adjust(t.Context()); gpushopper.Reason(err) != "CONSUMER_NOT_FOUND" {
+		t.Error(err)
+	}
+	market.err = nil
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := f.adjust(stopped); err != nil || market.made != 7 {
+		t.Errorf("told to stop, it rents nothing more: %v, %d", err, market.made)
 	}
 }

@@ -65,35 +65,41 @@ func (w *World) Do(t *testing.T, what string) string {
 	return Post(t, w.Control+"/"+what)
 }
 
+// Ask is Do for any goroutine: it tells what is wrong and ends no test.
+func (w *World) Ask(what string) (string, error) {
+	return body(http.Post(w.Control+"/"+what, "", nil))
+}
+
 // Post is the body of the answer to a POST.
 func Post(t *testing.T, url string) string {
 	t.Helper()
-	answer, err := http.Post(url, "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return body(t, answer)
+	return told(t)(body(http.Post(url, "", nil)))
 }
 
 // Get is the body of the answer to a GET.
 func Get(t *testing.T, url string) string {
 	t.Helper()
-	answer, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return body(t, answer)
+	return told(t)(body(http.Get(url)))
 }
 
-func body(t *testing.T, answer *http.Response) string {
-	t.Helper()
+func told(t *testing.T) func(string, error) string {
+	return func(text string, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+}
+
+func body(answer *http.Response, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err == nil && answer.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", answer.Status, text)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return string(text), err
 }

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import time
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import grpc
 
 from gpushopper import v1
-from gpushopper.client import _LONG_POLL, Page
+from gpushopper.client import _GRACE, _WAIT, Page, States, Wait
 from gpushopper.connection import Backoff, Metadata, Tries, address, copied, repeatable, with_request_id
 from gpushopper.errors import ApiError, SessionEnded, from_rpc_error
-from gpushopper.watching import Asked, Gap, WatchItem, WatchState, one
+from gpushopper.watching import BOOKMARK, Asked, Gap, OnLost, Terms, WatchItem, WatchState
 
 if TYPE_CHECKING:
     from gpushopper.v1.cost_service_pb2_grpc import CostServiceAsyncStub
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Watch"]
 
 _Page = TypeVar("_Page", bound=Page)
+Ask: TypeAlias = Callable[[v1.WaitSessionRequest, float], Awaitable[v1.WaitSessionResponse]]
 
 
 class Client:
@@ -60,48 +61,64 @@ class Client:
         self.operator: OperatorServiceAsyncStub = _stub(v1.OperatorServiceStub, stubs)
         """What an operator looks at and orders."""
 
-    def watch_session(self, session_id: str, *, resume_token: str = "") -> Watch[v1.WatchSessionRequest]:
+    def watch_session(
+        self,
+        session_id: str,
+        *,
+        resume_token: str = "",
+        from_now: bool = False,
+        bookmark: float = BOOKMARK,
+        give_up: float | None = None,
+        on_lost: OnLost | None = None,
+    ) -> Watch[v1.WatchSessionRequest]:
         """Every event of one session; see `gpushopper.Client.watch_session`."""
-        return Watch(self.sessions.WatchSession, one(session_id, resume_token), self._backoff)
+        terms = Terms(resume_token=resume_token, from_now=from_now, bookmark=bookmark, give_up=give_up, on_lost=on_lost)
+        return Watch(
+            self.sessions.WatchSession, v1.WatchSessionRequest(session_id=session_id), terms, self._backoff, lambda: self._look(session_id)
+        )
 
     def watch_sessions(
-        self, filter: v1.SessionFilter | None = None, *, resume_token: str = "", ended_since: datetime | None = None
+        self,
+        filter: v1.SessionFilter | None = None,
+        *,
+        resume_token: str = "",
+        from_now: bool = False,
+        ended_since: datetime | None = None,
+        bookmark: float = BOOKMARK,
+        give_up: float | None = None,
+        on_lost: OnLost | None = None,
     ) -> Watch[v1.WatchSessionsRequest]:
         """Every event of all sessions that match; see `gpushopper.Client.watch_sessions`."""
-        request = v1.WatchSessionsRequest(filter=filter)
-        if resume_token:
-            request.resume_token = resume_token
-        elif ended_since:
-            request.ended_since.FromDatetime(ended_since)
-        return Watch(self.sessions.WatchSessions, request, self._backoff)
+        terms = Terms(resume_token, from_now, ended_since, bookmark, give_up, on_lost)
+        return Watch(self.sessions.WatchSessions, v1.WatchSessionsRequest(filter=filter), terms, self._backoff)
 
-    async def wait_running(self, session_id: str, timeout: float | None = None) -> v1.Session:
+    async def _look(self, session_id: str) -> v1.Session:
+        return (await self.sessions.GetSession(v1.GetSessionRequest(session_id=session_id))).session
+
+    async def wait_running(self, session_id: str, timeout: float | None = _WAIT) -> v1.Session:
         """Waits until a session runs; raises as `gpushopper.Client.wait_running`."""
-        session = await self._wait(session_id, v1.Session.STATE_RUNNING, timeout)
+        session = await self._wait(session_id, (v1.Session.STATE_RUNNING, v1.Session.STATE_STOPPING), timeout)
         if session.state != v1.Session.STATE_RUNNING:
             raise SessionEnded(session)
         return session
 
-    async def wait_ended(self, session_id: str, timeout: float | None = None) -> v1.Session:
+    async def wait_ended(self, session_id: str, timeout: float | None = _WAIT) -> v1.Session:
         """Waits until a session has ended and every machine of it is proven gone."""
-        return await self._wait(session_id, v1.Session.STATE_STOPPED, timeout)
+        return await self._wait(session_id, (v1.Session.STATE_STOPPED, v1.Session.STATE_FAILED), timeout)
 
-    async def _wait(self, session_id: str, state: v1.Session.State.ValueType, timeout: float | None) -> v1.Session:
-        deadline = None if timeout is None else time.monotonic() + timeout
+    async def _wait(self, session_id: str, until: States, timeout: float | None) -> v1.Session:
+        wait = Wait(session_id, until, timeout, self._backoff)
+        ask: Ask = cast(_Unary, self.sessions.WaitSession).once  # the wait repeats by itself
         while True:
-            left = _LONG_POLL if deadline is None else max(0.0, min(_LONG_POLL, deadline - time.monotonic()))
-            request = v1.WaitSessionRequest(session_id=session_id, until=[state])
-            request.timeout.FromTimedelta(timedelta(seconds=left))
             try:
-                answer = await self.sessions.WaitSession(request, timeout=left + _LONG_POLL)
+                answer = await ask(wait.request(), wait.left() + _GRACE)
             except ApiError as error:
-                if not error.retryable or (deadline is not None and time.monotonic() >= deadline):
-                    raise
+                failure = error
+            else:
+                if wait.over(answer):
+                    return answer.session
                 continue
-            if answer.session.state in (state, v1.Session.STATE_STOPPED, v1.Session.STATE_FAILED):
-                return answer.session
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"session {session_id} is still {v1.Session.State.Name(answer.session.state)}")
+            await asyncio.sleep(wait.failed(failure))
 
     async def offers(self, request: v1.ListOffersRequest | None = None) -> AsyncIterator[v1.Offer]:
         """All offers that match, over all pages of one snapshot."""
@@ -149,12 +166,21 @@ class Client:
 class Watch(Generic[Asked], AsyncIterator[WatchItem]):
     """An asynchronous iterator that survives cuts and restarts; see `gpushopper.Watch`."""
 
-    def __init__(self, call: Callable[[Asked], Any], request: Asked, backoff: Backoff) -> None:
-        """Opens the stream when the first item is asked for."""
+    def __init__(
+        self,
+        call: Callable[[Asked], Any],
+        request: Asked,
+        terms: Terms,
+        backoff: Backoff,
+        look: Callable[[], Awaitable[v1.Session]] | None = None,
+    ) -> None:
+        """Opens the stream when the first item is asked for. `look` gets the one session, if it is one."""
         self._call: Callable[[Asked], Any] = call
-        self._state: WatchState[Asked] = WatchState(request, backoff)
+        self._state: WatchState[Asked] = WatchState(request, terms, backoff)
+        self._look = look
         self._stream: Any = None
-        self._closed = False
+        self._silent = False
+        self._closed = asyncio.Event()
 
     @property
     def resume_token(self) -> str:
@@ -167,34 +193,73 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
 
     async def __anext__(self) -> WatchItem:
         """The next item; raises as `gpushopper.Watch`."""
-        while not self._closed:
+        while not self._closed.is_set():
+            failure: ApiError | Gap | None = None
             try:
-                if self._stream is None:
-                    self._stream = self._call(self._state.request())
-                message = await self._stream.read()
+                message = await self._read()
                 if message is not grpc.aio.EOF:
                     item: WatchItem | None = self._state.take(message)
                     if item is not None:
                         return item
                     continue
-                self.drop()
-                if self._state.ended():
-                    break
-                wait = 0.0
             except Gap as gap:
-                self.drop()
-                wait = self._state.gap(gap)
+                failure = gap
             except grpc.RpcError as error:
-                self.drop()
-                if self._closed:
-                    break
-                wait = self._state.broken(from_rpc_error(error))
+                failure = from_rpc_error(error)
+            except asyncio.CancelledError:
+                # That of a stream which was ended here is no order to the task that reads it.
+                if _is_told_to_end() or (not self._closed.is_set() and not self._silent):
+                    self.drop()
+                    raise
             except BaseException:
                 self.drop()
                 raise
-            await asyncio.sleep(wait)
-        self._closed = True
+            # From here on nothing of gRPC's is in an error's context.
+            self.drop()
+            if self._closed.is_set():
+                break
+            wait = await self._next_wait(failure)
+            if wait is None:
+                break
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), wait)
+        self._closed.set()
         raise StopAsyncIteration
+
+    async def _read(self) -> Any:
+        if self._stream is None:
+            self._silent = False
+            self._stream = self._call(self._state.request())
+        guard = asyncio.get_running_loop().call_later(self._state.terms.silence, self._hush)
+        try:
+            return await self._stream.read()
+        finally:
+            guard.cancel()
+
+    def _hush(self) -> None:
+        self._silent = True
+        if self._stream is not None:
+            self._stream.cancel()
+
+    async def _next_wait(self, failure: ApiError | Gap | None) -> float | None:
+        """Seconds before the next stream; None when the watch has ended."""
+        if self._silent:
+            return self._state.silent()
+        if isinstance(failure, Gap):
+            return self._state.gap(failure)
+        if failure is not None:
+            return self._state.broken(failure)
+        if self._state.ended():
+            return None
+        if self._look and self._state.doubtful():
+            try:
+                found = await self._look()
+            except ApiError as error:
+                unseen = error
+            else:
+                return None if self._state.found(found) else self._state.early()
+            return self._state.broken(unseen)
+        return self._state.early()
 
     def drop(self) -> None:
         """Ends the present stream; the next item opens another one."""
@@ -203,8 +268,8 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
             stream.cancel()
 
     def close(self) -> None:
-        """Ends the watch."""
-        self._closed = True
+        """Ends the watch; who waits for its next item is told that there is none."""
+        self._closed.set()
         self.drop()
 
     async def __aenter__(self) -> Watch[Asked]:
@@ -214,6 +279,12 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
     async def __aexit__(self, *_: object) -> None:
         """Closes it."""
         self.close()
+
+
+def _is_told_to_end() -> bool:
+    """Whether the present task itself is being cancelled. Python 3.10 can't tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
 
 
 class _Unary:
@@ -227,10 +298,19 @@ class _Unary:
         tries = Tries(self._backoff, self._timeout if timeout is None else timeout, repeatable(self._method, request))
         while True:
             try:
-                return await self._call(request, timeout=tries.left(), metadata=(*(metadata or ()), *self._metadata), **more)
-            except grpc.RpcError as error:
-                wait = tries.wait(from_rpc_error(error))
+                return await self.once(request, tries.left(), metadata, **more)
+            except ApiError as error:
+                wait = tries.wait(error)
             await asyncio.sleep(wait)
+
+    async def once(self, request: Any, timeout: float, metadata: Any = None, **more: Any) -> Any:
+        """One try, with typed errors."""
+        try:
+            return await self._call(request, timeout=timeout, metadata=(*(metadata or ()), *self._metadata), **more)
+        except grpc.RpcError as error:
+            failure = from_rpc_error(error)
+        # Outside of the handler, so that nobody's traceback begins in gRPC.
+        raise failure
 
 
 class _Stream:

@@ -77,23 +77,38 @@ def address(
         OSError: a file that was named can't be read.
     """
     url = url or os.environ.get("GPU_SHOPPER_URL") or "http://127.0.0.1:8080"
-    token = token or _token()
+    token = _token() if token is None else token
     ca_file = ca_file or os.environ.get("GPU_SHOPPER_CA_CERT") or None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise ValueError(f"{url!r} is no address of a server: http://HOST:PORT or https://HOST:PORT")
-    secure = parts.scheme == "https"
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    secure, target = _target(url)
     roots = Path(ca_file).read_bytes() if ca_file and secure else None
     chain = os.environ.get("GPU_SHOPPER_CLIENT_CERT"), os.environ.get("GPU_SHOPPER_CLIENT_KEY")
     mine, key = certificate or chain
+    if bool(mine) != bool(key):
+        raise ValueError("a certificate needs its key: give both GPU_SHOPPER_CLIENT_CERT and GPU_SHOPPER_CLIENT_KEY, or none of them")
     pair = (Path(key).read_bytes(), Path(mine).read_bytes()) if mine and key and secure else (None, None)
     return Address(
-        target=f"{host}:{parts.port or (_SECURE_PORT if secure else _CLEAR_PORT)}",
+        target=target,
         credentials=grpc.ssl_channel_credentials(roots, *pair) if secure else None,
         metadata=(("authorization", f"Bearer {token}"),) if token else (),
         options=list((_OPTIONS | (options or {})).items()),
     )
+
+
+def _target(url: str) -> tuple[bool, str]:
+    """Whether by TLS, and the host and port of an address."""
+    allowed = "allowed: http://HOST:PORT, https://HOST:PORT or HOST:PORT"
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"the server's address makes no sense; {allowed}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"the server's address has a user; {allowed}; a token is given as such, or by GPU_SHOPPER_TOKEN")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is no address of a server; {allowed}")
+    secure = parts.scheme == "https"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return secure, f"{host}:{port or (_SECURE_PORT if secure else _CLEAR_PORT)}"
 
 
 def _token() -> str | None:
@@ -142,5 +157,5 @@ class Tries:
         wait = self._backoff.wait(self._failures, error.retry_after)
         self._failures += 1
         if not (self._repeatable and error.retryable) or wait >= self.left():
-            raise error
+            raise error.with_traceback(None)  # which would tell the same once more
         return wait

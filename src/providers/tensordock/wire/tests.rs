@@ -5,6 +5,7 @@ use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::time::{Look, Time};
 use crate::ports::Certainty;
 use crate::providers::tensordock::offers;
+use std::time::Duration;
 
 fn reply(status: u16, body: &str) -> Reply {
     let look = Look { sent: Time::from_millis(1), answered: Time::from_millis(2) };
@@ -300,4 +301,13 @@ fn destroys_are_accepted_absent_put_off_or_errors() {
         let fault = read(status, body).unwrap_err();
         assert_eq!((fault.kind, fault.certainty), (kind, certainty), "{status} {body}");
     }
+}
+
+#[test]
+fn a_refused_destroy_holds_until_the_vendor_says() {
+    let refusal = Reply { retry_after: Some(Duration::from_secs(600)), ..reply(400, r#"{"error":"invalid_state: not ready for deletion"}"#) };
+    let Ok(DestroyAnswer::Refused { until, .. }) = read_destroy(&refusal) else { panic!("{refusal:?}") };
+    assert_eq!(until, Some(refusal.look.answered + Duration::from_secs(600)));
+    let silent = Reply { retry_after: None, ..refusal };
+    assert!(matches!(read_destroy(&silent), Ok(DestroyAnswer::Refused { until: None, .. })));
 }

@@ -7,6 +7,7 @@ use crate::domain::offer::Offer;
 use crate::domain::time::{Look, Time};
 use crate::ports::Certainty;
 use crate::providers::vastai::offers;
+use std::time::Duration;
 
 fn reply(status: u16, body: &str) -> Reply {
     let look = Look { sent: Time::from_millis(1), answered: Time::from_millis(2) };
@@ -345,4 +346,16 @@ fn an_offer_of_another_provider_is_never_launched() {
     let foreign = OfferId::new("tensordock-loc-1-a-1x");
     assert_eq!(offers::parse_offer_id(foreign.as_str()), None);
     assert_eq!(offer(RentalKind::OnDemand).provider, ProviderId::new("vastai"));
+}
+
+#[test]
+fn a_refused_destroy_holds_until_the_vendor_says() {
+    let refusal = Reply {
+        retry_after: Some(Duration::from_secs(600)),
+        ..reply(400, r#"{"success":false,"error":"invalid_args","msg":"not ready for deletion"}"#)
+    };
+    let Ok(DestroyAnswer::Refused { until, .. }) = read_destroy(&refusal) else { panic!("{refusal:?}") };
+    assert_eq!(until, Some(refusal.look.answered + Duration::from_secs(600)));
+    let silent = Reply { retry_after: None, ..refusal };
+    assert!(matches!(read_destroy(&silent), Ok(DestroyAnswer::Refused { until: None, .. })));
 }

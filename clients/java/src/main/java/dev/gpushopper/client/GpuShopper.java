@@ -1,6 +1,8 @@
 package dev.gpushopper.client;
 
 import com.google.protobuf.Duration;
+import com.google.protobuf.Timestamp;
+import dev.gpushopper.v1.GetSessionRequest;
 import dev.gpushopper.v1.ListOffersRequest;
 import dev.gpushopper.v1.ListOffersResponse;
 import dev.gpushopper.v1.ListSessionEventsRequest;
@@ -27,15 +29,20 @@ import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
 import java.io.IOException;
-import java.net.URI;
-import java.net.URISyntaxException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Instant;
 import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -51,6 +58,8 @@ public final class GpuShopper implements AutoCloseable {
     private static final int LARGEST_ANSWER = 64 << 20;
     private static final int LARGEST_PAGE = 1000;
     private static final java.time.Duration WAIT = java.time.Duration.ofMinutes(30);
+    /** A century. What is longer than that is no limit, and too much for a clock of nanoseconds. */
+    private static final java.time.Duration LONGEST = java.time.Duration.ofDays(36_525);
     private static final java.time.Duration LONG_POLL = java.time.Duration.ofSeconds(30);
 
     private final Calls calls;
@@ -59,12 +68,22 @@ public final class GpuShopper implements AutoCloseable {
         this.calls = new Calls(channel, patience);
     }
 
+    /** A client of the server that {@code GPU_SHOPPER_URL} names, else of {@code http://127.0.0.1:8080}. Connects with the first call. */
+    public static GpuShopper connect() {
+        return builder().build();
+    }
+
     /** A client of the server at {@code http://host:port}, {@code https://host:port} or {@code host:port}. Connects with the first call. */
     public static GpuShopper connect(String url) {
         return builder(url).build();
     }
 
-    /** A client with a token, certificates or other patience. */
+    /** A client of the server that {@code GPU_SHOPPER_URL} names, with a token, certificates or other patience. */
+    public static Builder builder() {
+        return new Builder("");
+    }
+
+    /** A client with a token, certificates or other patience. An empty URL is {@code GPU_SHOPPER_URL}. */
     public static Builder builder(String url) {
         return new Builder(url);
     }
@@ -151,7 +170,7 @@ public final class GpuShopper implements AutoCloseable {
                         heard.hasEvent() ? heard.getEvent() : null,
                         heard.hasBookmark() ? heard.getBookmark() : null,
                         heard.getResumeToken()),
-                true,
+                () -> Ledger.isOver(sessions().getSession(GetSessionRequest.newBuilder().setSessionId(sessionId).build()).getSession().getState()),
                 true), options);
     }
 
@@ -168,7 +187,12 @@ public final class GpuShopper implements AutoCloseable {
                 SessionServiceGrpc.getWatchSessionsMethod(),
                 token -> {
                     WatchSessionsRequest.Builder request = WatchSessionsRequest.newBuilder().setFilter(filter).setBookmarkInterval(bookmark);
-                    return token.isEmpty() ? request.build() : request.setResumeToken(token).build();
+                    if (!token.isEmpty()) {
+                        request.setResumeToken(token);
+                    } else if (options.endedSince() != null && !options.fromNow()) {
+                        request.setEndedSince(wire(options.endedSince()));
+                    }
+                    return request.build();
                 },
                 (WatchSessionsResponse heard) -> new Watch.Heard(
                         heard.hasSnapshot() ? heard.getSnapshot() : null,
@@ -176,7 +200,7 @@ public final class GpuShopper implements AutoCloseable {
                         heard.hasEvent() ? heard.getEvent() : null,
                         heard.hasBookmark() ? heard.getBookmark() : null,
                         heard.getResumeToken()),
-                false,
+                null,
                 whole), options);
     }
 
@@ -190,7 +214,7 @@ public final class GpuShopper implements AutoCloseable {
     }
 
     /**
-     * Waits until a session is RUNNING, at most this long.
+     * Waits until a session is RUNNING, at most this long; {@code ChronoUnit.FOREVER.getDuration()} is no limit.
      *
      * @throws SessionEndedException when it ends instead
      */
@@ -207,13 +231,13 @@ public final class GpuShopper implements AutoCloseable {
         return waitForEnd(sessionId, WAIT);
     }
 
-    /** Waits until a session is STOPPED or FAILED, at most this long. */
+    /** Waits until a session is STOPPED or FAILED, at most this long; {@code ChronoUnit.FOREVER.getDuration()} is no limit. */
     public Session waitForEnd(String sessionId, java.time.Duration timeout) {
         return waitFor(sessionId, List.of(Session.State.STATE_STOPPED, Session.State.STATE_FAILED), timeout);
     }
 
     private Session waitFor(String sessionId, List<Session.State> until, java.time.Duration timeout) {
-        long end = System.nanoTime() + timeout.toNanos();
+        long end = System.nanoTime() + (timeout.compareTo(LONGEST) < 0 ? timeout : LONGEST).toNanos();
         while (true) {
             java.time.Duration left = java.time.Duration.ofNanos(Math.max(0, end - System.nanoTime()));
             java.time.Duration poll = left.compareTo(LONG_POLL) < 0 ? left : LONG_POLL;
@@ -248,9 +272,14 @@ public final class GpuShopper implements AutoCloseable {
         return Duration.newBuilder().setSeconds(duration.getSeconds()).setNanos(duration.getNano()).build();
     }
 
-    /** How to connect. */
+    private static Timestamp wire(Instant time) {
+        return Timestamp.newBuilder().setSeconds(time.getEpochSecond()).setNanos(time.getNano()).build();
+    }
+
+    /** How to connect. What is not given comes from the environment, with the names that the command line knows. */
     public static final class Builder {
         private final String url;
+        private Map<String, String> environment = System.getenv();
         private String token;
         private Path ca;
         private Path certificate;
@@ -258,22 +287,28 @@ public final class GpuShopper implements AutoCloseable {
         private Patience patience = Patience.DEFAULT;
 
         private Builder(String url) {
-            this.url = url;
+            this.url = Objects.requireNonNull(url);
         }
 
-        /** Sent with each call as {@code authorization: Bearer …}. Default: none. */
+        /**
+         * Sent with each call as {@code authorization: Bearer …}; an empty one is none. Default: {@code GPU_SHOPPER_TOKEN}, else what the file
+         * {@code GPU_SHOPPER_TOKEN_FILE} holds, else none.
+         */
         public Builder token(String token) {
             this.token = token;
             return this;
         }
 
-        /** A PEM file with the certificates of the only authorities to trust with {@code https}. Default: Java's. */
+        /** A PEM file with the certificates of the only authorities to trust with {@code https}. Default: {@code GPU_SHOPPER_CA_CERT}, else Java's. */
         public Builder ca(Path pem) {
             this.ca = pem;
             return this;
         }
 
-        /** PEM files with the certificate and private key of the client itself, for servers that ask for them. Default: none. */
+        /**
+         * PEM files with the certificate and private key of the client itself, for servers that ask for them. Default: {@code GPU_SHOPPER_CLIENT_CERT} and
+         * {@code GPU_SHOPPER_CLIENT_KEY}, else none.
+         */
         public Builder identity(Path certificate, Path key) {
             this.certificate = certificate;
             this.key = key;
@@ -286,53 +321,75 @@ public final class GpuShopper implements AutoCloseable {
             return this;
         }
 
+        /** Another environment, for tests. */
+        Builder environment(Map<String, String> environment) {
+            this.environment = environment;
+            return this;
+        }
+
         /**
          * The client.
          *
-         * @throws IllegalArgumentException when the address makes no sense, or the certificates can't be read
+         * @throws IllegalArgumentException when the address, the token or the environment makes no sense
+         * @throws UncheckedIOException when a file can't be read
          */
         public GpuShopper build() {
-            URI address = address(url);
-            boolean https = "https".equals(address.getScheme());
-            ChannelCredentials credentials = InsecureChannelCredentials.create();
-            if (https) {
-                TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
-                try {
-                    if (ca != null) {
-                        tls.trustManager(ca.toFile());
-                    }
-                    if (certificate != null) {
-                        tls.keyManager(certificate.toFile(), key.toFile());
-                    }
-                } catch (IOException unreadable) {
-                    throw new IllegalArgumentException("the certificates can't be read: " + unreadable.getMessage(), unreadable);
-                }
-                credentials = tls.build();
+            Address address = Address.parse(url.isEmpty() ? fromEnvironment("GPU_SHOPPER_URL").orElse("http://127.0.0.1:8080") : url);
+            ManagedChannelBuilder<?> channel;
+            try {
+                channel = Grpc.newChannelBuilderForAddress(address.host(), address.port(), credentials(address.https()))
+                        .intercept(bearer(token()));
+            } catch (IOException unreadable) {
+                throw new UncheckedIOException("a token or certificate can't be read: " + unreadable.getMessage(), unreadable);
             }
-            int port = address.getPort() > 0 ? address.getPort() : https ? 443 : 80;
-            ManagedChannel channel = Grpc.newChannelBuilderForAddress(address.getHost(), port, credentials)
-                    .intercept(bearer(token))
-                    .userAgent("gpu-shopper-client-java")
-                    .maxInboundMessageSize(LARGEST_ANSWER)
-                    .keepAliveTime(30, TimeUnit.SECONDS)
-                    .keepAliveTimeout(15, TimeUnit.SECONDS)
-                    .build();
-            return new GpuShopper(channel, patience);
+            return new GpuShopper(
+                    channel.userAgent("gpu-shopper-client-java")
+                            .maxInboundMessageSize(LARGEST_ANSWER)
+                            .keepAliveTime(30, TimeUnit.SECONDS)
+                            .keepAliveTimeout(15, TimeUnit.SECONDS)
+                            .build(),
+                    patience);
         }
 
-        static URI address(String url) {
-            IllegalArgumentException wrong = new IllegalArgumentException(
-                    "the server's address makes no sense; allowed: http://host:port, https://host:port or host:port");
-            try {
-                URI read = new URI(url.contains("://") ? url : "http://" + url);
-                boolean plain = read.getUserInfo() == null && read.getQuery() == null && (read.getPath().isEmpty() || read.getPath().equals("/"));
-                if (read.getHost() == null || !plain || !List.of("http", "https").contains(read.getScheme())) {
-                    throw wrong;
-                }
-                return read;
-            } catch (URISyntaxException e) {
-                throw wrong;
+        private Optional<String> fromEnvironment(String name) {
+            return Optional.ofNullable(environment.get(name)).filter(value -> !value.isEmpty());
+        }
+
+        private ChannelCredentials tls(Path ownCertificate, Path ownKey) throws IOException {
+            TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
+            Path trusted = ca != null ? ca : fromEnvironment("GPU_SHOPPER_CA_CERT").map(Path::of).orElse(null);
+            if (trusted != null) {
+                tls.trustManager(trusted.toFile());
             }
+            if (ownCertificate != null) {
+                tls.keyManager(ownCertificate.toFile(), ownKey.toFile());
+            }
+            return tls.build();
+        }
+
+        private ChannelCredentials credentials(boolean https) throws IOException {
+            Path ownCertificate = certificate;
+            Path ownKey = key;
+            if (ownCertificate == null) {
+                ownCertificate = fromEnvironment("GPU_SHOPPER_CLIENT_CERT").map(Path::of).orElse(null);
+                ownKey = fromEnvironment("GPU_SHOPPER_CLIENT_KEY").map(Path::of).orElse(null);
+            }
+            if ((ownCertificate == null) != (ownKey == null)) {
+                throw new IllegalArgumentException("GPU_SHOPPER_CLIENT_CERT and GPU_SHOPPER_CLIENT_KEY go together: set both, or none");
+            }
+            return https ? tls(ownCertificate, ownKey) : InsecureChannelCredentials.create();
+        }
+
+        private String token() throws IOException {
+            String told = token != null ? token : fromEnvironment("GPU_SHOPPER_TOKEN").orElse("");
+            if (token == null && told.isEmpty()) {
+                Optional<String> file = fromEnvironment("GPU_SHOPPER_TOKEN_FILE");
+                told = file.isPresent() ? Files.readString(Path.of(file.get())).strip() : "";
+            }
+            if (!told.chars().allMatch(c -> c > ' ' && c < 0x7f)) {
+                throw new IllegalArgumentException("the token has characters that no header can carry; allowed: visible ASCII");
+            }
+            return told;
         }
 
         private static ClientInterceptor bearer(String token) {
@@ -343,7 +400,7 @@ public final class GpuShopper implements AutoCloseable {
                     return new SimpleForwardingClientCall<>(next.newCall(method, options)) {
                         @Override
                         public void start(Listener<A> listener, Metadata headers) {
-                            if (token != null) {
+                            if (!token.isEmpty()) {
                                 headers.put(key, "Bearer " + token);
                             }
                             super.start(listener, headers);

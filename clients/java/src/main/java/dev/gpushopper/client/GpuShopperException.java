@@ -18,6 +18,7 @@ import java.util.TreeMap;
 /** A call or a watch that failed: the gRPC code, and what the server told in its details. */
 public class GpuShopperException extends RuntimeException {
     private static final long serialVersionUID = 1L;
+    private static final String DOMAIN = "gpushopper";
 
     private final Status.Code code;
     private final String reason;
@@ -54,8 +55,10 @@ public class GpuShopperException extends RuntimeException {
             try {
                 if (detail.is(ErrorInfo.class)) {
                     ErrorInfo info = detail.unpack(ErrorInfo.class);
-                    reason = info.getReason();
-                    metadata.putAll(info.getMetadataMap());
+                    if (info.getDomain().equals(DOMAIN)) {
+                        reason = info.getReason();
+                        metadata.putAll(info.getMetadataMap());
+                    }
                 } else if (detail.is(BadRequest.class)) {
                     detail.unpack(BadRequest.class).getFieldViolationsList()
                             .forEach(v -> violations.add(new Violation(v.getField(), v.getDescription())));

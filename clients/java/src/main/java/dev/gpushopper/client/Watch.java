@@ -17,6 +17,7 @@ import java.util.NoSuchElementException;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
 import java.util.function.Function;
 
 /**
@@ -33,8 +34,15 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
     /** A message of either kind of watch; one of the parts is there. */
     record Heard(Session snapshot, SnapshotEnd snapshotEnd, SessionEvent event, Bookmark bookmark, String resumeToken) {}
 
-    /** What is watched, and how its stream is opened. */
-    record Subject<Q, A>(MethodDescriptor<Q, A> method, Function<String, Q> request, Function<A, Heard> read, boolean single, boolean whole) {}
+    /**
+     * What is watched, and how its stream is opened.
+     *
+     * @param request what to ask for: after a token, or without one
+     * @param isOver whether the one session that is watched has ended; null when there are many, whose streams never should
+     * @param whole no session can leave and come back, so that the numbers of its events are without gaps
+     */
+    record Subject<Q, A>(
+            MethodDescriptor<Q, A> method, Function<String, Q> request, Function<A, Heard> read, BooleanSupplier isOver, boolean whole) {}
 
     private final Calls calls;
     private final Subject<?, ?> subject;
@@ -60,6 +68,7 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         this.options = options;
         this.ledger = new Ledger(subject.whole());
         this.token = options.resumeToken();
+        // "From now" begins with a snapshot that is not told: the server would say nothing, and so give no token, before the first event.
         this.hideSnapshot = options.fromNow() && token.isEmpty();
     }
 
@@ -110,15 +119,14 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         try {
             Heard heard = hear();
             if (heard != null) {
-                tries = 0;
                 heardSomething = true;
                 lastWord = System.nanoTime();
                 if (take(heard)) {
                     return;
                 }
                 error = new GpuShopperException(Status.Code.UNAVAILABLE, "", "an event is missing from the stream");
-            } else if (subject.single() && (ended || (!heardSomething && !token.isEmpty()))) {
-                // Only a session's own watch ends by itself: after its end, or at once when the token is one of after its end.
+            } else if (subject.isOver() != null && (ended || (!heardSomething && !token.isEmpty() && subject.isOver().getAsBoolean()))) {
+                // Only a session's own watch ends by itself: after its end. Where that was told before the token, nothing tells it again, so it is asked for.
                 over = true;
                 return;
             } else {
@@ -137,14 +145,12 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
             ended = false;
             ledger.forget();
             ahead = new WatchMessage.Reset(error.reason(), "");
-            return;
-        }
-        if (!error.isTransient() || Thread.currentThread().isInterrupted()) {
+        } else if (!isResumable(error) || Thread.currentThread().isInterrupted()) {
             over = true;
             throw error;
         }
         Duration wait = calls.patience.waitBefore(tries++, error.retryAfter().orElse(null));
-        if (options.giveUp() != null && System.nanoTime() + wait.toNanos() - lastWord > options.giveUp().toNanos()) {
+        if (ahead == null && options.giveUp() != null && System.nanoTime() + wait.toNanos() - lastWord > options.giveUp().toNanos()) {
             over = true;
             throw error;
         }
@@ -154,10 +160,14 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         calls.channel.resetConnectBackoff();
     }
 
+    /** Whether a further stream may help: the connection broke, the server is away, or it asks to come back later. */
+    private static boolean isResumable(GpuShopperException error) {
+        return error.isTransient() || (error.code() == Status.Code.RESOURCE_EXHAUSTED && error.retryAfter().isPresent());
+    }
+
     /** Reads one message; false when an event is missing before it. */
     private boolean take(Heard heard) {
         if (heard.snapshot() != null) {
-            ended = Ledger.isOver(heard.snapshot().getState());
             snapshot.add(heard.snapshot());
             return true;
         }
@@ -177,6 +187,7 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
                     ledger.told(heard.event());
                     ended = Ledger.isOver(heard.event().getToState());
                     gaps = 0;
+                    tries = 0;
                 }
             }
         }
@@ -186,6 +197,7 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         if (heard.event() != null) {
             ahead = new WatchMessage.Event(heard.event(), token);
         } else if (heard.bookmark() != null) {
+            tries = 0;
             ledger.reached(heard.bookmark().getRevision());
             ahead = new WatchMessage.Bookmark(heard.bookmark().getRevision(), token);
         } else if (heard.snapshotEnd() != null) {
@@ -193,6 +205,7 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
             snapshot = new ArrayList<>();
             sessions.forEach(ledger::snapshot);
             ledger.reached(heard.snapshotEnd().getRevision());
+            ended = sessions.stream().anyMatch(session -> Ledger.isOver(session.getState()));
             if (!hideSnapshot) {
                 ahead = new WatchMessage.Snapshot(List.copyOf(sessions), heard.snapshotEnd(), token);
             }

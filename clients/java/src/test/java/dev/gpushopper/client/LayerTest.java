@@ -26,6 +26,7 @@ import dev.gpushopper.v1.OperatorServiceGrpc;
 import dev.gpushopper.v1.OperatorServiceOuterClass;
 import dev.gpushopper.v1.Session;
 import dev.gpushopper.v1.SessionEvent;
+import dev.gpushopper.v1.SessionFilter;
 import dev.gpushopper.v1.SessionServiceGrpc;
 import dev.gpushopper.v1.SessionServiceOuterClass;
 import dev.gpushopper.v1.SnapshotEnd;
@@ -33,9 +34,12 @@ import dev.gpushopper.v1.WaitSessionRequest;
 import dev.gpushopper.v1.WaitSessionResponse;
 import dev.gpushopper.v1.WatchSessionRequest;
 import dev.gpushopper.v1.WatchSessionResponse;
+import dev.gpushopper.v1.WatchSessionsRequest;
+import dev.gpushopper.v1.WatchSessionsResponse;
 import io.grpc.Context;
 import io.grpc.Contexts;
 import io.grpc.Grpc;
+import io.grpc.InsecureServerCredentials;
 import io.grpc.Metadata;
 import io.grpc.Server;
 import io.grpc.ServerCall;
@@ -47,12 +51,15 @@ import io.grpc.inprocess.InProcessChannelBuilder;
 import io.grpc.inprocess.InProcessServerBuilder;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.StreamObserver;
+import java.io.UncheckedIOException;
 import java.math.BigDecimal;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -67,9 +74,12 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** The layer against a server in memory that does what the real one does only on bad days. */
 class LayerTest {
-    private static final Patience QUICK = new Patience(Duration.ofSeconds(2), Duration.ofSeconds(1), Duration.ofMillis(2), Duration.ofMillis(4));
+    private static final Patience QUICK = new Patience(Duration.ofSeconds(60), Duration.ofSeconds(20), Duration.ofMillis(2), Duration.ofMillis(4));
 
     private final List<AutoCloseable> open = new ArrayList<>();
+
+    /** In a script: nothing more is said, and nothing ends. */
+    private static final String SILENCE = "silence";
 
     /** One answer after the other: messages, and a status at the end of each. */
     private static final class Fake extends SessionServiceGrpc.SessionServiceImplBase {
@@ -88,6 +98,9 @@ class LayerTest {
                     to.onError(end);
                     return;
                 }
+                if (step.equals(SILENCE)) {
+                    return;
+                }
                 to.onNext((A) step);
             }
             to.onCompleted();
@@ -96,6 +109,12 @@ class LayerTest {
         @Override
         public void watchSession(WatchSessionRequest request, StreamObserver<WatchSessionResponse> to) {
             asked.add(request.getResumeToken());
+            play(to);
+        }
+
+        @Override
+        public void watchSessions(WatchSessionsRequest request, StreamObserver<WatchSessionsResponse> to) {
+            asked.add(request.hasEndedSince() ? "since " + request.getEndedSince().getSeconds() : request.getResumeToken());
             play(to);
         }
 
@@ -220,7 +239,106 @@ class LayerTest {
         assertEquals(List.of("", "t6", "t7", "t8"), fake.asked);
         assertEquals(3, waits.size());
         assertTrue(waits.get(1).toMillis() >= 20, "the server's wish is honoured");
-        assertEquals(List.of(), all(client(playing(script())).watch("s", after("t9"))), "after the end there is nothing to tell");
+    }
+
+    private static GetSessionResponse session(Session.State state) {
+        return GetSessionResponse.newBuilder().setSession(Session.newBuilder().setSessionId("s").setState(state)).build();
+    }
+
+    @Test
+    void oneSessionsWatchEndsAfterItsEndOnlyHoweverOftenItsStreamEndsEarly() throws Exception {
+        Fake fake = playing(script(event(6, 2)), script(), script(session(Session.State.STATE_STOPPING)), script(snapshot()), script(last(7, 3)));
+        assertEquals(List.of("event 2", "event 3"), all(client(fake).watch("s", after("t5"))));
+        assertEquals(List.of("t5", "t6", "s", "t6", "t6"), fake.asked);
+        assertEquals(List.of("event 3"), all(client(playing(script(last(7, 3), lost()), script())).watch("s", after("t5"))), "the end was told");
+        Session ended = Session.newBuilder().setSessionId("s").setState(Session.State.STATE_FAILED).build();
+        WatchSessionResponse snapshot = WatchSessionResponse.newBuilder().setSnapshot(ended).build();
+        assertEquals(List.of("snapshot 1"), all(client(playing(script(snapshot), script(snapshot, snapshotEnd(5)))).watch("s")));
+        Fake over = playing(script(), script(session(Session.State.STATE_STOPPED)));
+        assertEquals(List.of(), all(client(over).watch("s", after("t9"))), "after the end there is nothing to tell");
+    }
+
+    @Test
+    void theWatchOfManySessionsNeverEndsByItselfAndWaitsLongerAndLongerWhenItsStreamAlwaysEnds() throws Exception {
+        SessionEvent gone = SessionEvent.newBuilder().setSessionId("s").setRevision(6).setSequence(1).setToState(Session.State.STATE_STOPPED).build();
+        // A snapshot is no progress; an event is.
+        WatchSessionsResponse all = WatchSessionsResponse.newBuilder().setSnapshotEnd(SnapshotEnd.newBuilder().setRevision(6)).setResumeToken("t6").build();
+        List<List<Object>> scripts = new ArrayList<>(Collections.nCopies(9, script(all)));
+        scripts.set(0, script(WatchSessionsResponse.newBuilder().setEvent(gone).setResumeToken("t6").build()));
+        Fake fake = new Fake(scripts);
+        List<Duration> waits = new ArrayList<>();
+        try (Watch watch = client(fake).watchAll(SessionFilter.getDefaultInstance(), WatchOptions.DEFAULT.tellingLosses((error, wait) -> {
+            assertEquals(Status.Code.UNAVAILABLE, error.code());
+            waits.add(wait);
+            if (waits.size() == 4) {
+                throw new IllegalStateException("enough");
+            }
+        }))) {
+            assertInstanceOf(WatchMessage.Event.class, watch.next());
+            assertEquals("enough", assertThrows(IllegalStateException.class, () -> watch.forEach(message -> {})).getMessage());
+        }
+        assertEquals(List.of("", "t6", "t6", "t6"), fake.asked);
+        for (int tries = 0; tries < 4; tries++) {
+            assertTrue(waits.get(tries).toMillis() >= Math.min(4, 2 << tries) / 2, waits.toString());
+        }
+    }
+
+    @Test
+    void whatBreaksBetweenHereAndTheServerIsResumedOverAndWhatTheServerRefusesIsNot() throws Exception {
+        List<Status.Code> between = List.of(
+                Status.Code.ABORTED, Status.Code.DEADLINE_EXCEEDED, Status.Code.DATA_LOSS, Status.Code.UNKNOWN, Status.Code.INTERNAL,
+                Status.Code.CANCELLED, Status.Code.UNAVAILABLE);
+        List<List<Object>> scripts = new ArrayList<>();
+        between.forEach(code -> scripts.add(script(code.toStatus().withDescription("cut").asRuntimeException())));
+        scripts.add(script(last(6, 2)));
+        assertEquals(List.of("event 2"), all(client(new Fake(scripts)).watch("s", after("t5"))));
+        Fake full = playing(script(refuse(Status.Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", 1)), script(last(6, 2)));
+        assertEquals(List.of("event 2"), all(client(full).watch("s", after("t5"))), "the server asks to come back");
+        for (Status.Code code : List.of(Status.Code.ABORTED, Status.Code.INTERNAL, Status.Code.PERMISSION_DENIED, Status.Code.RESOURCE_EXHAUSTED)) {
+            Watch refused = client(playing(script(refuse(code, "ITS_REASON", 0)))).watch("s", after("t5"));
+            assertEquals("ITS_REASON", assertThrows(GpuShopperException.class, refused::hasNext).reason());
+        }
+        com.google.rpc.Status foreign = com.google.rpc.Status.newBuilder()
+                .setCode(Status.Code.ABORTED.value())
+                .addDetails(Any.pack(ErrorInfo.newBuilder().setReason("LB").setDomain("proxy").build()))
+                .build();
+        Fake proxied = playing(script(StatusProto.toStatusRuntimeException(foreign)), script(last(6, 2)));
+        assertEquals(List.of("event 2"), all(client(proxied).watch("s", after("t5"))), "another's reason is none of the server's");
+    }
+
+    @Test
+    void aStreamThatFallsSilentIsLeftAndResumedAfterItsLastToken() throws Exception {
+        Fake fake = playing(script(event(6, 2), SILENCE), script(last(7, 3)));
+        List<String> lost = new ArrayList<>();
+        // Twice the interval and five seconds: the shortest that there is.
+        WatchOptions options = after("t5").withBookmarks(Duration.ofMillis(1)).tellingLosses((error, wait) -> lost.add(error.getMessage()));
+        assertEquals(List.of("event 2", "event 3"), all(client(fake).watch("s", options)));
+        assertEquals(List.of("t5", "t6"), fake.asked);
+        assertEquals(List.of("not a word for 5 s: the connection is lost"), lost);
+    }
+
+    @Test
+    void theSnapshotOfManySessionsHasThoseThatEndedSinceATimeAlsoWhenTheWatchBeginsAnew() throws Exception {
+        WatchSessionsResponse all = WatchSessionsResponse.newBuilder().setSnapshotEnd(SnapshotEnd.newBuilder().setRevision(5)).setResumeToken("t5").build();
+        Throwable over = refuse(Status.Code.NOT_FOUND, "OVER", 0);
+        Fake fake = playing(script(all, lost()), script(refuse(Status.Code.OUT_OF_RANGE, "WATCH_COMPACTED", 0)), script(all, over), script(over));
+        GpuShopper client = client(fake);
+        WatchOptions options = WatchOptions.DEFAULT.withEndedSince(Instant.ofEpochSecond(77));
+        Watch watch = client.watchAll(SessionFilter.getDefaultInstance(), options);
+        assertInstanceOf(WatchMessage.Snapshot.class, watch.next());
+        assertInstanceOf(WatchMessage.Reset.class, watch.next());
+        assertInstanceOf(WatchMessage.Snapshot.class, watch.next());
+        Watch resumed = client.watchAll(SessionFilter.getDefaultInstance(), options.after("t5"));
+        assertThrows(GpuShopperException.class, watch::hasNext);
+        assertThrows(GpuShopperException.class, resumed::hasNext);
+        assertEquals(List.of("since 77", "t5", "since 77", "t5"), fake.asked, "a token goes before it");
+    }
+
+    @Test
+    void fromNowOnMeansNothingToldOfBeforeAndATokenAtOnce() throws Exception {
+        Fake fake = playing(script(snapshot()), script(snapshot(), snapshotEnd(5), lost()), script(last(6, 2)));
+        assertEquals(List.of("event 2"), all(client(fake).watch("s", WatchOptions.DEFAULT.withoutSnapshot())));
+        assertEquals(List.of("", "", "t5"), fake.asked);
     }
 
     @Test
@@ -228,8 +346,6 @@ class LayerTest {
         Fake fake = playing(script(snapshot(), lost()), script(snapshot(), snapshotEnd(5), last(6, 2)));
         assertEquals(List.of("snapshot 1", "event 2"), all(client(fake).watch("s")));
         assertEquals(List.of("", ""), fake.asked);
-        Fake later = playing(script(snapshot(), snapshotEnd(5), last(6, 2)));
-        assertEquals(List.of("event 2"), all(client(later).watch("s", WatchOptions.DEFAULT.withoutSnapshot())));
     }
 
     @Test
@@ -299,16 +415,16 @@ class LayerTest {
 
     @Test
     void aCallGivesUpWhenItsTimeIsOver() throws Exception {
-        Fake fake = new Fake(new ArrayList<>(Collections.nCopies(50, script(refuse(Status.Code.UNAVAILABLE, "STARTING", 30)))));
+        Fake fake = new Fake(new ArrayList<>(Collections.nCopies(50, script(refuse(Status.Code.UNAVAILABLE, "STARTING", 400)))));
         String name = InProcessServerBuilder.generateName();
         Server server = InProcessServerBuilder.forName(name).addService(fake).build().start();
         open.add(server::shutdownNow);
-        Patience patience = QUICK.within(Duration.ofMillis(120), Duration.ofSeconds(1));
+        Patience patience = QUICK.within(Duration.ofMillis(1500), Duration.ofSeconds(1));
         try (GpuShopper client = GpuShopper.over(InProcessChannelBuilder.forName(name).build(), patience)) {
             GpuShopperException error =
                     assertThrows(GpuShopperException.class, () -> client.sessions().getSession(GetSessionRequest.getDefaultInstance()));
             assertEquals("STARTING", error.reason());
-            assertEquals(Duration.ofMillis(30), error.retryAfter().orElseThrow());
+            assertEquals(Duration.ofMillis(400), error.retryAfter().orElseThrow());
             assertTrue(fake.asked.size() >= 2 && fake.asked.size() <= 4, fake.asked.size() + " tries");
         }
     }
@@ -319,13 +435,15 @@ class LayerTest {
         WaitSessionResponse not = WaitSessionResponse.newBuilder().setSession(session.setState(Session.State.STATE_PROVISIONING)).build();
         WaitSessionResponse ended = WaitSessionResponse.newBuilder().setSession(session.setState(Session.State.STATE_STOPPING)).setReached(true).build();
         WaitSessionResponse runs = WaitSessionResponse.newBuilder().setSession(session.setState(Session.State.STATE_RUNNING)).setReached(true).build();
-        GpuShopper client = client(playing(script(not), script(ended), script(runs), script(not)));
+        GpuShopper client = client(playing(script(not), script(ended), script(runs), script(not), script(not), script(runs)));
         SessionEndedException error = assertThrows(SessionEndedException.class, () -> client.waitForRunning("s"));
         assertEquals(EndReason.END_REASON_VERIFY_FAILED, error.session().getEndReason());
         assertTrue(error.getMessage().contains("no driver"));
         assertEquals(Session.State.STATE_RUNNING, client.waitForRunning("s").getState());
         GpuShopperException late = assertThrows(GpuShopperException.class, () -> client.waitForRunning("s", Duration.ZERO));
         assertEquals(Status.Code.DEADLINE_EXCEEDED, late.code());
+        assertTrue(late.getMessage().endsWith("it is STATE_PROVISIONING"), late.getMessage());
+        assertEquals(Session.State.STATE_RUNNING, client.waitForRunning("s", ChronoUnit.FOREVER.getDuration()).getState());
     }
 
     @Test
@@ -340,21 +458,14 @@ class LayerTest {
         String said = new String(made.getInputStream().readAllBytes());
         assertEquals(0, made.waitFor(), said);
         List<String> told = Collections.synchronizedList(new ArrayList<>());
-        Metadata.Key<String> authorization = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
-        Fake fake = playing(script(GetSessionResponse.getDefaultInstance()));
+        Fake fake = playing(script(GetSessionResponse.getDefaultInstance()), script(GetSessionResponse.getDefaultInstance()));
         Server server = Grpc.newServerBuilderForPort(0, TlsServerCredentials.newBuilder()
                         .keyManager(cert.toFile(), key.toFile())
                         .trustManager(cert.toFile())
                         .clientAuth(TlsServerCredentials.ClientAuth.REQUIRE)
                         .build())
                 .addService(fake)
-                .intercept(new ServerInterceptor() {
-                    @Override
-                    public <Q, A> ServerCall.Listener<Q> interceptCall(ServerCall<Q, A> call, Metadata headers, ServerCallHandler<Q, A> next) {
-                        told.add(headers.get(authorization));
-                        return Contexts.interceptCall(Context.current(), call, headers, next);
-                    }
-                })
+                .intercept(authorizations(told))
                 .build()
                 .start();
         open.add(server::shutdownNow);
@@ -362,7 +473,12 @@ class LayerTest {
         try (GpuShopper trusting = GpuShopper.builder(url).ca(cert).token("gs_secret").identity(cert, key).build()) {
             trusting.sessions().getSession(GetSessionRequest.getDefaultInstance());
         }
-        assertEquals(List.of("Bearer gs_secret"), told);
+        Map<String, String> environment = Map.of(
+                "GPU_SHOPPER_CA_CERT", cert.toString(), "GPU_SHOPPER_CLIENT_CERT", cert.toString(), "GPU_SHOPPER_CLIENT_KEY", key.toString(), "GPU_SHOPPER_TOKEN", "gs_env");
+        try (GpuShopper trusting = GpuShopper.builder(url).environment(environment).build()) {
+            trusting.sessions().getSession(GetSessionRequest.getDefaultInstance());
+        }
+        assertEquals(List.of("Bearer gs_secret", "Bearer gs_env"), told);
         Patience brief = QUICK.within(Duration.ofMillis(300), Duration.ofMillis(300));
         try (GpuShopper strange = GpuShopper.builder(url).patience(brief).build()) {
             assertThrows(GpuShopperException.class, () -> strange.sessions().getSession(GetSessionRequest.getDefaultInstance()));
@@ -370,7 +486,19 @@ class LayerTest {
         try (GpuShopper nameless = GpuShopper.builder(url).ca(cert).patience(brief).build()) {
             assertThrows(GpuShopperException.class, () -> nameless.sessions().getSession(GetSessionRequest.getDefaultInstance()));
         }
-        assertEquals(1, told.size());
+        assertEquals(2, told.size());
+    }
+
+    /** Keeps what calls said who they are. */
+    private static ServerInterceptor authorizations(List<String> told) {
+        Metadata.Key<String> authorization = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+        return new ServerInterceptor() {
+            @Override
+            public <Q, A> ServerCall.Listener<Q> interceptCall(ServerCall<Q, A> call, Metadata headers, ServerCallHandler<Q, A> next) {
+                told.add(headers.get(authorization));
+                return Contexts.interceptCall(Context.current(), call, headers, next);
+            }
+        };
     }
 
     @Test
@@ -413,11 +541,41 @@ class LayerTest {
     }
 
     @Test
-    void addressesThatMakeNoSenseAreRefusedWithoutTellingThem() {
-        for (String bad : List.of("", "ftp://x", "http://", "http://u:secret@x:1", "http://a b", "http://x/api", "http://x:1?a=b")) {
+    void addressesWithAndWithoutSchemeAreReadAndOthersRefusedWithoutTellingThem() {
+        assertEquals(new Address(false, "gpu_host", 8080), Address.parse("gpu_host:8080"));
+        assertEquals(new Address(false, "[::1]", 80), Address.parse("HTTP://[::1]/"));
+        assertEquals(new Address(true, "gpu.example", 443), Address.parse("https://gpu.example"));
+        for (String bad : List.of("ftp://x", "http://", "http://u:secret@x:1", "u:secret@x", "http://a b", "http://x/api", "http://x:1?a=b", "x:99999", "x:0")) {
             IllegalArgumentException error = assertThrows(IllegalArgumentException.class, () -> GpuShopper.connect(bad).close(), bad);
             assertFalse(error.getMessage().contains("secret"));
         }
+    }
+
+    @Test
+    void whatIsNotGivenComesFromTheEnvironment(@TempDir Path folder) throws Exception {
+        List<String> told = Collections.synchronizedList(new ArrayList<>());
+        Server server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
+                .addService(new Fake(new ArrayList<>(Collections.nCopies(3, script(GetSessionResponse.getDefaultInstance())))))
+                .intercept(authorizations(told))
+                .build()
+                .start();
+        open.add(server::shutdownNow);
+        Path file = Files.writeString(folder.resolve("token"), "gs_file\n");
+        Map<String, String> environment = Map.of("GPU_SHOPPER_URL", "127.0.0.1:" + server.getPort(), "GPU_SHOPPER_TOKEN_FILE", file.toString());
+        try (GpuShopper client = GpuShopper.builder().environment(environment).build();
+                GpuShopper other = GpuShopper.builder().environment(environment).token("gs_given").build();
+                GpuShopper nobody = GpuShopper.builder().environment(environment).token("").build()) {
+            client.sessions().getSession(GetSessionRequest.getDefaultInstance());
+            other.sessions().getSession(GetSessionRequest.getDefaultInstance());
+            nobody.sessions().getSession(GetSessionRequest.getDefaultInstance());
+        }
+        assertEquals(Arrays.asList("Bearer gs_file", "Bearer gs_given", null), told);
+        GpuShopper.Builder half = GpuShopper.builder("https://x").environment(Map.of("GPU_SHOPPER_CLIENT_KEY", "key.pem"));
+        assertTrue(assertThrows(IllegalArgumentException.class, half::build).getMessage().contains("go together"));
+        GpuShopper.Builder lost = GpuShopper.builder("https://x").environment(Map.of("GPU_SHOPPER_CA_CERT", folder.resolve("none.pem").toString()));
+        assertTrue(assertThrows(UncheckedIOException.class, lost::build).getMessage().contains("none.pem"));
+        IllegalArgumentException error = assertThrows(IllegalArgumentException.class, () -> GpuShopper.builder("x").token("gs_\n").build());
+        assertFalse(error.getMessage().contains("gs_"));
     }
 
     @Test

@@ -40,7 +40,7 @@ final class World implements AutoCloseable {
     @Override
     public void close() throws Exception {
         child.outputWriter().close();
-        if (!child.waitFor(30, TimeUnit.SECONDS)) {
+        if (!child.waitFor(5, TimeUnit.MINUTES)) {
             child.destroyForcibly();
         }
     }
