@@ -269,7 +269,12 @@ impl Sessions {
         };
         match request.start {
             WatchStart::Snapshot { ended_since } => watcher.snapshot(ended_since).await?,
-            WatchStart::Now => watcher.cursor = self.0.board.last(),
+            WatchStart::Now => {
+                watcher.cursor = self.0.board.last();
+                // So that who is cut off before the first event has a token to go on from.
+                let mark = watcher.mark();
+                watcher.pending.push_back(mark);
+            }
             WatchStart::After(token) => watcher.cursor = self.0.tokens.read(&token, subject, self.0.board.last())?,
         }
         if let Some(id) = request.session {

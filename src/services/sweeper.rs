@@ -242,8 +242,16 @@ pub(super) type StraysSince = BTreeMap<ProviderId, BTreeMap<String, Time>>;
 
 impl Sweeper {
     pub(super) fn new(policy: SweepPolicy, holds: Vec<Hold>, frozen: Option<String>, shown: Arc<watch::Sender<Findings>>) -> Self {
-        let (found, excused, recent, strays) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new(), StraysSince::new());
-        let sweeper = Self { policy, found, holds, excused, recent, strays, frozen, shown };
+        let sweeper = Self {
+            policy,
+            found: BTreeMap::new(),
+            holds,
+            excused: BTreeSet::new(),
+            recent: VecDeque::new(),
+            strays: StraysSince::new(),
+            frozen,
+            shown,
+        };
         sweeper.show();
         sweeper
     }

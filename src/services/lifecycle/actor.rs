@@ -836,11 +836,9 @@ impl Actor {
     /// Tells the lookouts how closely to look.
     fn attend(&self) {
         // In their order: who is woken first is part of a simulated world's story.
-        for provider in self.rules.terms.keys() {
+        for (provider, told) in &self.parts.attention {
             let need = self.live.attention(provider);
-            if let Some(told) = self.parts.attention.get(provider) {
-                told.send_if_modified(|have| std::mem::replace(have, need) != need);
-            }
+            told.send_if_modified(|have| std::mem::replace(have, need) != need);
         }
     }
 }

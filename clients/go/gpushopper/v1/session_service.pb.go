@@ -954,7 +954,7 @@ type isWatchSessionRequest_Start interface {
 }
 
 type WatchSessionRequest_FromNow struct {
-	// With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`
+	// With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`
 	FromNow bool `protobuf:"varint,2,opt,name=from_now,json=fromNow,proto3,oneof"`
 }
 
@@ -1207,7 +1207,7 @@ type WatchSessionsRequest_EndedSince struct {
 }
 
 type WatchSessionsRequest_FromNow struct {
-	// With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`
+	// With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`
 	FromNow bool `protobuf:"varint,3,opt,name=from_now,json=fromNow,proto3,oneof"`
 }
 

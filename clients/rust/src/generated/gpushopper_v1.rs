@@ -4735,7 +4735,7 @@ pub mod watch_session_request {
     /// Example: `{"resumeToken": "AQAAAZqtH5wAAAAq"}`
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Start {
-        /// With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`
+        /// With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`
         #[prost(bool, tag = "2")]
         FromNow(bool),
         /// Strictly after this token of an earlier message or create answer. Default: none; empty is none.
@@ -4797,7 +4797,7 @@ pub mod watch_sessions_request {
         /// Example: `{"endedSince": "2026-11-23T00:00:00Z"}`
         #[prost(message, tag = "2")]
         EndedSince(::prost_types::Timestamp),
-        /// With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`
+        /// With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`
         #[prost(bool, tag = "3")]
         FromNow(bool),
         /// Strictly after this token of an earlier message with the same filter. Default: none; empty is none.

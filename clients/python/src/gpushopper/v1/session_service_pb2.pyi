@@ -558,7 +558,7 @@ class WatchSessionRequest(_message.Message):
     session_id: _builtins.str
     """The session. Required. Example: `{"sessionId": "01kaphz700fay8vvr14d2pf2db"}`"""
     from_now: _builtins.bool
-    """With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`"""
+    """With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`"""
     resume_token: _builtins.str
     """Strictly after this token of an earlier message or create answer. Default: none; empty is none.
     Example: `{"resumeToken": "AQAAAZqtH5wAAAAq"}`
@@ -645,7 +645,7 @@ class WatchSessionsRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
     from_now: _builtins.bool
-    """With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`"""
+    """With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`"""
     resume_token: _builtins.str
     """Strictly after this token of an earlier message with the same filter. Default: none; empty is none.
     Example: `{"resumeToken": "AQAAAZqtH5wAAAAq"}`

@@ -525,7 +525,7 @@ export type WatchSessionRequest = Message<"gpushopper.v1.WatchSessionRequest"> &
    */
   start: {
     /**
-     * With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`
+     * With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`
      *
      * @generated from field: bool from_now = 2;
      */
@@ -647,7 +647,7 @@ export type WatchSessionsRequest = Message<"gpushopper.v1.WatchSessionsRequest">
     case: "endedSince";
   } | {
     /**
-     * With the next event, without snapshot. Default: false. Example: `{"fromNow": true}`
+     * With the next event, without snapshot; a bookmark comes first, for its token. Default: false. Example: `{"fromNow": true}`
      *
      * @generated from field: bool from_now = 3;
      */
