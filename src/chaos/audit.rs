@@ -114,7 +114,9 @@ impl Books<'_> {
 
     /// Of these machines those that the deployment has launched, and knows to have.
     fn launched<'m>(&self, machines: &'m BTreeMap<Label, Vec<Truth>>) -> BTreeMap<Label, Vec<&'m Truth>> {
-        let own = |truths: &'m [Truth]| truths.iter().filter(|t| !self.planted.contains(&t.native_id)).collect::<Vec<_>>();
+        // Of two machines with one label either may have the row: which was ordered is no longer the question then.
+        let doubled = |truths: &[Truth]| truths.iter().any(|t| self.planted.contains(&t.native_id));
+        let own = |truths: &'m [Truth]| if doubled(truths) { Vec::new() } else { truths.iter().collect::<Vec<_>>() };
         machines.iter().map(|(label, truths)| (*label, own(truths))).filter(|(_, truths)| !truths.is_empty()).collect()
     }
 

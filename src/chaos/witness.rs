@@ -369,7 +369,12 @@ impl Witness {
             let Some(label) = Label::parse(label) else { return false };
             let unknown = seen.ground.planted.contains_key(native_id) && !seen.past.rows.values().any(|r| r.native_id.as_ref() == Some(native_id));
             match row {
-                None => !unknown && seen.past.owner(native_id, label).is_some(),
+                // Where a second machine has the row, the first is the one that no row knows yet.
+                None => {
+                    let doubled = seen.ground.planted.values().any(|planted| planted.label == label);
+                    let owner = seen.past.owner(native_id, label);
+                    !unknown && owner.is_some_and(|row| !doubled || row.native_id.as_ref().is_none_or(|own| own == native_id))
+                }
                 Some((own, None)) => own == label && !unknown,
                 Some((_, Some(own))) => own == native_id,
             }
