@@ -143,6 +143,9 @@ pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool 
         }
         let Some(last) = row.priced_at else {
             row.segments.iter_mut().filter(|s| s.component == component).for_each(|s| s.rate = price.of(component));
+            if row.segments.iter().all(|s| s.component != component) {
+                missed(row, component);
+            }
             continue;
         };
         if let Some(at) = running(row, component) {
@@ -154,6 +157,24 @@ pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool 
         }
     }
     true
+}
+
+/// A meter that was thought to cost nothing has run all the while: as long as one that runs like it, or since the launch.
+fn missed(row: &mut Instance, component: Component) {
+    let Some(billed) = row.billing.iter().find(|(c, _)| *c == component).map(|(_, billed)| *billed) else { return };
+    let alike = |of: &Component| row.billing.contains(&(*of, billed));
+    let rate = row.price.of(component);
+    let like = row.segments.iter().map(|s| s.component).find(alike);
+    let stretches: Vec<Segment> = row.segments.iter().filter(|s| Some(s.component) == like).cloned().collect();
+    for stretch in stretches {
+        push(row, component, rate, stretch.from_low, stretch.from);
+        if let Some(own) = row.segments.last_mut() {
+            (own.to, own.to_high, own.presumed) = (stretch.to, stretch.to_high, stretch.presumed);
+        }
+    }
+    if let (None, Billed::WhileExisting | Billed::WhileOnline, Some(call)) = (like, billed, row.launched) {
+        open(row, component, call.sent, call.answered);
+    }
 }
 
 fn running(row: &Instance, component: Component) -> Option<usize> {
@@ -184,4 +205,48 @@ fn push(row: &mut Instance, component: Component, rate: Rate, from_low: Time, fr
         to_high: None,
         presumed: false,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{Label, SessionId, Tag};
+    use crate::domain::offer::sample;
+
+    fn at(second: i64) -> Time {
+        Time::from_millis(1_000 * second)
+    }
+
+    fn look(second: i64) -> Look {
+        Look { sent: at(second), answered: at(second) + Duration::from_millis(500) }
+    }
+
+    /// A machine of an offer with a GPU's price alone, for which the vendor then states parts.
+    #[test]
+    fn what_the_first_stated_price_adds_was_billed_from_the_beginning() {
+        let offer = sample("a");
+        let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
+        let billing = vec![
+            (Component::Gpu, Billed::WhileOnline),
+            (Component::Cpu, Billed::WhileOnline),
+            (Component::Memory, Billed::WhileRunning),
+            (Component::Disk, Billed::WhileExisting),
+        ];
+        let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, billing, at(0));
+        row.launched = Some(look(10));
+        begun(&mut row, look(10));
+        observed(&mut row, InstanceStatus::Running, look(100), Duration::from_secs(900));
+        let parts = Price { gpu: Rate(100), cpu: Rate(20), memory: Rate(30), disk: Rate(4) };
+        assert!(priced(&mut row, PriceSeen::Parts(parts), look(200)));
+        let of = |component| {
+            let segments: Vec<&Segment> = row.segments.iter().filter(|s| s.component == component).collect();
+            let [one] = segments.as_slice() else { panic!("{component:?}: {segments:?}") };
+            (one.rate, one.from_low, one.from, one.to, one.to_high)
+        };
+        let since_launch = (at(10), look(10).answered, at(100));
+        assert_eq!(of(Component::Gpu), (Rate(100), since_launch.0, since_launch.1, since_launch.2, None));
+        assert_eq!(of(Component::Cpu), (Rate(20), since_launch.0, since_launch.1, since_launch.2, None), "as long as the GPU, which is billed alike");
+        assert_eq!(of(Component::Disk), (Rate(4), at(10), look(10).answered, look(10).answered, None), "since the launch");
+        assert!(row.segments.iter().all(|s| s.component != Component::Memory), "when it ran is for the next look to say");
+    }
 }
