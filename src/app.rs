@@ -13,7 +13,7 @@ use crate::services::costs::Costs;
 use crate::services::drain::Drain;
 use crate::services::inventory::{Inventory, OfferIdCheck};
 use crate::services::lifecycle::{self, Attention, Closed, Handle, Parts, Standing, Vault};
-use crate::services::lookout::{Lookout, Outlook, Rhythm};
+use crate::services::lookout::{Asked, Lookout, Outlook, Rhythm};
 use crate::services::operator::{self, Operator, VendorCall};
 use crate::services::provisioner::Tools;
 use crate::services::sessions::Sessions;
@@ -157,7 +157,7 @@ impl Core {
         inventory.remember(parts.store.lesson_list(now - memory::HORIZON).await?, parts.policy.memory_acts);
         let drain = CancellationToken::new();
         let attention: BTreeMap<ProviderId, _> = parts.providers.keys().map(|id| (id.clone(), watch::Sender::new(Attention::Idle))).collect();
-        let sweep_now: BTreeMap<ProviderId, _> = parts.providers.keys().map(|id| (id.clone(), watch::Sender::new(0_u64))).collect();
+        let sweep_now: BTreeMap<ProviderId, _> = parts.providers.keys().map(|id| (id.clone(), watch::Sender::new(Asked::default()))).collect();
         let looked_for: Vec<_> = attention.values().zip(sweep_now.values()).map(|(need, asked)| (need.subscribe(), asked.subscribe())).collect();
         let (outlook, outlook_seen) = watch::channel(BTreeMap::new());
         let (findings, findings_seen) = watch::channel(Findings::default());

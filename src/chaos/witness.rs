@@ -70,6 +70,8 @@ pub struct Past {
     /// Which session an accepted create is, by its caller and request id.
     requests: BTreeMap<(String, String), SessionId>,
     told: BTreeMap<SessionId, warnings::Told>,
+    /// Sessions that somebody has asked something of while the database was in doubt.
+    asked: BTreeSet<SessionId>,
     commits: u64,
 }
 

@@ -116,7 +116,7 @@ async fn serve(args: ServeArgs, voice: &mut Voice) -> anyhow::Result<()> {
                 if at_terminal && !std::io::stderr().is_terminal() {
                     break false;
                 }
-                read_again(&server, &args.settings);
+                read_again(&server, &args.settings).await;
             }
         }
     };
@@ -148,10 +148,10 @@ async fn serve(args: ServeArgs, voice: &mut Voice) -> anyhow::Result<()> {
 }
 
 /// Reads the settings again for the sake of the credentials in them. What is wrong with them now changes nothing.
-fn read_again(server: &Server, settings: &SettingsArgs) {
+async fn read_again(server: &Server, settings: &SettingsArgs) {
     let read = || -> anyhow::Result<Config> { Ok(Config::load(&Sources::gather(settings.flags()?, settings.config.as_deref())?)?) };
     match read() {
-        Ok(config) => drop(server.renew(&config)),
+        Ok(config) => drop(server.renew(&config).await),
         Err(error) => tracing::error!("SIGHUP: the settings are wrong now, so nothing changes: {error:#}"),
     }
 }

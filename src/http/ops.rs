@@ -7,6 +7,7 @@
 use super::access::RefusedRpc;
 use super::browser;
 use super::json::{self, RequestId};
+use super::rules;
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::ids::SessionId;
 use crate::services::access::Access;
@@ -163,6 +164,8 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let id = RequestId(request_id(request.headers()));
     let method = method_label(request.method());
     let path = request.extensions().get::<MatchedPath>().map_or_else(|| UNMATCHED.to_owned(), |p| p.as_str().to_owned());
+    // All methods of a service are one route.
+    let path = if rules::is_rpc(request.uri().path()) { request.uri().path().to_owned() } else { path };
     let span = span(&request, method, &path, &id);
     request.extensions_mut().insert(id.clone());
     let grpc = is_grpc(request.headers()).then(|| request.headers().clone());

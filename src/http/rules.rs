@@ -4,7 +4,8 @@
 //! Whether a token is good, and what is its consumer's, is not known here.
 
 use crate::domain::access::Need::{self, Admin, Consumer, Nothing, Overview, Token};
-use http::Method;
+use axum::extract::Query;
+use http::{Method, Uri};
 
 /// What a call needs, and whether it may last: a stream, or a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,13 @@ pub fn rule(method: &Method, path: &str, query: Option<&str>) -> Rule {
     listed(method, path, query).unwrap_or(Rule { need: Admin, lasts: false })
 }
 
+/// Whether a path is that of a method of the contract.
+#[must_use]
+pub fn is_rpc(path: &str) -> bool {
+    let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    parts.is_some_and(|(service, called)| RPCS.iter().any(|(name, methods)| *name == service && methods.iter().any(|(method, ..)| *method == called)))
+}
+
 /// What a request needs by the tables; `None` when nothing there fits.
 #[must_use]
 pub fn listed(method: &Method, path: &str, query: Option<&str>) -> Option<Rule> {
@@ -129,9 +137,16 @@ pub fn listed(method: &Method, path: &str, query: Option<&str>) -> Option<Rule> 
     let (prefix, look, change) = ROUTES.iter().filter(|(prefix, ..)| below(prefix)).max_by_key(|(prefix, ..)| prefix.len())?;
     let looks = matches!(*method, Method::GET | Method::HEAD);
     let of_sessions = ["/api/v1/sessions", "/api/v1/events"].contains(prefix);
-    let waits = query.is_some_and(|query| query.split('&').any(|pair| pair == "wait" || pair.starts_with("wait=")));
+    let waits = query.is_some_and(waits);
     let lasts = of_sessions && (waits || path.ends_with("/events") || path.ends_with("/wait"));
     Some(Rule { need: if looks { *look } else { *change }, lasts })
+}
+
+/// Whether a query asks to wait, however it writes that. One that can't be read counts as if it did.
+fn waits(query: &str) -> bool {
+    let uri = format!("/?{query}").parse::<Uri>().ok();
+    let pairs = uri.and_then(|uri| Query::<Vec<(String, String)>>::try_from_uri(&uri).ok());
+    pairs.is_none_or(|Query(pairs)| pairs.iter().any(|(name, _)| name == "wait"))
 }
 
 #[cfg(test)]
@@ -160,7 +175,7 @@ mod tests {
     fn what_lasts_is_counted() {
         let lasts = |path: &str, query: Option<&str>| listed(&Method::GET, path, query).unwrap().lasts;
         assert!(lasts("/api/v1/sessions/x/events", None) && lasts("/api/v1/events", None) && lasts("/api/v1/sessions/x/wait", None));
-        assert!(lasts("/api/v1/sessions/x", Some("a=b&wait=60s")));
+        assert!(lasts("/api/v1/sessions/x", Some("a=b&wait=60s")) && lasts("/api/v1/sessions/x", Some("%77ait=60s")));
         assert!(!lasts("/api/v1/sessions/x", Some("await=60s")) && !lasts("/api/v1/costs/events", None));
         assert!(lasts("/gpushopper.v1.SessionService/WatchSessions", None));
     }

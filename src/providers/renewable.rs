@@ -23,6 +23,12 @@ pub struct Renewable {
     present: ArcSwap<Arc<dyn Provider>>,
 }
 
+/// Other credentials, and the link that they make.
+pub struct Renewed {
+    link: Arc<Arc<dyn Provider>>,
+    settings: Settings,
+}
+
 impl Renewable {
     /// With its first credentials.
     ///
@@ -33,23 +39,29 @@ impl Renewable {
         Ok(Self { entry, context, facts: first.facts().clone(), settings: Mutex::new(settings), present: ArcSwap::from_pointee(first) })
     }
 
-    /// Takes the credentials of `settings`, and nothing else of it. False when they are those that it has.
+    /// The link that the credentials of `settings` make, and nothing else of it; `None` when they are those that it has.
+    /// Nothing changes before [`Renewable::take`].
     ///
     /// # Errors
-    /// As its entry in the register says; then nothing changes.
-    pub fn renew(&self, settings: &Settings) -> Result<bool, BuildError> {
-        let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+    /// As its entry in the register says.
+    pub fn renewed(&self, settings: &Settings) -> Result<Option<Renewed>, BuildError> {
+        let held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wanted = held.clone();
         for own in self.entry.credentials() {
             wanted.set(own.key, settings.get(own.key).map_or("", |value| value.expose_secret()));
         }
         let same = |key: &str| wanted.get(key).map(ExposeSecret::expose_secret) == held.get(key).map(ExposeSecret::expose_secret);
         if self.entry.credentials().all(|own| same(own.key)) {
-            return Ok(false);
+            return Ok(None);
         }
-        self.present.store(Arc::new((self.entry.build)(&wanted, &self.context)?));
-        *held = wanted;
-        Ok(true)
+        Ok(Some(Renewed { link: Arc::new((self.entry.build)(&wanted, &self.context)?), settings: wanted }))
+    }
+
+    /// From now on every call goes with these credentials.
+    pub fn take(&self, renewed: Renewed) {
+        let mut held = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        self.present.store(renewed.link);
+        *held = renewed.settings;
     }
 
     fn now(&self) -> Arc<dyn Provider> {
@@ -125,12 +137,14 @@ mod tests {
         let context = Context::new(Clock::System, Arc::new(SystemChance));
         let settings = Settings::new().with("auth_id", "id").with("api_token", "first").with("default_image", "mine");
         let provider = Renewable::new(entry("tensordock").unwrap(), settings.clone(), context).unwrap();
-        assert!(!provider.renew(&settings).unwrap(), "the same again");
+        assert!(provider.renewed(&settings).unwrap().is_none(), "the same again");
         let before = provider.now();
-        assert!(provider.renew(&Settings::new().with("auth_id", "id")).is_err(), "half of them is none");
+        assert!(provider.renewed(&Settings::new().with("auth_id", "id")).is_err(), "half of them is none");
         assert!(Arc::ptr_eq(&before, &provider.now()));
         let other = Settings::new().with("auth_id", "id").with("api_token", "second").with("default_image", "theirs");
-        assert!(provider.renew(&other).unwrap());
+        let renewed = provider.renewed(&other).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&before, &provider.now()), "not yet");
+        provider.take(renewed);
         assert!(!Arc::ptr_eq(&before, &provider.now()));
         assert_eq!((provider.facts().default_image.as_str(), provider.now().facts().default_image.as_str()), ("mine", "mine"));
     }

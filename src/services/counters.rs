@@ -7,7 +7,7 @@ use crate::domain::instance::DestroyAnswer;
 use crate::domain::lifecycle::Input;
 use crate::domain::money::Rate;
 use crate::domain::service;
-use crate::domain::session::{AttemptFailure, ConditionType, EndReason, Session, State, Truth};
+use crate::domain::session::{AttemptFailure, ConditionType, EndReason, Session, Stage, State, Truth};
 use crate::services::api::{CostGroup, UnconfirmedDestroy};
 use crate::services::board::Board;
 use crate::services::operator::Operator;
@@ -36,6 +36,7 @@ pub(super) fn count(event: &Event) {
                 counter!("gpu_reconciliation_mismatches_total").increment(1);
             }
         }
+        EventType::StageChanged if session.stage == Stage::Requested => tried_again(session),
         EventType::Created
         | EventType::StageChanged
         | EventType::Extended
@@ -101,10 +102,16 @@ fn attempt_ended(session: &Session, provider: &str) {
     if verify {
         counter!("gpu_ssh_verify_failures_total", "provider" => provider.to_owned()).increment(1);
     }
-    let scope = session.request.failover.scope.word();
-    counter!("gpu_session_retry_attempts_total", "provider" => provider.to_owned(), "scope" => scope, "reason" => failure.word()).increment(1);
     counter!("gpu_offer_failures_total", "provider" => provider.to_owned(), "gpu_type" => attempt.offer.gpu.to_string(), "failure_type" => failure.word())
         .increment(1);
+}
+
+/// An attempt after one that failed: counted for the provider and the failure of that one.
+fn tried_again(session: &Session) {
+    let [.., failed, _] = session.attempts.as_slice() else { return };
+    let Some(failure) = failed.failure else { return };
+    let (provider, scope) = (failed.offer.provider.to_string(), session.request.failover.scope.word());
+    counter!("gpu_session_retry_attempts_total", "provider" => provider, "scope" => scope, "reason" => failure.word()).increment(1);
 }
 
 /// Counts what an outcome tells that no event does.

@@ -237,6 +237,7 @@ pub(super) enum Message {
     Unlisted(ProviderId),
     Operator { caller: Caller, order: Order, reply: Reply<Done> },
     Proven { provider: ProviderId, account: Account, listed: bool },
+    Unproven { provider: ProviderId, reply: Reply<()> },
     Shut { provider: ProviderId, why: Closed },
 }
 
@@ -395,6 +396,15 @@ impl Handle {
     /// start; before that nothing is launched there.
     pub async fn proven(&self, provider: ProviderId, account: Account, listed: bool) {
         let _ = self.mailbox.send(Message::Proven { provider, account, listed }.into()).await;
+    }
+
+    /// Whose account the provider's credentials open is unknown from now on, until it is proven: nothing that is not found with them
+    /// counts as gone, and nothing is launched there. Returns once that holds.
+    ///
+    /// # Errors
+    /// When the service ends.
+    pub async fn unproven(&self, provider: ProviderId) -> Result<(), Error> {
+        self.ask(|reply| Message::Unproven { provider, reply }).await
     }
 
     /// Nothing may be launched there.

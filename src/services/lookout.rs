@@ -7,13 +7,15 @@
 
 use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
+use crate::domain::instance::Sighting;
 use crate::domain::time::{Look, Time};
-use crate::ports::{Account, Chance, ErrorKind, Provider};
+use crate::ports::{Account, Chance, ErrorKind, Provider, ProviderError};
 use crate::services::lifecycle::{Attention, Closed, Handle, Listing, refused_credentials};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -23,8 +25,10 @@ const ACCOUNT_EVERY: Duration = Duration::from_secs(300);
 const ACCOUNT_RETRY: Duration = Duration::from_secs(30);
 /// So many lists failed one after the other say that the provider can't be reached.
 const UNREACHABLE_AFTER: u32 = 3;
-/// No look takes longer than this, and the one at the start not even together with the proof of the credentials.
-const LOOK: Duration = Duration::from_secs(60);
+/// The look at the start is told of as over after this, together with the proof of the credentials, even while it goes on.
+const START: Duration = Duration::from_secs(60);
+/// No look takes longer than this: some vendors give 25 machines a second. Each call has its own, shorter time.
+const LOOK: Duration = Duration::from_secs(30 * 60);
 /// No proof of the credentials takes longer than this.
 const PROOF: Duration = Duration::from_secs(30);
 
@@ -56,6 +60,17 @@ pub struct Outlook {
     pub failed_at: Option<Time>,
     /// The look at the start is over, well or not.
     pub swept: bool,
+    /// How often it had got other credentials by then.
+    pub renewals: u64,
+}
+
+/// What is asked of a lookout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Looks that an operator wanted at once.
+    pub looks: u64,
+    /// Changes of the credentials: whose account they open is to be proven anew.
+    pub renewals: u64,
 }
 
 /// A lookout before it runs.
@@ -72,8 +87,8 @@ pub struct Lookout {
     pub chance: Arc<dyn Chance>,
     /// How closely to look.
     pub attention: watch::Receiver<Attention>,
-    /// Rises when an operator wants a look now, or the credentials are others than before: they are proven anew, too.
-    pub asked: watch::Receiver<u64>,
+    /// Changes when an operator wants a look now, or the credentials are others than before: they are proven anew, too.
+    pub asked: watch::Receiver<Asked>,
     /// Where its knowledge is shown.
     pub outlook: watch::Sender<BTreeMap<ProviderId, Outlook>>,
 }
@@ -87,17 +102,36 @@ impl Lookout {
         let mut failed = 0_u32;
         loop {
             let begun = self.clock.now();
+            if self.renewed(&seen) {
+                // Whose account it is now, and what is on it, is to be seen.
+                seen.renewals = self.asked.borrow().renewals;
+                (seen.account, seen.listed_at, listed) = (None, None, false);
+                account_due = begun;
+            }
             if begun >= account_due {
                 let again = self.prove(&mut seen, listed).await;
                 account_due = self.clock.now() + again;
             }
             self.asked.mark_unchanged();
-            let patience = if seen.swept { LOOK } else { LOOK.saturating_sub(self.clock.now().since(begun)) };
             let span = tracing::info_span!("lookout", provider = %self.id());
-            let looked = tokio::time::timeout(patience, self.look(&mut seen)).instrument(span).await;
-            if looked.is_err() {
-                seen.list_error = Some("no answer in time".to_owned());
-            }
+            let mut looking = Box::pin(tokio::time::timeout(LOOK, self.provider.instances()).instrument(span));
+            let sent = self.clock.now();
+            let looked = if seen.swept {
+                looking.await
+            } else {
+                match tokio::time::timeout(START.saturating_sub(sent.since(begun)), &mut looking).await {
+                    Ok(looked) => looked,
+                    Err(_) => {
+                        seen.list_error = Some("no answer in time".to_owned());
+                        seen.failed_at = Some(self.clock.now());
+                        self.judge(&mut seen, &mut listed).await;
+                        seen.swept = true;
+                        self.show(&seen);
+                        looking.await
+                    }
+                }
+            };
+            self.looked(looked, sent, &mut seen).await;
             if seen.list_error.is_some() {
                 seen.failed_at = Some(self.clock.now());
             }
@@ -119,6 +153,11 @@ impl Lookout {
                 () = self.clock.sleep(wait) => {}
             }
         }
+    }
+
+    /// Whether the credentials are others than those that `seen` was seen with.
+    fn renewed(&self, seen: &Outlook) -> bool {
+        self.asked.borrow().renewals != seen.renewals
     }
 
     fn id(&self) -> ProviderId {
@@ -146,6 +185,8 @@ impl Lookout {
     /// Proves the credentials; returns when to do it again.
     async fn prove(&mut self, seen: &mut Outlook, listed: bool) -> Duration {
         match tokio::time::timeout(PROOF, self.provider.account()).await {
+            // It is that of the credentials before.
+            Ok(Ok(_)) if self.renewed(seen) => Duration::ZERO,
             Ok(Ok(account)) => {
                 if seen.account.is_none() {
                     tracing::info!(provider = %self.id(), account = %account.identity, "provider ready");
@@ -184,17 +225,21 @@ impl Lookout {
         }
     }
 
-    async fn look(&self, seen: &mut Outlook) {
-        let sent = self.clock.now();
-        match self.provider.instances().await {
-            Ok(sightings) => {
+    async fn looked(&self, looked: Result<Result<Vec<Sighting>, ProviderError>, Elapsed>, sent: Time, seen: &mut Outlook) {
+        match looked {
+            Ok(Ok(_)) if self.renewed(seen) => {
+                // It may show the account of the credentials before.
+                seen.list_error = Some("the credentials have changed meanwhile".to_owned());
+            }
+            Ok(Ok(sightings)) => {
                 let answered = self.clock.now();
                 seen.listed_at = Some(answered);
                 seen.list_error = None;
                 let account = seen.account.as_ref().map(|a| a.identity.clone()).unwrap_or_default();
                 self.lifecycle.listed(Listing { provider: self.id(), account, look: Look { sent, answered }, sightings }).await;
             }
-            Err(error) => {
+            Err(_) => seen.list_error = Some("no answer in time".to_owned()),
+            Ok(Err(error)) => {
                 tracing::warn!(provider = %self.id(), %error, "listing instances failed; that says nothing about them");
                 seen.list_error = Some(error.text);
             }

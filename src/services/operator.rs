@@ -10,7 +10,7 @@ use crate::services::board::Board;
 use crate::services::error::Error;
 use crate::services::inventory::{Inventory, page_size};
 use crate::services::lifecycle::{Done, Handle, Order};
-use crate::services::lookout::Outlook;
+use crate::services::lookout::{Asked, Outlook};
 use crate::services::provisioner::Tools;
 use crate::services::sessions::{broken, open_at};
 use crate::services::sweeper::{Finding, FindingKind, Findings, Hold, HoldKind, is_plain, lift_command};
@@ -43,7 +43,7 @@ pub struct Parts {
     /// What the sweeper has found.
     pub findings: watch::Receiver<Findings>,
     /// Wakes each provider's lookout.
-    pub sweep_now: BTreeMap<ProviderId, watch::Sender<u64>>,
+    pub sweep_now: BTreeMap<ProviderId, watch::Sender<Asked>>,
     /// Disk, for what was written down.
     pub store: Store,
     /// How each vendor is told to destroy an instance.
@@ -178,9 +178,11 @@ impl Operator {
         }
     }
 
-    /// Has every provider's credentials proven and its machines listed now, without waiting for it.
-    pub fn look_again(&self) {
-        self.0.sweep_now.values().for_each(wake);
+    /// A provider has other credentials: they are proven and its machines listed now, without waiting for it.
+    pub fn renewed(&self, provider: &ProviderId) {
+        if let Some(lookout) = self.0.sweep_now.get(provider) {
+            lookout.send_modify(|asked| asked.renewals = asked.renewals.wrapping_add(1));
+        }
     }
 
     /// Lists every provider's (or one's) machines now and waits until that was looked at, a minute at most.
@@ -364,8 +366,8 @@ impl Operator {
     }
 }
 
-fn wake(lookout: &watch::Sender<u64>) {
-    lookout.send_modify(|n| *n = n.wrapping_add(1));
+fn wake(lookout: &watch::Sender<Asked>) {
+    lookout.send_modify(|asked| asked.looks = asked.looks.wrapping_add(1));
 }
 
 fn read_token(token: &str) -> Option<i64> {

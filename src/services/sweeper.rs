@@ -408,6 +408,11 @@ impl Sweeper {
         changed
     }
 
+    /// When the next hold that has an end comes to it.
+    pub(super) fn next_hold_end(&self) -> Option<Time> {
+        self.holds.iter().filter_map(|hold| hold.until).min()
+    }
+
     pub(super) fn held(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> bool {
         self.why_held(provider, kind, now).is_some()
     }

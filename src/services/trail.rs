@@ -125,9 +125,13 @@ impl Trail {
             revision,
             event = kind.word(),
             state = session.state.word(),
+            request_id = Empty,
             trace_id = Empty,
         );
         if cause.is_none() {
+            if !self.request.is_empty() {
+                span.record("request_id", self.request.as_str());
+            }
             self.place(&span, session);
         }
         let over = kind == EventType::StateChanged && settled(session.state) || kind == EventType::KeyRotated;

@@ -30,7 +30,7 @@ async fn a_key_that_is_mended_makes_its_provider_usable_without_a_restart() {
     std::fs::write(&file, &wrong).unwrap();
     let mut settings = pointed_at(&world, home.path());
     settings.remove("VASTAI_API_KEY");
-    settings.extend(env(&[("VASTAI_API_KEY_FILE", &file.display().to_string())]));
+    settings.extend(env(&[("VASTAI_API_KEY_FILE", &file.display().to_string()), ("LOG_FORMAT", "json")]));
     let server = Served::ready(home.path(), &settings, 1).await;
     health_says(&server, "vastai", "credentials not proven").await;
     let refused = server.sessions().await.create_session(wanted("vastai")).await.unwrap_err();

@@ -15,6 +15,7 @@ use gpu_shopper::services::sweeper::{FindingKind, HoldKind, Strays, SweepPolicy}
 use gpu_shopper::sim::{Dialect, Faults, SimProvider};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -383,6 +384,106 @@ async fn nothing_that_reaches_a_frozen_house_wakes_its_old_facts() {
             house.until(id, State::Stopped, 3 * HOUR).await;
         }
     }
+}
+
+/// A database in doubt whose last act was to order a machine's end: what is said again now is done, without a restart.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_asked_for_again_in_a_frozen_house_comes_and_its_acceptance_forgets_nothing() {
+    let mut house = Plan::new(37, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::DestroyIgnored, gpu_shopper::sim::ALWAYS));
+    house.command(id, Command::Destroy).await.unwrap();
+    house.die().await;
+    house.market.set_faults(Faults::gentle());
+    house.pass(HOUR).await;
+    house.frozen = Some("a copy".to_owned());
+    house.start(None).await;
+    house.pass(10 * MINUTE).await;
+    assert_eq!((house.alive().len(), house.get(id).await.state), (1, State::Stopping), "nobody has said it since");
+    house.command(id, Command::Destroy).await.unwrap();
+    order(&house, Order::Accept).await.unwrap();
+    house.until(id, State::Stopped, 10 * MINUTE).await;
+    clean(&house).await;
+}
+
+/// Other credentials in a running server may open another account: until they are proven, what is not found is not gone.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_believed_gone_by_credentials_whose_account_is_unknown() {
+    let astray = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&astray);
+    let wrap: crate::support::Wrap = Arc::new(move |provider| Arc::new(Altered { astray: Arc::clone(&switch), ..Altered::of(provider) }));
+    let house = Plan::new(38, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    let (kept, ended) = (house.rent(None).await.session.id, house.rent(None).await.session.id);
+    for id in [kept, ended] {
+        house.until(id, State::Running, 10 * MINUTE).await;
+    }
+    let renewed = async |wrong| {
+        house.core().lifecycle.unproven(id_of(Dialect::Vastai)).await.unwrap();
+        astray.store(wrong, Ordering::Relaxed);
+        house.core().operator.renewed(&id_of(Dialect::Vastai));
+    };
+    renewed(true).await;
+    house.command(ended, Command::Destroy).await.unwrap();
+    house.pass(20 * MINUTE).await;
+    assert_eq!(house.alive().len(), 2);
+    assert_eq!((house.get(kept).await.state, house.get(ended).await.state), (State::Running, State::Stopping));
+    assert_eq!(house.create(request(any(None))).await.unwrap_err().code, gpu_shopper::services::Code::Unavailable, "nothing is rented there");
+    renewed(false).await;
+    house.until(ended, State::Stopped, 10 * MINUTE).await;
+    assert_eq!((house.alive().len(), house.get(kept).await.state), (1, State::Running));
+    house.command(kept, Command::Destroy).await.unwrap();
+    house.until(kept, State::Stopped, 10 * MINUTE).await;
+    clean(&house).await;
+}
+
+/// A hold ends when its time is over, whether lists come or not.
+#[tokio::test(start_paused = true)]
+async fn a_hold_of_expiry_ends_in_time_while_lists_fail() {
+    let house = Plan::new(39, Faults::gentle()).at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    let session = house.until(id, State::Running, 10 * MINUTE).await;
+    let until = Some(session.expires_at + 10 * MINUTE);
+    let (provider, reason) = (id_of(Dialect::Vastai), "looking".to_owned());
+    order(&house, Order::Hold { provider, kind: HoldKind::Expiry, until, reason }).await.unwrap();
+    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::ListFails, gpu_shopper::sim::ALWAYS));
+    house.pass(session.expires_at.since(house.now()) + 9 * MINUTE).await;
+    assert_eq!(house.get(id).await.state, State::Running);
+    house.pass(2 * MINUTE).await;
+    assert_ne!(house.get(id).await.state, State::Running);
+    house.market.set_faults(Faults::gentle());
+    house.until(id, State::Stopped, 20 * MINUTE).await;
+    clean(&house).await;
+}
+
+/// A list that takes longer than a start may is waited for all the same.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_minutes_is_a_list() {
+    let wrap: crate::support::Wrap = Arc::new(move |provider| Arc::new(Altered { list_takes: 3 * MINUTE, ..Altered::of(provider) }));
+    let house = Plan::new(40, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    house.pass(10 * MINUTE).await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 20 * MINUTE).await;
+    clean(&house).await;
+}
+
+/// A second machine that was destroyed, proven gone, and is there again after its session's end.
+#[tokio::test(start_paused = true)]
+async fn a_twin_that_comes_back_after_the_end_is_destroyed() {
+    let house = Plan::new(41, Faults::gentle()).at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let coming_back = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyComesBack, gpu_shopper::sim::ALWAYS);
+    house.market.set_faults(coming_back.with_delay(gpu_shopper::sim::Delay::Invisible, 10 * MINUTE));
+    let twin = planted(&house, Dialect::Vastai, &Label { attempt: 1, session: id, tag: tag_of(&house.deployment) }.to_string()).await;
+    house.pass(5 * MINUTE).await;
+    house.market.set_faults(Faults::gentle());
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 10 * MINUTE).await;
+    house.pass(20 * MINUTE).await;
+    assert!(house.alive().is_empty(), "{twin} was there again, and is destroyed again: {:?}", house.alive());
 }
 
 /// What a user has said of a doubtful database's session is remembered over a death.

@@ -136,7 +136,8 @@ impl Witness {
         let mut seen = self.seen();
         seen.ground.up_since = now;
         if frozen && !seen.ground.frozen {
-            seen.ground.asked.clear();
+            // What was asked before it was copied is on the copy.
+            seen.ground.asked = seen.past.asked.clone();
         }
         seen.ground.frozen = frozen;
     }
@@ -169,7 +170,9 @@ impl Witness {
     /// What is on disk now, for the day on which it is put back.
     #[must_use]
     pub fn past(&self) -> Past {
-        self.seen().past.clone()
+        let seen = self.seen();
+        let asked = if seen.ground.frozen { seen.ground.asked.clone() } else { BTreeSet::new() };
+        Past { asked, ..seen.past.clone() }
     }
 
     /// The disk holds an earlier time again: what came after it is lost, and its machines are strays.

@@ -104,7 +104,8 @@ pub async fn offer_health(args: &OfferHealthArgs, desk: &mut Desk) -> Result<Exi
             format!("{}, {} ago", h.last_outcome, words::ago(now, h.last_time.as_ref())).into(),
         ]);
     }
-    desk.console.table(&table, "nothing is remembered: no launch has ended in the last 30 days")?;
+    let none = if args.set_aside { "nothing is set aside now" } else { "nothing like that is remembered of the last 30 days" };
+    desk.console.table(&table, none)?;
     let more = usize::try_from(answer.total_size).unwrap_or(0).saturating_sub(answer.entries.len());
     if more > 0 {
         desk.console.note(&format!("{more} more entries; --all or a larger --limit shows them"));

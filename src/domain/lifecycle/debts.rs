@@ -123,6 +123,8 @@ impl Work<'_> {
                 self.durable = true;
             }
             row.absence = Absence::default();
+            // Nobody looked meanwhile: it may have come back since it was last not found, and gone later.
+            (row.off_by, row.destroy.not_found, row.destroy.not_found_at) = (None, 0, None);
             if row.native_id.is_some() {
                 row.next_look = Some(now);
                 if row.desired == Desired::Gone && row.destroy.answered_at.is_none() {
@@ -185,6 +187,10 @@ impl Work<'_> {
             let account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
             self.rows[at].account = account;
             self.durable = true;
+        }
+        if self.rows[at].account.is_empty() {
+            // Rented or adopted while nobody knew whose account it was: it is seen with the credentials of this one.
+            self.rows[at].account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
         }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);

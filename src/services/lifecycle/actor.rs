@@ -154,7 +154,7 @@ impl Actor {
         loop {
             let mut staged = Staged::default();
             if self.after_commit.is_empty() {
-                let wake = self.due.first().map(|(at, _)| *at);
+                let wake = self.due.first().map(|(at, _)| *at).into_iter().chain(self.sweeper.next_hold_end()).min();
                 let clock = self.parts.tools.clock.clone();
                 tokio::select! {
                     biased;
@@ -199,6 +199,9 @@ impl Actor {
             }
         }
         let now = self.parts.tools.clock.now();
+        if self.sweeper.expire_holds(now) {
+            self.keep_holds().await?;
+        }
         if !self.draining {
             let ripe: Vec<SessionId> = self.due.iter().take_while(|(at, _)| *at <= now).take(BATCH).map(|(_, id)| *id).collect();
             for id in ripe {
@@ -316,6 +319,15 @@ impl Actor {
                     }
                 }
                 self.keep_standing();
+                Ok(())
+            }
+            Message::Unproven { provider, reply } => {
+                if let Some(terms) = self.rules.terms.get_mut(&provider) {
+                    terms.account = String::new();
+                }
+                self.closed.insert(provider, Closed::NotSwept);
+                self.keep_standing();
+                let _ = reply.send(Ok(()));
                 Ok(())
             }
             Message::Shut { provider, why } => {

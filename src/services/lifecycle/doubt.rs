@@ -34,6 +34,8 @@ impl Actor {
         if self.asleep(id) {
             self.thawed.insert(id);
             self.keep_thawed().await?;
+            // Nothing was under way when the doubt began: what was due is due again.
+            self.after_commit.push_back((id, Input::Resumed));
         }
         Ok(())
     }

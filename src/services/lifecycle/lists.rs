@@ -15,9 +15,9 @@ impl Actor {
     /// Compares the list with the rows, has the sweeper judge what no row wants, and tells the machine the rest.
     pub(super) async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
-        if self.sweeper.expire_holds(now) {
-            self.keep_holds().await?;
-        }
+        // What the list was told of may be unknown by now, or known only since.
+        let account = self.rules.terms.get(&listing.provider).map(|t| t.account.clone()).unwrap_or_default();
+        let listing = Listing { account, ..listing };
         let rows = self.live.values().flat_map(|e| e.instances.iter().filter(|r| r.provider == listing.provider));
         let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), open: r.open() }).collect();
         let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
@@ -85,6 +85,10 @@ impl Actor {
         now: Time,
     ) -> Result<(), StoreError> {
         if kind == FindingKind::Stray {
+            if listing.account.is_empty() {
+                // Without an account in its row every account would count as its own.
+                return Ok(());
+            }
             let (provider, account) = (listing.provider.clone(), listing.account.clone());
             let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
             return self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await;
@@ -95,10 +99,15 @@ impl Actor {
     /// Its row says gone, or has another machine: it is seen alive, or becomes a row of its own.
     pub(super) async fn destroy_orphan(&mut self, label: Label, sighting: &Sighting, look: Look, staged: &mut Staged) -> Result<(), StoreError> {
         self.awaken(label.session).await?;
-        let own = self.live.get(&label.session).and_then(|e| e.instances.iter().find(|r| r.label == label));
-        let (attempt, sighting) = (label.attempt, Box::new(sighting.clone()));
-        let same = own.is_some_and(|r| r.native_id.as_ref().is_none_or(|id| *id == sighting.native_id));
-        let input = if same { Input::Seen { attempt, sighting, look } } else { Input::Duplicate { attempt, sighting, look } };
+        let rows = self.live.get(&label.session).map(|e| e.instances.as_slice()).unwrap_or_default();
+        // A second machine carries the label of the first, and has a row with another number.
+        let own = rows.iter().find(|r| r.native_id.as_ref() == Some(&sighting.native_id));
+        let own = own.or_else(|| rows.iter().find(|r| r.label == label && r.native_id.is_none())).map(|r| r.label.attempt);
+        let sighting = Box::new(sighting.clone());
+        let input = match own {
+            Some(attempt) => Input::Seen { attempt, sighting, look },
+            None => Input::Duplicate { attempt: label.attempt, sighting, look },
+        };
         self.apply(label.session, input, staged);
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::services::sweeper::{FindingKind, Hold, HoldKind, Sweeper};
 use crate::store::{AuditRecord, Error as StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Actor {
     /// Does it, and answers when it is durable.
@@ -113,6 +114,13 @@ impl Actor {
         };
         Ok(match order {
             Order::Stray { provider, native_id, fate } => match self.sweeper.finding(provider, native_id).map(|f| (f.kind, f.label)) {
+                Some((FindingKind::Stray, _)) if self.rules.terms.get(provider).is_none_or(|t| t.account.is_empty()) => Err(Error::new(
+                    Code::Unavailable,
+                    "PROVIDER_UNREACHABLE",
+                    format!("whose account the credentials of {provider} open is not known yet, and a machine without an account is never proven gone: try again"),
+                )
+                .with("provider", provider)
+                .retry(Duration::from_secs(30))),
                 Some((FindingKind::Stray, Some(label))) => {
                     let known = self.awaken(label.session).await?;
                     match fate {

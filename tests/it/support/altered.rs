@@ -9,6 +9,7 @@ use gpu_shopper::ports::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 type Alter<T> = Box<dyn Fn(&mut T) + Send + Sync>;
 
@@ -22,6 +23,10 @@ pub struct Altered {
     pub listed: Alter<Sighting>,
     /// Lists fail while it is set.
     pub blind: Arc<AtomicBool>,
+    /// How long a list takes.
+    pub list_takes: Duration,
+    /// Its credentials are of another account while it is set, and do not tell whose.
+    pub astray: Arc<AtomicBool>,
     /// How often a destroy was ordered.
     pub destroys: Arc<AtomicUsize>,
     /// The id that a launch is answered with.
@@ -37,8 +42,23 @@ impl Altered {
             machine: Box::new(|_| {}),
             listed: Box::new(|_| {}),
             blind: Arc::default(),
+            list_takes: Duration::ZERO,
+            astray: Arc::default(),
             destroys: Arc::default(),
             launched: Box::new(|id| id),
+        }
+    }
+}
+
+impl Altered {
+    fn failed(&self, operation: &'static str) -> ProviderError {
+        ProviderError {
+            provider: self.of.facts().id.clone(),
+            operation,
+            kind: ErrorKind::Unavailable,
+            certainty: Certainty::DidNotHappen,
+            text: "not today".to_owned(),
+            retry_after: None,
         }
     }
 }
@@ -55,6 +75,9 @@ impl Provider for Altered {
         self.of.link()
     }
     async fn account(&self) -> Result<Account, ProviderError> {
+        if self.astray.load(Ordering::Relaxed) {
+            return Err(self.failed("account"));
+        }
         self.of.account().await
     }
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
@@ -70,20 +93,22 @@ impl Provider for Altered {
         self.of.attach_key(id, key).await
     }
     async fn instance(&self, id: &str) -> Result<Option<Sighting>, ProviderError> {
+        if self.astray.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let mut seen = self.of.instance(id).await?;
         seen.iter_mut().for_each(|machine| (self.machine)(machine));
         Ok(seen)
     }
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
         if self.blind.load(Ordering::Relaxed) {
-            return Err(ProviderError {
-                provider: self.of.facts().id.clone(),
-                operation: "instances",
-                kind: ErrorKind::Unavailable,
-                certainty: Certainty::DidNotHappen,
-                text: "no list today".to_owned(),
-                retry_after: None,
-            });
+            return Err(self.failed("instances"));
+        }
+        if self.astray.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        if self.list_takes > Duration::ZERO {
+            tokio::time::sleep(self.list_takes).await;
         }
         let mut all = self.of.instances().await?;
         for machine in &mut all {
@@ -97,6 +122,9 @@ impl Provider for Altered {
     }
     async fn destroy(&self, id: &str) -> Result<DestroyAnswer, ProviderError> {
         self.destroys.fetch_add(1, Ordering::Relaxed);
+        if self.astray.load(Ordering::Relaxed) {
+            return Ok(DestroyAnswer::NotThere);
+        }
         self.of.destroy(id).await
     }
 }
