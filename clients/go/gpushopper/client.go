@@ -105,6 +105,9 @@ func New(serverURL string, options ...Option) (*Client, error) {
 		}
 		s.token = &token
 	}
+	if strings.ContainsFunc(*s.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("the token has characters that no header can carry, such as a space or the end of a line")
+	}
 	if (s.certFile == "") != (s.keyFile == "") {
 		return nil, errors.New("a certificate needs its key: give both GPU_SHOPPER_CLIENT_CERT and GPU_SHOPPER_CLIENT_KEY, or none of them")
 	}

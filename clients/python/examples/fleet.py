@@ -34,6 +34,8 @@ END_SECONDS, AWAY_SECONDS = 30.0, 3.0
 """For a call that ends a session, and for one to a server that was away just now; its machines end by themselves at their limits."""
 LATER = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 """Errors after which the same may work later."""
+MENDED = ("LAUNCHES_HELD", "PROVIDER_CREDIT", "PROVIDER_AUTH", "DATABASE_NOT_ACCEPTED")
+"""Reasons that an operator mends; until then nothing new is rented, and what runs goes on."""
 UNHEARD = ("DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "UNKNOWN")
 """The same without a reason of the service: the call did not get through."""
 
@@ -172,7 +174,8 @@ class Fleet:
             # What is ending now, or turns out cheaper, makes room; the stream tells it.
             self.say_once(str(limit))
         except ApiError as error:
-            if error.code.name not in LATER and (error.reason or error.code.name not in UNHEARD):
+            lasting = error.code.name not in LATER and (error.reason or error.code.name not in UNHEARD)
+            if lasting and error.reason not in MENDED:
                 raise
             self.pause(max(RETRY_SECONDS, error.retry_after), str(error))
 
@@ -255,7 +258,8 @@ class Fleet:
                 self.learn(ended.session)
         except ApiError as error:
             left = ", ".join(self.open()) or "none that is known"
-            raise SystemExit(f"error: {error}\nmachines that go on until their limits: {left}; to end them: fleet.py --wanted 0") from None
+            how = f"fleet.py --name {self.plan.name} --wanted 0"
+            raise SystemExit(f"error: {error}\nmachines that go on until their limits: {left}; to end them: {how}") from None
         if self.open():
             say(f"waiting until {len(self.open())} machines are proven gone; a second signal ends this at once")
         for session_id in self.open():
@@ -311,7 +315,7 @@ async def main() -> None:
     parser.add_argument("--on-exit", choices=("complete", "leave"), default="complete", help="what becomes of the machines")
     asked = parser.parse_args()
     try:
-        key = asked.public_key.expanduser().read_text().strip()
+        key = asked.public_key.expanduser().read_text().strip() if asked.wanted > 0 else ""
     except OSError as error:
         parser.error(f"--public-key: {error}")
     terms = (asked.max_price, asked.per_hour, asked.total, asked.hours, key, asked.interruptible, asked.consumer)
@@ -328,11 +332,13 @@ async def main() -> None:
     try:
         async with aio.Client() as client:
             fleet = Fleet(client, plan)
-            await fleet.run(stop)
-            if asked.on_exit == "complete":
+            if plan.wanted > 0:
+                await fleet.run(stop)
+            if plan.wanted <= 0 or asked.on_exit == "complete":
                 await fleet.end()
     except ApiError as error:
-        raise SystemExit(f"error: {error}\nmachines go on until their limits; end them with: fleet.py --wanted 0") from None
+        how = f"fleet.py --name {plan.name} --wanted 0"
+        raise SystemExit(f"error: {error}\nmachines go on until their limits; end them with: {how}") from None
     except asyncio.CancelledError:
         raise SystemExit("ended at once; machines go on until their limits") from None
 

@@ -192,8 +192,8 @@ def test_another_plan_ends_what_is_too_much_and_replaces_another_gpu(world: Worl
         until("one machine of the other kind", lambda: replaced() and len(running(client, "planned")) == 1, one.log)
         assert one.end(signal.SIGTERM) == 0, one.log.read_text()
         one = Scheduler(world, tmp_path, "planned", "--wanted", "0", *terms)
-        until("none", lambda: not [session for session in sessions(client, "planned") if session.state in ALIVE], one.log)
-        assert one.end(signal.SIGTERM) == 0, one.log.read_text()
+        assert one.process.wait(timeout=PATIENCE) == 0, one.log.read_text()
+        assert not [session for session in sessions(client, "planned") if session.state in ALIVE]
 
 
 def test_it_stops_also_while_the_server_is_away(world: World, tmp_path: Path) -> None:

@@ -210,6 +210,9 @@ func mayWorkLater(err *gpushopper.Error) bool {
 	switch err.Code {
 	case codes.Unavailable, codes.ResourceExhausted:
 		return true
+	case codes.FailedPrecondition:
+		// Operators mend these; until then nothing new is rented, and what runs goes on.
+		return slices.Contains([]string{"LAUNCHES_HELD", "PROVIDER_CREDIT", "PROVIDER_AUTH", "DATABASE_NOT_ACCEPTED"}, err.Reason)
 	case codes.DeadlineExceeded, codes.Canceled, codes.Internal, codes.Unknown:
 		return err.Reason == ""
 	default:
@@ -354,7 +357,7 @@ func most(s *pb.Session) decimal.Decimal {
 // end completes all sessions, also one whose create was never answered, and waits until every machine is proven gone.
 func (f *fleet) end(ctx context.Context) error {
 	if err := f.complete(ctx); err != nil {
-		return fmt.Errorf("%w\nmachines that go on until their limits: %d that are known; to end them: fleet -wanted 0", err, f.open())
+		return fmt.Errorf("%w\nmachines that go on until their limits: %d that are known; to end them: fleet -name %s -wanted 0", err, f.open(), f.plan.name)
 	}
 	if open := f.open(); open > 0 {
 		log.Printf("waiting until %d machines are proven gone; a second signal ends this at once", open)
@@ -457,11 +460,13 @@ func keep() error {
 	if p.rental < time.Second {
 		return fmt.Errorf("-rental %s: at least a second", p.rental)
 	}
-	key, err := os.ReadFile(*keyFile)
-	if err != nil {
-		return err
+	if p.wanted > 0 {
+		key, err := os.ReadFile(*keyFile)
+		if err != nil {
+			return err
+		}
+		p.publicKey = strings.TrimSpace(string(key))
 	}
-	p.publicKey = strings.TrimSpace(string(key))
 	client, err := gpushopper.New("")
 	if err != nil {
 		return err
@@ -470,8 +475,16 @@ func keep() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	f := &fleet{client: client, plan: p, known: map[string]*pb.Session{}}
+	if p.wanted <= 0 {
+		// Nothing to keep alive: all that there is ends, and a second signal ends this at once.
+		go func() {
+			<-ctx.Done()
+			stop()
+		}()
+		return f.end(context.Background())
+	}
 	if err := f.run(ctx); err != nil {
-		return fmt.Errorf("%w\nmachines go on until their limits; to end them: fleet -wanted 0", err)
+		return fmt.Errorf("%w\nmachines go on until their limits; to end them: fleet -name %s -wanted 0", err, p.name)
 	}
 	stop() // a second signal ends this at once
 	if *onExit == "leave" {

@@ -73,11 +73,13 @@ def address(
     """Reads a URL.
 
     Raises:
-        ValueError: the URL is none.
+        ValueError: the URL or the token is none.
         OSError: a file that was named can't be read.
     """
     url = url or os.environ.get("GPU_SHOPPER_URL") or "http://127.0.0.1:8080"
     token = _token() if token is None else token
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("the token has characters that no header can carry, such as a space or the end of a line")
     ca_file = ca_file or os.environ.get("GPU_SHOPPER_CA_CERT") or None
     secure, target = _target(url)
     roots = Path(ca_file).read_bytes() if ca_file and secure else None
