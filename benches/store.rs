@@ -25,13 +25,15 @@ pub fn measure(criterion: &mut Criterion) {
             b.iter(|| runtime.block_on(store.commit(crowd.together())).unwrap());
         });
         drop(store);
-        let folder = tempfile::tempdir().unwrap();
-        let store = world::open(folder.path());
-        let mut crowd = Crowd::new(*size);
-        group.bench_with_input(BenchmarkId::new("callers_at_once", size), size, |b, _| {
-            b.iter(|| runtime.block_on(each(&store, crowd.apart())));
-        });
-        drop(store);
+        // More than the writer's queue holds would come in any order, and revisions come in theirs.
+        if *size <= 64 {
+            let folder = tempfile::tempdir().unwrap();
+            let store = world::open(folder.path());
+            let mut crowd = Crowd::new(*size);
+            group.bench_with_input(BenchmarkId::new("callers_at_once", size), size, |b, _| {
+                b.iter(|| runtime.block_on(each(&store, crowd.apart())));
+            });
+        }
         let folder = tempfile::tempdir().unwrap();
         let mut bare = Bare::open(&folder.path().join("bare.db"), *size);
         group.bench_with_input(BenchmarkId::new("bare_sqlite", size), size, |b, size| b.iter(|| bare.batch(*size)));
