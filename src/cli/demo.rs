@@ -16,7 +16,7 @@ use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
 use crate::grpc::pb::session::State;
 use crate::grpc::pb::session_service_client::SessionServiceClient;
 use crate::providers;
-use crate::server::Server;
+use crate::server::{Server, beside};
 use crate::sim::{World, WorldConfig};
 use crate::ssh;
 use anyhow::{Context, bail};
@@ -371,18 +371,26 @@ fn shorten(text: &str, most: usize) -> String {
 fn lines_to_paste(url: &str, config: &Config, world: &World) {
     let host = url.trim_start_matches("http://").trim_start_matches("https://");
     let own = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.display().to_string())).unwrap_or_default();
+    // Where callers must say who they are, every line does; the file is the one that the command line finds by this variable, too.
+    let token = beside(&config.database_path, "token");
+    let (token_file, login) = match std::path::absolute(&token) {
+        Ok(file) if file.exists() => {
+            (format!("export GPU_SHOPPER_TOKEN_FILE={}\n", file.display()), " -H \"Authorization: Bearer $(cat \"$GPU_SHOPPER_TOKEN_FILE\")\"")
+        }
+        Ok(_) | Err(_) => (String::new(), ""),
+    };
     let (vast, dock, keys) = (&world.vastai_url, &world.tensordock_url, &world.keys);
     line!();
     line!("{}", "The server goes on. Lines to paste:".if_supports_color(Stream::Stdout, |t| t.bold()));
     line!(
         "
-# grpcurl
-grpcurl -plaintext {host} list
-grpcurl -plaintext {host} grpc.health.v1.Health/Check
-grpcurl -plaintext -d '{{\"pageSize\": 3, \"orderBy\": \"price\"}}' {host} gpushopper.v1.InventoryService/ListOffers
-grpcurl -plaintext -d '{{\"requirements\": {{\"filter\": {{\"gpuModels\": [\"RTX 4090\"]}}}}, \"consumerId\": \"me\", \"reservation\": \"3600s\"}}' {host} gpushopper.v1.SessionService/CreateSession
-grpcurl -plaintext {host} gpushopper.v1.SessionService/WatchSessions
-grpcurl -plaintext {host} gpushopper.v1.OperatorService/ListProviders
+{token_file}# grpcurl
+grpcurl -plaintext{login} {host} list
+grpcurl -plaintext{login} {host} grpc.health.v1.Health/Check
+grpcurl -plaintext{login} -d '{{\"pageSize\": 3, \"orderBy\": \"price\"}}' {host} gpushopper.v1.InventoryService/ListOffers
+grpcurl -plaintext{login} -d '{{\"requirements\": {{\"filter\": {{\"gpuModels\": [\"RTX 4090\"]}}}}, \"consumerId\": \"me\", \"reservation\": \"3600s\"}}' {host} gpushopper.v1.SessionService/CreateSession
+grpcurl -plaintext{login} {host} gpushopper.v1.SessionService/WatchSessions
+grpcurl -plaintext{login} {host} gpushopper.v1.OperatorService/ListProviders
 
 # the command line (this program)
 export GPU_SHOPPER_URL={url} PATH=\"{own}:$PATH\"
@@ -394,11 +402,11 @@ gpu-shopper costs --group-by provider
 # curl
 curl {url}/health
 curl {url}/ready
-curl {url}/metrics
-curl \"{url}/api/v1/inventory?min_vram=16&limit=3\"
-curl -X POST \"{url}/api/v1/sessions?wait=25s\" -H 'Content-Type: application/json' -d '{{\"requirements\": {{\"filter\": {{\"gpu_models\": [\"RTX 4090\"]}}}}, \"consumer_id\": \"me\", \"reservation_hours\": 1}}'
-curl \"{url}/api/v1/sessions?consumer_id=me\"
-curl \"{url}/api/v1/costs?consumer_id=me\"
+curl{login} {url}/metrics
+curl{login} \"{url}/api/v1/inventory?min_vram=16&limit=3\"
+curl{login} -X POST \"{url}/api/v1/sessions?wait=25s\" -H 'Content-Type: application/json' -d '{{\"requirements\": {{\"filter\": {{\"gpu_models\": [\"RTX 4090\"]}}}}, \"consumer_id\": \"me\", \"reservation_hours\": 1}}'
+curl{login} \"{url}/api/v1/sessions?consumer_id=me\"
+curl{login} \"{url}/api/v1/costs?consumer_id=me\"
 
 # the marketplaces themselves (simulated; their machines take ed25519 keys only, real ones any)
 export VASTAI_API_KEY={}

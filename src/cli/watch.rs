@@ -87,6 +87,23 @@ pub struct Watch {
     last: Option<Message>,
 }
 
+/// Hears one message of a stream: the two kinds of watch differ by name only.
+macro_rules! heard {
+    ($stream:ident, $answer:ident, $module:ident) => {{
+        use pb::$module::Message as Wire;
+        let Some(message) = $stream.message().await? else { return Ok(None) };
+        let json = Message::of(stringify!($answer), &message)?;
+        let told = match message.message {
+            Some(Wire::Snapshot(session)) => Some(Told::Snapshot(Box::new(session))),
+            Some(Wire::SnapshotEnd(end)) => Some(Told::SnapshotEnd(end)),
+            Some(Wire::Event(event)) => Some(Told::Event(Box::new(pb::read(&event)?))),
+            Some(Wire::Bookmark(mark)) => Some(Told::Bookmark(mark)),
+            None => None,
+        };
+        Ok(Some(Heard { told, json, token: message.resume_token }))
+    }};
+}
+
 impl Watch {
     /// A watch; it connects when it is first asked.
     #[must_use]
@@ -155,32 +172,8 @@ impl Watch {
             }
         };
         match stream {
-            Stream::One(stream) => {
-                use pb::watch_session_response::Message as Wire;
-                let Some(message) = stream.message().await? else { return Ok(None) };
-                let json = Message::of("WatchSessionResponse", &message)?;
-                let told = match message.message {
-                    Some(Wire::Snapshot(session)) => Some(Told::Snapshot(Box::new(session))),
-                    Some(Wire::SnapshotEnd(end)) => Some(Told::SnapshotEnd(end)),
-                    Some(Wire::Event(event)) => Some(Told::Event(Box::new(pb::read(&event)?))),
-                    Some(Wire::Bookmark(mark)) => Some(Told::Bookmark(mark)),
-                    None => None,
-                };
-                Ok(Some(Heard { told, json, token: message.resume_token }))
-            }
-            Stream::All(stream) => {
-                use pb::watch_sessions_response::Message as Wire;
-                let Some(message) = stream.message().await? else { return Ok(None) };
-                let json = Message::of("WatchSessionsResponse", &message)?;
-                let told = match message.message {
-                    Some(Wire::Snapshot(session)) => Some(Told::Snapshot(Box::new(session))),
-                    Some(Wire::SnapshotEnd(end)) => Some(Told::SnapshotEnd(end)),
-                    Some(Wire::Event(event)) => Some(Told::Event(Box::new(pb::read(&event)?))),
-                    Some(Wire::Bookmark(mark)) => Some(Told::Bookmark(mark)),
-                    None => None,
-                };
-                Ok(Some(Heard { told, json, token: message.resume_token }))
-            }
+            Stream::One(stream) => heard!(stream, WatchSessionResponse, watch_session_response),
+            Stream::All(stream) => heard!(stream, WatchSessionsResponse, watch_sessions_response),
         }
     }
 

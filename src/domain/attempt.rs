@@ -241,15 +241,21 @@ pub fn affordable(session: &Session, rate: Rate, now: Time) -> Result<(), String
         return Err(format!("{rate} is more than the allowed {most}"));
     }
     if let Some(most) = request.max_total_cost {
-        // The reservation counts from the first RUNNING; until then the whole of it lies ahead, as far as it was extended.
-        let begins = if session.running_at.is_some() { now } else { session.created_at };
-        let rest = session.expires_at.since(begins);
-        let all = session.cost.high + rate.accrued(i64::try_from(rest.as_millis()).unwrap_or(i64::MAX));
+        let all = whole(session, rate, now);
         if all > most {
             return Err(format!("the whole would cost {all}, more than max_total_cost {most}"));
         }
     }
     Ok(())
+}
+
+/// What a session will have cost at its end with a machine at this rate.
+#[must_use]
+pub fn whole(session: &Session, rate: Rate, now: Time) -> Nanos {
+    // The reservation counts from the first RUNNING; until then the whole of it lies ahead, as far as it was extended.
+    let begins = if session.running_at.is_some() { now } else { session.created_at };
+    let rest = session.expires_at.since(begins);
+    session.cost.high + rate.accrued(i64::try_from(rest.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// When `max_total_cost` alone keeps everything out that could be rented otherwise: the least that would do, for the whole
@@ -264,8 +270,7 @@ pub fn least_total(session: &Session, market: &Market<'_>, now: Time) -> Option<
         *order = OfferOrder::Price;
     }
     let choice = choose(&unlimited, market, now).ok()?;
-    let reservation = i64::try_from(session.expires_at.since(session.created_at).as_millis()).unwrap_or(i64::MAX);
-    Some(session.cost.high + choice.offer.price(Some(choice.disk_gb)).total().accrued(reservation))
+    Some(whole(session, choice.offer.price(Some(choice.disk_gb)).total(), now))
 }
 
 /// What a session may still spend before it has cost `percent` of `max_total_cost`; below zero when it has cost more.

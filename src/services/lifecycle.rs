@@ -137,8 +137,6 @@ pub enum Attention {
 pub struct Listing {
     /// Where.
     pub provider: ProviderId,
-    /// On which account.
-    pub account: String,
     /// When.
     pub look: Look,
     /// Everything that is there: complete.

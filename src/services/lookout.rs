@@ -235,8 +235,7 @@ impl Lookout {
                 let answered = self.clock.now();
                 seen.listed_at = Some(answered);
                 seen.list_error = None;
-                let account = seen.account.as_ref().map(|a| a.identity.clone()).unwrap_or_default();
-                self.lifecycle.listed(Listing { provider: self.id(), account, look: Look { sent, answered }, sightings }).await;
+                self.lifecycle.listed(Listing { provider: self.id(), look: Look { sent, answered }, sightings }).await;
             }
             Err(_) => seen.list_error = Some("no answer in time".to_owned()),
             Ok(Err(error)) => {

@@ -284,7 +284,8 @@ impl Sweeper {
             self.tell(&mut finding, known.is_none(), ripe);
             let destroy = match suspect.kind {
                 FindingKind::Orphan => true,
-                FindingKind::Stray => ripe && self.policy.strays == Strays::Destroy,
+                // Without an account in its row every account would count as its own.
+                FindingKind::Stray => ripe && self.policy.strays == Strays::Destroy && !account.is_empty(),
                 FindingKind::Foreign => false,
             };
             if destroy {

@@ -107,8 +107,19 @@ async fn paste(exports: &str, line: &str, folder: &Path) -> Result<String, Strin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lines_to_paste_work() {
+    lines_work("127.0.0.1").await;
+}
+
+/// Beyond loopback callers must say who they are, and the lines do.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lines_to_paste_work_where_callers_need_a_token() {
+    lines_work("0.0.0.0").await;
+}
+
+async fn lines_work(host: &str) {
     let home = tempfile::tempdir().unwrap();
-    let running = Child::start(&["demo"], home.path(), &env(&[("SERVER_PORT", "0"), ("TMPDIR", &home.path().display().to_string())]));
+    let folder = home.path().display().to_string();
+    let running = Child::start(&["demo"], home.path(), &env(&[("SERVER_HOST", host), ("SERVER_PORT", "0"), ("TMPDIR", &folder)]));
     running.prints("Ctrl-C ends it").await;
     let printed = running.out();
     let (_, lines) = printed.split_once("Lines to paste:").unwrap();

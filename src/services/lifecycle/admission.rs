@@ -146,7 +146,7 @@ impl Actor {
             let text = format!("offer {id} maps no ports: its machine is reached through the vendor's proxy only; take an offer with direct_ports");
             return Err(Error::field("exposed_ports", text));
         }
-        let least = offer.price(disk).total().accrued(i64::try_from(session.request.reservation.as_millis()).unwrap_or(i64::MAX));
+        let least = attempt::whole(session, offer.price(disk).total(), session.created_at);
         if session.request.max_total_cost.is_some_and(|most| least > most) {
             return Err(too_little(session, least).with("offer_id", id));
         }

@@ -3,7 +3,7 @@
 use super::Listing;
 use super::actor::{Actor, Staged};
 use crate::domain::event::Actor as Who;
-use crate::domain::ids::{Label, SessionId};
+use crate::domain::ids::{Label, ProviderId, SessionId};
 use crate::domain::instance::{InstanceStatus, Sighting};
 use crate::domain::lifecycle::{Fate, Input, LookBy, Stray};
 use crate::domain::sweep::{self, Known};
@@ -15,9 +15,7 @@ impl Actor {
     /// Compares the list with the rows, has the sweeper judge what no row wants, and tells the machine the rest.
     pub(super) async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
-        // What the list was told of may be unknown by now, or known only since.
-        let account = self.rules.terms.get(&listing.provider).map(|t| t.account.clone()).unwrap_or_default();
-        let listing = Listing { account, ..listing };
+        let account = self.account(&listing.provider);
         let rows = self.live.values().flat_map(|e| e.instances.iter().filter(|r| r.provider == listing.provider));
         let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), open: r.open() }).collect();
         let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
@@ -52,7 +50,7 @@ impl Actor {
         }
         suspects.extend(sorted.foreign.iter().map(|(label, sighting)| Suspect { kind: FindingKind::Foreign, label: *label, sighting }));
         let (holds, strays) = (self.sweeper.holds().len(), self.sweeper.strays().clone());
-        let condemned = self.sweeper.judge(&listing.provider, &listing.account, listing.look, sorted.fleet, &suspects);
+        let condemned = self.sweeper.judge(&listing.provider, &account, listing.look, sorted.fleet, &suspects);
         if self.sweeper.holds().len() != holds {
             self.keep_holds().await?;
         }
@@ -67,6 +65,11 @@ impl Actor {
             self.apply(id, input, staged);
         }
         Ok(())
+    }
+
+    /// Whose account the credentials of a provider open; empty while that is unknown.
+    pub(super) fn account(&self, provider: &ProviderId) -> String {
+        self.rules.terms.get(provider).map(|t| t.account.clone()).unwrap_or_default()
     }
 
     fn is_settled(&self, label: Label) -> bool {
@@ -85,11 +88,7 @@ impl Actor {
         now: Time,
     ) -> Result<(), StoreError> {
         if kind == FindingKind::Stray {
-            if listing.account.is_empty() {
-                // Without an account in its row every account would count as its own.
-                return Ok(());
-            }
-            let (provider, account) = (listing.provider.clone(), listing.account.clone());
+            let (provider, account) = (listing.provider.clone(), self.account(&listing.provider));
             let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
             return self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await;
         }

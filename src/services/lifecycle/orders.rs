@@ -114,7 +114,7 @@ impl Actor {
         };
         Ok(match order {
             Order::Stray { provider, native_id, fate } => match self.sweeper.finding(provider, native_id).map(|f| (f.kind, f.label)) {
-                Some((FindingKind::Stray, _)) if self.rules.terms.get(provider).is_none_or(|t| t.account.is_empty()) => Err(Error::new(
+                Some((FindingKind::Stray, _)) if self.account(provider).is_empty() => Err(Error::new(
                     Code::Unavailable,
                     "PROVIDER_UNREACHABLE",
                     format!("whose account the credentials of {provider} open is not known yet, and a machine without an account is never proven gone: try again"),
