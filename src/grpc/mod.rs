@@ -143,10 +143,8 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
     macro_rules! tuned {
         ($module:ident :: $server:ident, $service:expr) => {
             InterceptedService::new(
-                pb::$module::$server::new($service)
-                    .max_decoding_message_size(largest)
-                    .accept_compressed(CompressionEncoding::Gzip)
-                    .send_compressed(CompressionEncoding::Gzip),
+                // Answers are never compressed: see the README's decisions.
+                pb::$module::$server::new($service).max_decoding_message_size(largest).accept_compressed(CompressionEncoding::Gzip),
                 auth::known,
             )
         };

@@ -85,6 +85,29 @@ pub fn services(house: &House, access: Access) -> Services {
     }
 }
 
+/// Requests may be packed. Answers never are, whoever offers to read them.
+#[tokio::test(start_paused = true)]
+async fn a_packed_request_is_read_and_answered_plainly() {
+    let face = Face::open(119, Faults::none()).await;
+    // `page_size: 3`, as gzip.
+    let packed = [31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 147, 96, 6, 0, 28, 219, 203, 90, 2, 0, 0, 0];
+    let mut framed = vec![1];
+    framed.extend_from_slice(&u32::try_from(packed.len()).unwrap().to_be_bytes());
+    framed.extend_from_slice(&packed);
+    let request = http::Request::post("/gpushopper.v1.InventoryService/ListOffers")
+        .version(http::Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-encoding", "gzip")
+        .header("grpc-accept-encoding", "identity,deflate,gzip");
+    let answer = tower::ServiceExt::oneshot(face.router.clone(), request.body(axum::body::Body::from(framed)).unwrap()).await.unwrap();
+    assert_eq!(answer.headers().get("grpc-encoding"), None);
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    assert_eq!(body[0], 0, "the frame says that it is packed");
+    let listed: pb::ListOffersResponse = prost::Message::decode(&body[5..]).unwrap();
+    assert_eq!(listed.offers.len(), 3);
+}
+
 /// What tonic answers by itself has an `ErrorInfo` like everything else.
 #[tokio::test(start_paused = true)]
 async fn what_never_reaches_its_service_is_refused_with_a_reason_too() {
