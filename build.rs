@@ -10,7 +10,13 @@ use std::path::{Path, PathBuf};
 
 /// What is told to many and encoded once for all of them: in the Rust code these fields hold the encoded message. On the wire
 /// both are the same, and reflection tells what `proto/` says.
-const PARTS_AS_BYTES: [(&str, &str); 3] = [("ListOffersResponse", "offers"), ("WatchSessionResponse", "event"), ("WatchSessionsResponse", "event")];
+const PARTS_AS_BYTES: [(&str, &str); 5] = [
+    ("ListOffersResponse", "offers"),
+    ("GetSessionResponse", "session"),
+    ("ListSessionsResponse", "sessions"),
+    ("WatchSessionResponse", "event"),
+    ("WatchSessionsResponse", "event"),
+];
 
 fn with_parts_as_bytes(mut descriptors: FileDescriptorSet) -> FileDescriptorSet {
     let messages = descriptors.file.iter_mut().filter(|file| file.package() == "gpushopper.v1").flat_map(|file| &mut file.message_type);

@@ -22,7 +22,7 @@ pub async fn history(store: &Store, sessions: u64) {
         for n in chunk {
             revision += 1;
             let mut session = plain(*n * 600);
-            session.request.consumer = gpu_shopper::domain::ids::ConsumerId::new(&format!("team-{}", n % 50));
+            std::sync::Arc::make_mut(&mut session.request).consumer = gpu_shopper::domain::ids::ConsumerId::new(&format!("team-{}", n % 50));
             session.attempts = vec![samples::attempt(1, "vastai", if n % 3 == 0 { "H100" } else { "RTX 4090" })];
             session.state = State::Stopped;
             session.end_reason = Some(EndReason::Completed);

@@ -19,6 +19,7 @@ pub use crate::domain::verify::{GpuAnswer, ProbeFailureKind};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a provider is like: facts that don't change while the server runs.
@@ -72,7 +73,7 @@ pub struct LaunchSpec {
     /// The label it must carry.
     pub label: Label,
     /// The offer, as in the snapshot that the session was decided on.
-    pub offer: Offer,
+    pub offer: Arc<Offer>,
     /// Container or system image; `None` = the provider's default.
     pub image: Option<String>,
     /// Disk to rent, GB.

@@ -13,6 +13,7 @@ use crate::sim::{Market, Truth};
 use crate::store::{Error, SessionQuery, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// What the roundings of one machine's many segments may come to, nano-dollars.
 const ROUNDING: i64 = 200;
@@ -61,7 +62,7 @@ impl Books<'_> {
         let mut wrong = Vec::new();
         let machines = self.machines();
         alive(&machines, &mut wrong);
-        let sessions = self.store.session_list(SessionQuery::default()).await?;
+        let sessions = self.store.session_list(SessionQuery::default(), |_, _| None).await?;
         let mut rows: BTreeMap<Label, Instance> = BTreeMap::new();
         for session in &sessions {
             rows.extend(self.store.instance_list(session.id).await?.into_iter().map(|r| (r.label, r)));
@@ -251,7 +252,7 @@ fn refused(session: &Session, machines: &BTreeMap<Label, Vec<&Truth>>, wrong: &m
 }
 
 /// The log has no gaps, every session's part follows from the one before, and its end is what the session is.
-pub fn log(events: &[Event], sessions: &[Session], wrong: &mut Vec<String>) {
+pub fn log(events: &[Event], sessions: &[Arc<Session>], wrong: &mut Vec<String>) {
     for (event, revision) in events.iter().zip(1..) {
         if event.revision != revision {
             wrong.push(format!("revision {} where {revision} was expected", event.revision));

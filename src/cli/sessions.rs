@@ -360,5 +360,5 @@ pub async fn run(args: SessionsArgs, desk: &mut Desk) -> Result<u8, Failure> {
 /// What the server says.
 pub async fn fetch(session_id: String, clients: &mut Clients) -> Result<pb::Session, Failure> {
     let answer = clients.sessions.get_session(asking(pb::GetSessionRequest { session_id })).await?;
-    Ok(answer.into_inner().session.unwrap_or_default())
+    Ok(answer.into_inner().read_session()?)
 }

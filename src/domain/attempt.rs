@@ -264,9 +264,10 @@ pub fn whole(session: &Session, rate: Rate, now: Time) -> Nanos {
 pub fn least_total(session: &Session, market: &Market<'_>, now: Time) -> Option<Nanos> {
     session.request.max_total_cost?;
     let mut unlimited = session.clone();
-    unlimited.request.max_total_cost = None;
+    let request = Arc::make_mut(&mut unlimited.request);
+    request.max_total_cost = None;
     // Whichever is the cheapest is so at any length.
-    if let Target::Requirements { order, .. } = &mut unlimited.request.target {
+    if let Target::Requirements { order, .. } = &mut request.target {
         *order = OfferOrder::Price;
     }
     let choice = choose(&unlimited, market, now).ok()?;

@@ -8,6 +8,7 @@ use crate::domain::hiding::hide;
 use crate::domain::idle::IdleClock;
 use crate::domain::ids::{ConsumerId, MachineId, OfferId, ProviderId, SessionId};
 use crate::domain::instance::SshEndpoint;
+use crate::domain::memo::Memo;
 use crate::domain::meter::Amount;
 use crate::domain::model::{self, Estimate};
 use crate::domain::money::{Nanos, Rate};
@@ -18,6 +19,7 @@ use crate::domain::verify::{GpuReport, Verify};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 macro_rules! words {
@@ -583,7 +585,7 @@ pub struct Attempt {
     /// 1…99.
     pub number: u8,
     /// The offer as it was when chosen.
-    pub offer: Offer,
+    pub offer: Arc<Offer>,
     /// Disk rented, GB.
     pub disk_gb: u32,
     /// When it began.
@@ -687,7 +689,7 @@ pub struct Session {
     /// Its id.
     pub id: SessionId,
     /// What was asked for.
-    pub request: Request,
+    pub request: Arc<Request>,
     /// Free key-value pairs of its user.
     pub labels: BTreeMap<String, String>,
     /// Where it stands.
@@ -758,6 +760,9 @@ pub struct Session {
     /// The trace that it was created in, as a W3C `traceparent`; `None` when none was recorded. Nothing is decided by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// For whoever tells of it. What is shared is not changed any more, so that this stays true.
+    #[serde(skip)]
+    pub memo: Memo,
 }
 
 impl Session {
@@ -798,7 +803,8 @@ impl Session {
             pace: Pace::default(),
             rekey: None,
             trace: None,
-            request,
+            memo: Memo::default(),
+            request: Arc::new(request),
         }
     }
 
@@ -811,7 +817,7 @@ impl Session {
     /// The offer of the current or last attempt.
     #[must_use]
     pub fn offer(&self) -> Option<&Offer> {
-        self.attempt().map(|a| &a.offer)
+        self.attempt().map(|a| &*a.offer)
     }
 
     /// The provider of the current or last attempt.

@@ -32,6 +32,26 @@ impl ListOffersResponse {
     }
 }
 
+impl GetSessionResponse {
+    /// The session, read.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn read_session(&self) -> Result<Session, Status> {
+        read(&self.session)
+    }
+}
+
+impl ListSessionsResponse {
+    /// The sessions, read.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn read_sessions(&self) -> Result<Vec<Session>, Status> {
+        self.sessions.iter().map(read).collect()
+    }
+}
+
 /// The compiled descriptor set, comments and JSON names included: for server reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 

@@ -42,7 +42,7 @@ impl pb::session_service_server::SessionService for SessionService {
     async fn get_session(&self, request: Request<pb::GetSessionRequest>) -> Result<Response<pb::GetSessionResponse>, Status> {
         let id = requests::session_id(&request.get_ref().session_id)?;
         let session = self.sessions.get(&caller(request.extensions())?, id).await?;
-        Ok(Response::new(pb::GetSessionResponse { session: Some(answers::session(&session, &self.settings)) }))
+        Ok(Response::new(answers::found(&session, &self.settings)))
     }
 
     async fn list_sessions(&self, request: Request<pb::ListSessionsRequest>) -> Result<Response<pb::ListSessionsResponse>, Status> {

@@ -107,7 +107,7 @@ impl Tools {
         let service = service::service(&session.request);
         let spec = LaunchSpec {
             label: job.instance.label,
-            offer: tried.offer.clone(),
+            offer: Arc::clone(&tried.offer),
             image: service.as_ref().map(|s| s.image.clone()).or_else(|| session.request.image().map(str::to_owned)),
             disk_gb: tried.disk_gb,
             bid: session.request.bid.or(tried.offer.min_bid),

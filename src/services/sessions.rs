@@ -98,15 +98,17 @@ impl Sessions {
             before,
             limit: u32::try_from(size + 1).unwrap_or(u32::MAX),
         };
-        let mut found = self.0.store.session_list(query).await.map_err(|e| broken(&e))?;
+        // A session's cost and clocks are up to the minute on the board; but a commit is on disk a moment before it is there.
+        let board = self.0.board.clone();
+        let at_hand = move |id, version| board.live(id).map(|live| live.session).filter(|s| s.version >= version);
+        let mut found = self.0.store.session_list(query, at_hand).await.map_err(|e| broken(&e))?;
         let more = found.len() > size;
         found.truncate(size);
         let next_page_token = match found.last() {
             Some(last) if more => URL_SAFE_NO_PAD.encode(format!("{}{hash:x}.{}", PageOf::Sessions.mark(), last.id)),
             _ => String::new(),
         };
-        let sessions = found.into_iter().map(|s| self.present(s)).collect();
-        Ok(SessionPage { sessions, next_page_token })
+        Ok(SessionPage { sessions: found, next_page_token })
     }
 
     /// How many sessions match.
@@ -124,15 +126,6 @@ impl Sessions {
         };
         let found = self.0.store.session_count(query).await.map_err(|e| broken(&e))?;
         Ok(usize::try_from(found).unwrap_or(usize::MAX))
-    }
-
-    /// What is newer of a session from disk and the same on the board: its cost and clocks there are up to the minute, but a
-    /// commit is on disk a moment before it is published.
-    fn present(&self, stored: Session) -> Arc<Session> {
-        match self.0.board.live(stored.id) {
-            Some(live) if live.session.version >= stored.version => live.session,
-            _ => Arc::new(stored),
-        }
     }
 
     /// Waits until a session is in one of these states (or final), at most `timeout`. A wait that expires is no error:
@@ -387,10 +380,10 @@ impl Watcher {
         }
         query.states.clone_from(&final_states);
         loop {
-            let page = self.of.0.store.session_list(query.clone()).await.map_err(|e| broken(&e))?;
+            let page = self.of.0.store.session_list(query.clone(), |_, _| None).await.map_err(|e| broken(&e))?;
             let Some(last) = page.last() else { return Ok(found) };
             query.before = Some(last.id);
-            found.extend(page.into_iter().filter(fits).map(Arc::new));
+            found.extend(page.into_iter().filter(|s| fits(s)));
         }
     }
 

@@ -11,9 +11,10 @@ use crate::store::prepared::rewrites;
 use crate::store::schema::{instances, session_labels, sessions};
 use crate::store::{MAX_PAGE, Store};
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Which sessions to list, newest first. Absent fields don't filter.
 #[derive(Clone, Debug)]
@@ -60,21 +61,39 @@ impl Store {
         self.read(move |conn| get(conn, id)).await
     }
 
-    /// Sessions that match, newest first. The next page begins before the last one's id.
+    /// Sessions that match, newest first. The next page begins before the last one's id. `at_hand` may know a session in
+    /// this version or a later one: such are not read and restored.
     ///
     /// # Errors
     /// When the database fails or a row is unreadable.
-    pub async fn session_list(&self, query: SessionQuery) -> Result<Vec<Session>, Error> {
+    pub async fn session_list<AtHand>(&self, query: SessionQuery, at_hand: AtHand) -> Result<Vec<Arc<Session>>, Error>
+    where
+        AtHand: Fn(SessionId, i64) -> Option<Arc<Session>> + Send + 'static,
+    {
         self.read(move |conn| {
             // Each state is read along its index and the newest of all are taken: several at once would have to be sorted, and
             // that takes as long as the history is.
-            let mut found: Vec<Stored> = Vec::new();
+            let mut found: Vec<(String, i64)> = Vec::new();
             for page in pages(&query) {
-                found.extend(page.load::<Stored>(conn)?);
+                found.extend(page.load::<(String, i64)>(conn)?);
             }
-            found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
+            found.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
             found.truncate(usize::try_from(query.limit.min(MAX_PAGE)).unwrap_or(usize::MAX));
-            found.into_iter().map(restore).collect()
+            let mut sessions: Vec<Arc<Session>> = Vec::with_capacity(found.len());
+            let mut missing = Vec::new();
+            for (id, version) in found {
+                match id.parse().ok().and_then(|known| at_hand(known, version)) {
+                    Some(session) => sessions.push(session),
+                    None => missing.push(id),
+                }
+            }
+            if !missing.is_empty() {
+                for row in everything().filter(sessions::id.eq_any(missing)).load::<Stored>(conn)? {
+                    sessions.push(Arc::new(restore(row)?));
+                }
+                sessions.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+            }
+            Ok(sessions)
         })
         .await
     }
@@ -198,9 +217,10 @@ fn wanted(query: &SessionQuery) -> Vec<Option<State>> {
     if states.is_empty() { vec![None] } else { states.into_iter().map(Some).collect() }
 }
 
-/// The questions that a page takes: one for each wanted state, or one for all.
-fn pages(query: &SessionQuery) -> Vec<Question> {
-    let page = |state| among(everything(), query, state).order(sessions::id.desc()).limit(query.limit.min(MAX_PAGE).into());
+/// The questions that a page takes, for ids and versions: one for each wanted state, or one for all.
+fn pages(query: &SessionQuery) -> Vec<sessions::BoxedQuery<'static, Sqlite, (Text, BigInt)>> {
+    let ids = || sessions::table.select((sessions::id, sessions::version)).into_boxed();
+    let page = |state| among(ids(), query, state).order(sessions::id.desc()).limit(query.limit.min(MAX_PAGE).into());
     wanted(query).into_iter().map(page).collect()
 }
 
@@ -226,13 +246,10 @@ pub(super) fn get(conn: &mut SqliteConnection, id: SessionId) -> Result<Option<S
 }
 
 fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
-    let parse = || {
-        let mut whole: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&detail)?;
-        whole.insert("request".to_owned(), serde_json::from_str(&request)?);
-        whole.insert("labels".to_owned(), serde_json::from_str(&labels)?);
-        serde_json::from_value(serde_json::Value::Object(whole))
-    };
-    parse().map_err(|e| Error::unreadable("session", &id, &e))
+    // Put together as text and read once.
+    let most = detail.trim_end().strip_suffix('}').unwrap_or_default();
+    let whole = format!(r#"{most},"request":{request},"labels":{labels}}}"#);
+    serde_json::from_str(&whole).map_err(|e| Error::unreadable("session", &id, &e))
 }
 
 #[derive(Insertable)]

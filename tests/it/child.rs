@@ -237,7 +237,7 @@ impl Served {
 
     pub async fn get_session(&self, id: &str) -> pb::Session {
         let asked = pb::GetSessionRequest { session_id: id.to_owned() };
-        self.sessions().await.get_session(asked).await.unwrap().into_inner().session.unwrap()
+        self.sessions().await.get_session(asked).await.unwrap().into_inner().read_session().unwrap()
     }
 
     /// Waits until a session is in a state.

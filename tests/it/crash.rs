@@ -275,7 +275,7 @@ impl Provider for Crooked {
             (Rule::LaunchAgain, Err(error)) if error.certainty == Certainty::MayHaveHappened => {
                 // The same offer, if it is still there, else another one of the kind.
                 let other = self.inner.offers().await?.offers.into_iter().find(|o| o.rental == spec.offer.rental);
-                self.inner.launch(&LaunchSpec { offer: other.unwrap_or(spec.offer.clone()), ..spec.clone() }).await
+                self.inner.launch(&LaunchSpec { offer: other.map_or_else(|| spec.offer.clone(), Into::into), ..spec.clone() }).await
             }
             (Rule::DoubtIsRefusal, Err(error)) => Err(ProviderError { certainty: Certainty::DidNotHappen, ..error }),
             (_, answer) => answer,
@@ -395,7 +395,7 @@ async fn the_audit_finds_a_gap_in_the_log() {
         let mut events = whole.clone();
         events.remove(lost);
         let mut wrong = Vec::new();
-        audit::log(&events, &house.store().session_list(SessionQuery::default()).await.unwrap(), &mut wrong);
+        audit::log(&events, &house.store().session_list(SessionQuery::default(), |_, _| None).await.unwrap(), &mut wrong);
         assert!(!wrong.is_empty(), "event {lost} is not missed");
     }
     house.close().await;

@@ -342,11 +342,11 @@ async fn a_generated_client_lives_a_whole_session() {
         }
     }
     assert_eq!(paged, told);
-    let got = face.sessions().get_session(pb::GetSessionRequest { session_id: id.clone() }).await.unwrap().into_inner().session.unwrap();
+    let got = face.sessions().get_session(pb::GetSessionRequest { session_id: id.clone() }).await.unwrap().into_inner().read_session().unwrap();
     assert_eq!(Some(&got), last.session.as_ref());
     let red = pb::SessionFilter { labels: BTreeMap::from([("team".to_owned(), "red".to_owned())]), ..Default::default() };
     let found = face.sessions().list_sessions(pb::ListSessionsRequest { filter: Some(red), ..Default::default() }).await.unwrap().into_inner();
-    assert_eq!(found.sessions, [got]);
+    assert_eq!(found.read_sessions().unwrap(), [got]);
 
     // Money: one number, wherever it is asked for, and the market's bill within its bounds.
     let cost = face.costs().get_session_cost(pb::GetSessionCostRequest { session_id: id.clone() }).await.unwrap().into_inner();

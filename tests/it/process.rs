@@ -40,7 +40,7 @@ async fn stage_reached(server: &Served, id: &str, stage: pb::Stage) {
     let mut sessions = server.sessions().await;
     for _ in 0..10_000 {
         let asked = pb::GetSessionRequest { session_id: id.to_owned() };
-        let session = sessions.get_session(asked).await.unwrap().into_inner().session.unwrap();
+        let session = sessions.get_session(asked).await.unwrap().into_inner().read_session().unwrap();
         if session.stage() as i32 >= stage as i32 {
             return;
         }

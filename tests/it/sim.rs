@@ -60,7 +60,7 @@ impl Town {
         LaunchSpec {
             label: Label { tag: Tag::from_hash([1; 5]), session: session(number), attempt: 1 },
             disk_gb: offer.disk.rented_gb(None),
-            offer: offer.clone(),
+            offer: offer.clone().into(),
             image: None,
             bid: None,
             public_keys: vec![self.probe.verifier_key(session(number))],

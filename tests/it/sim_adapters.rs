@@ -60,7 +60,7 @@ impl Street {
         let session = SessionId::new(Time::from_millis(5), number);
         LaunchSpec {
             label: Label { tag: Tag::from_hash([1; 5]), session, attempt: 1 },
-            offer: offer.clone(),
+            offer: offer.clone().into(),
             image: None,
             disk_gb: offer.disk.rented_gb(None),
             bid: None,

@@ -393,7 +393,7 @@ async fn the_machines_of_a_lost_database_are_reported_and_left_alone() {
     server.child.says("no record knows").await;
     holds_all(&server.get("/metrics").await.1, &["gpu_orphans_detected_total 1"]);
     let sessions = server.sessions().await.list_sessions(pb::ListSessionsRequest::default()).await.unwrap().into_inner().sessions;
-    assert_eq!(sessions, Vec::new());
+    assert!(sessions.is_empty());
     server.stop().await;
     assert!(alive(&world)[0].contains(&session.session_id), "{:?}", alive(&world));
     world.stop().await;

@@ -300,7 +300,7 @@ async fn commits_from_many_tasks_all_succeed_in_order() {
     join_all(tasks).await.into_iter().for_each(|task| task.unwrap());
     let events = store.event_list(None, 0, 10_000).await.unwrap();
     assert!(events.iter().map(|e| e.revision).eq(1..=TASKS * EACH));
-    let sessions = store.session_list(SessionQuery::default()).await.unwrap();
+    let sessions = store.session_list(SessionQuery::default(), |_, _| None).await.unwrap();
     assert!(sessions.len() == 64 && sessions.iter().all(|s| s.sequence == EACH));
     assert!(store.transactions() <= u64::try_from(TASKS * EACH).unwrap());
 }

@@ -32,7 +32,7 @@ pub async fn planted(house: &House, dialect: Dialect, label: &str) -> String {
     let spec = LaunchSpec {
         label: Label { tag: tag_of("anything"), session: SessionId::new(house.now(), 1), attempt: 1 },
         disk_gb: offer.disk.rented_gb(None),
-        offer,
+        offer: offer.into(),
         image: None,
         bid: None,
         public_keys: Vec::new(),

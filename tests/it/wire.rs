@@ -640,7 +640,7 @@ fn sample_session() -> Session {
     let mut session = Session::new(SESSION.parse().unwrap(), created.request, BTreeMap::new(), Duration::from_secs(43_200), Time::from_millis(1_500));
     session.attempts.push(Attempt {
         number: 1,
-        offer: sample_offer(),
+        offer: sample_offer().into(),
         disk_gb: 50,
         started_at: Time::from_millis(2_000),
         stage: Stage::Booting,
@@ -678,8 +678,9 @@ fn a_session_is_told_without_its_secrets() {
     assert_eq!(spec.secret_env_names, ["HF_TOKEN"]);
     assert!(!format!("{told:?}").contains("canary"));
     // The API of a machine that starts a server is where its port is mapped to.
-    session.request.launch_mode = LaunchMode::Entrypoint;
-    session.request.exposed_ports = vec![8000];
+    let request = std::sync::Arc::make_mut(&mut session.request);
+    request.launch_mode = LaunchMode::Entrypoint;
+    request.exposed_ports = vec![8000];
     assert_eq!(answers::session(&session, &settings()).api_endpoint, "http://203.0.113.7:8000", "its own address, nothing mapped");
     (session.ports, session.public_host) = (vec![(22, 41_022), (8000, 33_526)], Some("203.0.113.9".to_owned()));
     let told = answers::session(&session, &settings());

@@ -112,7 +112,7 @@ impl Plan {
         }
         if needs_sessions {
             let page = clients.sessions.list_sessions(asking(pb::ListSessionsRequest::default())).await?.into_inner();
-            sessions.extend(page.sessions.into_iter().map(|s| s.session_id));
+            sessions.extend(page.read_sessions()?.into_iter().map(|s| s.session_id));
         }
         let plan = Self { turn, list, page: args.page, offers, sessions };
         let lacking = match () {

@@ -141,7 +141,7 @@ async fn subjects(clients: &mut Clients) -> Result<Vec<String>, Failure> {
         let filter = pb::SessionFilter { states: open.iter().map(|s| i32::from(*s)).collect(), ..filter() };
         let request = pb::ListSessionsRequest { filter: Some(filter), page_size: 1000, page_token: token };
         let page = clients.sessions.list_sessions(asking(request)).await?.into_inner();
-        all.extend(page.sessions.into_iter().map(|s| s.session_id));
+        all.extend(page.read_sessions()?.into_iter().map(|s| s.session_id));
         token = page.next_page_token;
         if token.is_empty() {
             break;

@@ -32,7 +32,7 @@ pub async fn list(filter: &WhichArgs, page: &PageArgs, desk: &mut Desk, clients:
     }
     let now = desk.clock.now();
     let mut table = Table::new(["SESSION", "STATE", "STAGE", "CONSUMER", "PROVIDER", "GPU", ">PRICE/H", ">COST", ">AGE", ">EXPIRES IN", "REASON"]);
-    for session in &whole.sessions {
+    for session in &whole.read_sessions()? {
         let over = crate::cli::watch::is_over(session.state);
         table.row([
             session.session_id.as_str().into(),
@@ -62,7 +62,7 @@ pub async fn get(session_id: String, desk: &mut Desk, clients: &mut Clients) -> 
         desk.console.json(&Message::of("GetSessionResponse", &answer)?)?;
         return Ok(Exit::Ok);
     }
-    let session = answer.session.unwrap_or_default();
+    let session = answer.read_session()?;
     let now = desk.clock.now();
     let mut table = facts(&session, now);
     table.fact("Log in", &session.ssh_command);

@@ -10,6 +10,7 @@ use crate::domain::event::{Actor, EventType};
 use crate::domain::instance::SshEndpoint;
 use crate::domain::session::{ConditionType, EndReason, Rekey, State, Truth};
 use crate::domain::verify::{ProbeFailureKind, Verify};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The first wait after a login that did not work; doubles up to the usual time between two.
@@ -153,7 +154,7 @@ impl Work<'_> {
         match result {
             Ok(()) => {
                 let by = rekey.by.clone();
-                key.clone_into(&mut self.s.request.public_key);
+                key.clone_into(&mut Arc::make_mut(&mut self.s.request).public_key);
                 self.s.rekey = None;
                 self.set_condition(ConditionType::KeyInstalled, Truth::True, "installed");
                 self.tell(EventType::KeyRotated, by, "the machine takes the new key, and the one before no more".to_owned());

@@ -33,6 +33,7 @@ use crate::domain::session::{AttemptFailure, Condition, ConditionType, EndReason
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::{GpuAnswer, ProbeFailureKind};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// By which question an instance was looked for.
@@ -659,7 +660,7 @@ impl Work<'_> {
                     return Err(Refusal::CostLimit(why));
                 }
                 let reservation = self.s.request.reservation;
-                self.s.request.reservation =
+                Arc::make_mut(&mut self.s.request).reservation =
                     if wanted >= old { reservation + wanted.since(old) } else { reservation.saturating_sub(old.since(wanted)) };
                 self.s.expiring_told = false;
                 self.tell(EventType::Extended, actor, format!("expires at {wanted} instead of {old}"));

@@ -11,6 +11,7 @@ use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Truth};
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::{GpuAnswer, ProbeFailureKind, Verify, contradictions};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Refused logins are repeated after these waits, then the attempt is over.
@@ -61,7 +62,7 @@ impl Work<'_> {
         let message = format!("attempt {number}: renting {} ({}× {}) at {}", offer.id, offer.gpu_count, offer.gpu, price.total());
         self.s.attempts.push(Attempt {
             number,
-            offer: (*offer).clone(),
+            offer: Arc::clone(&offer),
             disk_gb,
             started_at: now,
             stage: Stage::Requested,

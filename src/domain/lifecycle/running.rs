@@ -13,6 +13,7 @@ use crate::domain::session::{ConditionType, EndReason, Session, State, Truth};
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::ProbeFailureKind;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The COST_WARNING comes at this share of `max_total_cost`, percent.
@@ -333,7 +334,7 @@ impl Work<'_> {
             changes.push("labels changed".to_owned());
         }
         if let Some(new) = threshold {
-            let old = std::mem::replace(&mut self.s.request.idle_threshold, new);
+            let old = std::mem::replace(&mut Arc::make_mut(&mut self.s.request).idle_threshold, new);
             if self.s.state == State::Running {
                 self.s.idle.warned = false;
                 self.s.idle.next_look = (!new.is_zero()).then_some(self.now);

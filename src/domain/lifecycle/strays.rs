@@ -15,6 +15,7 @@ use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, ConditionType, EndReason, Request, Session, Stage, State, Target, Truth};
 use crate::domain::time::{Look, Time};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A machine with a label of this deployment that no row knows.
@@ -65,7 +66,7 @@ pub fn taken_over(stray: &Stray, fate: &Fate, actor: Actor, rules: &Rules, now: 
     work.rows.push(row);
     work.s.attempts.push(Attempt {
         number: stray.label.attempt,
-        offer,
+        offer: Arc::new(offer),
         disk_gb: 0,
         started_at: now,
         stage: Stage::Booting,

@@ -399,10 +399,21 @@ pub fn created(c: api::Created, settings: &Settings) -> pb::CreateSessionRespons
     }
 }
 
+/// A session's bytes, made once for each state of it that is told.
+fn encoded_session(s: &Session, settings: &Settings) -> Bytes {
+    s.memo.get_or_make(|| Bytes::from(session(s, settings).encode_to_vec()))
+}
+
+/// One session.
+#[must_use]
+pub fn found(s: &Session, settings: &Settings) -> pb::GetSessionResponse {
+    pb::GetSessionResponse { session: encoded_session(s, settings) }
+}
+
 /// A page of sessions.
 #[must_use]
 pub fn sessions(page: api::SessionPage, settings: &Settings) -> pb::ListSessionsResponse {
-    pb::ListSessionsResponse { sessions: page.sessions.iter().map(|s| session(s, settings)).collect(), next_page_token: page.next_page_token }
+    pb::ListSessionsResponse { sessions: page.sessions.iter().map(|s| encoded_session(s, settings)).collect(), next_page_token: page.next_page_token }
 }
 
 /// Writes the answer to a command: they differ by name only.

@@ -435,7 +435,7 @@ impl Actor {
             let text = serde_json::to_string(secrets).map_err(|_| Error::internal("writing the start secrets"))?;
             let sealed = (self.parts.tools.vault.seal)(Content::Start, session.id, &text.into());
             let sealed = sealed.ok_or_else(|| Error::internal("sealing the start secrets"))?;
-            session.request.start.sealed = Some(STANDARD.encode(sealed));
+            Arc::make_mut(&mut session.request).start.sealed = Some(STANDARD.encode(sealed));
         }
         Ok(session)
     }

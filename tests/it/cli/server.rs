@@ -295,13 +295,13 @@ impl SessionService for Face {
             "pending" => session(State::Pending),
             id => return Err(missing("SESSION_NOT_FOUND", format!("no session {id}"))),
         };
-        Ok(Response::new(pb::GetSessionResponse { session: Some(session) }))
+        Ok(Response::new(pb::GetSessionResponse { session: session.encode_to_vec().into() }))
     }
 
     async fn list_sessions(&self, request: Request<pb::ListSessionsRequest>) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let states = request.into_inner().filter.unwrap_or_default().states;
         assert_eq!(states, [i32::from(State::Running), i32::from(State::Stopping)]);
-        Ok(Response::new(pb::ListSessionsResponse { sessions: vec![running()], next_page_token: String::new() }))
+        Ok(Response::new(pb::ListSessionsResponse { sessions: vec![running().encode_to_vec().into()], next_page_token: String::new() }))
     }
 
     async fn wait_session(&self, _: Request<pb::WaitSessionRequest>) -> Result<Response<pb::WaitSessionResponse>, Status> {

@@ -42,7 +42,7 @@ async fn read_everything(store: &Store) {
             before: set(5).then_some(session.id),
             limit: 51,
         };
-        store.session_list(query.clone()).await.unwrap();
+        store.session_list(query.clone(), |_, _| None).await.unwrap();
         store.session_list_ended(query, NOW).await.unwrap();
         let window = if set(4) { Window { from: NOW, to: NOW + HOUR } } else { Window::ALWAYS };
         let query = SegmentQuery {

@@ -54,12 +54,13 @@ prop_compose! {
         let mut session = rich();
         let time = |n: usize| Time::from_millis(times[n]);
         session.labels = labels;
-        session.request.start.env_names = env.into_keys().collect();
-        session.request.image = options[0].then_some(a);
-        session.request.start.sealed = options[1].then_some(b);
-        session.request.workload = Workload::ALL[words.3];
-        session.request.reservation = Duration::new(numbers[0].unsigned_abs(), small.2 % 1_000_000_000);
-        session.request.max_price = options[2].then_some(Rate(numbers[1]));
+        let request = Arc::make_mut(&mut session.request);
+        request.start.env_names = env.into_keys().collect();
+        request.image = options[0].then_some(a);
+        request.start.sealed = options[1].then_some(b);
+        request.workload = Workload::ALL[words.3];
+        request.reservation = Duration::new(numbers[0].unsigned_abs(), small.2 % 1_000_000_000);
+        request.max_price = options[2].then_some(Rate(numbers[1]));
         session.state = State::ALL[words.0];
         session.stage = Stage::ALL[words.1];
         session.end_reason = options[3].then_some(EndReason::ALL[words.2]);
@@ -84,8 +85,9 @@ prop_compose! {
         }
         session.attempts = (1..=attempts).map(|n| attempt(n, "vastai", "RTX 4090")).collect();
         for it in &mut session.attempts {
-            it.offer.reliability = Some(floats[0]);
-            it.offer.confidence = floats[1];
+            let offer = Arc::make_mut(&mut it.offer);
+            offer.reliability = Some(floats[0]);
+            offer.confidence = floats[1];
             it.cost = Nanos(numbers[4]);
         }
         session.version = numbers[5];
@@ -111,7 +113,7 @@ proptest! {
 async fn what_json_cannot_carry_is_refused_before_it_is_lost() {
     let store = memory();
     let mut session = rich();
-    session.attempts[0].offer.confidence = f64::NAN;
+    Arc::make_mut(&mut session.attempts[0].offer).confidence = f64::NAN;
     assert!(matches!(store.commit(only(&session)).await, Err(Error::Invalid(_))));
     assert_eq!(store.session_get(session.id).await.unwrap(), None);
 }
@@ -171,7 +173,7 @@ async fn live_are_the_sessions_that_are_open_or_still_owe() {
 }
 
 async fn listed(store: &Store, query: SessionQuery) -> Vec<i64> {
-    let found = store.session_list(query).await.unwrap();
+    let found = store.session_list(query, |_, _| None).await.unwrap();
     found.iter().map(|s| (s.created_at.millis() - NOW.millis()) / 1000).collect()
 }
 
@@ -180,7 +182,7 @@ async fn lists_are_filtered_and_paged_newest_first() {
     let store = memory();
     for n in 0..10 {
         let mut session = plain(n);
-        session.request.consumer = ConsumerId::new(if n % 2 == 0 { "even" } else { "odd" });
+        Arc::make_mut(&mut session.request).consumer = ConsumerId::new(if n % 2 == 0 { "even" } else { "odd" });
         session.labels = labels(&[("parity", if n % 2 == 0 { "even" } else { "odd" }), ("low", if n < 5 { "yes" } else { "no" })]);
         if n > 6 {
             session.state = State::Running;
@@ -245,7 +247,7 @@ async fn segments_are_found_by_window_and_by_what_reports_group_by() {
     let store = memory();
     let at = |minutes: u64| NOW + Duration::from_secs(60 * minutes);
     let (mut one, mut two) = (plain(1), plain(2));
-    one.request.consumer = ConsumerId::new("alice");
+    Arc::make_mut(&mut one.request).consumer = ConsumerId::new("alice");
     one.labels = labels(&[("team", "vision")]);
     one.attempts = vec![attempt(1, "tensordock", "RTX A6000"), attempt(2, "vastai", "RTX 4090")];
     one.state = State::Stopped;
@@ -375,7 +377,7 @@ async fn trimming_leaves_what_may_still_be_asked_for() {
     let bounds = store.event_bounds().await.unwrap();
     assert_eq!((bounds.oldest, bounds.last), (20, 20));
     store.commit(told(&mut open, 21)).await.unwrap();
-    assert_eq!(store.session_list(SessionQuery::default()).await.unwrap().len(), 2);
+    assert_eq!(store.session_list(SessionQuery::default(), |_, _| None).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ pub fn plain(n: u64) -> Session {
 pub fn attempt(number: u8, provider: &str, gpu: &str) -> Attempt {
     Attempt {
         number,
-        offer: offer(provider, gpu),
+        offer: offer(provider, gpu).into(),
         disk_gb: 50,
         started_at: NOW,
         stage: Stage::Booting,
@@ -113,7 +113,7 @@ pub fn attempt(number: u8, provider: &str, gpu: &str) -> Attempt {
 pub fn rich() -> Session {
     let at = |s: u64| NOW + Duration::from_secs(s);
     let mut session = plain(7);
-    session.request = Request {
+    let request = Request {
         workload: Workload::LlmVllm,
         target: Target::Requirements {
             filter: Box::new(OfferFilter {
@@ -151,6 +151,7 @@ pub fn rich() -> Session {
         allow_same_offer: true,
         ..request("team ü")
     };
+    session.request = request.into();
     session.labels = labels(&[("team", "vision"), ("run", "1'; DROP TABLE sessions; --")]);
     session.state = State::Failed;
     session.state_at = at(300);
@@ -163,7 +164,7 @@ pub fn rich() -> Session {
     first.failure = Some(AttemptFailure::OfferGone);
     first.ended_at = Some(at(30));
     first.text = "no available nodes".to_owned();
-    first.offer.reliability = None;
+    Arc::make_mut(&mut first.offer).reliability = None;
     let mut second = attempt(2, "vastai", "RTX 4090");
     second.cost = Nanos(123);
     session.attempts = vec![first, second];

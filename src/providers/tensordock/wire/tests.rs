@@ -5,6 +5,7 @@ use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::time::{Look, Time};
 use crate::ports::Certainty;
 use crate::providers::tensordock::offers;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn reply(status: u16, body: &str) -> Reply {
@@ -19,7 +20,7 @@ fn spec(dedicated: &str) -> LaunchSpec {
     );
     LaunchSpec {
         label: Label { tag: Tag::from_hash([1, 2, 3, 4, 5]), session: SessionId::new(Time::from_millis(5), 9), attempt: 1 },
-        offer: offers::read(body.as_bytes(), Time::from_millis(0)).unwrap().offers.remove(1),
+        offer: offers::read(body.as_bytes(), Time::from_millis(0)).unwrap().offers.remove(1).into(),
         image: None,
         disk_gb: 150,
         bid: None,
@@ -118,8 +119,8 @@ fn launches_that_cannot_be_said_are_refused_before_they_are_sent() {
     };
     refused(|spec| spec.public_keys.clear());
     refused(|spec| spec.env = BTreeMap::from([("A;rm -rf /".to_owned(), String::new())]));
-    refused(|spec| spec.offer.gpu_count = 1);
-    refused(|spec| spec.offer.machine = crate::domain::ids::MachineId::new("vastai:1"));
+    refused(|spec| Arc::make_mut(&mut spec.offer).gpu_count = 1);
+    refused(|spec| Arc::make_mut(&mut spec.offer).machine = crate::domain::ids::MachineId::new("vastai:1"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::domain::offer::Offer;
 use crate::domain::time::{Look, Time};
 use crate::ports::Certainty;
 use crate::providers::vastai::offers;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn reply(status: u16, body: &str) -> Reply {
@@ -22,7 +23,7 @@ fn offer(rental: RentalKind) -> Offer {
 fn spec(rental: RentalKind) -> LaunchSpec {
     LaunchSpec {
         label: Label { tag: Tag::from_hash([1, 2, 3, 4, 5]), session: SessionId::new(Time::from_millis(5), 9), attempt: 1 },
-        offer: offer(rental),
+        offer: offer(rental).into(),
         image: None,
         disk_gb: 60,
         bid: None,
@@ -57,7 +58,7 @@ fn a_launch_says_all_it_must_and_bids_only_for_bids() {
     assert!(bid(None).contains(r#""price":0.125,"#), "the lowest bid that wins is the default");
     assert!(bid(Rate::parse("0.2000000001")).contains(r#""price":0.2000000001,"#));
     let mut bidless = spec(RentalKind::Interruptible);
-    bidless.offer.min_bid = None;
+    Arc::make_mut(&mut bidless.offer).min_bid = None;
     assert_eq!(launch_body(&bidless, "i").unwrap_err().kind, ErrorKind::Invalid);
 }
 
