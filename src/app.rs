@@ -120,6 +120,7 @@ pub fn terms_of(provider: &dyn Provider) -> Terms {
         budgets: facts.budgets,
         out_of_credit: false,
         account: String::new(),
+        changed_at: None,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::domain::ids::{ProviderId, Tag};
 use crate::domain::instance::Billed;
 use crate::domain::money::Rate;
 use crate::domain::offer::Component;
+use crate::domain::time::{Look, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -104,8 +105,24 @@ pub struct Terms {
     pub budgets: StageBudgets,
     /// The account is known to be out of credit.
     pub out_of_credit: bool,
-    /// The identity of the account in use.
+    /// The identity of the account in use; empty while it is unknown.
     pub account: String,
+    /// When the credentials were last changed in this life of the server: what was asked by then may have gone with those before.
+    pub changed_at: Option<Time>,
+}
+
+impl Terms {
+    /// Whether a call certainly went with the credentials of now.
+    #[must_use]
+    pub fn asked(&self, call: Look) -> bool {
+        self.changed_at.is_none_or(|changed| call.sent > changed)
+    }
+
+    /// Whose account a call told of; empty when that is unknown.
+    #[must_use]
+    pub fn account_of(&self, call: Look) -> &str {
+        if self.asked(call) { &self.account } else { "" }
+    }
 }
 
 /// Everything besides the session that a decision rests on.

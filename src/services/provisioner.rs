@@ -288,7 +288,9 @@ async fn out_of_credit(provider: &dyn Provider) -> Option<bool> {
 /// What to report of an action whose task broke.
 pub(super) fn broken(action: &Action, session: &Session, now: Time) -> Vec<Input> {
     let text = "our own task broke".to_owned();
-    let call = Look { sent: now, answered: now };
+    // When it was sent is not known: at the earliest when the attempt began.
+    let sent = session.attempt().map_or(now, |attempt| attempt.started_at);
+    let call = Look { sent, answered: now };
     match action {
         Action::Choose => Vec::new(),
         Action::Launch(attempt) => vec![Input::LaunchUnknown { attempt: *attempt, text, call }],

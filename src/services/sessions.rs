@@ -243,16 +243,24 @@ impl Sessions {
     pub async fn watch(&self, caller: &Caller, request: WatchRequest) -> Result<BoxStream<'static, Result<WatchMessage, Error>>, Error> {
         let filter = scoped(caller, request.filter.clone())?;
         let subject = tokens::subject(request.session, &filter);
-        if let Some(id) = request.session {
-            self.get(caller, id).await?;
+        let after = match &request.start {
+            WatchStart::After(token) => Some(self.0.tokens.read(token, subject, self.0.board.last())),
+            WatchStart::Snapshot { .. } | WatchStart::Now => None,
+        };
+        if let Some(id) = request.session
+            && let Err(unknown) = self.get(caller, id).await
+        {
+            // After a database was replaced its sessions are unknown, and that it was says more.
+            return Err(after.and_then(Result::err).filter(|e| e.code == Code::OutOfRange).unwrap_or(unknown));
         }
+        let after = after.transpose()?;
         let bell = self.0.board.subscribe(request.session);
         let mut watcher = Watcher {
             of: self.clone(),
             session: request.session,
             filter,
             subject,
-            cursor: 0,
+            cursor: after.unwrap_or_default(),
             told: BTreeMap::new(),
             pending: VecDeque::new(),
             phase: Phase::Live,
@@ -268,7 +276,7 @@ impl Sessions {
                 let mark = watcher.mark();
                 watcher.pending.push_back(mark);
             }
-            WatchStart::After(token) => watcher.cursor = self.0.tokens.read(&token, subject, self.0.board.last())?,
+            WatchStart::After(_) => {}
         }
         if let Some(id) = request.session {
             // Looked at after the cursor was set: what ends the session from here on is an event that the watch meets.

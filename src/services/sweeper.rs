@@ -141,8 +141,8 @@ impl Finding {
     /// As something that can be taken over; `None` for what is not ours.
     #[must_use]
     pub fn stray(&self) -> Option<Stray> {
-        let (kind, label) = (self.kind, self.label?);
-        (kind == FindingKind::Stray).then(|| Stray {
+        let label = self.label?;
+        (self.kind != FindingKind::Foreign).then(|| Stray {
             label,
             provider: self.provider.clone(),
             account: self.account.clone(),

@@ -8,7 +8,7 @@ use gpu_shopper::domain::event::Actor;
 use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, PriceSeen, Sighting, SshEndpoint};
-use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refusal, next_deadline, step};
+use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refusal, Stray, next_deadline, step};
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::Offer;
 use gpu_shopper::domain::policy::{Policy, Rules};
@@ -317,7 +317,15 @@ impl World {
                 let input = match self.below(4) {
                     0 if self.rows.len() < 20 => {
                         let native_id = format!("twin{}", self.below(1_000_000));
-                        Input::Duplicate { attempt, sighting: Box::new(Sighting { native_id, ..self.sighting(attempt) }), look }
+                        let row = self.rows.iter().find(|r| r.label.attempt == attempt).unwrap();
+                        Input::Duplicate(Box::new(Stray {
+                            label: row.label,
+                            provider: row.provider.clone(),
+                            account: row.account.clone(),
+                            sighting: Sighting { native_id, ..self.sighting(attempt) },
+                            look,
+                            first_seen: look.answered,
+                        }))
                     }
                     1 => Input::Settle { attempt, actor: Actor::Operator("ops".to_owned()), text: "gone".to_owned() },
                     2 => Input::Unlisted,
@@ -392,4 +400,42 @@ async fn providers_have_terms() {
     let (offers, rules) = market().await;
     assert!(offers.len() > 40);
     assert!(rules.terms.contains_key(&ProviderId::new("vastai")) && rules.terms.contains_key(&ProviderId::new("tensordock")));
+}
+
+/// What a sighting says of the account: something where its call went with known credentials, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_sighting_tells_whose_a_machine_is_when_it_is_known_whose_credentials_showed_it() {
+    let (offers, mut rules) = market().await;
+    let offer = Arc::clone(&offers[0]);
+    let account = |rules: &mut Rules, account: &str, changed_at| {
+        let terms = rules.terms.get_mut(&offer.provider).unwrap();
+        (terms.account, terms.changed_at) = (account.to_owned(), changed_at);
+    };
+    let at = |seconds: u64| BEGIN + Duration::from_secs(seconds);
+    account(&mut rules, "A", None);
+    let session = Session::new(SessionId::new(BEGIN, 1), request(any(None)), std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
+    let chosen = step(&session, &[], Input::Chosen(Choice { offer: Arc::clone(&offer), disk_gb: 100 }), &rules, at(1)).unwrap();
+    let rented = |of: &str| Instance { account: of.to_owned(), ..chosen.instances[0].clone() };
+    let label = |attempt| Label { attempt, ..chosen.instances[0].label };
+    let foreign = Label { session: SessionId::new(BEGIN, 2), ..label(1) };
+    // Whose the row was and whose credentials are known, since when; the label seen and when it was asked for; whose it is then.
+    for (before, known, changed, shown, asked, after) in [
+        ("A", "", None, label(1), 10, "A"),
+        ("A", "", Some(at(5)), label(1), 10, "A"),
+        ("A", "B", Some(at(20)), label(1), 10, "A"),
+        ("A", "B", Some(at(10)), label(1), 10, "A"),
+        ("A", "B", Some(at(9)), label(1), 10, "B"),
+        ("A", "B", None, label(7), 10, "B"),
+        ("A", "B", None, foreign, 10, "A"),
+        ("", "", None, label(1), 10, ""),
+        ("", "B", Some(at(20)), label(1), 10, ""),
+        ("", "B", None, foreign, 10, "B"),
+    ] {
+        account(&mut rules, known, changed);
+        let sighting = Box::new(Sighting { status: InstanceStatus::Running, ..Sighting::untold("n1", Some(shown.to_string())) });
+        let seen = Input::Seen { attempt: 1, sighting, look: Look { sent: at(asked), answered: at(30) } };
+        let next = step(&chosen.session, &[rented(before)], seen, &rules, at(30)).unwrap();
+        assert_eq!(next.instances[0].account, after, "{before:?} {known:?} {changed:?} {shown}");
+        assert!(next.durable || before == after);
+    }
 }

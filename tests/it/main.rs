@@ -1,6 +1,7 @@
 //! The integration tests, one binary, one module per area.
 
 mod access;
+mod accounts;
 mod calls;
 mod chaos;
 mod child;

@@ -457,8 +457,9 @@ async fn a_token_from_a_future_that_was_undone_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("restored.db");
     house.store().backup(&path).await.unwrap();
-    life(&house, None).await;
+    let lost = life(&house, None).await;
     let after = heard(&mut watch);
+    let lost = (lost.session.id, heard(&mut one(house.core(), lost.session.id, WatchStart::After(lost.resume_token)).await));
     house.close().await;
 
     // The copy is put in place; its server has told other things since.
@@ -483,6 +484,9 @@ async fn a_token_from_a_future_that_was_undone_is_found_out() {
         assert_eq!((error.code, error.reason), (Code::OutOfRange, "WATCH_STORE_REPLACED"), "{}", event(told).unwrap().revision);
         assert!(error.message.contains("snapshot"), "{error}");
     }
+    let last = lost.1.iter().rfind(|t| event(t).is_some()).unwrap();
+    let error = refused(&restored, watching(Some(lost.0), SessionFilter::default(), WatchStart::After(token(last)))).await;
+    assert_eq!(error.reason, "WATCH_STORE_REPLACED", "rather than that its session is unknown");
     assert!(one(&restored, kept.session.id, WatchStart::After(kept.resume_token)).await.next().await.is_some());
     restored.stop().await.unwrap();
 }

@@ -4,10 +4,10 @@
 //! Gone = two not-founds by id, apart, after the destroy was answered. Never came to be = several complete lists,
 //! spaced, after the provider's visibility window. A list that is not complete never gets here.
 
-use super::{Action, Input, LookBy, Work, metering, want_gone};
+use super::{Action, Input, LookBy, Stray, Work, metering, want_gone};
 use crate::domain::backoff;
 use crate::domain::event::{Actor, EventType};
-use crate::domain::ids::ProviderId;
+use crate::domain::ids::{Label, ProviderId};
 use crate::domain::instance::{Absence, Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, Sighting};
 use crate::domain::money::Rate;
 use crate::domain::session::{ConditionType, State, Truth};
@@ -49,7 +49,7 @@ impl Work<'_> {
             }
             Input::Missing { attempt, look, by } => {
                 if let Some(at) = self.row(*attempt) {
-                    if self.elsewhere(at) {
+                    if self.elsewhere(at, *look) {
                         self.look_again_later(at);
                     } else {
                         self.row_missing(at, *look, *by);
@@ -62,7 +62,7 @@ impl Work<'_> {
                     self.look_again_later(at);
                 }
             }
-            Input::Duplicate { attempt, sighting, look } => self.duplicate(*attempt, sighting, *look),
+            Input::Duplicate(stray) => self.duplicate(stray),
             Input::Retry { attempt } => {
                 if let Some(at) = self.row(*attempt) {
                     self.retry(at);
@@ -96,12 +96,26 @@ impl Work<'_> {
         }
     }
 
-    /// Whether the credentials of now open another account than the one that the machine was rented on. What is not found
-    /// there may well be here.
-    pub(super) fn elsewhere(&self, at: usize) -> bool {
+    /// Whether a call may have gone to another account than the one that the machine was rented on: the credentials are of
+    /// another one, or of nobody knows whom, or were changed when it was under way. What is not found there may well be here.
+    pub(super) fn elsewhere(&self, at: usize, call: Look) -> bool {
         let row = &self.rows[at];
-        let now = self.terms(&row.provider).map_or("", |t| t.account.as_str());
-        !row.account.is_empty() && row.account != now
+        let Some(terms) = self.terms(&row.provider) else { return !row.account.is_empty() };
+        !terms.asked(call) || (!row.account.is_empty() && row.account != terms.account)
+    }
+
+    /// A sighting tells whose a machine is: one of no known account is on the account of the credentials that showed it; and
+    /// when our own label is found with other credentials, they are of the same account under another name.
+    fn claim(&mut self, at: usize, sighting: &Sighting, look: Look) {
+        let row = &self.rows[at];
+        let account = self.terms(&row.provider).map_or("", |t| t.account_of(look));
+        // One that is too many has a number of its own, and carries that of another.
+        let ours = |label: Label| label.tag == row.label.tag && label.session == row.label.session;
+        let named = sighting.label.as_deref().and_then(Label::parse).is_some_and(ours);
+        if !account.is_empty() && account != row.account && (row.account.is_empty() || named) {
+            self.rows[at].account = account.to_owned();
+            self.durable = true;
+        }
     }
 
     fn look_again_later(&mut self, at: usize) {
@@ -148,8 +162,15 @@ impl Work<'_> {
         }
         if row.native_id.is_some() {
             // Another machine was seen under this label before: that one is known, and this one is too many.
-            let label = Some(row.label.to_string());
-            return self.duplicate(attempt, &Sighting::untold(native_id, label), call);
+            let second = Stray {
+                label: row.label,
+                provider: row.provider.clone(),
+                account: row.account.clone(),
+                sighting: Sighting::untold(native_id, Some(row.label.to_string())),
+                look: call,
+                first_seen: call.answered,
+            };
+            return self.duplicate(&second);
         }
         row.native_id = Some(native_id.to_owned());
         row.launch = Launch::Accepted;
@@ -182,16 +203,7 @@ impl Work<'_> {
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
-        if self.elsewhere(at) && sighting.label.as_deref() == Some(self.rows[at].label.to_string().as_str()) {
-            // Our own label, found with these credentials: it is the same account under another name.
-            let account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
-            self.rows[at].account = account;
-            self.durable = true;
-        }
-        if self.rows[at].account.is_empty() {
-            // Rented or adopted while nobody knew whose account it was: it is seen with the credentials of this one.
-            self.rows[at].account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
-        }
+        self.claim(at, sighting, look);
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
@@ -313,7 +325,7 @@ impl Work<'_> {
 
     fn row_destroy_answered(&mut self, at: usize, answer: &Result<DestroyAnswer, String>, call: Look, retry_at: Time) {
         let now = self.now;
-        let elsewhere = self.elsewhere(at);
+        let elsewhere = self.elsewhere(at, call);
         let row = &mut self.rows[at];
         row.destroy.tries = row.destroy.tries.saturating_add(1);
         row.destroy.next_at = None;
@@ -322,7 +334,11 @@ impl Work<'_> {
         }
         match answer {
             Ok(DestroyAnswer::NotThere) if elsewhere => {
-                row.destroy.last_error = Some(format!("the machine is on account {}, which these credentials do not open", row.account));
+                row.destroy.last_error = Some(if row.account.is_empty() {
+                    "the credentials were changed meanwhile".to_owned()
+                } else {
+                    format!("the machine is on account {}, which these credentials may not open", row.account)
+                });
                 row.destroy.next_at = Some(retry_at);
             }
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
@@ -408,7 +424,7 @@ impl Work<'_> {
             row.destroy.next_at = None;
             row.next_look = None;
             metering::ended(row, row.off_by.filter(|_| evidence == Evidence::NotFoundTwice).unwrap_or(now));
-            if evidence == Evidence::NeverAppeared
+            if (evidence == Evidence::NeverAppeared || (evidence == Evidence::Operator && row.native_id.is_none()))
                 && let Some(call) = row.launched
             {
                 // Nobody ever saw it; it may have come and gone for all that.

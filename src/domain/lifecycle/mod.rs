@@ -87,15 +87,8 @@ pub enum Input {
     OffersAwaited(String),
     /// The provider's list has failed again and again: nothing is known of what runs there.
     Unlisted,
-    /// A machine beside an attempt's own carries its label: one too many.
-    Duplicate {
-        /// Which attempt.
-        attempt: u8,
-        /// What was seen.
-        sighting: Box<Sighting>,
-        /// When.
-        look: Look,
-    },
+    /// A machine beside those of its rows carries a label of the session: one too many.
+    Duplicate(Box<Stray>),
     /// An operator wants the destroy of a debt tried at once.
     Retry {
         /// Which attempt.
@@ -371,7 +364,7 @@ pub enum Refusal {
 /// Only for [`Input::Asked`]: why the wish is refused; nothing has changed then.
 pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rules, now: Time) -> Result<Step, Refusal> {
     let mut work = Work { s: session.clone(), rows: instances.to_vec(), events: Vec::new(), actions: Vec::new(), durable: false, rules, now };
-    let ordered = matches!(input, Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. });
+    let ordered = matches!(input, Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate(_));
     work.dispatch(input)?;
     if !rules.asleep {
         work.deadlines();
@@ -469,7 +462,7 @@ impl Work<'_> {
     fn dispatch(&mut self, input: Input) -> Result<(), Refusal> {
         // What concerns a machine rather than the session is recorded first, whatever the state.
         self.record(&input);
-        if let Input::Settle { .. } | Input::Retry { .. } | Input::Duplicate { .. } = &input {
+        if let Input::Settle { .. } | Input::Retry { .. } | Input::Duplicate(_) = &input {
             return Ok(());
         }
         match self.s.state {
@@ -491,7 +484,7 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::LookFailed { .. }
                 | Input::Unlisted
-                | Input::Duplicate { .. }
+                | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::Probed { .. }
@@ -525,7 +518,7 @@ impl Work<'_> {
                 | Input::ApiProbed { .. }
                 | Input::Measured { .. }
                 | Input::CreditTold { .. }
-                | Input::Duplicate { .. }
+                | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::DestroyAnswered { .. }
@@ -534,7 +527,7 @@ impl Work<'_> {
             State::Running => match input {
                 Input::Resumed => self.resume_running(),
                 Input::Seen { attempt, sighting, look } => self.seen_running(attempt, &sighting, look),
-                Input::Missing { attempt, .. } => self.missing_running(attempt),
+                Input::Missing { attempt, look, .. } => self.missing_running(attempt, look),
                 Input::LookFailed { .. } => self.unreachable("look_failed"),
                 Input::Unlisted => self.unreachable("list_failed"),
                 Input::Probed { attempt, endpoint, host_key, disk_free_gb, .. } => {
@@ -556,7 +549,7 @@ impl Work<'_> {
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
                 | Input::Started { .. }
-                | Input::Duplicate { .. }
+                | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::DestroyAnswered { .. }
@@ -571,7 +564,7 @@ impl Work<'_> {
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
                 | Input::Unlisted
-                | Input::Duplicate { .. }
+                | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::Launched { .. }
@@ -600,7 +593,7 @@ impl Work<'_> {
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
                 | Input::Unlisted
-                | Input::Duplicate { .. }
+                | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::Launched { .. }

@@ -190,9 +190,9 @@ impl Work<'_> {
         );
     }
 
-    pub(super) fn missing_running(&mut self, number: u8) {
+    pub(super) fn missing_running(&mut self, number: u8, look: Look) {
         let Some(at) = self.row(number).filter(|_| self.is_last(number)) else { return };
-        if self.elsewhere(at) {
+        if self.elsewhere(at, look) {
             // Right after a start nobody knows yet whose credentials these are.
             if self.terms(&self.rows[at].provider).is_some_and(|t| !t.account.is_empty()) {
                 self.unreachable("other_account");

@@ -161,35 +161,33 @@ impl Work<'_> {
         self.set_condition(ConditionType::GpuVerified, Truth::Unknown, "adopted");
     }
 
-    /// One attempt, two machines: the second gets a row of its own, to be destroyed.
-    pub(super) fn duplicate(&mut self, attempt: u8, sighting: &Sighting, look: Look) {
-        if self.rows.iter().any(|r| r.native_id.as_deref() == Some(sighting.native_id.as_str())) {
+    /// A machine too many: it gets a row of its own, to be destroyed where it is.
+    pub(super) fn duplicate(&mut self, stray: &Stray) {
+        let sighting = &stray.sighting;
+        if self.rows.iter().any(|r| r.provider == stray.provider && r.native_id.as_deref() == Some(sighting.native_id.as_str())) {
             return;
         }
         // From the far end, where no attempt has come to yet.
         let Some(number) = (1..=99).rev().find(|n| self.row(*n).is_none()) else { return };
-        let Some(own) = self.row(attempt).map(|at| self.rows[at].clone()) else { return };
-        let stray = Stray {
-            label: own.label,
-            provider: own.provider.clone(),
-            account: own.account.clone(),
-            sighting: sighting.clone(),
-            look,
-            first_seen: look.answered,
-        };
-        // Both came of one offer, and yet it is this one's price that counts, where the list tells it.
-        let price = match sighting.price {
-            Some(PriceSeen::Parts(price)) => price,
-            Some(PriceSeen::Total(total)) => own.price.with_total(total),
-            None => own.price,
-        };
-        let offer = Offer { machine: own.machine, id: own.offer, base: price, ..offer_of(&stray) };
-        let mut row = self.row_of(&stray, Label { attempt: number, ..own.label }, &offer);
-        row.offered = own.offered;
+        let mut offer = offer_of(stray);
+        // The attempt's own machine, unless a restored database has forgotten it, or knows another attempt by that number.
+        let own = self.row(stray.label.attempt).map(|at| self.rows[at].clone()).filter(|own| own.provider == stray.provider);
+        if let Some(own) = &own {
+            // Both came of one offer, and yet it is this one's price that counts, where the list tells it.
+            let price = match sighting.price {
+                Some(PriceSeen::Parts(price)) => price,
+                Some(PriceSeen::Total(total)) => own.price.with_total(total),
+                None => own.price,
+            };
+            offer = Offer { machine: own.machine.clone(), id: own.offer.clone(), base: price, ..offer };
+        }
+        let mut row = self.row_of(stray, Label { attempt: number, ..stray.label }, &offer);
+        row.offered = own.map_or(offer.base, |own| own.offered);
         want_gone(&mut row, self.now);
         self.rows.push(row);
         self.durable = true;
-        let message = format!("a second machine ({}) carries the label of attempt {attempt}; it is being destroyed", sighting.native_id);
+        let (native_id, attempt) = (&sighting.native_id, stray.label.attempt);
+        let message = format!("a second machine ({native_id}) carries the label of attempt {attempt}; it is being destroyed");
         self.tell(EventType::LatecomerDestroyed, Actor::Service, message);
     }
 

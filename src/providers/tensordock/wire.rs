@@ -329,7 +329,7 @@ pub fn read_instances(reply: &Reply) -> Result<Vec<Sighting>, Fault> {
     let body = Body::read(&reply.body);
     let list = body.as_ref().ok().and_then(|body| instance_rows(body.value()));
     let rows = match list {
-        Some(rows) if reply.ok() => rows,
+        Some(rows) if reply.ok() && complaint(reply).is_none() => rows,
         _ if !reply.ok() || complaint(reply).is_some() => return Err(refusal(reply)),
         _ => return Err(Fault::garbled(body.err().unwrap_or_else(|| "the list has no array of instances".to_owned()))),
     };

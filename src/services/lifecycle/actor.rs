@@ -229,6 +229,10 @@ impl Actor {
             }
         };
         self.in_flight.remove(&(done.session, done.action));
+        if self.awaken(done.session).await? {
+            // An ended one that was only told of it is put away again.
+            staged.touched.insert(done.session);
+        }
         let _within = done.span.enter();
         for input in done.inputs {
             self.learn(done.session, &input);
@@ -324,10 +328,12 @@ impl Actor {
             Message::Unproven { provider, reply } => {
                 if let Some(terms) = self.rules.terms.get_mut(&provider) {
                     terms.account = String::new();
+                    terms.changed_at = Some(self.parts.tools.clock.now());
                 }
                 self.closed.insert(provider, Closed::NotSwept);
                 self.keep_standing();
-                let _ = reply.send(Ok(()));
+                // What was decided before it goes out before it.
+                staged.replies.push(Box::new(move || drop(reply.send(Ok(())))));
                 Ok(())
             }
             Message::Shut { provider, why } => {
@@ -680,6 +686,8 @@ impl Actor {
             self.tell(step.events, staged, now);
             for action in step.actions {
                 match action {
+                    // What is chosen now would not be launched; the next start chooses.
+                    Action::Choose if self.draining => {}
                     Action::Choose => inputs.push_back(self.choose(id, now)),
                     action => staged.actions.push((id, action)),
                 }

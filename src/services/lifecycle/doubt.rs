@@ -20,7 +20,7 @@ pub(super) async fn thawed(store: &Store) -> Result<BTreeSet<SessionId>, StoreEr
 
 /// Whether an input is somebody's wish, or what came of one; everything else waits while the database is in doubt.
 pub(super) fn asked_for(input: &Input) -> bool {
-    matches!(input, Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate { .. } | Input::DestroyAnswered { .. })
+    matches!(input, Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate(_) | Input::DestroyAnswered { .. })
 }
 
 impl Actor {

@@ -15,7 +15,7 @@ impl Actor {
     /// Compares the list with the rows, has the sweeper judge what no row wants, and tells the machine the rest.
     pub(super) async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
         let now = self.parts.tools.clock.now();
-        let account = self.account(&listing.provider);
+        let account = self.account(&listing.provider, listing.look);
         let rows = self.live.values().flat_map(|e| e.instances.iter().filter(|r| r.provider == listing.provider));
         let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), open: r.open() }).collect();
         let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
@@ -49,9 +49,9 @@ impl Actor {
             suspects.push(Suspect { kind, label: Some(*label), sighting });
         }
         suspects.extend(sorted.foreign.iter().map(|(label, sighting)| Suspect { kind: FindingKind::Foreign, label: *label, sighting }));
-        let (holds, strays) = (self.sweeper.holds().len(), self.sweeper.strays().clone());
+        let (holds, strays) = (self.sweeper.holds().to_vec(), self.sweeper.strays().clone());
         let condemned = self.sweeper.judge(&listing.provider, &account, listing.look, sorted.fleet, &suspects);
-        if self.sweeper.holds().len() != holds {
+        if self.sweeper.holds() != holds {
             self.keep_holds().await?;
         }
         if *self.sweeper.strays() != strays {
@@ -67,9 +67,9 @@ impl Actor {
         Ok(())
     }
 
-    /// Whose account the credentials of a provider open; empty while that is unknown.
-    pub(super) fn account(&self, provider: &ProviderId) -> String {
-        self.rules.terms.get(provider).map(|t| t.account.clone()).unwrap_or_default()
+    /// Whose account a provider told of in a look; empty while that is unknown.
+    fn account(&self, provider: &ProviderId, look: Look) -> String {
+        self.rules.terms.get(provider).map(|t| t.account_of(look).to_owned()).unwrap_or_default()
     }
 
     fn is_settled(&self, label: Label) -> bool {
@@ -87,25 +87,28 @@ impl Actor {
         staged: &mut Staged,
         now: Time,
     ) -> Result<(), StoreError> {
-        if kind == FindingKind::Stray {
-            let (provider, account) = (listing.provider.clone(), self.account(&listing.provider));
-            let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
-            return self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await;
+        let (provider, account) = (listing.provider.clone(), self.account(&listing.provider, listing.look));
+        let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
+        match kind {
+            // A machine without an account is never proven gone: the next list will know whose it is.
+            FindingKind::Stray if stray.account.is_empty() => Ok(()),
+            FindingKind::Stray => self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await,
+            _ => self.destroy_orphan(stray, staged).await,
         }
-        self.destroy_orphan(label, sighting, listing.look, staged).await
     }
 
-    /// Its row says gone, or has another machine: it is seen alive, or becomes a row of its own.
-    pub(super) async fn destroy_orphan(&mut self, label: Label, sighting: &Sighting, look: Look, staged: &mut Staged) -> Result<(), StoreError> {
+    /// Its row says gone, or has another machine, or there is none: it is seen alive, or becomes a row of its own.
+    pub(super) async fn destroy_orphan(&mut self, orphan: Stray, staged: &mut Staged) -> Result<(), StoreError> {
+        let label = orphan.label;
         self.awaken(label.session).await?;
         let rows = self.live.get(&label.session).map(|e| e.instances.as_slice()).unwrap_or_default();
+        let there = || rows.iter().filter(|r| r.provider == orphan.provider);
         // A second machine carries the label of the first, and has a row with another number.
-        let own = rows.iter().find(|r| r.native_id.as_ref() == Some(&sighting.native_id));
-        let own = own.or_else(|| rows.iter().find(|r| r.label == label && r.native_id.is_none())).map(|r| r.label.attempt);
-        let sighting = Box::new(sighting.clone());
+        let own = there().find(|r| r.native_id.as_ref() == Some(&orphan.sighting.native_id));
+        let own = own.or_else(|| there().find(|r| r.label == label && r.native_id.is_none())).map(|r| r.label.attempt);
         let input = match own {
-            Some(attempt) => Input::Seen { attempt, sighting, look },
-            None => Input::Duplicate { attempt: label.attempt, sighting, look },
+            Some(attempt) => Input::Seen { attempt, sighting: Box::new(orphan.sighting), look: orphan.look },
+            None => Input::Duplicate(Box::new(orphan)),
         };
         self.apply(label.session, input, staged);
         Ok(())

@@ -45,12 +45,13 @@ impl Actor {
             Order::Stray { provider, native_id, fate } => {
                 let Some(finding) = self.sweeper.finding(&provider, &native_id).cloned() else { return Ok(()) };
                 let Some(label) = finding.label else { return Ok(()) };
-                match finding.stray() {
-                    Some(stray) => self.take_over(&stray, &fate, Who::Operator(who), staged, now).await?,
-                    None => {
+                match (finding.kind, finding.stray()) {
+                    (FindingKind::Stray, Some(stray)) => self.take_over(&stray, &fate, Who::Operator(who), staged, now).await?,
+                    (_, Some(orphan)) => {
                         self.sweeper.forget(&provider, &native_id);
-                        self.destroy_orphan(label, &finding.sighting, finding.look, staged).await?;
+                        self.destroy_orphan(orphan, staged).await?;
                     }
+                    (_, None) => {}
                 }
                 Some(label.session)
             }
@@ -114,7 +115,7 @@ impl Actor {
         };
         Ok(match order {
             Order::Stray { provider, native_id, fate } => match self.sweeper.finding(provider, native_id).map(|f| (f.kind, f.label)) {
-                Some((FindingKind::Stray, _)) if self.account(provider).is_empty() => Err(Error::new(
+                Some((FindingKind::Stray, _)) if self.sweeper.finding(provider, native_id).is_none_or(|f| f.account.is_empty()) => Err(Error::new(
                     Code::Unavailable,
                     "PROVIDER_UNREACHABLE",
                     format!("whose account the credentials of {provider} open is not known yet, and a machine without an account is never proven gone: try again"),
@@ -200,11 +201,7 @@ impl Actor {
         let id = stray.label.session;
         self.sweeper.forget(&stray.provider, &stray.sighting.native_id);
         if self.awaken(id).await? {
-            let first = self.live.get(&id).and_then(|e| e.instances.first()).map(|r| r.label.attempt);
-            if let Some(attempt) = first {
-                self.apply(id, Input::Duplicate { attempt, sighting: Box::new(stray.sighting.clone()), look: stray.look }, staged);
-            }
-            return Ok(());
+            return self.destroy_orphan(stray.clone(), staged).await;
         }
         let step = taken_over(stray, fate, who, &self.rules, now);
         self.live.insert(id, Entry::new(step.session, step.instances));

@@ -25,8 +25,14 @@ pub struct Altered {
     pub blind: Arc<AtomicBool>,
     /// How long a list takes.
     pub list_takes: Duration,
-    /// Its credentials are of another account while it is set, and do not tell whose.
+    /// Its credentials are of another account while it is set.
     pub astray: Arc<AtomicBool>,
+    /// Whose that is; `None` = they do not tell.
+    pub stranger: Option<String>,
+    /// How long it takes to tell whose the account is.
+    pub account_takes: Duration,
+    /// How long a look by id takes. It goes with the credentials that it began with.
+    pub look_takes: Duration,
     /// How often a destroy was ordered.
     pub destroys: Arc<AtomicUsize>,
     /// The id that a launch is answered with.
@@ -44,6 +50,9 @@ impl Altered {
             blind: Arc::default(),
             list_takes: Duration::ZERO,
             astray: Arc::default(),
+            stranger: None,
+            account_takes: Duration::ZERO,
+            look_takes: Duration::ZERO,
             destroys: Arc::default(),
             launched: Box::new(|id| id),
         }
@@ -75,10 +84,13 @@ impl Provider for Altered {
         self.of.link()
     }
     async fn account(&self) -> Result<Account, ProviderError> {
-        if self.astray.load(Ordering::Relaxed) {
-            return Err(self.failed("account"));
+        tokio::time::sleep(self.account_takes).await;
+        let account = self.of.account().await?;
+        match (self.astray.load(Ordering::Relaxed), &self.stranger) {
+            (false, _) => Ok(account),
+            (true, Some(identity)) => Ok(Account { identity: identity.clone(), ..account }),
+            (true, None) => Err(self.failed("account")),
         }
-        self.of.account().await
     }
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
         let mut batch = self.of.offers().await?;
@@ -93,7 +105,9 @@ impl Provider for Altered {
         self.of.attach_key(id, key).await
     }
     async fn instance(&self, id: &str) -> Result<Option<Sighting>, ProviderError> {
-        if self.astray.load(Ordering::Relaxed) {
+        let astray = self.astray.load(Ordering::Relaxed);
+        tokio::time::sleep(self.look_takes).await;
+        if astray {
             return Ok(None);
         }
         let mut seen = self.of.instance(id).await?;

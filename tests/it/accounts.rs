@@ -1,0 +1,101 @@
+//! Whose account: what is not found with credentials of another one, or of nobody knows whom, is not gone; and a machine is
+//! destroyed where it is.
+
+use crate::support::{Altered, House, Plan, Wrap, caller};
+use crate::sweep::planted;
+use gpu_shopper::app::tag_of;
+use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
+use gpu_shopper::domain::lifecycle::Fate;
+use gpu_shopper::domain::session::State;
+use gpu_shopper::services::api::Command;
+use gpu_shopper::services::lifecycle::Order;
+use gpu_shopper::sim::{Dialect, Faults};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A provider whose credentials open a stranger's account while the switch is on.
+fn with_switch(stranger: &Arc<AtomicBool>, account_takes: Duration, look_takes: Duration) -> Wrap {
+    let astray = Arc::clone(stranger);
+    Arc::new(move |provider| {
+        let (astray, stranger) = (Arc::clone(&astray), Some("stranger".to_owned()));
+        Arc::new(Altered { astray, stranger, account_takes, look_takes, ..Altered::of(provider) })
+    })
+}
+
+async fn still_runs(house: &House, id: SessionId) {
+    assert_eq!((house.get(id).await.state, house.alive().len()), (State::Running, 1));
+}
+
+async fn ends(house: &House, id: SessionId) {
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 20 * MINUTE).await;
+    let wrong = house.audit().await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(house.alive().is_empty());
+}
+
+/// At a start looks by id go out beside the question whose account it is, and may be answered first.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_faster_than_the_account_does_not_make_a_machine_nobodys() {
+    for dialect in Dialect::ALL {
+        let stranger = Arc::new(AtomicBool::new(false));
+        let wrap = with_switch(&stranger, 2 * SECOND, Duration::ZERO);
+        let mut house = Plan::new(90, Faults::gentle()).on_disk().at(dialect).wrapped(wrap).build().await;
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        house.crash(SECOND).await;
+        stranger.store(true, Ordering::Relaxed);
+        house.crash(SECOND).await;
+        house.pass(15 * MINUTE).await;
+        still_runs(&house, id).await;
+        stranger.store(false, Ordering::Relaxed);
+        house.crash(SECOND).await;
+        ends(&house, id).await;
+    }
+}
+
+/// A call under way goes on with the credentials that it began with.
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_the_credentials_before_says_nothing_of_those_of_now() {
+    for dialect in Dialect::ALL {
+        let stranger = Arc::new(AtomicBool::new(false));
+        let wrap = with_switch(&stranger, Duration::ZERO, 8 * SECOND);
+        let mut house = Plan::new(91, Faults::gentle()).on_disk().at(dialect).wrapped(wrap).build().await;
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        let provider = ProviderId::new(dialect.word());
+        // Each time with looks by id under way: there, and back again.
+        for other in [true, false] {
+            house.crash(SECOND).await;
+            house.pass(3 * SECOND).await;
+            house.core().lifecycle.unproven(provider.clone()).await.unwrap();
+            stranger.store(other, Ordering::Relaxed);
+            house.core().operator.renewed(&provider);
+            house.core().lifecycle.unproven(provider.clone()).await.unwrap();
+            house.pass(15 * MINUTE).await;
+            still_runs(&house, id).await;
+        }
+        ends(&house, id).await;
+    }
+}
+
+/// A restored database may know a session and not the attempt of it that came later, at another provider.
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_attempt_is_destroyed_where_it_is() {
+    let house = Plan::new(92, Faults::gentle()).build().await;
+    let id = house.rent(Some("tensordock")).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let label = Label { attempt: 2, session: id, tag: tag_of(&house.deployment) };
+    let forgotten = planted(&house, Dialect::Vastai, &label.to_string()).await;
+    house.pass(5 * MINUTE).await;
+    let order = Order::Stray { provider: ProviderId::new("vastai"), native_id: forgotten.clone(), fate: Fate::Destroy };
+    house.core().operator.order(caller(), order).await.unwrap();
+    house.pass(5 * MINUTE).await;
+    assert!(!house.alive().iter().any(|machine| machine.contains(&forgotten)), "{:?}", house.alive());
+    still_runs(&house, id).await;
+    ends(&house, id).await;
+}
