@@ -10,11 +10,11 @@ import java.util.stream.StreamSupport;
 /** All items of all pages, fetched as they are asked for. Each iteration begins anew. */
 public final class Pages<T> implements Iterable<T> {
     /** One page and the token of the next, empty at the end. */
-    record Page<T>(List<T> items, String next) {}
+    private record Page<T>(List<T> items, String next) {}
 
     private final Function<String, Page<T>> fetch;
 
-    Pages(Function<String, Page<T>> fetch) {
+    private Pages(Function<String, Page<T>> fetch) {
         this.fetch = fetch;
     }
 
