@@ -16,6 +16,8 @@ the marketplaces; their admin API under `/_sim/` makes machines vanish and tells
                  that never was, and clients rightly wait longer and longer before they try again
   storm-left     answers with the number of cuts that are left; refuses (400) when there was nothing to cut for a minute
 
+However this program ends, also by SIGKILL, its children end with it and its folder goes.
+
 Nothing but Python's standard library. It is not part of any package.
 """
 
@@ -222,6 +224,21 @@ class Proxy:
         self.cut()
 
 
+GUARDIAN = """
+import os, shutil, signal, sys
+alive = set()
+for line in sys.stdin:
+    alive ^= {int(line)}
+for pid in alive:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+"""Reads each child's number when it begins and when it has ended. When nobody can write any more, what is left is ended."""
+
+
 class World:
     """Everything together, in a temporary folder. `with World() as world: …`"""
 
@@ -234,6 +251,9 @@ class World:
         self.database = 0
         self.server: subprocess.Popen[bytes] | None = None
         self.proxy = Proxy()
+        # In a session of its own: what ends this program from a terminal does not end it.
+        guard = [sys.executable, "-c", GUARDIAN, self.folder.name]
+        self.guardian = subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             arguments = ["sim", "--seed", str(seed), "--vastai-port", "0", "--tensordock-port", "0"]
             self.simulation = self.spawn("sim", arguments, self.env)
@@ -267,7 +287,14 @@ class World:
         with open(self.home / f"{name}.log", "ab") as log:
             child = subprocess.Popen([str(binary()), *arguments], cwd=self.home, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.children.append(child)
+        self._tell_guardian(child)
         return child
+
+    def _tell_guardian(self, child: subprocess.Popen[bytes]) -> None:
+        """Says that a child has begun, or ended."""
+        assert self.guardian.stdin is not None
+        self.guardian.stdin.write(b"%d\n" % child.pid)
+        self.guardian.stdin.flush()
 
     def says(self, name: str, child: subprocess.Popen[bytes], pattern: str, skip: int = 0) -> re.Match[str]:
         """Waits until a child has written what matches."""
@@ -299,6 +326,7 @@ class World:
         if self.server is not None:
             self.server.send_signal(signal.SIGKILL)
             self.server.wait()
+            self._tell_guardian(self.server)
             self.children.remove(self.server)
             self.server = None
         self.proxy.cut()
@@ -370,6 +398,10 @@ class World:
             child.kill()
         for child in self.children:
             child.wait()
+            self._tell_guardian(child)
+        assert self.guardian.stdin is not None
+        self.guardian.stdin.close()
+        self.guardian.wait()
         if hasattr(self, "httpd"):
             self.httpd.shutdown()
             self.httpd.server_close()

@@ -164,6 +164,12 @@ class Player:
                 self.say("accepted")
             except ValueError:
                 self.say("refused")
+        for value in step["foreign"]:
+            try:
+                to_decimal(json_format.ParseDict(value, v1.Money()))
+                self.say("accepted")
+            except ValueError:
+                self.say("refused")
 
     async def offers(self, step: dict[str, Any]) -> None:
         page = await self.call("ListOffers", self.request("ListOffers", step))

@@ -37,6 +37,7 @@ type step struct {
 	Values    []json.RawMessage `json:"values"`
 	Decimals  []string          `json:"decimals"`
 	Refused   []string          `json:"refused"`
+	Foreign   []json.RawMessage `json:"foreign"`
 	Show      json.RawMessage   `json:"show"`
 	Request   json.RawMessage   `json:"request"`
 	Filter    json.RawMessage   `json:"filter"`
@@ -171,6 +172,15 @@ func (p *player) ask(do string) error {
 	return nil
 }
 
+// exact is an amount that is in dollars.
+func exact(amount *money.Money) decimal.Decimal {
+	value, err := gpushopper.ToDecimal(amount)
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
 func (p *player) money(context.Context) error {
 	sum := decimal.Zero
 	for _, text := range p.step.Values {
@@ -178,12 +188,12 @@ func (p *player) money(context.Context) error {
 		if err := p.parse(text, &value); err != nil {
 			return err
 		}
-		back, err := gpushopper.FromDecimal(gpushopper.ToDecimal(&value))
+		back, err := gpushopper.FromDecimal(exact(&value))
 		if err != nil {
 			return err
 		}
-		p.say("value %s %d:%d", gpushopper.ToDecimal(&value), back.GetUnits(), back.GetNanos())
-		sum = sum.Add(gpushopper.ToDecimal(&value))
+		p.say("value %s %d:%d", exact(&value), back.GetUnits(), back.GetNanos())
+		sum = sum.Add(exact(&value))
 	}
 	p.say("sum %s", sum)
 	for _, text := range p.step.Decimals {
@@ -192,6 +202,17 @@ func (p *player) money(context.Context) error {
 	}
 	for _, text := range p.step.Refused {
 		if _, err := gpushopper.FromDecimal(decimal.RequireFromString(text)); err != nil {
+			p.say("refused")
+		} else {
+			p.say("accepted")
+		}
+	}
+	for _, text := range p.step.Foreign {
+		var value money.Money
+		if err := p.parse(text, &value); err != nil {
+			return err
+		}
+		if _, err := gpushopper.ToDecimal(&value); err != nil {
 			p.say("refused")
 		} else {
 			p.say("accepted")
@@ -213,7 +234,7 @@ func (p *player) offers(ctx context.Context) error {
 	p.say("total=%d offers=%d", page.GetTotalSize(), len(page.GetOffers()))
 	sum := decimal.Zero
 	for at, offer := range page.GetOffers() {
-		price := gpushopper.ToDecimal(offer.GetPrice().GetTotalPerHour())
+		price := exact(offer.GetPrice().GetTotalPerHour())
 		sum = sum.Add(price)
 		if at < show {
 			p.say("%s %s x%d %d %s %s", offer.GetProvider(), offer.GetGpuModel(), offer.GetGpuCount(), offer.GetGpuMemoryMib(), offer.GetRentalKind(), price)
@@ -579,15 +600,15 @@ func (p *player) cost(ctx context.Context) error {
 		return err
 	}
 	total := answer.GetTotal()
-	cost := gpushopper.ToDecimal(total.GetCost())
+	cost := exact(total.GetCost())
 	components, attempts := decimal.Zero, decimal.Zero
 	for _, one := range answer.GetComponents() {
-		components = components.Add(gpushopper.ToDecimal(one.GetAmount().GetCost()))
+		components = components.Add(exact(one.GetAmount().GetCost()))
 	}
 	for _, one := range answer.GetAttempts() {
-		attempts = attempts.Add(gpushopper.ToDecimal(one.GetAmount().GetCost()))
+		attempts = attempts.Add(exact(one.GetAmount().GetCost()))
 	}
-	bounds := gpushopper.ToDecimal(total.GetLow()).LessThanOrEqual(cost) && cost.LessThanOrEqual(gpushopper.ToDecimal(total.GetHigh()))
+	bounds := exact(total.GetLow()).LessThanOrEqual(cost) && cost.LessThanOrEqual(exact(total.GetHigh()))
 	p.say("currency=%s exact=%t components=%t attempts=%t bounds=%t final=%t", total.GetCost().GetCurrencyCode(),
 		total.GetText() == "$"+cost.String(), components.Equal(cost), attempts.Equal(cost), bounds, answer.GetFinal())
 	return nil

@@ -350,7 +350,11 @@ func all(watch *gpushopper.Watch) (told []string, err error) {
 		case err != nil:
 			return told, err
 		case item.Snapshot != nil:
-			told = append(told, strings.TrimSpace(fmt.Sprint("snapshot ", item.Snapshot.Sessions[0].GetSequence(), " ", item.Snapshot.Reset)))
+			var first *pb.Session
+			if len(item.Snapshot.Sessions) > 0 {
+				first = item.Snapshot.Sessions[0]
+			}
+			told = append(told, strings.TrimSpace(fmt.Sprint("snapshot ", first.GetSequence(), " ", item.Snapshot.Reset)))
 		default:
 			told = append(told, fmt.Sprint(item.Event.GetSequence()))
 		}
@@ -419,6 +423,37 @@ func TestATokenOfAfterTheEndEndsTheWatchAndOneOfBeforeDoesNot(t *testing.T) {
 	}
 	c.state = pb.Session_STATE_STOPPED
 	if told, err := all(of.WatchSession(t.Context(), "s", gpushopper.From("t7"))); err != nil || len(told) != 0 {
+		t.Errorf("%v %v", told, err)
+	}
+}
+
+func TestAWatchWhoseSessionHasEndedDoesNotWaitForAServerThatIsGone(t *testing.T) {
+	gone := []any{unavailable(t, "RESTARTING")}
+	c := &canned{streams: [][]any{{last(5, 7), gone[0]}, {last(6, 8), gone[0]}, gone, gone, gone, gone}}
+	of := client(t, "http://"+serve(t, c))
+	// What may follow the end is looked for, and not for ever.
+	if told, err := all(of.WatchSession(t.Context(), "s", gpushopper.From("t6"))); err != nil || !slices.Equal(told, []string{"5", "6"}) {
+		t.Errorf("%v %v", told, err)
+	}
+	if !slices.Equal(c.watched, []string{"t6", "t7", "t8", "t8", "t8"}) {
+		t.Error(c.watched)
+	}
+	c.streams = [][]any{{last(5, 7), gone[0]}, {fault(t, codes.OutOfRange, "another one", info("WATCH_STORE_REPLACED"))}}
+	if told, err := all(of.WatchSession(t.Context(), "s", gpushopper.From("t6"))); err != nil || !slices.Equal(told, []string{"5"}) {
+		t.Errorf("%v %v", told, err)
+	}
+	c.streams = [][]any{{last(5, 7), gone[0]}}
+	if told, err := all(of.WatchSession(t.Context(), "s", gpushopper.From("t6"), gpushopper.GiveUpAfter(1))); err != nil || !slices.Equal(told, []string{"5"}) {
+		t.Errorf("%v %v", told, err)
+	}
+}
+
+func TestASessionThatAReplacedDatabaseDoesNotKnowIsToldAsAResetAndThenAsAnError(t *testing.T) {
+	unknown := []any{fault(t, codes.NotFound, "no such session", info("SESSION_NOT_FOUND"))}
+	replaced := []any{fault(t, codes.OutOfRange, "another one", info("WATCH_STORE_REPLACED"))}
+	c := &canned{streams: [][]any{{event(5, 7), unavailable(t, "RESTARTING")}, replaced, unknown, unknown}}
+	told, err := all(client(t, "http://"+serve(t, c)).WatchSession(t.Context(), "s", gpushopper.From("t6")))
+	if gpushopper.Reason(err) != "SESSION_NOT_FOUND" || !slices.Equal(told, []string{"5", "snapshot 0 WATCH_STORE_REPLACED"}) {
 		t.Errorf("%v %v", told, err)
 	}
 }
@@ -502,15 +537,27 @@ func TestAWatchGoesOnFromItsLastTokenAndSeesGapsAndRepeats(t *testing.T) {
 	}
 }
 
+// exact is an amount that is in dollars.
+func exact(amount *money.Money) decimal.Decimal {
+	value, err := gpushopper.ToDecimal(amount)
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
 func TestMoneyIsExactAndNeverRounded(t *testing.T) {
 	for text, want := range map[string]*money.Money{
 		"0.36": {Nanos: 360_000_000}, "-1.75": {Units: -1, Nanos: -750_000_000}, "0.000000001": {Nanos: 1}, "250": {Units: 250}, "0": {},
 		"9007199254740993.999999999": {Units: 9007199254740993, Nanos: 999_999_999},
 	} {
 		made := gpushopper.Dollars(text)
-		if made.GetUnits() != want.GetUnits() || made.GetNanos() != want.GetNanos() || gpushopper.ToDecimal(made).String() != text {
-			t.Errorf("%s: %v, %s", text, made, gpushopper.ToDecimal(made))
+		if made.GetUnits() != want.GetUnits() || made.GetNanos() != want.GetNanos() || exact(made).String() != text {
+			t.Errorf("%s: %v, %s", text, made, exact(made))
 		}
+	}
+	if amount, err := gpushopper.ToDecimal(&money.Money{CurrencyCode: "EUR", Units: 1}); err == nil || !strings.Contains(err.Error(), "allowed: USD") {
+		t.Errorf("%s, %v", amount, err)
 	}
 	for _, text := range []string{"0.0000000001", "9223372036854775808", "1e300"} {
 		if made, err := gpushopper.FromDecimal(decimal.RequireFromString(text)); err == nil {

@@ -12,9 +12,12 @@ import (
 // nanoDigits are the digits after the point that money on the wire can hold.
 const nanoDigits = 9
 
-// ToDecimal gives an amount in US dollars, exact to the nano-dollar. An absent amount is zero.
-func ToDecimal(amount *money.Money) decimal.Decimal {
-	return decimal.NewFromInt(amount.GetUnits()).Add(decimal.New(int64(amount.GetNanos()), -nanoDigits))
+// ToDecimal gives an amount in US dollars, exact to the nano-dollar. An absent amount is zero; one in another currency is refused.
+func ToDecimal(amount *money.Money) (decimal.Decimal, error) {
+	if code := amount.GetCurrencyCode(); code != "" && code != "USD" {
+		return decimal.Zero, fmt.Errorf("%s is no currency of this service; allowed: USD", code)
+	}
+	return decimal.NewFromInt(amount.GetUnits()).Add(decimal.New(int64(amount.GetNanos()), -nanoDigits)), nil
 }
 
 // FromDecimal makes an amount for a request. It refuses what is finer than a nano-dollar or beyond 64 bits of whole dollars; nothing is rounded.

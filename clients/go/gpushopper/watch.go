@@ -15,8 +15,12 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// mostGaps is how often a missing event is looked for again before the watch gives up.
-const mostGaps = 3
+const (
+	// mostGaps is how often a missing event is looked for again before the watch gives up.
+	mostGaps = 3
+	// mostAfterEnd are streams that are opened in a row after one was lost on which the session's end was told already.
+	mostAfterEnd = 3
+)
 
 // Item is what a watch tells: one of its fields is set.
 type Item struct {
@@ -190,6 +194,11 @@ func (w *Watch) Next() (Item, error) {
 				return Item{}, lost
 			}
 			err = w.again(lost)
+		case w.look != nil && w.reset != "" && Reason(typed(err)) == "SESSION_NOT_FOUND":
+			// The one session is not in the database with which the watch was to begin anew. The next stream says so.
+			item := Item{Snapshot: &Snapshot{End: &pb.SnapshotEnd{}, Reset: w.reset}}
+			w.reset = ""
+			return item, nil
 		default:
 			err = w.broken(typed(err))
 		}
@@ -273,13 +282,15 @@ func isFinal(state pb.Session_State) bool {
 	return state == pb.Session_STATE_STOPPED || state == pb.Session_STATE_FAILED
 }
 
+// over says whether the one session's end was told; the watch of many is never over.
+func (w *Watch) over() bool { return w.look != nil && w.final }
+
 // ended waits before the next stream after one that ended in order; io.EOF when that is the end of the watch.
 func (w *Watch) ended() error {
-	single := w.look != nil
 	switch {
-	case single && w.final:
+	case w.over():
 		return io.EOF
-	case single && !w.heard && w.token != "":
+	case w.look != nil && !w.heard && w.token != "":
 		// The token may be that of the last event.
 		session, err := w.look(w.ctx)
 		if err != nil {
@@ -292,14 +303,16 @@ func (w *Watch) ended() error {
 	return w.again(&Error{Code: codes.Unavailable, Message: "the stream ended before there was an end"})
 }
 
-// broken waits after an error before the next stream, or gives the error back when no further stream helps.
+// broken waits after an error before the next stream, or gives the error back when no further stream helps; io.EOF when the session's end was told.
 func (w *Watch) broken(err *Error) error {
 	switch {
-	case err.Reason == "WATCH_COMPACTED" || err.Reason == "WATCH_STORE_REPLACED":
-		w.reset, w.token, w.revision, w.sequence, w.final, w.hide = err.Reason, "", 0, 0, false, false
 	case err.Retryable():
 	case err.Code == codes.ResourceExhausted && err.RetryAfter > 0:
 	case err.Reason == "" && slices.Contains(broken, err.Code):
+	case w.over():
+		return io.EOF
+	case err.Reason == "WATCH_COMPACTED" || err.Reason == "WATCH_STORE_REPLACED":
+		w.reset, w.token, w.revision, w.sequence, w.hide = err.Reason, "", 0, 0, false
 	default:
 		return err
 	}
@@ -309,11 +322,16 @@ func (w *Watch) broken(err *Error) error {
 // broken are codes that, without a reason of the service, are the transport's: a connection that broke in the midst of a stream.
 var broken = []codes.Code{codes.Internal, codes.Unknown, codes.Canceled, codes.Aborted, codes.DeadlineExceeded, codes.DataLoss}
 
-// again waits before the next stream; the error is given back when the watch gives up, or the context's when that ends.
+// again waits before the next stream; the error is given back when the watch gives up, io.EOF when that is after the session's end, or the
+// context's error when that ends.
 func (w *Watch) again(err *Error) error {
 	wait := w.backoff.wait(w.failures, max(err.RetryAfter, w.backoff.Initial/2))
 	w.failures++
-	if w.terms.giveUp > 0 && time.Since(w.lastWord)+wait > w.terms.giveUp {
+	givenUp := w.terms.giveUp > 0 && time.Since(w.lastWord)+wait > w.terms.giveUp
+	switch {
+	case w.over() && (givenUp || w.failures > mostAfterEnd):
+		return io.EOF // what may still follow is not worth waiting for a server that has gone for good
+	case givenUp:
 		return err
 	}
 	if w.terms.onLost != nil {

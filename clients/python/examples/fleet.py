@@ -32,6 +32,8 @@ STOP_SECONDS = 2.0
 """For what is under way when this is told to stop."""
 END_SECONDS, AWAY_SECONDS = 30.0, 3.0
 """For a call that ends a session, and for one to a server that was away just now; its machines end by themselves at their limits."""
+LOST_SECONDS = 5.0
+"""For the watch to be connected again after its wait; until then the server counts as away."""
 LATER = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 """Errors after which the same may work later."""
 MENDED = ("LAUNCHES_HELD", "PROVIDER_CREDIT", "PROVIDER_AUTH", "DATABASE_NOT_ACCEPTED")
@@ -49,7 +51,7 @@ class Plan:
     wanted: int
     """So many machines."""
     gpu: str
-    """Of this GPU model."""
+    """With one GPU of this model each."""
     max_price: Decimal
     """Dollars per hour for one machine, at most."""
     per_hour: Decimal
@@ -87,7 +89,7 @@ class Fleet:
         self.retry_at = 0.0
         self.never_ran = 0
         self.told = ""
-        self.away = False
+        self.away_until = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keeps the machines alive until `stop` is set."""
@@ -124,14 +126,19 @@ class Fleet:
             await task
 
     def lost(self, error: ApiError, wait: float) -> None:
-        """Says that the server is away; the watch goes on by itself."""
+        """Says that the server is away; the watch goes on by itself, and is back when this is not called again."""
         if not self.away:
-            self.away = True
             say(f"waiting for the server: {error}")
+        self.away_until = time.monotonic() + wait + LOST_SECONDS
+
+    @property
+    def away(self) -> bool:
+        """Whether the watch has just lost its connection."""
+        return time.monotonic() < self.away_until
 
     def take(self, item: WatchItem) -> None:
         """Learns what the stream tells."""
-        self.away = False
+        self.away_until = 0.0
         if not isinstance(item, Snapshot):
             self.learn(item.session)
             return
@@ -227,7 +234,9 @@ class Fleet:
             consumer_id=plan.consumer,
             request_id=f"{plan.name}/{slot}/{generation}",
             labels={"fleet": plan.name, "slot": slot, "generation": str(generation)},
-            requirements=v1.Requirements(filter=v1.OfferFilter(gpu_models=[plan.gpu], max_price_per_hour=from_decimal(plan.max_price))),
+            requirements=v1.Requirements(
+                filter=v1.OfferFilter(gpu_models=[plan.gpu], gpu_count=1, max_price_per_hour=from_decimal(plan.max_price))
+            ),
             max_price_per_hour=from_decimal(plan.max_price),
             max_total_cost=from_decimal(plan.budget),
             ssh_public_key=plan.public_key,
@@ -282,6 +291,13 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def count(text: str) -> int:
+    """A number of machines of the command line."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: a number of machines, 0 or more")
+
+
 def dollars(text: str) -> Decimal:
     """An amount of the command line; no finer than a nano-dollar."""
     try:
@@ -303,7 +319,7 @@ async def main() -> None:
     """Reads the plan, keeps it, and ends in order on Ctrl-C or SIGTERM; at once on the second one."""
     parser = argparse.ArgumentParser(description="Keeps machines alive within a spending limit. The server: GPU_SHOPPER_URL.")
     parser.add_argument("--name", default="fleet")
-    parser.add_argument("--wanted", type=int, default=2, help="how many machines; 0 ends all")
+    parser.add_argument("--wanted", type=count, default=2, help="how many machines, with one GPU each; 0 ends all")
     parser.add_argument("--gpu", default="RTX 4090")
     parser.add_argument("--max-price", type=dollars, default=Decimal("0.50"), help="dollars per hour of one machine")
     parser.add_argument("--per-hour", type=dollars, default=Decimal("1.00"), help="dollars per hour of all")
@@ -334,7 +350,7 @@ async def main() -> None:
             fleet = Fleet(client, plan)
             if plan.wanted > 0:
                 await fleet.run(stop)
-            if plan.wanted <= 0 or asked.on_exit == "complete":
+            if plan.wanted == 0 or asked.on_exit == "complete":
                 await fleet.end()
     except ApiError as error:
         how = f"fleet.py --name {plan.name} --wanted 0"

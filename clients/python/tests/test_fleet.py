@@ -213,6 +213,7 @@ def test_it_stops_also_while_the_server_is_away(world: World, tmp_path: Path) ->
     [
         (("--max-price", "0.12345678901"), "at most 9 digits"),
         (("--hours", "0"), "a number of hours above 0"),
+        (("--wanted", "-1"), "'-1': a number of machines, 0 or more"),
         (("--public-key", "/nowhere/key.pub"), "--public-key"),
         (("--max-price", "-1"), "error: INVALID_ARGUMENT INVALID_FIELD"),
     ],
@@ -235,10 +236,27 @@ class Refusing:
     async def CreateSession(self, request: v1.CreateSessionRequest) -> v1.CreateSessionResponse:
         if self.error:
             raise self.error
+        assert request.requirements.filter.gpu_count == 1, "no machine of many GPUs for the price of one"
         self.made += 1
         session = v1.Session(session_id=f"s{self.made}", state=State.STATE_PENDING, labels=request.labels, revision=self.made * 10)
         session.spec.requirements.CopyFrom(request.requirements)
         return v1.CreateSessionResponse(session=session)
+
+
+def test_the_server_is_away_while_the_watch_says_so_and_not_until_the_next_event(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(fleet.time, "monotonic", lambda: now[0])
+    one = fleet.Fleet(Refusing(), fleet.Plan("f", 1, "RTX 4090", Decimal("0.5"), Decimal(1), Decimal(100), Decimal(1), "key"))
+    gone = ApiError(StatusCode.UNAVAILABLE, "gone")
+    for wait in (0.1, 4.0, 5.0):
+        one.lost(gone, wait)
+        now[0] += wait + 1
+        assert one.away
+    assert capsys.readouterr().out == "waiting for the server: UNAVAILABLE: gone\n", "said once"
+    now[0] += fleet.LOST_SECONDS
+    assert not one.away, "it is connected again, though nothing has happened yet"
 
 
 def test_the_pause_grows_with_each_session_that_never_ran_and_is_as_long_as_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,15 +223,22 @@ def snapshot(sequence: int, revision: int) -> list[v1.WatchSessionResponse]:
     ]
 
 
-def watch_blocking(url: str, **options: Any) -> list[Any]:
+def watch_blocking(url: str, into: list[Any] | None = None, **options: Any) -> list[Any]:
+    told = [] if into is None else into
     with Client(url, backoff=QUICK) as client, client.watch_session("s", **options) as watch:
-        return [*watch, watch.resume_token]
+        for item in watch:
+            told.append(item)
+        return [*told, watch.resume_token]
 
 
-def watch_asynchronous(url: str, **options: Any) -> list[Any]:
+def watch_asynchronous(url: str, into: list[Any] | None = None, **options: Any) -> list[Any]:
+    told = [] if into is None else into
+
     async def play() -> list[Any]:
         async with aio.Client(url, backoff=QUICK) as client, client.watch_session("s", **options) as watch:
-            return [*[item async for item in watch], watch.resume_token]
+            async for item in watch:
+                told.append(item)
+            return [*told, watch.resume_token]
 
     return asyncio.run(play())
 
@@ -329,6 +336,36 @@ def test_a_token_of_after_the_end_ends_the_watch_and_one_of_before_does_not(url:
     assert [one.sequence for one in items] == [5], "it was not the end: the session went on"
     canned.state, canned.streams = STOPPED, [[]]
     assert watch(url, resume_token="t7") == ["t7"]
+
+
+@both_watch
+def test_a_watch_whose_session_has_ended_does_not_wait_for_a_server_that_is_gone(url: str, canned: Canned, watch: WatchAll) -> None:
+    # What may follow the end is looked for, and not for ever.
+    canned.streams = [[event(5, 7, STOPPED), unavailable()], [event(6, 8, STOPPED), unavailable()], *[[unavailable()] for _ in range(9)]]
+    *items, token = watch(url, resume_token="t6")
+    assert [one.sequence for one in items] == [5, 6] and token == "t8"
+    assert [request.resume_token for request in canned.asked] == ["t6", "t7", "t8", "t8", "t8"]
+    replaced = status(code_pb2.OUT_OF_RANGE, "another one", error_details_pb2.ErrorInfo(domain="gpushopper", reason="WATCH_STORE_REPLACED"))
+    canned.streams = [[event(5, 7, STOPPED), unavailable()], [replaced]]
+    *items, _ = watch(url, resume_token="t6")
+    assert [one.sequence for one in items] == [5]
+    canned.streams = [[event(5, 7, STOPPED), unavailable()]]
+    *items, _ = watch(url, resume_token="t6", give_up=0.0)
+    assert [one.sequence for one in items] == [5]
+
+
+@both_watch
+def test_a_session_that_a_replaced_database_does_not_know_is_told_as_a_reset_and_then_as_an_error(
+    url: str, canned: Canned, watch: WatchAll
+) -> None:
+    unknown = status(code_pb2.NOT_FOUND, "no such session", error_details_pb2.ErrorInfo(domain="gpushopper", reason="SESSION_NOT_FOUND"))
+    replaced = status(code_pb2.OUT_OF_RANGE, "another one", error_details_pb2.ErrorInfo(domain="gpushopper", reason="WATCH_STORE_REPLACED"))
+    canned.streams = [[event(5, 7), unavailable()], [replaced], [unknown], [unknown]]
+    told: list[Any] = []
+    with pytest.raises(ApiError, match="SESSION_NOT_FOUND"):
+        watch(url, resume_token="t6", into=told)
+    assert told[0].sequence == 5
+    assert [(one.reset, one.sessions) for one in told[1:]] == [("WATCH_STORE_REPLACED", ())]
 
 
 @both_watch
@@ -443,6 +480,8 @@ def test_money_is_exact_and_never_rounded() -> None:
         assert wire.units * 10**9 + wire.nanos == nanos
         assert wire.units * wire.nanos >= 0, "both have one sign"
         assert to_decimal(wire) == amount
+    with pytest.raises(ValueError, match="EUR is no currency of this service; allowed: USD"):
+        to_decimal(v1.Money(currency_code="EUR", units=1))
     assert money.text(Decimal("0.000000001")) == "0.000000001"
     assert money.text(Decimal("250.00")) == "250"
     assert (from_decimal("0.36").nanos, from_decimal(2).units) == (360_000_000, 2)

@@ -230,7 +230,7 @@ impl Player {
     fn money(&self, step: &Value) -> Outcome {
         let mut sum = Usd::ZERO;
         for value in step["values"].as_array().into_iter().flatten() {
-            let amount = Usd::from(self.read::<pb::Money>("google.type.Money", value)?);
+            let amount = Usd::try_from(self.read::<pb::Money>("google.type.Money", value)?)?;
             say(step, &format!("value {amount} {}", parts(&amount.into())));
             sum = sum + amount;
         }
@@ -241,17 +241,21 @@ impl Player {
         for refused in list(step, "refused") {
             say(step, if refused.parse::<Usd>().is_ok() { "accepted" } else { "refused" });
         }
+        for value in step["foreign"].as_array().into_iter().flatten() {
+            let foreign = self.read::<pb::Money>("google.type.Money", value)?;
+            say(step, if Usd::try_from(foreign).is_ok() { "accepted" } else { "refused" });
+        }
         Ok(())
     }
 
     async fn cost(&self, step: &Value, session_id: String) -> Outcome {
         let answer = self.client.get_session_cost(pb::GetSessionCostRequest { session_id }).await?;
         let total = answer.total.unwrap_or_default();
-        let cost = |amount: &Option<pb::CostAmount>| Usd::from(amount.as_ref().and_then(|a| a.cost.as_ref()));
-        let amount = Usd::from(total.cost.as_ref());
-        let components = answer.components.iter().map(|c| cost(&c.amount)).sum::<Usd>() == amount;
-        let attempts = answer.attempts.iter().map(|a| cost(&a.amount)).sum::<Usd>() == amount;
-        let bounds = Usd::from(total.low.as_ref()) <= amount && amount <= Usd::from(total.high.as_ref());
+        let cost = |amount: &Option<pb::CostAmount>| Usd::try_from(amount.as_ref().and_then(|a| a.cost.as_ref()));
+        let amount = Usd::try_from(total.cost.as_ref())?;
+        let components = answer.components.iter().map(|c| cost(&c.amount)).sum::<Result<Usd, Error>>()? == amount;
+        let attempts = answer.attempts.iter().map(|a| cost(&a.amount)).sum::<Result<Usd, Error>>()? == amount;
+        let bounds = Usd::try_from(total.low.as_ref())? <= amount && amount <= Usd::try_from(total.high.as_ref())?;
         let currency = total.cost.as_ref().map(|c| c.currency_code.as_str()).unwrap_or_default();
         let exact = total.text == format!("${amount}");
         let last = answer.r#final;
@@ -262,12 +266,12 @@ impl Player {
     async fn offers(&self, step: &Value) -> Outcome {
         let page = self.client.list_offers(self.ours("ListOffersRequest", step, "request")?).await?;
         say(step, &format!("total={} offers={}", page.total_size, page.offers.len()));
-        let price = |o: &pb::Offer| Usd::from(o.price.as_ref().and_then(|p| p.total_per_hour.as_ref()));
+        let price = |o: &pb::Offer| Usd::try_from(o.price.as_ref().and_then(|p| p.total_per_hour.as_ref()));
         for o in page.offers.iter().take(usize::try_from(number(step, "show"))?) {
             let kind = o.rental_kind().as_str_name();
-            say(step, &format!("{} {} x{} {} {kind} {}", o.provider, o.gpu_model, o.gpu_count, o.gpu_memory_mib, price(o)));
+            say(step, &format!("{} {} x{} {} {kind} {}", o.provider, o.gpu_model, o.gpu_count, o.gpu_memory_mib, price(o)?));
         }
-        say(step, &format!("sum={}", page.offers.iter().map(price).sum::<Usd>()));
+        say(step, &format!("sum={}", page.offers.iter().map(price).sum::<Result<Usd, Error>>()?));
         Ok(())
     }
 

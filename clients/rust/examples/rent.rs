@@ -16,6 +16,6 @@ async fn main() -> Result<(), Error> {
     client.complete_session(pb::CompleteSessionRequest { session_id: session_id.clone(), ..Default::default() }).await?;
     client.wait_for_end(&session_id).await?;
     let total = client.get_session_cost(pb::GetSessionCostRequest { session_id }).await?.total.unwrap_or_default();
-    println!("it has cost {} dollars", Usd::from(total.cost.as_ref()));
+    println!("it has cost {} dollars", Usd::try_from(total.cost)?);
     Ok(())
 }

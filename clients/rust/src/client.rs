@@ -171,7 +171,7 @@ impl Client {
             let (client, mut request) = (client.clone(), request.clone());
             request.page_token = token;
             request.page_size = if request.page_size == 0 { 1000 } else { request.page_size };
-            Box::pin(async move { client.list_offers(request).await.map(|page| (page.offers, page.next_page_token)) })
+            async move { client.list_offers(request).await.map(|page| (page.offers, page.next_page_token)) }
         })
     }
 
@@ -183,7 +183,7 @@ impl Client {
             let (client, mut request) = (client.clone(), request.clone());
             request.page_token = token;
             request.page_size = if request.page_size == 0 { 1000 } else { request.page_size };
-            Box::pin(async move { client.list_sessions(request).await.map(|page| (page.sessions, page.next_page_token)) })
+            async move { client.list_sessions(request).await.map(|page| (page.sessions, page.next_page_token)) }
         })
     }
 
@@ -194,7 +194,7 @@ impl Client {
         Pages::new(move |page_token| {
             let page_size = if page_size == 0 { 1000 } else { page_size };
             let (client, request) = (client.clone(), pb::ListSessionEventsRequest { session_id: session_id.clone(), page_size, page_token });
-            Box::pin(async move { client.list_session_events(request).await.map(|page| (page.events, page.next_page_token)) })
+            async move { client.list_session_events(request).await.map(|page| (page.events, page.next_page_token)) }
         })
     }
 
@@ -292,8 +292,22 @@ impl<T> fmt::Debug for Pages<T> {
 }
 
 impl<T> Pages<T> {
-    fn new(fetch: impl FnMut(String) -> Page<T> + Send + 'static) -> Self {
-        Self { fetch: Box::new(fetch), items: VecDeque::new(), token: Some(String::new()) }
+    /// The items of any call that has pages: `fetch` gives those of the page at a token, which is empty at first, and the next page's token.
+    ///
+    /// ```no_run
+    /// # use gpu_shopper_client::{Client, Pages, pb};
+    /// # fn entries(client: Client) -> Pages<pb::LedgerEntry> {
+    /// Pages::new(move |page_token| {
+    ///     let (client, request) = (client.clone(), pb::ListLedgerEntriesRequest { page_token, page_size: 1000, ..Default::default() });
+    ///     async move { client.list_ledger_entries(request).await.map(|page| (page.entries, page.next_page_token)) }
+    /// })
+    /// # }
+    /// ```
+    pub fn new<F>(mut fetch: impl FnMut(String) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<(Vec<T>, String), Error>> + Send + 'static,
+    {
+        Self { fetch: Box::new(move |token| Box::pin(fetch(token))), items: VecDeque::new(), token: Some(String::new()) }
     }
 
     /// The next one; `None` after the last.

@@ -33,23 +33,41 @@ impl Usd {
     }
 }
 
-impl From<&pb::Money> for Usd {
-    /// All money of the service is in US dollars.
-    fn from(money: &pb::Money) -> Self {
-        Self(i128::from(money.units) * NANOS + i128::from(money.nanos))
+impl TryFrom<&pb::Money> for Usd {
+    type Error = Error;
+
+    /// Refuses another currency; all money of the service is in US dollars.
+    fn try_from(money: &pb::Money) -> Result<Self, Error> {
+        if !matches!(money.currency_code.as_str(), "" | "USD") {
+            return Err(Error::Invalid(format!("{} is no currency of this service; allowed: USD", money.currency_code)));
+        }
+        Ok(Self(i128::from(money.units) * NANOS + i128::from(money.nanos)))
     }
 }
 
-impl From<pb::Money> for Usd {
-    fn from(money: pb::Money) -> Self {
-        Self::from(&money)
+impl TryFrom<pb::Money> for Usd {
+    type Error = Error;
+
+    fn try_from(money: pb::Money) -> Result<Self, Error> {
+        Self::try_from(&money)
     }
 }
 
-impl From<Option<&pb::Money>> for Usd {
+impl TryFrom<Option<&pb::Money>> for Usd {
+    type Error = Error;
+
     /// An absent amount is zero.
-    fn from(money: Option<&pb::Money>) -> Self {
-        money.map(Self::from).unwrap_or_default()
+    fn try_from(money: Option<&pb::Money>) -> Result<Self, Error> {
+        money.map_or(Ok(Self::ZERO), Self::try_from)
+    }
+}
+
+impl TryFrom<Option<pb::Money>> for Usd {
+    type Error = Error;
+
+    /// An absent amount is zero.
+    fn try_from(money: Option<pb::Money>) -> Result<Self, Error> {
+        Self::try_from(money.as_ref())
     }
 }
 
@@ -157,10 +175,10 @@ mod tests {
             let amount: Usd = text.parse().unwrap();
             let money = pb::Money::from(amount);
             assert_eq!((money.units, money.nanos, money.currency_code.as_str()), (units, nanos, "USD"), "{text}");
-            assert_eq!(Usd::from(&money), amount);
+            assert_eq!(Usd::try_from(&money).unwrap(), amount);
             assert_eq!(amount.to_string(), text);
         }
-        assert_eq!(Usd::from(None::<&pb::Money>), Usd::ZERO);
+        assert_eq!(Usd::try_from(None::<&pb::Money>).unwrap(), Usd::ZERO);
     }
 
     #[test]
@@ -168,6 +186,8 @@ mod tests {
         for text in ["", ".", "1.", ".5", "0.0000000001", "1e3", "1,5", "--1", "1 2", "0.3.6", "NaN", &"9".repeat(40)] {
             assert!(text.parse::<Usd>().is_err(), "{text}");
         }
+        let foreign = pb::Money { currency_code: "EUR".into(), units: 1, nanos: 0 };
+        assert_eq!(Usd::try_from(foreign).unwrap_err().to_string(), "EUR is no currency of this service; allowed: USD");
         assert_eq!("$0.36".parse::<Usd>().unwrap(), Usd::from_nanos(360_000_000));
     }
 

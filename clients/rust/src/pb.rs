@@ -4,6 +4,7 @@ use std::fmt;
 
 pub use crate::google_type::Money;
 pub use crate::gpushopper_v1::*;
+pub use prost_types::{Duration, FieldMask, Timestamp};
 
 impl fmt::Debug for create_session_request::Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,8 @@ const BOOKMARK: Duration = Duration::from_secs(15);
 const LATE: Duration = Duration::from_secs(5);
 /// How often a gap is resumed over before it is told.
 const GAPS: u32 = 3;
+/// Streams that are opened in a row after one was lost on which the session's end was told already.
+const AFTER_END: u32 = 3;
 
 /// Where a watch begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -231,11 +233,10 @@ impl Watch {
                     Err(error) => self.lose(error)?,
                 },
                 Err(Error::Refused(refusal))
-                    if self.token.is_some() && matches!(refusal.reason.as_str(), "WATCH_COMPACTED" | "WATCH_STORE_REPLACED") =>
+                    if self.token.is_some() && !self.told_end() && matches!(refusal.reason.as_str(), "WATCH_COMPACTED" | "WATCH_STORE_REPLACED") =>
                 {
                     self.disconnect();
                     self.token = None;
-                    self.ended = false;
                     self.ledger = Ledger::default();
                     let wait = self.client.patience.wait(self.tries, refusal.retry_after);
                     self.again(&refusal, wait);
@@ -246,8 +247,12 @@ impl Watch {
         }
     }
 
-    /// Whether a stream that ended in order was the last. Only a session's own watch ends by itself: after its end. Where that was told
-    /// before the token, nothing tells it again, so it is asked for.
+    /// Whether the one session's end was told. The watch of many never ends by itself.
+    fn told_end(&self) -> bool {
+        self.ended && matches!(self.subject, Subject::One(_))
+    }
+
+    /// Whether a stream that ended in order was the last. Where the end was told before the token, nothing tells it again, so it is asked for.
     async fn is_over(&mut self) -> Result<bool, Error> {
         let Subject::One(session_id) = &self.subject else { return Ok(false) };
         if self.ended || self.heard_something || self.token.is_none() {
@@ -362,14 +367,18 @@ impl Watch {
         self.heard_something = false;
     }
 
-    /// Plans the next try, or says why there is none.
+    /// Plans the next try, or says why there is none. After the session's end that is no error: what may still follow it is not worth
+    /// waiting for a server that has gone for good.
     fn lose(&mut self, error: Error) -> Result<(), Error> {
         self.disconnect();
-        let Some(refusal) = error.refusal().filter(|r| is_resumable(r)) else { return Err(error) };
-        let wait = self.client.patience.wait(self.tries, refusal.retry_after);
-        if self.give_up.is_some_and(|away| self.last_word.elapsed() + wait > away) {
-            return Err(error);
-        }
+        let told_end = self.told_end();
+        let refusal = error.refusal().filter(|r| is_resumable(r) && !(told_end && self.tries >= AFTER_END));
+        let next = refusal.map(|refusal| (refusal, self.client.patience.wait(self.tries, refusal.retry_after)));
+        let next = next.filter(|(_, wait)| self.give_up.is_none_or(|away| self.last_word.elapsed() + *wait <= away));
+        let Some((refusal, wait)) = next else {
+            self.over = told_end;
+            return if told_end { Ok(()) } else { Err(error) };
+        };
         self.again(refusal, wait);
         Ok(())
     }

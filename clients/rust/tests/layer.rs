@@ -1,6 +1,6 @@
 //! The layer against a server that does what the real one does only on bad days.
 
-use gpu_shopper_client::{Client, Code, Error, Message, Options, Patience, Watch, WatchStart, pb};
+use gpu_shopper_client::{Client, Code, Error, Message, Options, Pages, Patience, Watch, WatchStart, pb};
 use prost::Message as _;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -369,6 +369,42 @@ async fn what_is_refused_for_good_ends_the_watch_and_so_does_the_end_of_its_pati
     let mut watch = client.watch("s", after("t5")).give_up_after(Duration::from_millis(30));
     assert_eq!(watch.next().await.unwrap_err().refusal().unwrap().code, Code::Unknown);
     assert_eq!(watch.resume_token(), "t5");
+}
+
+#[tokio::test]
+async fn a_watch_whose_session_has_ended_does_not_wait_for_a_server_that_is_gone() {
+    let mut scripts: Vec<Script> = vec![(vec![last(6, 2)], lost()), (vec![last(7, 3)], lost())];
+    scripts.extend((0..9).map(|_| (vec![], lost())));
+    let (fake, client) = Fake::playing(scripts).await;
+    assert_eq!(all(&client, after("t5")).await.unwrap(), ["event 2", "event 3"]);
+    assert_eq!(fake.tokens(), ["t5", "t6", "t7", "t7", "t7"], "what may follow the end is looked for, and not for ever");
+    let replaced = (vec![], Err(refuse(Code::OutOfRange, "WATCH_STORE_REPLACED", None)));
+    let (_, client) = Fake::playing(vec![(vec![last(6, 2)], lost()), replaced]).await;
+    assert_eq!(all(&client, after("t5")).await.unwrap(), ["event 2"], "the end was told: no reset, no error");
+    let (_, client) = Fake::playing(vec![(vec![last(6, 2)], lost())]).await;
+    assert_eq!(words(client.watch("s", after("t5")).give_up_after(Duration::ZERO)).await.unwrap(), ["event 2"]);
+}
+
+#[tokio::test]
+async fn a_session_that_a_replaced_database_does_not_know_is_told_as_a_reset_and_then_as_an_error() {
+    let replaced = (vec![], Err(refuse(Code::OutOfRange, "WATCH_STORE_REPLACED", None)));
+    let unknown = (vec![], Err(refuse(Code::NotFound, "SESSION_NOT_FOUND", None)));
+    let (_, client) = Fake::playing(vec![(vec![event(6, 2)], lost()), replaced, unknown]).await;
+    let mut watch = client.watch("s", after("t5"));
+    assert!(matches!(watch.next().await, Ok(Some(Message::Event(_)))));
+    assert_eq!(watch.next().await.unwrap(), Some(Message::Reset("WATCH_STORE_REPLACED".into())));
+    assert_eq!(watch.next().await.unwrap_err().reason(), "SESSION_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn the_pages_of_any_call_are_fetched_one_after_the_other() {
+    let mut fetched = Vec::new();
+    let pages = Pages::new(move |token: String| {
+        fetched.push(token);
+        let (items, next) = (fetched.clone(), if fetched.len() < 3 { format!("t{}", fetched.len()) } else { String::new() });
+        async move { Ok((items, next)) }
+    });
+    assert_eq!(pages.collect().await.unwrap(), ["", "", "t1", "", "t1", "t2"]);
 }
 
 #[tokio::test]

@@ -71,27 +71,18 @@ export class GpuShopper {
   }
 
   /** All offers that match, page after page, best first. */
-  offers(request: MessageInitShape<typeof ListOffersRequestSchema> = {}, options?: CallOptions): AsyncGenerator<Offer, void, undefined> {
-    return pages(async (pageToken) => {
-      const page = await this.inventory.listOffers({ pageSize: 1000, ...request, pageToken }, options);
-      return [page.offers, page.nextPageToken];
-    });
+  async *offers(request: MessageInitShape<typeof ListOffersRequestSchema> = {}, options?: CallOptions): AsyncGenerator<Offer, void, undefined> {
+    for await (const page of pages(this.inventory.listOffers, { pageSize: 1000, ...request }, options)) yield* page.offers;
   }
 
   /** All sessions that match, page after page, newest first. */
-  listSessions(request: MessageInitShape<typeof ListSessionsRequestSchema> = {}, options?: CallOptions): AsyncGenerator<Session, void, undefined> {
-    return pages(async (pageToken) => {
-      const page = await this.sessions.listSessions({ pageSize: 1000, ...request, pageToken }, options);
-      return [page.sessions, page.nextPageToken];
-    });
+  async *listSessions(request: MessageInitShape<typeof ListSessionsRequestSchema> = {}, options?: CallOptions): AsyncGenerator<Session, void, undefined> {
+    for await (const page of pages(this.sessions.listSessions, { pageSize: 1000, ...request }, options)) yield* page.sessions;
   }
 
   /** Everything that happened to a session, page after page, oldest first. */
-  events(sessionId: string, pageSize = 1000, options?: CallOptions): AsyncGenerator<SessionEvent, void, undefined> {
-    return pages(async (pageToken) => {
-      const page = await this.sessions.listSessionEvents({ sessionId, pageSize, pageToken }, options);
-      return [page.events, page.nextPageToken];
-    });
+  async *events(sessionId: string, pageSize = 1000, options?: CallOptions): AsyncGenerator<SessionEvent, void, undefined> {
+    for await (const page of pages(this.sessions.listSessionEvents, { sessionId, pageSize }, options)) yield* page.events;
   }
 
   /**
@@ -196,12 +187,22 @@ function uuid(): string {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }
 
-/** All items of all pages. */
-async function* pages<T>(page: (token: string) => Promise<[T[], string]>): AsyncGenerator<T, void, undefined> {
-  let token = "";
+/**
+ * The pages of any call that has some, fetched as they are asked for.
+ *
+ * ```ts
+ * for await (const page of pages(client.costs.listLedgerEntries, { pageSize: 1000 })) console.log(page.entries.length);
+ * ```
+ */
+export async function* pages<Q extends { pageToken?: string }, A extends { nextPageToken: string }>(
+  call: (request: Q, options?: CallOptions) => Promise<A>,
+  request: NoInfer<Q>,
+  options?: CallOptions,
+): AsyncGenerator<A, void, undefined> {
+  let pageToken = request.pageToken ?? "";
   do {
-    const [items, next] = await page(token);
-    yield* items;
-    token = next;
-  } while (token !== "");
+    const page = await call({ ...request, pageToken }, options);
+    yield page;
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "");
 }

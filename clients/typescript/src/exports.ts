@@ -1,6 +1,6 @@
 // What both entries export.
 export { Code } from "@connectrpc/connect";
-export { GpuShopper, type ClientOptions, type SessionFilterInit, type WaitOptions } from "./client.js";
+export { GpuShopper, type ClientOptions, pages, type SessionFilterInit, type WaitOptions } from "./client.js";
 export { type ErrorParts, type FieldViolation, GpuShopperError, SessionEndedError } from "./errors.js";
 export type { Patience } from "./insist.js";
 export { Usd } from "./money.js";

@@ -98,6 +98,9 @@ class Ledger {
   }
 }
 
+/** Streams that are opened in a row after one was lost on which the session's end was told already. */
+const MOST_AFTER_END = 3;
+
 /** Whether a further stream may help: the connection broke, the server is away, or it asks to come back later. */
 const resumable = (error: GpuShopperError) => error.transient || (error.code === Code.ResourceExhausted && error.retryAfterMs !== undefined);
 
@@ -112,6 +115,8 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
   let ended = false;
   let gaps = 0;
   let lastWord = Date.now();
+  // Only a session's own watch ends by itself: after its end.
+  const over = () => source.isOver !== undefined && ended;
   for (;;) {
     if (options.signal?.aborted) return;
     const stop = new AbortController();
@@ -160,8 +165,8 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
           hideSnapshot = false;
         }
       }
-      // Only a session's own watch ends by itself: after its end. Where that was told before the token, nothing tells it again, so it is asked for.
-      if (!gap && source.isOver && (ended || (silent && token !== undefined && (await source.isOver())))) return;
+      // Where the end was told before the token, nothing tells it again, so it is asked for.
+      if (!gap && (over() || (silent && token !== undefined && (await source.isOver?.())))) return;
       if (gap && ++gaps > 3) {
         throw new GpuShopperError(Code.DataLoss, "events are missing from the stream, also after it was resumed", { reason: "WATCH_GAP" });
       }
@@ -169,9 +174,9 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
     } catch (thrown) {
       if (options.signal?.aborted) return;
       error = GpuShopperError.from(thrown);
+      if (over() && !resumable(error)) return;
       if (token !== undefined && (error.reason === "WATCH_COMPACTED" || error.reason === "WATCH_STORE_REPLACED")) {
         token = undefined;
-        ended = false;
         ledger.forget();
         yield { kind: "reset", reason: error.reason, resumeToken: "" };
       } else if (!resumable(error)) {
@@ -182,7 +187,10 @@ export async function* follow(source: Source, options: WatchOptions = {}): Async
       stop.abort();
     }
     const wait = waitBefore(tries++, source.patience, error.retryAfterMs);
-    if (options.giveUpMs !== undefined && Date.now() + wait - lastWord > options.giveUpMs) throw error;
+    const givenUp = options.giveUpMs !== undefined && Date.now() + wait - lastWord > options.giveUpMs;
+    // What may still follow a session's end is not worth waiting for a server that has gone for good.
+    if (over() && (givenUp || tries > MOST_AFTER_END)) return;
+    if (givenUp) throw error;
     options.onLost?.(error, wait);
     try {
       await pause(wait, options.signal);

@@ -172,6 +172,14 @@ async function play(step: Step): Promise<void> {
           say(step, "refused");
         }
       }
+      for (const value of step["foreign"] as JsonValue[]) {
+        try {
+          gs.Usd.from(fromJson(gs.MoneySchema, value));
+          say(step, "accepted");
+        } catch {
+          say(step, "refused");
+        }
+      }
       return;
     }
     case "offers": {

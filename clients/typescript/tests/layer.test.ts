@@ -166,6 +166,42 @@ test("from now on means: nothing told of before, and a token at once", async () 
   assert.deepEqual(asked, ["", "", "t5"]);
 });
 
+test("a watch whose session has ended does not wait for a server that is gone", async () => {
+  const { client, asked } = watched([event(6n, 2n, LAST), gone()], [event(7n, 3n, LAST), gone()], ...Array.from({ length: 9 }, () => [gone()]));
+  assert.deepEqual(await all(client.watch("s", { resumeToken: "t5" })), ["event 2", "event 3"]);
+  assert.deepEqual(asked, ["t5", "t6", "t7", "t7", "t7"], "what may follow the end is looked for, and not for ever");
+  const replaced = watched([event(6n, 2n, LAST), gone()], [refuse(Code.OutOfRange, "WATCH_STORE_REPLACED")]);
+  assert.deepEqual(await all(replaced.client.watch("s", { resumeToken: "t5" })), ["event 2"], "the end was told: no reset, no error");
+  const impatient = watched([event(6n, 2n, LAST), gone()]);
+  assert.deepEqual(await all(impatient.client.watch("s", { resumeToken: "t5", giveUpMs: 0 })), ["event 2"]);
+});
+
+test("a session that a replaced database does not know is told as a reset and then as an error", async () => {
+  const { client } = watched([event(6n, 2n), gone()], [refuse(Code.OutOfRange, "WATCH_STORE_REPLACED")], [refuse(Code.NotFound, "SESSION_NOT_FOUND")]);
+  const told: string[] = [];
+  await assert.rejects(async () => {
+    for await (const m of client.watch("s", { resumeToken: "t5" })) told.push(m.kind === "reset" ? m.reason : m.kind);
+  }, { reason: "SESSION_NOT_FOUND" });
+  assert.deepEqual(told, ["event", "WATCH_STORE_REPLACED"]);
+});
+
+test("the pages of any call are fetched one after the other, from where they are to begin", async () => {
+  const asked: string[] = [];
+  const transport = createRouterTransport(({ service }) => {
+    service(gs.CostService, {
+      listLedgerEntries({ pageSize, pageToken }) {
+        asked.push(`${pageSize} ${pageToken}`);
+        return { entries: [{ sessionId: `after ${pageToken}` }], nextPageToken: pageToken === "b" ? "" : "b" };
+      },
+    });
+  });
+  const client = new gs.GpuShopper(transport, QUICK);
+  const told: string[] = [];
+  for await (const page of gs.pages(client.costs.listLedgerEntries, { pageSize: 7, pageToken: "a" })) told.push(...page.entries.map((entry) => entry.sessionId));
+  assert.deepEqual(told, ["after a", "after b"]);
+  assert.deepEqual(asked, ["7 a", "7 b"]);
+});
+
 test("repeats are left out, and a drain is waited for", async () => {
   const lost: number[] = [];
   const { client, asked } = watched(

@@ -37,6 +37,8 @@ const (
 	retryAfter, longestRetry = 20 * time.Second, 10 * time.Minute
 	// stopAfter is for what is under way when this is told to stop.
 	stopAfter = 2 * time.Second
+	// lostFor is how long, after its wait, a watch that lost its connection may take to be connected again.
+	lostFor = 5 * time.Second
 	// endAfter is for a call that ends a session, awayAfter for one to a server that was away just now; its machines end by themselves at their limits.
 	endAfter, awayAfter = 30 * time.Second, 3 * time.Second
 )
@@ -45,7 +47,7 @@ const (
 type plan struct {
 	name                     string          // of the fleet: its sessions carry it as the label "fleet"
 	wanted                   int             // so many machines
-	gpu                      string          // of this GPU model
+	gpu                      string          // with one GPU of this model each
 	maxPrice, perHour, total decimal.Decimal // per hour of one machine; per hour of all; of all that this fleet ever rents
 	rental                   time.Duration   // of each machine before it is replaced
 	publicKey                string          // who may log in
@@ -67,9 +69,9 @@ type fleet struct {
 	plan     plan
 	known    map[string]*pb.Session
 	told     string
-	away     atomic.Bool // nothing was heard since a connection was lost
-	retryAt  time.Time   // nothing is rented before
-	neverRan int         // sessions in a row that failed without ever running
+	lost     atomic.Int64 // until then, in Unix nanoseconds, the server counts as away
+	retryAt  time.Time    // nothing is rented before
+	neverRan int          // sessions in a row that failed without ever running
 }
 
 func isAlive(s *pb.Session) bool {
@@ -86,11 +88,7 @@ func (f *fleet) run(ctx context.Context) error {
 	defer cancel()
 	// Ended sessions are asked for as well: what they cost counts, and their generations are taken.
 	filter := &pb.SessionFilter{Labels: map[string]string{"fleet": f.plan.name}}
-	watch := f.client.WatchSessions(ctx, filter, gpushopper.EndedSince(time.Unix(1, 0)), gpushopper.OnLost(func(err *gpushopper.Error, _ time.Duration) {
-		if !f.away.Swap(true) {
-			log.Printf("waiting for the server: %v", err)
-		}
-	}))
+	watch := f.client.WatchSessions(ctx, filter, gpushopper.EndedSince(time.Unix(1, 0)), gpushopper.OnLost(f.onLost))
 	items, failed := make(chan gpushopper.Item), make(chan error, 1)
 	go func() {
 		for {
@@ -131,9 +129,20 @@ func (f *fleet) run(ctx context.Context) error {
 	}
 }
 
+// onLost says that the server is away; the watch goes on by itself, and is back when this is not called again.
+func (f *fleet) onLost(err *gpushopper.Error, wait time.Duration) {
+	if !f.away() {
+		log.Printf("waiting for the server: %v", err)
+	}
+	f.lost.Store(time.Now().Add(wait + lostFor).UnixNano())
+}
+
+// away says whether the watch has just lost its connection.
+func (f *fleet) away() bool { return time.Now().UnixNano() < f.lost.Load() }
+
 // take learns what the stream tells.
 func (f *fleet) take(item gpushopper.Item) error {
-	f.away.Store(false)
+	f.lost.Store(0)
 	if item.Event != nil {
 		f.learn(item.Event.GetSession())
 		return nil
@@ -299,10 +308,19 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 	p := f.plan
 	perHour, total := p.maxPrice, p.budget()
 	for _, session := range f.known {
-		total = total.Add(most(session))
-		if !hasEnded(session) {
-			perHour = perHour.Add(f.price(session))
+		most, err := most(session)
+		if err != nil {
+			return nil, err
 		}
+		total = total.Add(most)
+		if hasEnded(session) {
+			continue
+		}
+		price, err := f.price(session)
+		if err != nil {
+			return nil, err
+		}
+		perHour = perHour.Add(price)
 	}
 	if perHour.GreaterThan(p.perHour) {
 		return nil, fmt.Errorf("%w: one machine more could cost $%s/h in all, and $%s/h is allowed", errOverLimit, perHour, p.perHour)
@@ -318,7 +336,7 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 	if err != nil {
 		return nil, err
 	}
-	kind := pb.RentalKind_RENTAL_KIND_ON_DEMAND
+	kind, oneGPU := pb.RentalKind_RENTAL_KIND_ON_DEMAND, int32(1)
 	if p.interruptible {
 		kind = pb.RentalKind_RENTAL_KIND_INTERRUPTIBLE
 	}
@@ -327,7 +345,7 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 		RequestId:  fmt.Sprintf("%s/%s/%d", p.name, slot, generation),
 		Labels:     map[string]string{"fleet": p.name, "slot": slot, "generation": strconv.Itoa(generation)},
 		Target: &pb.CreateSessionRequest_Requirements{Requirements: &pb.Requirements{
-			Filter: &pb.OfferFilter{GpuModels: []string{p.gpu}, MaxPricePerHour: maxPrice},
+			Filter: &pb.OfferFilter{GpuModels: []string{p.gpu}, GpuCount: &oneGPU, MaxPricePerHour: maxPrice},
 		}},
 		MaxPricePerHour: maxPrice,
 		MaxTotalCost:    maxTotal,
@@ -338,20 +356,21 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 }
 
 // price is what an open session may cost per hour: until it runs, another attempt may take a dearer machine.
-func (f *fleet) price(s *pb.Session) decimal.Decimal {
+func (f *fleet) price(s *pb.Session) (decimal.Decimal, error) {
 	if s.GetPrice() != nil && (s.GetState() == pb.Session_STATE_RUNNING || s.GetState() == pb.Session_STATE_STOPPING) {
 		return gpushopper.ToDecimal(s.GetPrice().GetTotalPerHour())
 	}
-	return f.plan.maxPrice
+	return f.plan.maxPrice, nil
 }
 
 // most is what a session may cost in the end.
-func most(s *pb.Session) decimal.Decimal {
-	high := gpushopper.ToDecimal(s.GetCost().GetHigh())
-	if hasEnded(s) {
-		return high
+func most(s *pb.Session) (decimal.Decimal, error) {
+	high, err := gpushopper.ToDecimal(s.GetCost().GetHigh())
+	if err != nil || hasEnded(s) {
+		return high, err
 	}
-	return decimal.Max(high, gpushopper.ToDecimal(s.GetSpec().GetMaxTotalCost()))
+	limit, err := gpushopper.ToDecimal(s.GetSpec().GetMaxTotalCost())
+	return decimal.Max(high, limit), err
 }
 
 // end completes all sessions, also one whose create was never answered, and waits until every machine is proven gone.
@@ -371,7 +390,11 @@ func (f *fleet) end(ctx context.Context) error {
 			}
 			f.learn(session)
 		}
-		cost = cost.Add(gpushopper.ToDecimal(session.GetCost().GetCost()))
+		one, err := gpushopper.ToDecimal(session.GetCost().GetCost())
+		if err != nil {
+			return err
+		}
+		cost = cost.Add(one)
 	}
 	log.Printf("all gone; the fleet has cost $%s", cost)
 	return nil
@@ -380,7 +403,7 @@ func (f *fleet) end(ctx context.Context) error {
 // complete asks for the end of every session; the list of the server has also what is not known here.
 func (f *fleet) complete(ctx context.Context) error {
 	limit := endAfter
-	if f.away.Load() {
+	if f.away() {
 		limit = awayAfter
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
@@ -439,7 +462,7 @@ func keep() error {
 	home, _ := os.UserHomeDir()
 	var p plan
 	flag.StringVar(&p.name, "name", "fleet", "name of the fleet")
-	flag.IntVar(&p.wanted, "wanted", 2, "how many machines; 0 ends all")
+	flag.IntVar(&p.wanted, "wanted", 2, "how many machines, with one GPU each; 0 ends all")
 	flag.StringVar(&p.gpu, "gpu", "RTX 4090", "GPU model")
 	p.maxPrice, p.perHour, p.total = decimal.New(50, -2), decimal.New(100, -2), decimal.New(20, 0)
 	flag.TextVar(&p.maxPrice, "max-price", p.maxPrice, "dollars per hour of one machine")
@@ -456,6 +479,9 @@ func keep() error {
 	flag.Parse()
 	if *onExit != "complete" && *onExit != "leave" {
 		return fmt.Errorf("-on-exit %s: complete or leave", *onExit)
+	}
+	if p.wanted < 0 {
+		return fmt.Errorf("-wanted %d: a number of machines, 0 or more", p.wanted)
 	}
 	if p.rental < time.Second {
 		return fmt.Errorf("-rental %s: at least a second", p.rental)
@@ -475,7 +501,7 @@ func keep() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	f := &fleet{client: client, plan: p, known: map[string]*pb.Session{}}
-	if p.wanted <= 0 {
+	if p.wanted == 0 {
 		// Nothing to keep alive: all that there is ends, and a second signal ends this at once.
 		go func() {
 			<-ctx.Done()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"gpushopper.dev/go/internal/world"
 
 	"github.com/shopspring/decimal"
+	"google.golang.org/genproto/googleapis/type/money"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -176,7 +178,7 @@ func (s *stage) mostAtOnce(name string) (most int, dearest decimal.Decimal) {
 				alive++
 			}
 			if session.GetState() == pb.Session_STATE_RUNNING || session.GetState() == pb.Session_STATE_STOPPING {
-				price = price.Add(gpushopper.ToDecimal(session.GetPrice().GetTotalPerHour()))
+				price = price.Add(exact(session.GetPrice().GetTotalPerHour()))
 			}
 		}
 		most, dearest = max(most, alive), decimal.Max(dearest, price)
@@ -228,7 +230,7 @@ func TestMachinesAreKeptOverPreemptionsCutsAndKills(t *testing.T) {
 		}
 		reasons = append(reasons, strings.TrimPrefix(session.GetEndReason().String(), "END_REASON_"))
 		places = append(places, session.GetLabels()["slot"]+"/"+session.GetLabels()["generation"])
-		cost = cost.Add(gpushopper.ToDecimal(session.GetCost().GetCost()))
+		cost = cost.Add(exact(session.GetCost().GetCost()))
 	}
 	slices.Sort(reasons)
 	if got := strings.Join(reasons, " "); got != "COMPLETED COMPLETED COMPLETED PREEMPTED PREEMPTED PREEMPTED" {
@@ -267,7 +269,7 @@ func TestSpendingLimitsHold(t *testing.T) {
 		if session.GetState() != pb.Session_STATE_RUNNING {
 			t.Errorf("left by choice, and it is %s", session.GetState())
 		}
-		most = most.Add(gpushopper.ToDecimal(session.GetSpec().GetMaxTotalCost()))
+		most = most.Add(exact(session.GetSpec().GetMaxTotalCost()))
 	}
 	if most.IsZero() || most.GreaterThan(decimal.NewFromInt(2)) {
 		t.Errorf("all of them may cost $%s", most)
@@ -311,6 +313,28 @@ func TestAnotherPlanEndsWhatIsTooMuchAndReplacesAnotherGPU(t *testing.T) {
 	s.end(one)
 }
 
+// exact is an amount that is in dollars.
+func exact(amount *money.Money) decimal.Decimal {
+	value, err := gpushopper.ToDecimal(amount)
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func TestTheServerIsAwayWhileTheWatchSaysSoAndNotUntilTheNextEvent(t *testing.T) {
+	f := &fleet{}
+	gone := &gpushopper.Error{Code: codes.Unavailable, Message: "gone"}
+	f.onLost(gone, time.Hour)
+	if !f.away() {
+		t.Error("it waits for the server")
+	}
+	f.onLost(gone, -lostFor)
+	if f.away() {
+		t.Error("it is connected again, though nothing has happened yet")
+	}
+}
+
 func TestItStopsAlsoWhileTheServerIsAway(t *testing.T) {
 	t.Parallel()
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
@@ -345,6 +369,9 @@ type refusing struct {
 func (r *refusing) CreateSession(_ context.Context, request *pb.CreateSessionRequest, _ ...grpc.CallOption) (*pb.CreateSessionResponse, error) {
 	if r.err != nil {
 		return nil, r.err
+	}
+	if request.GetRequirements().GetFilter().GetGpuCount() != 1 {
+		return nil, errors.New("a machine of many GPUs for the price of one")
 	}
 	r.made++
 	return &pb.CreateSessionResponse{Session: &pb.Session{

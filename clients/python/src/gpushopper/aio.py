@@ -218,6 +218,8 @@ class Watch(Generic[Asked], AsyncIterator[WatchItem]):
             self.drop()
             if self._closed.is_set():
                 break
+            if nothing := self._state.gone(failure):
+                return nothing
             wait = await self._next_wait(failure)
             if wait is None:
                 break

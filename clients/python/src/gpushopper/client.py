@@ -302,6 +302,8 @@ class Watch(Generic[Asked], Iterator[WatchItem]):
             self._drop()
             if self._closed.is_set():
                 break
+            if nothing := self._state.gone(failure):
+                return nothing
             wait = self._next_wait(failure)
             if wait is None:
                 break

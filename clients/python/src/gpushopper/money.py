@@ -10,7 +10,13 @@ _NANOS = 1_000_000_000
 
 
 def to_decimal(money: Money) -> Decimal:
-    """The amount in US dollars. An absent amount is zero."""
+    """The amount in US dollars. An absent amount is zero.
+
+    Raises:
+        ValueError: it is in another currency.
+    """
+    if money.currency_code not in ("", "USD"):
+        raise ValueError(f"{money.currency_code} is no currency of this service; allowed: USD")
     return plain(_EXACT.divide(Decimal(money.units * _NANOS + money.nanos), Decimal(_NANOS)))
 
 

@@ -29,6 +29,8 @@ _BROKEN = (
 )
 _FINAL = (v1.Session.STATE_STOPPED, v1.Session.STATE_FAILED)
 _MOST_GAPS = 3
+_MOST_AFTER_END = 3
+"""Streams that are opened in a row after one was lost on which the session's end was told already."""
 BOOKMARK = 15.0
 """Seconds of silence after which a watch asks the server for a sign of life."""
 
@@ -144,7 +146,7 @@ class WatchState(Generic[Asked]):
         self.resume_token = message.resume_token or self.resume_token
         return item
 
-    def gap(self, gap: Gap) -> float:
+    def gap(self, gap: Gap) -> float | None:
         """Seconds to wait after a gap before the next stream; raises when it does not go away."""
         self._gaps += 1
         error = ApiError(grpc.StatusCode.DATA_LOSS, str(gap))
@@ -152,29 +154,39 @@ class WatchState(Generic[Asked]):
             raise error
         return self._again(error)
 
-    def broken(self, error: ApiError) -> float:
-        """Seconds to wait after an error before the next stream; raises it when no further stream helps."""
+    def gone(self, error: ApiError | Gap | None) -> Snapshot | None:
+        """What is told when the one session is not in the database with which the watch was to begin anew: the reason, and nothing. The
+        next stream says that there is no such session."""
+        if not self._reset or not isinstance(error, ApiError) or error.reason != "SESSION_NOT_FOUND":
+            return None
+        nothing, self._reset = Snapshot((), v1.SnapshotEnd(), self._reset), ""
+        return nothing
+
+    def broken(self, error: ApiError) -> float | None:
+        """Seconds to wait after an error before the next stream, None when the watch has ended; raises it when no further stream helps."""
+        later = error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.retry_after > 0
+        if error.retryable or later or (not error.reason and error.code in _BROKEN):
+            return self._again(error)
+        if self.ended():
+            return None
         if error.reason in _ANEW:
             _log.warning("the watch begins anew: %s", error)
             self._reset, self.resume_token, self._revision, self._sequence, self._final = error.reason, "", 0, None, False
             self._hide = False
             return self._again(error)
-        later = error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.retry_after > 0
-        if error.retryable or later or (not error.reason and error.code in _BROKEN):
-            return self._again(error)
         raise error
 
-    def silent(self) -> float:
+    def silent(self) -> float | None:
         """Seconds to wait before the next stream when this one said nothing for too long."""
         silence = f"not a word for {self.terms.silence:g} s: the connection is lost"
         return self._again(ApiError(grpc.StatusCode.UNAVAILABLE, silence))
 
-    def early(self) -> float:
+    def early(self) -> float | None:
         """Seconds to wait before the next stream when this one ended in order, but not the watch."""
         return self._again(ApiError(grpc.StatusCode.UNAVAILABLE, "the stream ended before there was an end"))
 
     def ended(self) -> bool:
-        """Whether a stream that ended in order is the end: a session's is after its last event, that of many never ends."""
+        """Whether the one session's end was told, so that a stream that ends in order is the end of the watch; that of many never ends."""
         return self._single and self._final
 
     def doubtful(self) -> bool:
@@ -185,11 +197,15 @@ class WatchState(Generic[Asked]):
         """Whether a session that was looked at in doubt has ended."""
         return session.state in _FINAL
 
-    def _again(self, error: ApiError) -> float:
+    def _again(self, error: ApiError) -> float | None:
         wait = self._backoff.wait(self._failures, max(error.retry_after, self._backoff.initial / 2))
         self._failures += 1
         give_up = self.terms.give_up
-        if give_up is not None and time.monotonic() + wait - self._last_word > give_up:
+        over = give_up is not None and time.monotonic() + wait - self._last_word > give_up
+        # What may still follow a session's end is not worth waiting for a server that has gone for good.
+        if self.ended() and (over or self._failures > _MOST_AFTER_END):
+            return None
+        if over:
             raise error
         _log.info("the watch is interrupted and goes on: %s", error)
         if self.terms.on_lost:

@@ -121,19 +121,19 @@ public final class GpuShopper implements AutoCloseable {
     /** All offers that match, page after page, best first. */
     public Pages<Offer> offers(ListOffersRequest request) {
         int size = request.getPageSize() == 0 ? LARGEST_PAGE : request.getPageSize();
-        return new Pages<>(token -> {
-            ListOffersResponse page = inventory().listOffers(request.toBuilder().setPageSize(size).setPageToken(token).build());
-            return new Pages.Page<>(page.getOffersList(), page.getNextPageToken());
-        });
+        return Pages.of(
+                token -> inventory().listOffers(request.toBuilder().setPageSize(size).setPageToken(token).build()),
+                ListOffersResponse::getOffersList,
+                ListOffersResponse::getNextPageToken);
     }
 
     /** All sessions that match, page after page, newest first. */
     public Pages<Session> listSessions(ListSessionsRequest request) {
         int size = request.getPageSize() == 0 ? LARGEST_PAGE : request.getPageSize();
-        return new Pages<>(token -> {
-            ListSessionsResponse page = sessions().listSessions(request.toBuilder().setPageSize(size).setPageToken(token).build());
-            return new Pages.Page<>(page.getSessionsList(), page.getNextPageToken());
-        });
+        return Pages.of(
+                token -> sessions().listSessions(request.toBuilder().setPageSize(size).setPageToken(token).build()),
+                ListSessionsResponse::getSessionsList,
+                ListSessionsResponse::getNextPageToken);
     }
 
     /** Everything that happened to a session, page after page, oldest first. */
@@ -143,11 +143,11 @@ public final class GpuShopper implements AutoCloseable {
 
     /** Everything that happened to a session, in pages of this size, oldest first. */
     public Pages<SessionEvent> events(String sessionId, int pageSize) {
-        return new Pages<>(token -> {
-            ListSessionEventsResponse page = sessions().listSessionEvents(
-                    ListSessionEventsRequest.newBuilder().setSessionId(sessionId).setPageSize(pageSize).setPageToken(token).build());
-            return new Pages.Page<>(page.getEventsList(), page.getNextPageToken());
-        });
+        ListSessionEventsRequest request = ListSessionEventsRequest.newBuilder().setSessionId(sessionId).setPageSize(pageSize).build();
+        return Pages.of(
+                token -> sessions().listSessionEvents(request.toBuilder().setPageToken(token).build()),
+                ListSessionEventsResponse::getEventsList,
+                ListSessionEventsResponse::getNextPageToken);
     }
 
     /** Follows one session until it has ended: every event once and in order, across lost connections and restarts of the server. */

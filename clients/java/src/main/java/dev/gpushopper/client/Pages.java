@@ -10,12 +10,33 @@ import java.util.stream.StreamSupport;
 /** All items of all pages, fetched as they are asked for. Each iteration begins anew. */
 public final class Pages<T> implements Iterable<T> {
     /** One page and the token of the next, empty at the end. */
-    record Page<T>(List<T> items, String next) {}
+    private record Page<T>(List<T> items, String next) {}
 
     private final Function<String, Page<T>> fetch;
 
-    Pages(Function<String, Page<T>> fetch) {
+    private Pages(Function<String, Page<T>> fetch) {
         this.fetch = fetch;
+    }
+
+    /**
+     * The items of any call that has pages.
+     *
+     * <pre>{@code
+     * Pages.of(
+     *     token -> client.costs().listLedgerEntries(request.toBuilder().setPageToken(token).build()),
+     *     ListLedgerEntriesResponse::getEntriesList,
+     *     ListLedgerEntriesResponse::getNextPageToken)
+     * }</pre>
+     *
+     * @param call the page at a token, which is empty at first
+     * @param items what is on a page
+     * @param next the token of the page after it, empty at the end
+     */
+    public static <A, T> Pages<T> of(Function<String, A> call, Function<A, List<T>> items, Function<A, String> next) {
+        return new Pages<>(token -> {
+            A page = call.apply(token);
+            return new Page<>(items.apply(page), next.apply(page));
+        });
     }
 
     @Override

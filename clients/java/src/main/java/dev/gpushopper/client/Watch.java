@@ -29,6 +29,8 @@ import java.util.function.Function;
  */
 public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessage>, AutoCloseable {
     private static final int GAPS = 3;
+    /** Streams that are opened in a row after one was lost on which the session's end was told already. */
+    private static final int AFTER_END = 3;
     private static final Object CLOSED = new Object();
 
     /** A message of either kind of watch; one of the parts is there. */
@@ -125,8 +127,8 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
                     return;
                 }
                 error = new GpuShopperException(Status.Code.UNAVAILABLE, "", "an event is missing from the stream");
-            } else if (subject.isOver() != null && (ended || (!heardSomething && !token.isEmpty() && subject.isOver().getAsBoolean()))) {
-                // Only a session's own watch ends by itself: after its end. Where that was told before the token, nothing tells it again, so it is asked for.
+            } else if (toldEnd() || (subject.isOver() != null && !heardSomething && !token.isEmpty() && subject.isOver().getAsBoolean())) {
+                // Where the end was told before the token, nothing tells it again, so it is asked for.
                 over = true;
                 return;
             } else {
@@ -140,9 +142,12 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
             over = true;
             return;
         }
+        if (toldEnd() && !isResumable(error)) {
+            over = true;
+            return;
+        }
         if (!token.isEmpty() && (error.reason().equals("WATCH_COMPACTED") || error.reason().equals("WATCH_STORE_REPLACED"))) {
             token = "";
-            ended = false;
             ledger.forget();
             ahead = new WatchMessage.Reset(error.reason(), "");
         } else if (!isResumable(error) || Thread.currentThread().isInterrupted()) {
@@ -150,7 +155,13 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
             throw error;
         }
         Duration wait = calls.patience.waitBefore(tries++, error.retryAfter().orElse(null));
-        if (ahead == null && options.giveUp() != null && System.nanoTime() + wait.toNanos() - lastWord > options.giveUp().toNanos()) {
+        boolean givenUp = ahead == null && options.giveUp() != null && System.nanoTime() + wait.toNanos() - lastWord > options.giveUp().toNanos();
+        if (toldEnd() && (givenUp || tries > AFTER_END)) {
+            // What may still follow a session's end is not worth waiting for a server that has gone for good.
+            over = true;
+            return;
+        }
+        if (givenUp) {
             over = true;
             throw error;
         }
@@ -158,6 +169,11 @@ public final class Watch implements Iterable<WatchMessage>, Iterator<WatchMessag
         Calls.pause(wait);
         // The channel has a patience of its own, which grows to minutes.
         calls.channel.resetConnectBackoff();
+    }
+
+    /** Whether the one session's end was told. The watch of many never ends by itself. */
+    private boolean toldEnd() {
+        return ended && subject.isOver() != null;
     }
 
     /** Whether a further stream may help: the connection broke, the server is away, or it asks to come back later. */

@@ -282,6 +282,15 @@ public final class Conformance {
                 say(step, "refused");
             }
         }
+        for (JsonElement foreign : step.getAsJsonArray("foreign")) {
+            Money money = read(foreign, Money.newBuilder());
+            try {
+                Usd.decimal(money);
+                say(step, "accepted");
+            } catch (IllegalArgumentException expected) {
+                say(step, "refused");
+            }
+        }
     }
 
     private void offers(JsonObject step) throws IOException {

@@ -388,6 +388,45 @@ class LayerTest {
     }
 
     @Test
+    void aWatchWhoseSessionHasEndedDoesNotWaitForAServerThatIsGone() throws Exception {
+        List<List<Object>> scripts = new ArrayList<>(List.of(script(last(6, 2), lost()), script(last(7, 3), lost())));
+        scripts.addAll(Collections.nCopies(9, script(lost())));
+        Fake gone = new Fake(scripts);
+        assertEquals(List.of("event 2", "event 3"), all(client(gone).watch("s", after("t5"))));
+        assertEquals(List.of("t5", "t6", "t7", "t7", "t7"), gone.asked, "what may follow the end is looked for, and not for ever");
+        Fake replaced = playing(script(last(6, 2), lost()), script(refuse(Status.Code.OUT_OF_RANGE, "WATCH_STORE_REPLACED", 0)));
+        assertEquals(List.of("event 2"), all(client(replaced).watch("s", after("t5"))), "the end was told: no reset, no error");
+        Fake away = playing(script(last(6, 2), lost()));
+        assertEquals(List.of("event 2"), all(client(away).watch("s", after("t5").givingUpAfter(Duration.ZERO))));
+    }
+
+    @Test
+    void aSessionThatAReplacedDatabaseDoesNotKnowIsToldAsAResetAndThenAsAnError() throws Exception {
+        Fake fake = playing(
+                script(event(6, 2), lost()),
+                script(refuse(Status.Code.OUT_OF_RANGE, "WATCH_STORE_REPLACED", 0)),
+                script(refuse(Status.Code.NOT_FOUND, "SESSION_NOT_FOUND", 0)));
+        Watch watch = client(fake).watch("s", after("t5"));
+        assertInstanceOf(WatchMessage.Event.class, watch.next());
+        assertEquals(new WatchMessage.Reset("WATCH_STORE_REPLACED", ""), watch.next());
+        assertEquals("SESSION_NOT_FOUND", assertThrows(GpuShopperException.class, watch::hasNext).reason());
+    }
+
+    @Test
+    void thePagesOfAnyCallAreFetchedOneAfterTheOther() {
+        List<String> fetched = new ArrayList<>();
+        Pages<String> pages = Pages.of(
+                token -> {
+                    fetched.add(token);
+                    return fetched.size();
+                },
+                page -> List.of("a" + page, "b" + page),
+                page -> page < 3 ? "t" + page : "");
+        assertEquals(List.of("a1", "b1", "a2", "b2", "a3", "b3"), pages.stream().toList());
+        assertEquals(List.of("", "t1", "t2"), fetched);
+    }
+
+    @Test
     void aChangeGetsARequestIdAndIsRepeatedWithItWhileTheServerIsAway() throws Exception {
         Fake fake = playing(
                 script(refuse(Status.Code.UNAVAILABLE, "RESTARTING", 5)),
