@@ -4,6 +4,7 @@ use crate::domain::ids::{ProviderId, Tag};
 use crate::domain::instance::Billed;
 use crate::domain::money::Rate;
 use crate::domain::offer::Component;
+use crate::domain::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -104,8 +105,10 @@ pub struct Terms {
     pub budgets: StageBudgets,
     /// The account is known to be out of credit.
     pub out_of_credit: bool,
-    /// The identity of the account in use.
+    /// The identity of the account in use; empty while nobody has told.
     pub account: String,
+    /// Since when the credentials of now are in use: what was asked before may have been asked with others.
+    pub renewed_at: Time,
 }
 
 /// Everything besides the session that a decision rests on.

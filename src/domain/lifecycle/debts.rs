@@ -49,7 +49,7 @@ impl Work<'_> {
             }
             Input::Missing { attempt, look, by } => {
                 if let Some(at) = self.row(*attempt) {
-                    if self.elsewhere(at) {
+                    if self.elsewhere(at) || self.outdated(at, *look) {
                         self.look_again_later(at);
                     } else {
                         self.row_missing(at, *look, *by);
@@ -102,6 +102,11 @@ impl Work<'_> {
         let row = &self.rows[at];
         let now = self.terms(&row.provider).map_or("", |t| t.account.as_str());
         !row.account.is_empty() && row.account != now
+    }
+
+    /// Whether it was looked with credentials that are in use no more: at which account nobody can say.
+    fn outdated(&self, at: usize, look: Look) -> bool {
+        self.terms(&self.rows[at].provider).is_some_and(|terms| look.sent <= terms.renewed_at)
     }
 
     fn look_again_later(&mut self, at: usize) {
@@ -182,15 +187,14 @@ impl Work<'_> {
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
-        if self.elsewhere(at) && sighting.label.as_deref() == Some(self.rows[at].label.to_string().as_str()) {
-            // Our own label, found with these credentials: it is the same account under another name.
-            let account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
+        let account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
+        let row = &self.rows[at];
+        let ours = sighting.label.as_deref() == Some(row.label.to_string().as_str());
+        if (row.account.is_empty() || (row.account != account && ours)) && !account.is_empty() && !self.outdated(at, look) {
+            // Rented or adopted while nobody knew whose account it was; or our own label, found with these credentials: it is
+            // the same account under another name.
             self.rows[at].account = account;
             self.durable = true;
-        }
-        if self.rows[at].account.is_empty() {
-            // Rented or adopted while nobody knew whose account it was: it is seen with the credentials of this one.
-            self.rows[at].account = self.terms(&self.rows[at].provider).map(|t| t.account.clone()).unwrap_or_default();
         }
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
@@ -198,6 +202,7 @@ impl Work<'_> {
         if row.settled.take().is_some() {
             // A latecomer: it was proven gone or never to have been, and here it is.
             row.desired = Desired::Gone;
+            row.destroy.wanted_at.get_or_insert(now);
             row.destroy.answered_at = None;
             row.destroy.next_at = Some(now);
             metering::reopened(row);
@@ -313,7 +318,7 @@ impl Work<'_> {
 
     fn row_destroy_answered(&mut self, at: usize, answer: &Result<DestroyAnswer, String>, call: Look, retry_at: Time) {
         let now = self.now;
-        let elsewhere = self.elsewhere(at);
+        let (elsewhere, outdated) = (self.elsewhere(at), self.outdated(at, call));
         let row = &mut self.rows[at];
         row.destroy.tries = row.destroy.tries.saturating_add(1);
         row.destroy.next_at = None;
@@ -323,6 +328,10 @@ impl Work<'_> {
         match answer {
             Ok(DestroyAnswer::NotThere) if elsewhere => {
                 row.destroy.last_error = Some(format!("the machine is on account {}, which these credentials do not open", row.account));
+                row.destroy.next_at = Some(retry_at);
+            }
+            Ok(DestroyAnswer::NotThere) if outdated => {
+                row.destroy.last_error = Some("the credentials changed while it was asked".to_owned());
                 row.destroy.next_at = Some(retry_at);
             }
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {

@@ -324,6 +324,7 @@ impl Actor {
             Message::Unproven { provider, reply } => {
                 if let Some(terms) = self.rules.terms.get_mut(&provider) {
                     terms.account = String::new();
+                    terms.renewed_at = self.parts.tools.clock.now();
                 }
                 self.closed.insert(provider, Closed::NotSwept);
                 self.keep_standing();
