@@ -10,6 +10,7 @@ mod renewal;
 mod start;
 
 pub use ending::{Left, LeftSession};
+pub(crate) use start::require_owing;
 
 use crate::app::{Core, CoreParts, tag_of};
 use crate::clock::Clock;

@@ -37,6 +37,8 @@ pub struct Books<'a> {
     pub planted: &'a BTreeSet<String>,
     /// Sessions of whose machines some are on no disk any more.
     pub unbillable: &'a BTreeSet<SessionId>,
+    /// Sessions some of whose debts an operator has called settled, rightly or not.
+    pub by_word: &'a BTreeSet<SessionId>,
     /// Machines whose price was changed while they were there: nobody can know what they cost who did not look then.
     pub repriced: &'a BTreeSet<String>,
     /// The ledger must be the bill, without bounds and to the nano.
@@ -80,11 +82,12 @@ impl Books<'_> {
             let own = |truth: &&Truth| row.native_id.as_deref().is_none_or(|id| id == truth.native_id);
             let of_label = machines.get(&row.label).into_iter().flatten().copied().filter(own);
             let by_id = all.values().flatten().filter(|truth| row.native_id.as_deref() == Some(truth.native_id.as_str()));
-            debt(row, of_label.chain(by_id), &mut wrong);
+            // What an operator calls gone may live on until it is seen again.
+            debt(row, of_label.chain(by_id).filter(|_| !self.by_word.contains(&row.label.session)), &mut wrong);
         }
         for session in &sessions {
             let own = || machines.iter().filter(|(label, _)| label.session == session.id);
-            ended(session, own().flat_map(|(_, truths)| truths).copied(), &mut wrong);
+            ended(session, own().flat_map(|(_, truths)| truths).copied().filter(|_| !self.by_word.contains(&session.id)), &mut wrong);
             refused(session, &machines, &mut wrong);
             let truths = billable(&all, session.id, |truth| !self.planted.contains(&truth.native_id) || by_id.contains(truth.native_id.as_str()));
             let segments: usize = rows.values().filter(|r| r.label.session == session.id).map(|r| r.segments.len()).sum();
@@ -124,7 +127,7 @@ impl Books<'_> {
     }
 
     async fn billed(&self, id: SessionId, machines: &[&Truth], rounding: Nanos, wrong: &mut Vec<String>) {
-        if self.unbillable.contains(&id) || machines.iter().any(|t| self.repriced.contains(&t.native_id)) {
+        if self.unbillable.contains(&id) || self.by_word.contains(&id) || machines.iter().any(|t| self.repriced.contains(&t.native_id)) {
             return;
         }
         let rows = match self.store.instance_list(id).await {

@@ -1,5 +1,6 @@
 //! One deployment in a world: a service that lives, dies at any moment, is away for a while, and lives again on the same
-//! database, or on one of an earlier time; and a copy of it that somebody starts beside it.
+//! database, on one of an earlier time, or on an empty one; with all its providers or without one; and a copy of it that
+//! somebody starts beside it.
 
 use crate::app::{Core, CoreParts, tag_of};
 use crate::chaos::life::{Doom, Life, Watched};
@@ -13,10 +14,12 @@ use crate::domain::policy::Policy;
 use crate::domain::time::Time;
 use crate::ports::{Chance, Provider, SeededChance};
 use crate::providers;
+use crate::server::require_owing;
 use crate::services::api::Caller;
 use crate::services::board::Board;
 use crate::services::costs::Costs;
 use crate::services::drain::Drain;
+use crate::services::error::Code;
 use crate::services::inventory::Inventory;
 use crate::services::lifecycle::{Handle, Vault};
 use crate::services::lookout::Rhythm;
@@ -28,6 +31,7 @@ use crate::store::{Error, Store};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -113,8 +117,14 @@ struct Standing {
     store: Store,
     starts: u64,
     up_since: Option<Time>,
-    /// Vendors at which this life has the other account.
+    /// Vendors at which this life has the other account now.
     astray: BTreeSet<Dialect>,
+    /// When credentials were last read again while it lived.
+    renewed_at: Time,
+    /// What leads this life's lines to the other account, by vendor.
+    lines: BTreeMap<Dialect, Arc<AtomicBool>>,
+    /// Vendors that this life does without.
+    without: BTreeSet<Dialect>,
     /// A copy of its disk, and what was on it.
     backup: Option<(Store, Past)>,
 }
@@ -139,7 +149,16 @@ impl Deployment {
         }
         let tag = tag_of(&plan.name);
         let witness = Witness::new(&plan.name, tag, Arc::clone(&plan.market), Arc::clone(&plan.story), plan.policy.clone(), plan.sweep);
-        let standing = Standing { store: Store::open_memory()?, starts: 0, up_since: None, astray: BTreeSet::new(), backup: None };
+        let standing = Standing {
+            store: Store::open_memory()?,
+            starts: 0,
+            up_since: None,
+            astray: BTreeSet::new(),
+            renewed_at: Time::default(),
+            lines: BTreeMap::new(),
+            without: BTreeSet::new(),
+            backup: None,
+        };
         Ok(Arc::new(Self {
             plan,
             tag,
@@ -223,10 +242,10 @@ impl Deployment {
     pub fn quiet_since(&self, provider: &ProviderId) -> Option<Time> {
         let dialect = Dialect::from_word(provider.as_str())?;
         let standing = self.standing();
-        if standing.astray.contains(&dialect) || self.witness.is_frozen() {
+        if standing.astray.contains(&dialect) || standing.without.contains(&dialect) || self.witness.is_frozen() {
             return None;
         }
-        let able = standing.up_since?.max(self.witness.accepted_at().unwrap_or_default());
+        let able = standing.up_since?.max(standing.renewed_at).max(self.witness.accepted_at().unwrap_or_default());
         Some(able.max(self.plan.sky.quiet_since(dialect, self.plan.story.begun())?))
     }
 
@@ -265,9 +284,79 @@ impl Deployment {
         }
     }
 
-    /// While nobody is there its disk is copied, or is put back to what was copied before.
+    /// Vendors that this life does without.
+    #[must_use]
+    pub fn without(&self) -> BTreeSet<Dialect> {
+        self.standing().without.clone()
+    }
+
+    /// Machines that are there, by their ids: what a vendor's console shows.
+    #[must_use]
+    pub fn console(&self) -> BTreeSet<String> {
+        self.plan.market.alive().into_iter().collect()
+    }
+
+    /// Vendors at which it has another account than its own now.
+    #[must_use]
+    pub fn astray(&self) -> BTreeSet<Dialect> {
+        self.standing().astray.clone()
+    }
+
+    /// Its credentials at a vendor are changed while it lives, and it is told so: to those of the other account, or back to
+    /// its own. Nothing happens where there is no other account, or this life does without the vendor.
+    pub async fn renew(&self, doors: &Doors, dialect: Dialect, astray: bool) {
+        let there = self.plan.other_accounts.contains_key(&dialect);
+        let Some(line) = self.standing().lines.get(&dialect).filter(|_| there).cloned() else { return };
+        self.tell(&format!("has the credentials of {} account at {dialect}", if astray { "another" } else { "its own" }, dialect = dialect.word()));
+        self.plan.story.count("renewals");
+        let take = || {
+            line.store(astray, Ordering::Relaxed);
+            let mut standing = self.standing();
+            standing.renewed_at = self.plan.clock.now();
+            let _ = if astray { standing.astray.insert(dialect) } else { standing.astray.remove(&dialect) };
+        };
+        if self.plan.wrong == Some(Wrong::RenewedUnheard) {
+            return take();
+        }
+        let provider = ProviderId::new(dialect.word());
+        if let Some(Err(error)) = doors.ask(doors.operator.renew(&provider, take)).await
+            && error.code != Code::Unavailable
+        {
+            self.plan.story.wrong(format!("{}: new credentials are answered with {error:?}", self.plan.name));
+        }
+    }
+
+    /// Somebody has taken the credentials of a vendor out of its settings: it must not start without one at which it owes.
+    async fn disabled(&self, store: &Store, wanted: Dialect) -> BTreeSet<Dialect> {
+        let enabled = Dialect::ALL.into_iter().filter(|d| *d != wanted).map(|d| ProviderId::new(d.word())).collect();
+        let refuses = self.plan.wrong != Some(Wrong::DebtsLeftBehind) && require_owing(store, &enabled).await.is_err();
+        let owes = self.witness.owes_at(&ProviderId::new(wanted.word()));
+        let word = wanted.word();
+        self.tell(&format!("{} without {word}", if refuses { "refuses to start" } else { "is to start" }));
+        self.plan.story.count(if refuses { "starts_refused" } else { "starts_without_a_provider" });
+        match (refuses, owes) {
+            (false, true) => self.plan.story.wrong(format!("{}: starts without {word}, at which it owes", self.plan.name)),
+            (true, false) => self.plan.story.wrong(format!("{}: refuses to start without {word}, at which it owes nothing", self.plan.name)),
+            _ => {}
+        }
+        if refuses { BTreeSet::new() } else { BTreeSet::from([wanted]) }
+    }
+
+    /// While nobody is there its disk is copied, is put back to what was copied before, or is lost.
     async fn keep_or_restore(&self, dice: &mut ChaCha8Rng) -> Result<(), Error> {
-        let (kept, put_back) = (dice.random_bool(0.4), dice.random_bool(0.5));
+        let (kept, put_back, lost, noticed) = (dice.random_bool(0.4), dice.random_bool(0.5), dice.random_bool(0.12), dice.random_bool(0.5));
+        if lost {
+            // With what tells how far it had come, or without: then nobody can know that it is not the first start.
+            self.tell(&format!("has its disk lost{}", if noticed { ", and knows it" } else { "" }));
+            self.plan.story.count("databases_lost");
+            let empty = Store::open_memory()?;
+            if noticed {
+                empty.meta_set(DOUBT, "it is another database").await?;
+            }
+            self.standing().store = empty;
+            self.witness.rewind(Past::default());
+            return Ok(());
+        }
         let (store, backup) = {
             let mut standing = self.standing();
             let backup = standing.backup.take_if(|_| put_back);
@@ -305,7 +394,7 @@ impl Deployment {
         self.plan.story.tell(&name, "is started");
         self.plan.story.count("copies");
         let life = Life::new(None, witness);
-        let core = self.raise(copy, &life, &BTreeSet::new(), 500 + number).await?;
+        let core = self.raise(copy, &life, &BTreeMap::new(), &BTreeSet::new(), 500 + number).await?;
         self.plan.clock.sleep(long).await;
         self.plan.story.tell(&name, "is stopped");
         life.die();
@@ -361,21 +450,34 @@ impl Deployment {
 
     async fn start(&self, dice: &mut ChaCha8Rng, last: bool) -> Result<(Core, Arc<Life>), Error> {
         let life = Life::new(None, Arc::clone(&self.witness));
-        let astray = Dialect::ALL.into_iter().filter(|d| dice.random_bool(0.25) && self.plan.other_accounts.contains_key(d));
-        let (store, starts, astray) = {
+        let rough = !self.plan.other_accounts.is_empty();
+        let astray: BTreeSet<Dialect> = Dialect::ALL.into_iter().filter(|_| dice.random_bool(0.25) && rough).collect();
+        let without = (dice.random_bool(0.2) && rough).then(|| Dialect::ALL[dice.random_range(0..2)]);
+        let (store, starts) = {
             let mut standing = self.standing();
             standing.starts += 1;
             if let Some(heir) = standing.store.inherited() {
                 standing.store = heir;
             }
-            // The first life has its own accounts, and so has the last.
-            standing.astray = astray.filter(|_| standing.starts > 1 && !last).collect();
-            (standing.store.clone(), standing.starts, standing.astray.clone())
+            (standing.store.clone(), standing.starts)
         };
+        // The first life has its own accounts, and all of them, and so has the last.
+        let odd = starts > 1 && !last;
+        let without = match without.filter(|_| odd) {
+            Some(dialect) => self.disabled(&store, dialect).await,
+            None => BTreeSet::new(),
+        };
+        let astray: BTreeSet<Dialect> = astray.into_iter().filter(|d| odd && !without.contains(d)).collect();
+        let enabled = Dialect::ALL.into_iter().filter(|d| !without.contains(d));
+        let lines: BTreeMap<Dialect, Arc<AtomicBool>> = enabled.map(|d| (d, Arc::new(AtomicBool::new(astray.contains(&d))))).collect();
+        {
+            let mut standing = self.standing();
+            (standing.astray, standing.without, standing.lines) = (astray.clone(), without.clone(), lines.clone());
+        }
         self.tell(&format!("starts for the {starts}. time{}", if astray.is_empty() { "" } else { ", with another account" }));
         let doubt = store.meta_get(DOUBT).await?.is_some_and(|text| !text.is_empty());
         self.witness.begun(doubt);
-        let core = self.raise(store.clone(), &life, &astray, starts).await?;
+        let core = self.raise(store.clone(), &life, &lines, &without, starts).await?;
         self.standing().up_since = Some(self.plan.clock.now());
         *self.doors() = Some(Doors {
             lifecycle: core.lifecycle.clone(),
@@ -393,19 +495,26 @@ impl Deployment {
     }
 
     /// A process of this deployment.
-    async fn raise(&self, store: Store, life: &Arc<Life>, astray: &BTreeSet<Dialect>, number: u64) -> Result<Core, Error> {
+    async fn raise(
+        &self,
+        store: Store,
+        life: &Arc<Life>,
+        lines: &BTreeMap<Dialect, Arc<AtomicBool>>,
+        without: &BTreeSet<Dialect>,
+        number: u64,
+    ) -> Result<Core, Error> {
         store.set_gate(life.gate(self.plan.wrong.and_then(Wrong::disk)));
         let mut map: BTreeMap<ProviderId, Arc<dyn Provider>> = BTreeMap::new();
-        for (dialect, account) in &self.plan.accounts {
-            let account = self.plan.other_accounts.get(dialect).filter(|_| astray.contains(dialect)).unwrap_or(account);
-            let sim = SimProvider::new(Arc::clone(&self.plan.market), *account, *dialect);
+        for (dialect, account) in self.plan.accounts.iter().filter(|(dialect, _)| !without.contains(dialect)) {
+            let with = |account: &AccountId| -> Arc<dyn Provider> { Arc::new(SimProvider::new(Arc::clone(&self.plan.market), *account, *dialect)) };
             let line = Line {
-                inner: Arc::new(sim),
+                inner: with(account),
+                other: self.plan.other_accounts.get(dialect).map(with),
                 dialect: *dialect,
                 sky: Arc::clone(&self.plan.sky),
                 tag: self.tag,
                 clock: self.plan.clock.clone(),
-                astray: astray.contains(dialect),
+                astray: lines.get(dialect).cloned().unwrap_or_default(),
             };
             let mut provider: Arc<dyn Provider> = Arc::new(Watched { inner: Arc::new(line), life: Arc::clone(life) });
             if let Some(rule) = self.plan.wrong {

@@ -1,6 +1,6 @@
 //! The operator of a deployment: comes now and then, looks at what was found, adopts or destroys strays or leaves them be,
-//! sets holds and lifts them, tries debts again, and accepts a database that is in doubt, soon, late or never. In the end
-//! it ends everything.
+//! sets holds and lifts them, tries debts again or calls them settled, rightly or not, changes credentials while the service
+//! runs, and accepts a database that is in doubt, soon, late or never. In the end it ends everything.
 
 use crate::chaos::deployment::{Deployment, Doors, operator};
 use crate::chaos::story::Story;
@@ -131,11 +131,12 @@ impl Keeper {
             }
         }
         let dialect = Dialect::ALL[dice.random_range(0..2)];
+        let there = !self.deployment.without().contains(&dialect);
         let provider = ProviderId::new(dialect.word());
         let kind = HoldKind::ALL[dice.random_range(0..3)];
         let (holds, sweeps, retries) = (dice.random_bool(0.1), dice.random_bool(0.2), dice.random_bool(0.2));
         let until = dice.random_bool(0.5).then(|| self.clock.now() + Duration::from_secs(dice.random_range(60..7_200)));
-        if holds {
+        if holds && there {
             witness.may_hold(&provider, kind);
             if let Some(done) = self.order(doors, Order::Hold { provider, kind, until, reason: "to be sure".to_owned() }).await {
                 self.story.count("holds");
@@ -151,6 +152,48 @@ impl Keeper {
                 witness.asked(debt.instance.label.session);
                 self.order(doors, Order::Retry(debt.instance.label)).await;
             }
+        }
+        self.words(doors, dice).await;
+        self.credentials(doors, dice).await;
+    }
+
+    /// Debts that an operator calls settled: of machines that are not in the vendor's console, of some that are, and of one
+    /// that somebody uses, which is refused.
+    async fn words(&self, doors: &Doors, dice: &mut ChaCha8Rng) {
+        let witness = self.deployment.witness();
+        let (right, chosen, used) = (dice.random_bool(0.7), dice.random::<u32>() as usize, dice.random_bool(0.03));
+        let owed = doors.operator.unconfirmed_destroys().await.unwrap_or_default();
+        let there = |id: &String| self.deployment.console().contains(id);
+        let called: Vec<_> = owed.iter().filter(|debt| !right || !debt.instance.native_id.as_ref().is_some_and(there)).collect();
+        if !called.is_empty() {
+            let debt = &called[chosen % called.len()].instance;
+            witness.word(debt.label, debt.native_id.as_deref());
+            let order = Order::Settle { label: debt.label, reason: "it is not in the console".to_owned() };
+            if self.order(doors, order).await.is_some() {
+                self.story.count("settled_by_word");
+            }
+        }
+        let wanted = witness.wanted();
+        if used && !wanted.is_empty() {
+            let label = wanted[chosen % wanted.len()];
+            witness.word(label, None);
+            self.order(doors, Order::Settle { label, reason: "a slip".to_owned() }).await;
+        }
+    }
+
+    /// Somebody changes the credentials at a vendor to another account's, and notices, or is told to, after a while.
+    async fn credentials(&self, doors: &Doors, dice: &mut ChaCha8Rng) {
+        let (slips, dialect, minutes) = (dice.random_bool(0.08), Dialect::ALL[dice.random_range(0..2)], dice.random_range(0..20_u64));
+        let (soon, seconds) = (dice.random_bool(0.5), dice.random_range(1..90_u64));
+        if !slips || self.deployment.astray().contains(&dialect) {
+            return;
+        }
+        self.deployment.renew(doors, dialect, true).await;
+        self.clock.sleep(if soon { Duration::from_secs(seconds) } else { Duration::from_secs(60 * minutes) }).await;
+        // Whoever started meanwhile has read whatever is in the settings now.
+        let doors = self.deployment.open().await;
+        if self.deployment.astray().contains(&dialect) {
+            self.deployment.renew(&doors, dialect, false).await;
         }
     }
 

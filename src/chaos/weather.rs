@@ -19,6 +19,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -319,6 +320,8 @@ impl Sky {
 pub struct Line {
     /// The provider.
     pub inner: Arc<dyn Provider>,
+    /// The same with the credentials of another account, where there is one.
+    pub other: Option<Arc<dyn Provider>>,
     /// Which vendor's.
     pub dialect: Dialect,
     /// How the lines are.
@@ -327,12 +330,17 @@ pub struct Line {
     pub tag: Tag,
     /// The time.
     pub clock: Clock,
-    /// It leads to another account than it should. Nothing is on offer there: what may have been launched on an account
-    /// that is then gone for good is a case for an operator.
-    pub astray: bool,
+    /// It leads to another account than it should, now. Nothing is on offer there: what may have been launched on an
+    /// account that is then gone for good is a case for an operator.
+    pub astray: Arc<AtomicBool>,
 }
 
 impl Line {
+    /// The provider with the credentials of now.
+    fn there(&self) -> &Arc<dyn Provider> {
+        self.other.as_ref().filter(|_| self.astray.load(Ordering::Relaxed)).unwrap_or(&self.inner)
+    }
+
     async fn call<T>(&self, name: &'static str, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
         if self.sky.is(self.dialect, Episode::Outage) {
             // As an adapter whose connection is accepted and cut: it can't know.
@@ -360,26 +368,26 @@ impl Provider for Line {
     }
 
     async fn account(&self) -> Result<Account, ProviderError> {
-        self.call("account", self.inner.account()).await
+        self.call("account", self.there().account()).await
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        if self.astray {
+        if self.astray.load(Ordering::Relaxed) {
             return Ok(OfferBatch::default());
         }
-        self.call("offers", self.inner.offers()).await
+        self.call("offers", self.there().offers()).await
     }
 
     async fn templates(&self) -> Result<Vec<Template>, ProviderError> {
-        self.call("templates", self.inner.templates()).await
+        self.call("templates", self.there().templates()).await
     }
 
     async fn template(&self, hash_id: &str) -> Result<Option<Template>, ProviderError> {
-        self.call("template", self.inner.template(hash_id)).await
+        self.call("template", self.there().template(hash_id)).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
-        let launched = self.call("launch", self.inner.launch(spec)).await?;
+        let launched = self.call("launch", self.there().launch(spec)).await?;
         if self.sky.ambushes(self.dialect, spec.label, self.clock.now()) {
             return Err(silence("launch"));
         }
@@ -387,15 +395,15 @@ impl Provider for Line {
     }
 
     async fn attach_key(&self, native_id: &str, public_key: &str) -> Result<(), ProviderError> {
-        self.call("attach_key", self.inner.attach_key(native_id, public_key)).await
+        self.call("attach_key", self.there().attach_key(native_id, public_key)).await
     }
 
     async fn instance(&self, native_id: &str) -> Result<Option<Sighting>, ProviderError> {
-        self.call("instance", self.inner.instance(native_id)).await
+        self.call("instance", self.there().instance(native_id)).await
     }
 
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
-        let mut sightings = self.call("instances", self.inner.instances()).await?;
+        let mut sightings = self.call("instances", self.there().instances()).await?;
         match self.sky.ambushed(self.dialect, self.tag, self.clock.now()) {
             None => {}
             // Where the vendor tells how many there are, a list that lacks one is known to.
@@ -409,11 +417,11 @@ impl Provider for Line {
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
-        self.call("start", self.inner.start(native_id)).await
+        self.call("start", self.there().start(native_id)).await
     }
 
     async fn destroy(&self, native_id: &str) -> Result<DestroyAnswer, ProviderError> {
-        self.call("destroy", self.inner.destroy(native_id)).await
+        self.call("destroy", self.there().destroy(native_id)).await
     }
 
     fn link(&self) -> LinkState {

@@ -15,7 +15,7 @@ pub use ground::Plant;
 use crate::chaos::story::Story;
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, ProviderId, SessionId, Tag};
-use crate::domain::instance::{Desired, Instance, Launch, Sighting};
+use crate::domain::instance::{Desired, Evidence, Instance, Launch, Sighting};
 use crate::domain::policy::Policy;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::time::Time;
@@ -43,6 +43,8 @@ struct Row {
     open: bool,
     intended_at: Time,
     unwanted_at: Option<Time>,
+    /// When it was settled by an operator's word, which may be wrong, if it was.
+    word_at: Option<Time>,
 }
 
 /// A session as it is on disk.
@@ -164,6 +166,18 @@ impl Witness {
     #[must_use]
     pub fn owes(&self) -> bool {
         self.seen().past.rows.values().any(|r| r.open)
+    }
+
+    /// Whether a debt is open at a provider.
+    #[must_use]
+    pub fn owes_at(&self, provider: &ProviderId) -> bool {
+        self.seen().past.rows.values().any(|r| r.open && r.provider == *provider)
+    }
+
+    /// Machines that are in use, by what is on disk.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<Label> {
+        self.seen().past.rows.iter().filter(|(_, r)| r.open && r.desired == Desired::Present).map(|(label, _)| *label).collect()
     }
 
     /// Sessions that ever ran, and how sessions ended.
@@ -306,6 +320,9 @@ impl Witness {
             if let Some(settled) = instance.settled.filter(|_| seen.past.rows.get(&instance.label).is_none_or(|row| row.open)) {
                 let off_by = instance.off_by.map(Time::rfc3339).unwrap_or_default();
                 self.story.tell(&self.name, &format!("{} is settled: {:?}, off by {off_by}", instance.label, settled.evidence));
+                if settled.evidence == Evidence::Operator {
+                    wrong.extend(seen.by_word(instance.label).map(|text| format!("{}: {text}", instance.label)));
+                }
             }
             if let Some(text) = self.unasked(seen, instance, now).or_else(|| seen.past.debt(instance, now, &mut over)) {
                 wrong.push(format!("{}: {text}", instance.label));
@@ -375,6 +392,8 @@ impl Witness {
                 None => {
                     let doubled = seen.ground.planted.values().any(|planted| planted.label == label);
                     let owner = seen.past.owner(native_id, label);
+                    // What an operator has called gone is looked at by the minute.
+                    let owner = owner.filter(|row| row.open || row.word_at.is_none());
                     !unknown && owner.is_some_and(|row| !doubled || row.native_id.as_ref().is_none_or(|own| own == native_id))
                 }
                 Some((own, None)) => own == label && !unknown,
@@ -433,6 +452,13 @@ impl Witness {
                     }
                 }
                 (Some(row), _) => match row.unwanted_at {
+                    _ if !row.open && row.word_at.is_some() => {
+                        // The word was wrong: whatever is seen of it is destroyed all the same.
+                        let since = row.word_at.unwrap_or_default();
+                        if swept(since, &row.provider, Duration::ZERO) {
+                            wrong.push(format!("{label}: machine {native_id} is alive, called gone by an operator at {}", since.rfc3339()));
+                        }
+                    }
                     _ if !row.open => wrong.push(format!("{label}: machine {native_id} is alive and its debt is settled")),
                     Some(since) if late(since, &row.provider, SETTLING) => {
                         wrong.push(format!("{label}: machine {native_id} is alive, unwanted since {}", since.rfc3339()));
@@ -510,9 +536,10 @@ impl Past {
             open: instance.open(),
             intended_at: instance.intended_at,
             unwanted_at: unwanted.then_some(now),
+            word_at: instance.settled.filter(|s| s.evidence == Evidence::Operator).map(|s| s.at),
         };
         let before = self.rows.get(&instance.label).cloned();
-        if let Some(settled) = instance.settled.filter(|_| before.as_ref().is_none_or(|b| b.open)) {
+        if let Some(settled) = instance.settled.filter(|s| s.evidence != Evidence::Operator && before.as_ref().is_none_or(|b| b.open)) {
             over.push(Over::Row(instance.label, row.native_id.clone(), format!("{}: settled ({:?})", instance.label, settled.evidence)));
         }
         let wrong = before.as_ref().and_then(|before| {

@@ -119,6 +119,8 @@ struct Apart {
     planted: BTreeSet<String>,
     /// Sessions whose machines are not all on a disk.
     unbillable: BTreeSet<SessionId>,
+    /// Sessions some of whose debts an operator has called settled.
+    by_word: BTreeSet<SessionId>,
 }
 
 struct World {
@@ -317,7 +319,8 @@ impl World {
 
     /// The same as one deployment sees it.
     fn apart_for(&self, deployment: &Deployment) -> Apart {
-        Apart { planted: deployment.witness().not_launched(), unbillable: deployment.witness().unbillable(), ..self.apart() }
+        let witness = deployment.witness();
+        Apart { planted: witness.not_launched(), unbillable: witness.unbillable(), by_word: witness.by_word(), ..self.apart() }
     }
 
     fn books<'a>(&'a self, deployment: &Deployment, doors: &'a Doors, apart: &'a Apart) -> Books<'a> {
@@ -330,6 +333,7 @@ impl World {
             foreign: &apart.strangers,
             planted: &apart.planted,
             unbillable: &apart.unbillable,
+            by_word: &apart.by_word,
             repriced: &apart.repriced,
             exact: self.exact,
         }

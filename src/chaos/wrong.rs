@@ -6,7 +6,7 @@
 
 use crate::chaos::life::Aside;
 use crate::domain::ids::{Label, OfferId};
-use crate::domain::instance::{Desired, Instance, Launch, Sighting};
+use crate::domain::instance::{Desired, Evidence, Instance, Launch, Sighting};
 use crate::domain::policy::Policy;
 use crate::domain::template::Template;
 use crate::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
@@ -39,11 +39,17 @@ pub enum Wrong {
     IdDropped,
     /// A destroy that was answered well has been carried out.
     AcceptedIsGone,
+    /// Credentials that are changed while the service runs are of the same account.
+    RenewedUnheard,
+    /// A provider can be taken out while machines are owed there.
+    DebtsLeftBehind,
+    /// A debt is over by an operator's word, and nobody has given it.
+    WordForNothing,
 }
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::LaunchAgain,
         Self::PartialListIsComplete,
         Self::PrefixIsOurs,
@@ -54,6 +60,9 @@ impl Wrong {
         Self::AccountIgnored,
         Self::IdDropped,
         Self::AcceptedIsGone,
+        Self::RenewedUnheard,
+        Self::DebtsLeftBehind,
+        Self::WordForNothing,
     ];
 
     /// Its name on the command line.
@@ -70,6 +79,9 @@ impl Wrong {
             Self::AccountIgnored => "account-ignored",
             Self::IdDropped => "id-dropped",
             Self::AcceptedIsGone => "accepted-is-gone",
+            Self::RenewedUnheard => "renewed-unheard",
+            Self::DebtsLeftBehind => "debts-left-behind",
+            Self::WordForNothing => "word-for-nothing",
         }
     }
 
@@ -89,7 +101,9 @@ impl Wrong {
             Self::ToldBeforeCommit => &["was told before it was committed", "was answered and is not on disk"],
             Self::EffectBeforeIntent => &["launched before its intent was on disk"],
             Self::IdDropped => &["became None"],
-            Self::PartialListIsComplete | Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone => OUTLIVED,
+            Self::DebtsLeftBehind => &["at which it owes"],
+            Self::WordForNothing => &["nobody has given it"],
+            Self::PartialListIsComplete | Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone | Self::RenewedUnheard => OUTLIVED,
         }
     }
 
@@ -110,6 +124,12 @@ impl Wrong {
             Self::IdDropped => Some(Arc::new(|point, batch| {
                 if let Point::BeforeCommit(_) = point {
                     batch.instances.iter_mut().filter(|row| row.desired == Desired::Gone).for_each(|row| row.native_id = None);
+                }
+            })),
+            Self::WordForNothing => Some(Arc::new(|point, batch| {
+                if let Point::BeforeCommit(_) = point {
+                    let settled = batch.instances.iter_mut().filter_map(|row| row.settled.as_mut());
+                    settled.filter(|s| s.evidence == Evidence::NotFoundTwice).for_each(|s| s.evidence = Evidence::Operator);
                 }
             })),
             _ => None,

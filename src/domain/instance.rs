@@ -208,6 +208,9 @@ pub struct Settled {
 /// How far the destroy of a machine has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destroying {
+    /// Since when it should be gone; `None` = it need not be, or a version that did not write this down wanted it.
+    #[serde(default)]
+    pub wanted_at: Option<Time>,
     /// Calls made.
     pub tries: u32,
     /// When the next call is due; `None` = none is (not wanted, or one is under way).

@@ -8,9 +8,6 @@ use crate::providers;
 impl Server {
     /// Takes the providers' credentials of newly read settings; everything else of them waits for the next start. Providers
     /// whose credentials are others than before are looked at anew, at once. Returns their names.
-    ///
-    /// Other credentials may be of another account: before they are used, whose they are is unknown, so that nothing that is not found
-    /// with them counts as gone.
     pub async fn renew(&self, config: &Config) -> Vec<&'static str> {
         let mut renewed = Vec::new();
         for entry in providers::REGISTER {
@@ -18,14 +15,8 @@ impl Server {
             let held = self.renewable.get(&id);
             match (held, config.providers.get(entry.name)) {
                 (Some(provider), Some(settings)) => match provider.renewed(&settings.values) {
-                    Ok(Some(link)) => match self.core.lifecycle.unproven(id.clone()).await {
-                        Ok(()) => {
-                            provider.take(link);
-                            self.core.operator.renewed(&id);
-                            // A proof of the old ones may have come in meanwhile.
-                            let _ = self.core.lifecycle.unproven(id).await;
-                            renewed.push(entry.name);
-                        }
+                    Ok(Some(link)) => match self.core.operator.renew(&id, || provider.take(link)).await {
+                        Ok(()) => renewed.push(entry.name),
                         Err(error) => tracing::error!(provider = entry.name, error = %error.message, "its credentials stay as they were"),
                     },
                     Ok(None) => {}

@@ -89,7 +89,7 @@ pub(super) async fn deployment_id(store: &Store, configured: Option<&str>, chanc
 ///
 /// # Errors
 /// When one is not, with what is open there and the way out.
-pub(super) async fn require_owing(store: &Store, enabled: &BTreeSet<ProviderId>) -> anyhow::Result<()> {
+pub(crate) async fn require_owing(store: &Store, enabled: &BTreeSet<ProviderId>) -> anyhow::Result<()> {
     let mut missing: BTreeMap<ProviderId, Vec<Instance>> = BTreeMap::new();
     for instance in store.instances_unsettled().await? {
         if !enabled.contains(&instance.provider) {

@@ -178,8 +178,23 @@ impl Operator {
         }
     }
 
-    /// A provider has other credentials: they are proven and its machines listed now, without waiting for it.
-    pub fn renewed(&self, provider: &ProviderId) {
+    /// Gives a provider other credentials, by `take`, and has them proven and its machines listed at once. They may be of
+    /// another account: before they are used, whose they are is unknown, so that nothing that is not found with them counts
+    /// as gone.
+    ///
+    /// # Errors
+    /// When the lifecycle can't be told; nothing was taken then.
+    pub async fn renew(&self, provider: &ProviderId, take: impl FnOnce()) -> Result<(), Error> {
+        self.0.lifecycle.unproven(provider.clone()).await?;
+        take();
+        self.renewed(provider);
+        // A proof of the old ones may have come in meanwhile.
+        let _ = self.0.lifecycle.unproven(provider.clone()).await;
+        Ok(())
+    }
+
+    /// Its credentials are proven and its machines listed now, without waiting for it.
+    fn renewed(&self, provider: &ProviderId) {
         if let Some(lookout) = self.0.sweep_now.get(provider) {
             lookout.send_modify(|asked| asked.renewals = asked.renewals.wrapping_add(1));
         }
@@ -320,12 +335,12 @@ impl Operator {
         let now = self.0.tools.clock.now();
         for live in self.0.board.snapshot().0 {
             for instance in live.instances.iter().filter(|i| i.open() && i.desired == Desired::Gone) {
-                let since = live.session.attempts.iter().find(|a| a.number == instance.label.attempt).and_then(|a| a.ended_at);
+                let ended = || live.session.attempts.iter().find(|a| a.number == instance.label.attempt).and_then(|a| a.ended_at);
+                let since = instance.destroy.wanted_at.or_else(ended).unwrap_or(live.session.state_at);
                 let call = match instance.native_id.as_ref().and_then(|id| self.vendor_call(&instance.provider, id)) {
                     Some(call) => call,
                     None => format!("look for an instance labelled {} and destroy it", instance.label),
                 };
-                let since = since.unwrap_or(live.session.state_at);
                 debts.push(UnconfirmedDestroy {
                     since,
                     age: now.since(since),

@@ -72,10 +72,7 @@ async fn an_answer_to_the_credentials_before_says_nothing_of_those_of_now() {
         for other in [true, false] {
             house.crash(SECOND).await;
             house.pass(3 * SECOND).await;
-            house.core().lifecycle.unproven(provider.clone()).await.unwrap();
-            stranger.store(other, Ordering::Relaxed);
-            house.core().operator.renewed(&provider);
-            house.core().lifecycle.unproven(provider.clone()).await.unwrap();
+            house.core().operator.renew(&provider, || stranger.store(other, Ordering::Relaxed)).await.unwrap();
             house.pass(15 * MINUTE).await;
             still_runs(&house, id).await;
         }

@@ -477,6 +477,37 @@ async fn nothing_expires_without_a_word_before() {
     clean(house).await;
 }
 
+/// Also while no machine is there yet; and again before its real end when the reservation counts anew from RUNNING.
+#[tokio::test(start_paused = true)]
+async fn what_never_ran_is_announced_a_quarter_of_an_hour_before_too() {
+    for dialect in Dialect::ALL {
+        let slow =
+            Faults::gentle().with_delay(gpu_shopper::sim::Delay::ImagePull, 25 * MINUTE).with_delay(gpu_shopper::sim::Delay::Boot, 12 * MINUTE);
+        let house = Plan { refresh: Some(6 * HOUR), ..Plan::new(5, slow) }.at(dialect).build().await;
+        let ids = [house.create(wanted(20 * MINUTE)).await.unwrap().session.id, house.create(wanted(6 * HOUR)).await.unwrap().session.id];
+        let begun = house.get(ids[0]).await.created_at;
+        house.pass(6 * MINUTE).await;
+        assert_eq!(house.get(ids[0]).await.state, State::Provisioning);
+        let announced = |events: &[Event]| events.iter().filter(|e| e.kind == EventType::Expiring).map(|e| e.at).collect::<Vec<_>>();
+        assert_eq!(announced(&told(&house, ids[0]).await), [begun + 5 * MINUTE], "while it is {}", house.get(ids[0]).await.state);
+        assert!(announced(&told(&house, ids[1]).await).is_empty(), "its end is far");
+        let ended = house.reach(ids[0], Some(State::Running), HOUR).await;
+        if dialect == Dialect::Vastai {
+            assert_eq!((ended.end_reason, ended.running_at), (Some(EndReason::Expired), None));
+            let events = told(&house, ids[0]).await;
+            assert_eq!((announced(&events).len(), ending(&events).at), (1, begun + 20 * MINUTE));
+        } else {
+            // It runs after all: its end is another one now.
+            let moved = ended.running_at.unwrap() + 20 * MINUTE;
+            house.until(ids[0], State::Stopped, HOUR).await;
+            assert_eq!(announced(&told(&house, ids[0]).await), [begun + 5 * MINUTE, moved - 15 * MINUTE]);
+        }
+        house.command(ids[1], Command::Destroy).await.unwrap();
+        house.until(ids[1], State::Stopped, HOUR).await;
+        clean(house).await;
+    }
+}
+
 /// A second machine of the same attempt costs what it costs, and its row does not stand for the one in use.
 #[tokio::test(start_paused = true)]
 async fn a_cost_limit_is_that_of_the_machine_in_use_and_not_of_a_twin() {

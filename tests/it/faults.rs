@@ -1,13 +1,14 @@
 //! Every fault that the simulated market knows, one at a time and as the field mixes them: sessions end or run, nothing
 //! is left alive, no attempt is launched twice, and the bill lies within what was accounted.
 
-use crate::support::{House, Plan, any, caller, exactly, request};
+use crate::support::{Altered, House, Plan, Wrap, any, caller, exactly, request};
 use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::SessionId;
+use gpu_shopper::domain::instance::{Evidence, InstanceStatus, Sighting};
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::RentalKind;
 use gpu_shopper::domain::policy::Policy;
-use gpu_shopper::domain::session::{ConditionType, EndReason, Session, State, Target, Truth};
+use gpu_shopper::domain::session::{ConditionType, EndReason, Request, Session, State, Target, Truth};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::error::Code;
@@ -16,6 +17,7 @@ use gpu_shopper::store::SessionQuery;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -187,6 +189,57 @@ async fn a_machine_that_vanishes_is_noticed_at_once_and_lost_when_it_is_sure() {
         assert_eq!((now.state, present(&now)), (State::Running, Some(Truth::False)), "within one look");
         let ended = house.until(session.id, State::Failed, 10 * MINUTE).await;
         assert_eq!(ended.end_reason, Some(EndReason::HostLost));
+        clean(&house).await;
+    }
+}
+
+/// Complete lists that lack a machine prove nothing while it is found by its id, nor while nobody can look by its id. It
+/// is lost when both say so, several times and apart, and what was seen of it last is kept with its time.
+#[tokio::test(start_paused = true)]
+async fn lists_alone_end_nothing_and_the_last_look_is_kept() {
+    for dialect in Dialect::ALL {
+        let (lacking, destroys) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (lacks, counted) = (Arc::clone(&lacking), Arc::clone(&destroys));
+        let wrap: Wrap = Arc::new(move |provider| {
+            let lacks = Arc::clone(&lacks);
+            let listed = Box::new(move |machine: &mut Sighting| {
+                if lacks.load(Ordering::Relaxed) {
+                    (machine.native_id, machine.label) = ("another".to_owned(), None);
+                }
+            });
+            Arc::new(Altered { listed, destroys: Arc::clone(&counted), ..Altered::of(provider) })
+        });
+        let mut house = Plan { refresh: Some(6 * HOUR), ..Plan::new(5, Faults::gentle()) }.at(dialect).on_disk().wrapped(wrap).build().await;
+        let id = house.create(Request { reservation: 6 * HOUR, ..request(any(None)) }).await.unwrap().session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        let native = house.alive().pop().unwrap();
+        lacking.store(true, Ordering::Relaxed);
+        house.pass(HOUR).await;
+        assert_eq!(house.get(id).await.state, State::Running, "it is found by its id");
+        house.market.set_faults(Faults::gentle().with(Fault::GetFails, ALWAYS));
+        house.pass(HOUR).await;
+        assert_eq!((house.get(id).await.state, house.alive(), destroys.load(Ordering::Relaxed)), (State::Running, vec![native.clone()], 0));
+        lacking.store(false, Ordering::Relaxed);
+        house.market.set_faults(Faults::gentle());
+        house.pass(5 * MINUTE).await;
+        let back = house.get(id).await;
+        assert_eq!(present(&back), Some(Truth::True));
+
+        // Now it is gone indeed.
+        let vanished = house.now();
+        assert!(house.market.vanish(&native));
+        let ended = house.until(id, State::Failed, 10 * MINUTE).await;
+        let policy = Policy::default();
+        let surely = policy.absence_spacing * u32::from(policy.absence_quorum - 1);
+        assert!(ended.stopped_at.unwrap() >= vanished + surely, "{} after {vanished}", ended.stopped_at.unwrap());
+        for _ in 0..2 {
+            let row = house.store().instance_list(id).await.unwrap().pop().unwrap();
+            let seen = row.seen.unwrap();
+            assert!(seen.look.answered <= vanished && vanished.since(seen.look.answered) <= 35 * SECOND, "{} {vanished}", seen.look.answered);
+            assert_eq!((seen.status, seen.raw.is_empty()), (InstanceStatus::Running, false), "in the vendor's words: {}", seen.raw);
+            assert_eq!(row.settled.map(|s| s.evidence), Some(Evidence::Vanished));
+            house.crash(MINUTE).await;
+        }
         clean(&house).await;
     }
 }

@@ -4,7 +4,7 @@
 use crate::support::{any, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::attempt::Choice;
-use gpu_shopper::domain::event::Actor;
+use gpu_shopper::domain::event::{Actor, EventType};
 use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, PriceSeen, Sighting, SshEndpoint};
@@ -12,7 +12,7 @@ use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refus
 use gpu_shopper::domain::money::Rate;
 use gpu_shopper::domain::offer::Offer;
 use gpu_shopper::domain::policy::{Policy, Rules};
-use gpu_shopper::domain::session::{AttemptFailure, EndReason, LaunchMode, Session, State};
+use gpu_shopper::domain::session::{AttemptFailure, EndReason, LaunchMode, Request, Session, State};
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::domain::verify::{GpuAnswer, GpuReport, ProbeFailureKind};
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
@@ -149,6 +149,8 @@ impl World {
                 assert!(rows.iter().all(|r| !r.open()), "ended with an open debt: {input}");
             }
         }
+        let near = self.now >= after.expires_at - self.rules.policy.expiring_before;
+        assert!(ending || after.expiring_told || !near, "{} ends soon, and nobody was told: {input}", after.state);
         if before.attempts.len() == after.attempts.len() {
             assert!(after.stage >= before.stage, "the stage went back within an attempt: {input}");
         }
@@ -393,6 +395,184 @@ async fn random_lives_keep_every_rule_and_end() {
     }
     // The walk is worth something only when it gets around.
     assert!(ran > 100 && failed > 200 && retried > 200, "ran {ran}, failed {failed}, retried {retried}");
+}
+
+/// Also of a session that never runs: while it waits for offers, and while its machine comes up.
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_a_quarter_of_an_hour_before_in_every_open_state() {
+    let (offers, rules) = market().await;
+    for waits in [State::Pending, State::Provisioning] {
+        let request = Request { reservation: Duration::from_secs(16 * 60), ..request(any(None)) };
+        let session = Session::new(SessionId::new(BEGIN, 7), request, std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
+        let (mut session, mut rows, mut now, mut told) = (session, Vec::new(), BEGIN, Vec::new());
+        let mut inputs = vec![Input::Begin];
+        while session.end_reason.is_none() {
+            let input = inputs.pop().unwrap_or_else(|| {
+                now = next_deadline(&session, &rows, &rules).expect("an open session has a deadline");
+                Input::Tick
+            });
+            let done = step(&session, &rows, input, &rules, now).unwrap();
+            told.extend(done.events.iter().map(|e| (now, e.kind, e.session.state)));
+            for action in &done.actions {
+                match action {
+                    Action::Choose if waits == State::Pending && now < BEGIN + Duration::from_secs(110) => {
+                        inputs.push(Input::OffersAwaited("not yet".to_owned()));
+                    }
+                    Action::Choose => {
+                        let offer = Arc::clone(&offers[0]);
+                        inputs.push(Input::Chosen(Choice { disk_gb: offer.disk.rented_gb(None), offer }));
+                    }
+                    Action::Launch(attempt) => {
+                        let call = Look { sent: now, answered: now };
+                        inputs.push(Input::LaunchUnknown { attempt: *attempt, text: "lost".to_owned(), call });
+                    }
+                    _ => {}
+                }
+            }
+            (session, rows) = (done.session, done.instances);
+        }
+        let warned: Vec<_> = told.iter().filter(|(_, kind, _)| *kind == EventType::Expiring).collect();
+        assert_eq!(warned, [&(BEGIN + Duration::from_secs(60), EventType::Expiring, waits)]);
+        assert_eq!((session.end_reason, now), (Some(EndReason::Expired), BEGIN + Duration::from_secs(16 * 60)));
+    }
+}
+
+/// A session whose machine runs, a minute old, and its provider.
+struct Running {
+    rules: Rules,
+    session: Session,
+    rows: Vec<Instance>,
+    now: Time,
+    provider: ProviderId,
+}
+
+impl Running {
+    async fn new(request: Request) -> Self {
+        let (offers, mut rules) = market().await;
+        rules.terms.values_mut().for_each(|terms| terms.account = "one".to_owned());
+        let offer = Arc::clone(&offers[0]);
+        let provider = offer.provider.clone();
+        let session = Session::new(SessionId::new(BEGIN, 7), request, std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
+        let mut this = Self { rules, session, rows: Vec::new(), now: BEGIN, provider };
+        this.put(Input::Begin);
+        this.put(Input::Chosen(Choice { disk_gb: offer.disk.rented_gb(None), offer }));
+        let call = Look { sent: this.now, answered: this.now };
+        this.put(Input::Launched { attempt: 1, native_id: "n1".to_owned(), call, failed: None });
+        this.now = this.now + Duration::from_secs(60);
+        this.seen("n1", None);
+        let report = {
+            let offer = this.session.offer().unwrap();
+            GpuReport { gpus: vec![(offer.gpu.to_string(), offer.gpu_memory_mib); offer.gpu_count as usize], driver: None, cuda: None }
+        };
+        let (endpoint, host_key) = (this.session.pace.endpoints[0].clone(), "ssh-ed25519 AAAA".to_owned());
+        this.put(Input::Probed { attempt: 1, endpoint, host_key, gpu: Some(GpuAnswer::Report(report)), disk_free_gb: None });
+        assert_eq!(this.session.state, State::Running, "{}", this.session.status_message);
+        this
+    }
+
+    fn put(&mut self, input: Input) -> Vec<(EventType, State)> {
+        let done = step(&self.session, &self.rows, input, &self.rules, self.now).unwrap();
+        (self.session, self.rows) = (done.session, done.instances);
+        done.events.iter().map(|e| (e.kind, e.session.state)).collect()
+    }
+
+    fn sighting(&self, native_id: &str, price: Option<Rate>) -> Box<Sighting> {
+        let endpoint = SshEndpoint { host: "203.0.113.9".to_owned(), port: 2201, user: "root".to_owned(), proxied: false };
+        Box::new(Sighting {
+            native_id: native_id.to_owned(),
+            label: Some(self.rows[0].label.to_string()),
+            status: InstanceStatus::Running,
+            raw_status: "running".to_owned(),
+            progress: None,
+            endpoints: vec![endpoint],
+            ports: Vec::new(),
+            public_host: None,
+            price: price.map(PriceSeen::Total),
+            interruptible: Some(false),
+            machine: None,
+            gpu_percent: None,
+        })
+    }
+
+    fn look(&self) -> Look {
+        Look { sent: self.now, answered: self.now }
+    }
+
+    fn seen(&mut self, native_id: &str, price: Option<Rate>) {
+        let (sighting, look) = (self.sighting(native_id, price), self.look());
+        self.put(Input::Seen { attempt: 1, sighting, look });
+    }
+
+    fn terms(&mut self) -> &mut gpu_shopper::domain::policy::Terms {
+        self.rules.terms.get_mut(&self.provider).unwrap()
+    }
+}
+
+/// A second machine, however dear, costs from when it was found: nothing is spent by then that nobody could foresee, and the
+/// warning has its time before the end.
+#[tokio::test(start_paused = true)]
+async fn a_second_machine_costs_from_when_it_was_found_and_the_warning_comes_before_the_end() {
+    let most = gpu_shopper::domain::money::Nanos(1_000_000_000);
+    let mut this = Running::new(Request { max_total_cost: Some(most), reservation: Duration::from_secs(1200), ..request(any(None)) }).await;
+    // Lists have failed for a while.
+    this.now = this.now + Duration::from_secs(120);
+    let (sighting, look) = (this.sighting("twin", Some(Rate::from_nanos(60_000_000_000))), this.look());
+    let (label, provider, account) = (this.rows[0].label, this.rows[0].provider.clone(), this.rows[0].account.clone());
+    let twin = Stray { label, provider, account, sighting, look, first_seen: look.answered };
+    let told = this.put(Input::Duplicate(Box::new(twin)));
+    assert_eq!(told, [(EventType::LatecomerDestroyed, State::Running)], "a dollar a minute, and none of it is spent");
+    let mut told = Vec::new();
+    while this.session.state == State::Running {
+        this.now = next_deadline(&this.session, &this.rows, &this.rules).unwrap();
+        let now = this.now;
+        told.extend(this.put(Input::Tick).into_iter().map(|(kind, _)| (now, kind)));
+    }
+    let at = |wanted| told.iter().find(|(_, kind)| *kind == wanted).unwrap().0;
+    let (warned, ended) = (at(EventType::CostWarning), at(EventType::StateChanged));
+    assert_eq!(this.session.end_reason, Some(EndReason::CostLimit));
+    assert!(warned >= look.answered + Duration::from_secs(50) && ended >= warned + Duration::from_secs(5), "{} {warned} {ended}", look.answered);
+}
+
+/// Credentials were changed while a look was on its way: what it says is of another account, and neither proves that a
+/// machine is gone nor whose it is.
+#[tokio::test(start_paused = true)]
+async fn a_look_with_the_credentials_of_before_proves_nothing() {
+    let mut this = Running::new(request(any(None))).await;
+    this.now = this.now + Duration::from_secs(600);
+    let before = this.look();
+    this.terms().account = String::new();
+    this.terms().changed_at = Some(before.answered);
+    let row = |this: &Running| (this.rows[0].account.clone(), this.rows[0].absence.lists, this.rows[0].absence.by_id, this.rows[0].open());
+    // It was seen with those of before: nobody knows yet what those of now open.
+    let sighting = this.sighting("n1", None);
+    this.put(Input::Seen { attempt: 1, sighting: sighting.clone(), look: before });
+    assert_eq!(row(&this).0, "one");
+    this.terms().account = "another".to_owned();
+    this.put(Input::Seen { attempt: 1, sighting: sighting.clone(), look: before });
+    assert_eq!(row(&this).0, "one");
+    // Those of another account do not find it, and are changed back while that is told.
+    this.now = this.now + Duration::from_secs(600);
+    let astray = this.look();
+    this.terms().account = "one".to_owned();
+    this.terms().changed_at = Some(astray.answered);
+    for by in [LookBy::List, LookBy::List, LookBy::List, LookBy::List, LookBy::Id] {
+        this.now = this.now + Duration::from_secs(90);
+        this.put(Input::Missing { attempt: 1, look: astray, by });
+    }
+    assert_eq!(row(&this), ("one".to_owned(), 0, false, true));
+    this.put(Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service });
+    let retry_at = this.now + Duration::from_secs(5);
+    this.put(Input::DestroyAnswered { attempt: 1, answer: Ok(DestroyAnswer::NotThere), call: astray, retry_at });
+    assert_eq!((this.rows[0].destroy.answered_at, this.rows[0].destroy.next_at), (None, Some(retry_at)), "it is ordered again");
+    // With those of now it counts.
+    let now = this.look();
+    this.put(Input::DestroyAnswered { attempt: 1, answer: Ok(DestroyAnswer::NotThere), call: now, retry_at });
+    for _ in 0..2 {
+        this.now = this.now + Duration::from_secs(11);
+        let look = this.look();
+        this.put(Input::Missing { attempt: 1, look, by: LookBy::Id });
+    }
+    assert_eq!(this.session.state, State::Stopped);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,14 +6,14 @@ use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::{ConsumerId, Label, ProviderId, SessionId};
 use gpu_shopper::domain::lifecycle::Fate;
-use gpu_shopper::domain::session::{EndReason, State};
+use gpu_shopper::domain::session::{EndReason, Request, State};
 use gpu_shopper::domain::sweep::Caps;
 use gpu_shopper::ports::{LaunchSpec, Provider};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::services::sweeper::{FindingKind, HoldKind, Strays, SweepPolicy};
 use gpu_shopper::sim::{Dialect, Faults, SimProvider};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -201,6 +201,82 @@ async fn one_of_two_machines_of_one_attempt_is_destroyed_and_paid() {
     }
 }
 
+/// Whatever an operator can order reaches what is this deployment's, and nothing of another one on the same account; what
+/// ends many things shows them first.
+#[tokio::test(start_paused = true)]
+async fn an_operators_tools_reach_their_own_deployment_only() {
+    let first = Plan::new(9, Faults::gentle()).build().await;
+    let plan = Plan { deployment: "another-house".to_owned(), ..Plan::new(10, Faults::gentle()) };
+    let second = plan.build_on(Arc::clone(&first.market), first.accounts.clone(), first.clock.clone()).await;
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for provider in ["vastai", "tensordock"] {
+        let (a, b) = (first.rent(Some(provider)).await.session.id, second.rent(Some(provider)).await.session.id);
+        first.until(a, State::Running, 10 * MINUTE).await;
+        second.until(b, State::Running, 10 * MINUTE).await;
+        own.push(a);
+        others.push(b);
+    }
+    first.pass(5 * MINUTE).await;
+    for (provider, id) in ["vastai", "tensordock"].into_iter().zip(&others) {
+        let row = second.store().instance_list(*id).await.unwrap().pop().unwrap();
+        let (native_id, provider) = (row.native_id.unwrap(), ProviderId::new(provider));
+        for fate in [Fate::Destroy, Fate::Keep { consumer: ConsumerId::new("alice"), reservation: HOUR }] {
+            let stray = Order::Stray { provider: provider.clone(), native_id: native_id.clone(), fate };
+            assert_eq!(order(&first, stray).await, Err("NOT_OURS"));
+        }
+        assert_eq!(order(&first, Order::Retry(row.label)).await, Err("INSTANCE_NOT_FOUND"));
+        let reason = "it is not mine".to_owned();
+        assert_eq!(order(&first, Order::Settle { label: row.label, reason }).await, Err("INSTANCE_NOT_FOUND"));
+        assert_eq!(first.command(*id, Command::EndByOperator).await.unwrap_err().reason, "SESSION_NOT_FOUND");
+    }
+    let drain = &first.core().winding_up;
+    let named = |drained: gpu_shopper::services::drain::Drained| drained.sessions.iter().map(|s| s.id).collect::<BTreeSet<_>>();
+    let mine: BTreeSet<SessionId> = own.iter().copied().collect();
+    assert_eq!(named(drain.end_all(&caller(), true).await.unwrap()), mine);
+    first.pass(10 * MINUTE).await;
+    assert_eq!(first.alive().len(), 4, "to be shown is not to be ended");
+    assert_eq!(named(drain.end_all(&caller(), false).await.unwrap()), mine);
+    for id in &own {
+        first.until(*id, State::Stopped, 10 * MINUTE).await;
+    }
+    let _ = first.core().operator.sweep_now(None).await;
+    first.pass(HOUR / 2).await;
+    for id in &others {
+        assert_eq!(second.get(*id).await.state, State::Running);
+    }
+    assert_eq!(second.alive().len(), 2);
+}
+
+/// A debt is as old as the wish: a second machine that turns up after hours is owed since it was found, not since its
+/// session began.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_is_as_old_as_the_wish_that_it_were_gone() {
+    for dialect in Dialect::ALL {
+        let refuses = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyRefused, gpu_shopper::sim::ALWAYS);
+        let refuses = refuses.with_delay(gpu_shopper::sim::Delay::Undeletable, 4 * HOUR);
+        let house = Plan::new(24, refuses).at(dialect).build().await;
+        let id = house.create(Request { reservation: 6 * HOUR, ..request(any(None)) }).await.unwrap().session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        house.pass(2 * HOUR).await;
+        let came = house.now();
+        let twin = planted(&house, dialect, &Label { attempt: 1, session: id, tag: tag_of(&house.deployment) }.to_string()).await;
+        house.pass(10 * MINUTE).await;
+        let owed = house.core().operator.unconfirmed_destroys().await.unwrap().pop().unwrap();
+        assert_eq!(owed.instance.native_id.as_ref(), Some(&twin));
+        assert!(owed.since >= came && owed.age <= 10 * MINUTE, "since {}, it came at {came}", owed.since);
+        house.pass(20 * MINUTE).await;
+        let later = house.core().operator.unconfirmed_destroys().await.unwrap().pop().unwrap();
+        assert_eq!((later.since, later.age), (owed.since, owed.age + 20 * MINUTE), "it counts on while it is tried");
+        let done = house.now();
+        house.command(id, Command::Destroy).await.unwrap();
+        house.pass(MINUTE).await;
+        let all = house.core().operator.unconfirmed_destroys().await.unwrap();
+        let since = |own: bool| all.iter().find(|debt| (debt.instance.native_id.as_ref() != Some(&twin)) == own).map(|debt| debt.since);
+        assert_eq!((since(true), since(false)), (Some(done), Some(owed.since)));
+        house.until(id, State::Stopped, 6 * HOUR).await;
+    }
+}
+
 /// A second machine of an attempt whose session is over: it comes late, and it is destroyed.
 #[tokio::test(start_paused = true)]
 async fn a_twin_that_comes_after_the_end_is_destroyed() {
@@ -381,7 +457,7 @@ async fn nothing_that_reaches_a_frozen_house_wakes_its_old_facts() {
         assert!(before.end_reason.is_none() && operator.findings().frozen.is_some());
         order(&house, Order::Accept).await.unwrap();
         for id in [kept, begun] {
-            house.until(id, State::Stopped, 3 * HOUR).await;
+            house.until(id, State::Stopped, 6 * HOUR).await;
         }
     }
 }
@@ -419,9 +495,8 @@ async fn nothing_is_believed_gone_by_credentials_whose_account_is_unknown() {
         house.until(id, State::Running, 10 * MINUTE).await;
     }
     let renewed = async |wrong| {
-        house.core().lifecycle.unproven(id_of(Dialect::Vastai)).await.unwrap();
-        astray.store(wrong, Ordering::Relaxed);
-        house.core().operator.renewed(&id_of(Dialect::Vastai));
+        let take = || astray.store(wrong, Ordering::Relaxed);
+        house.core().operator.renew(&id_of(Dialect::Vastai), take).await.unwrap();
     };
     renewed(true).await;
     house.command(ended, Command::Destroy).await.unwrap();

@@ -1,8 +1,9 @@
 //! What the world has done beside a deployment's back, and what people have ordered or asked: what the laws of
 //! [`super::Witness`] depend on beside the disk.
 
-use super::{Past, Witness};
+use super::{Past, Seen, Witness};
 use crate::domain::ids::{Label, ProviderId, SessionId};
+use crate::domain::instance::Desired;
 use crate::domain::time::Time;
 use crate::services::sweeper::{Hold, HoldKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,8 @@ pub(super) struct Ground {
     pub planted: BTreeMap<String, Planted>,
     /// Machines about which an operator has ordered something.
     pub permitted: BTreeSet<String>,
+    /// Debts that an operator has called settled.
+    words: BTreeSet<Label>,
     /// Machines whose launch was answered.
     pub answered: BTreeSet<String>,
     /// Holds that are known to be in force: until when, if that was said.
@@ -78,6 +81,17 @@ impl Ground {
     }
 }
 
+impl Seen {
+    /// What is wrong with a debt's being settled by word: nobody has given it, or its machine is in use.
+    pub(super) fn by_word(&self, label: Label) -> Option<&'static str> {
+        if !self.ground.words.contains(&label) {
+            return Some("it is settled by an operator's word, and nobody has given it");
+        }
+        let wanted = self.past.rows.get(&label).is_some_and(|row| row.desired == Desired::Present);
+        wanted.then_some("it is settled by an operator's word while its machine is wanted")
+    }
+}
+
 impl Witness {
     /// The world has put a machine with a label of the deployment on its account.
     pub fn planted(&self, native_id: &str, label: Label, provider: ProviderId, kind: Plant) {
@@ -96,6 +110,20 @@ impl Witness {
         let mut seen = self.seen();
         seen.ground.permitted.insert(native_id.to_owned());
         seen.ground.asked.extend(label.map(|label| label.session));
+    }
+
+    /// An operator is about to call a debt settled.
+    pub fn word(&self, label: Label, native_id: Option<&str>) {
+        let mut seen = self.seen();
+        seen.ground.words.insert(label);
+        seen.ground.permitted.extend(native_id.map(str::to_owned));
+        seen.ground.asked.insert(label.session);
+    }
+
+    /// Sessions some of whose debts an operator has called settled: when their machines went nobody has seen.
+    #[must_use]
+    pub fn by_word(&self) -> BTreeSet<SessionId> {
+        self.seen().ground.words.iter().map(|label| label.session).collect()
     }
 
     /// Somebody is about to ask something of a session.

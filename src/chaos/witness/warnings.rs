@@ -3,8 +3,9 @@
 //!
 //! A warning comes at its time: EXPIRING as long before the expiry as the settings say, COST_WARNING at nine tenths. It may
 //! come later, and then at once, when nobody could give it before: the process was not there, its database was in doubt, an
-//! operator held what ends by the clock, the session did not run yet, or its expiry or its costs have only just changed.
-//! Even then it comes first. IDLE_WARNING comes at an earlier look than the end, whatever happens.
+//! operator held what ends by the clock, or its expiry or its costs have only just changed. Even then it comes first, be it
+//! in the same instant. Before a session runs its costs are known from its attempts' ends only, so no time is asked between
+//! that warning and the end then. IDLE_WARNING comes at an earlier look than the end, whatever happens.
 
 use super::ground::Ground;
 use crate::domain::event::{Event, EventType};
@@ -43,6 +44,7 @@ pub(super) fn check(all: &mut BTreeMap<SessionId, Told>, ground: &Ground, event:
         EventType::Expiring => told.expiring = Some(now),
         EventType::IdleWarning => told.idle = Some(now),
         EventType::CostWarning => told.cost = Some(now),
+        EventType::Created => told.moved = now,
         EventType::Extended => {
             told.moved = now;
             told.expiring = None;
@@ -69,7 +71,7 @@ pub(super) fn check(all: &mut BTreeMap<SessionId, Told>, ground: &Ground, event:
             let Some(at) = told.expiring else { return wrong("it was not told that it expires") };
             let due = session.expires_at.min(session.hard_max_at) - policy.expiring_before;
             let latest = due.max(able).max(told.moved).max(freed.unwrap_or_default()) + PROMPT;
-            (told.ran && at > latest).then(|| wrong(&format!("it was told at {at} that it expires, not at {latest}"))).flatten()
+            (at > latest).then(|| wrong(&format!("it was told at {at} that it expires, not at {latest}"))).flatten()
         }
         EndReason::Idle => match told.idle {
             Some(at) if at < now => None,

@@ -210,6 +210,7 @@ impl Work<'_> {
         if row.settled.take().is_some() {
             // A latecomer: it was proven gone or never to have been, and here it is.
             row.desired = Desired::Gone;
+            row.destroy.wanted_at.get_or_insert(now);
             row.destroy.answered_at = None;
             row.destroy.next_at = Some(now);
             metering::reopened(row);

@@ -384,12 +384,12 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
         if !clock_stands(session, rules) {
             due.push(session.expires_at.min(session.hard_max_at));
         }
+        if !session.expiring_told {
+            due.push(session.expires_at - rules.policy.expiring_before);
+        }
         if session.state == State::Running {
             due.extend(running::cost_limit_at(session, instances));
             due.extend(running::cost_warning_at(session, instances));
-            if !session.expiring_told {
-                due.push(session.expires_at - rules.policy.expiring_before);
-            }
             due.extend(session.idle.next_look);
             due.extend(running::offline_probe_at(session, rules));
             due.extend(session.pace.next_attach);
@@ -668,11 +668,10 @@ impl Work<'_> {
             return;
         }
         let held = clock_stands(&self.s, self.rules);
+        self.warn_of_expiry();
         if !held && self.now >= self.s.hard_max_at {
-            self.warn_of_expiry();
             self.end(EndReason::HardMax, Actor::Service, "the hard limit of a session's life was reached".to_owned());
         } else if !held && self.now >= self.s.expires_at {
-            self.warn_of_expiry();
             self.end(EndReason::Expired, Actor::Service, "the reservation ran out".to_owned());
         } else if let Some(words) = self.cost_limit() {
             self.end(EndReason::CostLimit, Actor::Service, words);
@@ -829,6 +828,7 @@ impl Work<'_> {
 fn want_gone(row: &mut Instance, now: Time) {
     if row.desired == Desired::Present {
         row.desired = Desired::Gone;
+        row.destroy.wanted_at = Some(now);
         row.next_look = None;
         if row.native_id.is_some() {
             row.destroy.next_at = Some(now);

@@ -445,6 +445,7 @@ impl Work<'_> {
         let expires = (now + self.s.request.reservation).min(self.s.hard_max_at);
         if expires != self.s.expires_at {
             self.s.expires_at = expires;
+            self.s.expiring_told = false;
             self.tell(EventType::Extended, Actor::Service, format!("the reservation counts from RUNNING: expires at {expires}"));
         }
     }

@@ -29,20 +29,30 @@ pub(super) fn cost_warning_at(session: &Session, instances: &[Instance]) -> Opti
     (!session.cost_warned).then(|| spent_at(session, instances, COST_WARNING)).flatten()
 }
 
-/// When the session will have cost `percent` of what it may cost.
+/// When the session will have cost `percent` of what it may cost: each machine of it goes on from where its meter was last
+/// read, the one in use and others that may still be there.
 fn spent_at(session: &Session, instances: &[Instance], percent: i64) -> Option<Time> {
-    let left = attempt::budget_left(session, percent)?;
-    let attempt = session.attempt()?.number;
-    let own = instances.iter().find(|r| r.label.attempt == attempt)?;
-    let since = own.segments.iter().map(|s| s.to).max()?;
-    // Other machines of the session that may still be there cost money, too.
-    let others = instances.iter().filter(|r| r.open() && r.label.attempt != attempt).map(|r| i128::from(r.price.total().0));
-    let rate = i128::from(session.price.total().0) + others.sum::<i128>();
-    if left <= Nanos::ZERO || rate <= 0 {
-        return (left <= Nanos::ZERO).then_some(since);
+    let mut left = i128::from(attempt::budget_left(session, percent)?.0) * 3_600_000_000;
+    let number = session.attempt()?.number;
+    let read = |row: &Instance| row.segments.iter().map(|s| s.to).max();
+    let own = instances.iter().find(|r| r.label.attempt == number).and_then(read)?;
+    if left <= 0 {
+        return Some(own);
     }
-    let millis = i128::from(left.0) * 3_600_000_000 / rate;
-    Some(since + Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX / 4)))
+    let others = instances.iter().filter(|r| r.open() && r.label.attempt != number).filter_map(|r| Some((read(r)?, r.price.total())));
+    let mut meters: Vec<(Time, i128)> =
+        others.chain([(own, session.price.total())]).map(|(since, rate)| (since, i128::from(rate.0))).filter(|(_, rate)| *rate > 0).collect();
+    meters.sort_unstable();
+    let mut rate = 0;
+    for (at, (since, more)) in meters.iter().enumerate() {
+        rate += more;
+        let reached = *since + Duration::from_millis(u64::try_from(left / rate).unwrap_or(u64::MAX).min(u64::MAX / 4));
+        match meters.get(at + 1) {
+            Some((next, _)) if reached > *next => left -= rate * i128::try_from(next.since(*since).as_millis()).unwrap_or(i128::MAX),
+            _ => return Some(reached),
+        }
+    }
+    None
 }
 
 /// When a machine that is said to be offline is knocked at: it is lost only if it does not answer then.
@@ -211,12 +221,6 @@ impl Work<'_> {
 
     pub(super) fn running_deadlines(&mut self) {
         let now = self.now;
-        if now >= self.s.expires_at - self.policy().expiring_before {
-            self.warn_of_expiry();
-        }
-        if cost_warning_at(&self.s, &self.rows).is_some_and(|at| now >= at) {
-            self.warn_of_cost();
-        }
         if let (Some(number), true) = (self.s.attempt().map(|a| a.number), self.s.idle.next_look.is_some_and(|due| now >= due)) {
             self.s.idle.next_look = None;
             self.actions.push(Action::Measure(number));
@@ -230,9 +234,9 @@ impl Work<'_> {
         }
     }
 
-    /// Says once that the end is near: also when it is here, and nobody could say so before.
+    /// Says once that the end is near, in every open state: also when it is here, and nobody could say so before.
     pub(super) fn warn_of_expiry(&mut self) {
-        if !self.s.expiring_told {
+        if !self.s.expiring_told && self.now >= self.s.expires_at - self.policy().expiring_before {
             self.s.expiring_told = true;
             let at = self.s.expires_at;
             self.tell(EventType::Expiring, Actor::Service, format!("expires at {at}"));
@@ -245,24 +249,30 @@ impl Work<'_> {
 
     // === money ===
 
-    /// Whether the session has cost what it may cost; in words. Before it runs, only what is surely spent counts. What its
-    /// user should have heard before is told first.
+    /// Whether the session has cost what it may cost; in words. What its user should have heard before is told first.
     pub(super) fn cost_limit(&mut self) -> Option<String> {
-        let over = if self.s.state == State::Running {
-            cost_limit_at(&self.s, &self.rows).is_some_and(|at| self.now >= at)
-        } else {
-            attempt::budget_left(&self.s, 100).is_some_and(|left| left <= Nanos::ZERO)
-        };
-        if over && !self.s.cost_warned {
+        if !self.s.cost_warned && self.has_cost(COST_WARNING) {
             self.warn_of_cost();
         }
-        over.then(|| super::ending_words(EndReason::CostLimit).to_owned())
+        self.has_cost(100).then(|| super::ending_words(EndReason::CostLimit).to_owned())
+    }
+
+    /// Whether it has cost `percent` of what it may cost. Before it runs, only what is surely spent counts.
+    fn has_cost(&self, percent: i64) -> bool {
+        if self.s.state == State::Running {
+            spent_at(&self.s, &self.rows, percent).is_some_and(|at| self.now >= at)
+        } else {
+            attempt::budget_left(&self.s, percent).is_some_and(|left| left <= Nanos::ZERO)
+        }
     }
 
     fn warn_of_cost(&mut self) {
         self.s.cost_warned = true;
         let most = self.s.request.max_total_cost.unwrap_or_default();
-        let end = cost_limit_at(&self.s, &self.rows).map(|at| format!(", which it reaches at {at} at the present price")).unwrap_or_default();
+        let end = cost_limit_at(&self.s, &self.rows)
+            .filter(|_| self.s.state == State::Running)
+            .map(|at| format!(", which it reaches at {at} at the present price"))
+            .unwrap_or_default();
         self.tell(EventType::CostWarning, Actor::Service, format!("{COST_WARNING} % of max_total_cost {most} is spent{end}"));
     }
 

@@ -256,6 +256,7 @@ pub fn rich_instance(session: &Session) -> Instance {
     it.seen = Some(Seen { look, status: InstanceStatus::Offline, raw: "offline".to_owned() });
     it.absence = Absence { lists: 2, last_list: Some(NOW), since: Some(NOW), by_id: true };
     it.destroy = Destroying {
+        wanted_at: Some(NOW),
         tries: 3,
         next_at: Some(NOW + HOUR),
         answered_at: Some(NOW),

@@ -373,6 +373,7 @@ impl House {
             foreign: &BTreeSet::new(),
             planted: &BTreeSet::new(),
             unbillable: &BTreeSet::new(),
+            by_word: &BTreeSet::new(),
             repriced: &BTreeSet::new(),
             exact: false,
         };
