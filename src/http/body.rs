@@ -2,7 +2,7 @@
 //!
 //! * A body that hardly moves holds a place that others need: it breaks off ([`TooSlow`]), and who waits for it says so.
 //! * A body that nobody reads, since its request was refused by what came before it, is taken in and thrown away for a
-//!   while: a connection that is closed with bytes unread is reset, and the reset overtakes the answer.
+//!   while: a connection (a stream in HTTP/2) that is closed with bytes unread is reset, and the reset overtakes the answer.
 //!
 //! Not for gRPC over HTTP/2: its streams may be silent for as long as they like, and hold no connection.
 
@@ -24,7 +24,7 @@ use tokio::time::{Sleep, sleep, timeout};
 pub const PERIOD: Duration = Duration::from_secs(30);
 /// What a body brings at least in each [`PERIOD`], bytes: the slowest line still does, a client that only holds the place does not.
 pub const LEAST: usize = 16 * 1024;
-/// The most of a body without a reader that is taken in, bytes; beyond it, and after one [`PERIOD`], the connection is closed.
+/// The most of a body without a reader that is taken in, bytes; beyond it, and after one [`PERIOD`], connection or stream is reset.
 const THROWN_AWAY: usize = 16 * 1024 * 1024;
 
 /// Why a body broke off.
@@ -47,18 +47,16 @@ pub fn too_slow(error: &(dyn Error + 'static)) -> Option<TooSlow> {
 
 /// Watches over a request's body, with this as its [`PERIOD`].
 pub(super) async fn arrive(State(period): State<Duration>, request: Request, next: Next) -> Response {
-    let connection = request.version() <= Version::HTTP_11;
-    if request.body().is_end_stream() || (!connection && super::ops::is_grpc(request.headers())) {
+    if request.body().is_end_stream() || (request.version() > Version::HTTP_11 && super::ops::is_grpc(request.headers())) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
     // Who asks whether to send the body has not sent it yet.
     let sent = !parts.headers.contains_key(header::EXPECT);
-    let (leave, left) = oneshot::channel();
-    let mut left = left;
+    let (leave, mut left) = oneshot::channel();
     let arriving = Arriving { body: Some(body), brought: 0, period, ends: Box::pin(sleep(period)), wanted: sent, leave: Some(leave) };
     let response = next.run(Request::from_parts(parts, Body::new(arriving))).await;
-    if connection && let Ok(rest) = left.try_recv() {
+    if let Ok(rest) = left.try_recv() {
         tokio::spawn(timeout(period, throw_away(rest)));
     }
     response

@@ -630,6 +630,26 @@ async fn whoever_sends_too_much_reads_why_and_the_connection_goes_on() {
     house.close().await;
 }
 
+/// It sends on for a while after the answer has begun, and gives up when the stream is reset meanwhile.
+#[tokio::test]
+async fn curl_reads_why_its_body_is_too_large_over_either_protocol() {
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("not run: no curl here");
+        return;
+    }
+    let (house, folder) = (House::open(None).await, tempfile::tempdir().unwrap());
+    let large = folder.path().join("large.json");
+    std::fs::write(&large, vec![b' '; 5_000_000]).unwrap();
+    for (protocol, asks_first) in [("--http1.1", "Expect:"), ("--http1.1", "X-Other: 1"), ("--http2-prior-knowledge", "Expect:")] {
+        let mut curl = tokio::process::Command::new("curl");
+        let sent = curl.args(["-sS", protocol, "-H", asks_first, "-H", "Content-Type: application/json", "--data-binary"]);
+        let sent = sent.arg(format!("@{}", large.display())).arg(house.url("http", "/api/v1/taken")).output().await.unwrap();
+        let (out, err) = (String::from_utf8_lossy(&sent.stdout), String::from_utf8_lossy(&sent.stderr));
+        assert!(sent.status.success() && out.contains("\"too_large\""), "{protocol}: {out}{err}");
+    }
+    house.close().await;
+}
+
 #[tokio::test]
 async fn what_nobody_reads_is_taken_in_up_to_a_bound() {
     let house = House::open(None).await;

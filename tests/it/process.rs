@@ -491,6 +491,8 @@ async fn the_command_line_finds_the_server_of_its_own_settings() {
         let said = ask(&["health", "--live"], &with(&own, &[("GPU_SHOPPER_URL", "http://127.0.0.1:9")])).await;
         assert_eq!(said.status.code(), Some(7), "{said:?}");
         if more.len() > 1 {
+            let plain = ask(&["health", "--live"], &with(&own, &[("GPU_SHOPPER_URL", &server.url.replace("https", "http"))])).await;
+            assert!(plain.status.code() == Some(7) && plain.err.contains("ask with https://"), "{plain:?}");
             let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
             let file = home.path().join("other.pem");
             std::fs::write(&file, other.cert.pem()).unwrap();
