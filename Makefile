@@ -1,10 +1,13 @@
 # The commands of every day. `make test` is what must be green before anything lands.
 
-.PHONY: test test-rust test-clients test-python test-go test-typescript test-java test-rust-client server clients clients-check descriptor fmt demo deny
+.PHONY: test test-rust test-clients test-python test-go test-typescript test-java test-rust-client server clients clients-check descriptor fmt demo deny cargo
 
 test: test-rust test-clients ## format, lints, every test there is
 
-test-rust: ## those of the server
+cargo: # says what is missing, in place of make's bare error
+	@command -v cargo >/dev/null 2>&1 || { echo "error: cargo is not installed: install Rust from rustup.rs (it takes the pinned toolchain by itself)" >&2; exit 1; }
+
+test-rust: cargo ## those of the server
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test
@@ -27,7 +30,8 @@ test-rust-client: server ## the Rust client alone
 	clients/rust/test
 
 server: # what the clients are tested against; GPU_SHOPPER_BIN names another one
-	test -n "$(GPU_SHOPPER_BIN)" || cargo build
+	@test -n "$(GPU_SHOPPER_BIN)" || command -v cargo >/dev/null 2>&1 || { echo "error: cargo is not installed, and the clients are tested against the server: install Rust from rustup.rs, or name a built gpu-shopper with GPU_SHOPPER_BIN" >&2; exit 1; }
+	@test -n "$(GPU_SHOPPER_BIN)" || cargo build
 
 clients: ## generates the stubs of all clients from proto/
 	clients/generate
@@ -38,11 +42,12 @@ clients-check: ## whether they are what proto/ says
 descriptor: ## the contract as one file, for grpcurl -protoset and the like: target/gpushopper.protoset
 	clients/generate --descriptor target
 
-fmt: ## rewrites the sources in the project's format
+fmt: cargo ## rewrites the sources in the project's format
 	cargo fmt
 
-demo: ## the main job once, against simulated marketplaces, and a server to play with
+demo: cargo ## the main job once, against simulated marketplaces, and a server to play with
 	cargo run --release -- demo
 
-deny: ## licences, doubled crates, sources (needs cargo-deny)
+deny: cargo ## licences, doubled crates, sources (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { echo "error: cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny check licenses bans sources

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::ids::ProviderId;
 use crate::grpc;
-use crate::http::{self, ops, port};
+use crate::http::{self, body, ops, port};
 use crate::ports::{Chance, Provider, SystemChance};
 use crate::providers::{self, Context, Renewable, Tuning};
 use crate::services::access::Access;
@@ -340,6 +340,7 @@ fn router(
         refused_rpc: grpc::status::refused,
         allowed_origins: config.server.allowed_origins.clone().into(),
         body_limit,
+        body_period: body::PERIOD,
     };
     Ok(http::assemble(grpc, json, ops))
 }

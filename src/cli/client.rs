@@ -2,6 +2,8 @@
 
 use crate::cli::failure::{Exit, Failure, causes};
 use crate::cli::output::Console;
+use crate::cli::pinned;
+use crate::config;
 use crate::domain::backoff::doubling;
 use crate::grpc::pb::cost_service_client::CostServiceClient;
 use crate::grpc::pb::inventory_service_client::InventoryServiceClient;
@@ -10,6 +12,7 @@ use crate::grpc::pb::session_service_client::SessionServiceClient;
 use crate::http::browser::is_loopback_name;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,8 +23,6 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_client::HealthClient;
 
-/// Where a server listens unless it is told otherwise.
-pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 const DEFAULT_PORT: u16 = 8080;
 /// An answer from memory or disk takes milliseconds; beyond this nobody answers.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -43,6 +44,8 @@ pub struct Server {
     /// As it was said; `None` = nothing was said.
     https: Option<bool>,
     authority: String,
+    /// It is the server of the settings here, wherever it listens.
+    own: bool,
 }
 
 impl FromStr for Server {
@@ -72,7 +75,25 @@ impl FromStr for Server {
             (None, None) => format!("{bare}:{DEFAULT_PORT}"),
             _ => authority.to_string(),
         };
-        Ok(Self { https: scheme.map(|scheme| scheme == "https"), authority })
+        Ok(Self { https: scheme.map(|scheme| scheme == "https"), authority, own: false })
+    }
+}
+
+impl Server {
+    /// The server that these settings make, as it is called on its own machine.
+    #[must_use]
+    pub fn of(settings: &config::Server) -> Self {
+        let host = match settings.host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "[::1]".to_owned(),
+            Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+            Ok(IpAddr::V4(_)) => settings.host.clone(),
+            Err(_) if settings.host.is_empty() => "127.0.0.1".to_owned(),
+            Err(_) => settings.host.clone(),
+        };
+        // Which port a server with any free one has, no setting knows.
+        let port = if settings.port == 0 { DEFAULT_PORT } else { settings.port };
+        Self { https: Some(settings.tls.is_some()), authority: format!("{host}:{port}"), own: true }
     }
 }
 
@@ -98,12 +119,12 @@ impl Server {
         Self { https: self.https.or(tls.then_some(true)), ..self }
     }
 
-    /// Whether it runs on this machine: a loopback address, or one that stands for all of this machine's.
+    /// Whether it runs on this machine: by the settings here, a loopback address, or one that stands for all of this machine's.
     #[must_use]
     pub fn is_here(&self) -> bool {
         let host = self.authority.parse::<http::uri::Authority>().map(|a| a.host().to_owned()).unwrap_or_default();
         let all = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-        all || is_loopback_name(&host)
+        self.own || all || is_loopback_name(&host)
     }
 }
 
@@ -139,13 +160,15 @@ impl Interceptor for Bearer {
 /// A connection that says who calls.
 pub type Link = InterceptedService<Channel, Bearer>;
 
-/// The files that make a connection with TLS a trusted one, all PEM.
+/// The files that make a connection with TLS a trusted one, all PEM. Of `pinned` and `ca_cert` at most one is given.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     /// The only authority to trust; `None` = the system's.
     pub ca_cert: Option<PathBuf>,
     /// The certificate to show, with its key, where the server asks for one.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// The only certificate to trust, whatever is in it: the one of our own settings' server.
+    pub pinned: Option<PathBuf>,
 }
 
 /// One connection, and each service over it.
@@ -171,7 +194,10 @@ impl Clients {
     pub async fn connect(server: &Server, trust: &Trust, bearer: Bearer) -> Result<Self, Failure> {
         let wrong =
             |error: tonic::transport::Error| Failure::new(Exit::Usage, "SERVER", format!("{server} is no address to connect to: {}", causes(&error)));
-        let mut endpoint = Endpoint::from_shared(server.to_string())
+        let pinned = trust.pinned.as_ref().filter(|_| server.https == Some(true));
+        // A way that speaks TLS by itself is a plain one to who takes it.
+        let address = if pinned.is_some() { format!("http://{}", server.authority) } else { server.to_string() };
+        let mut endpoint = Endpoint::from_shared(address)
             .and_then(|e| e.user_agent(concat!("gpu-shopper-cli/", env!("CARGO_PKG_VERSION"))))
             .map_err(wrong)?
             .connect_timeout(CONNECT)
@@ -179,19 +205,25 @@ impl Clients {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE / 2)
             .keep_alive_while_idle(true);
-        if server.https == Some(true) {
-            let mut tls = match &trust.ca_cert {
-                Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
-                None => ClientTlsConfig::new().with_enabled_roots(),
-            };
-            if let Some((cert, key)) = &trust.client {
-                tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+        let connected = if let Some(cert) = pinned {
+            pinned::connect(endpoint, server.authority.clone(), pinned::connector(cert, trust.client.as_ref())?).await
+        } else {
+            if server.https == Some(true) {
+                let mut tls = match &trust.ca_cert {
+                    Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+                    None => ClientTlsConfig::new().with_enabled_roots(),
+                };
+                if let Some((cert, key)) = &trust.client {
+                    tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+                }
+                endpoint = endpoint.tls_config(tls).map_err(wrong)?;
             }
-            endpoint = endpoint.tls_config(tls).map_err(wrong)?;
-        }
-        let channel = endpoint.connect().await.map_err(|error| {
-            Failure::new(Exit::Unreachable, "SERVER_UNREACHABLE", format!("cannot reach the server at {server}: {}", causes(&error)))
-                .hint("start one with `gpu-shopper serve`, or name another with --server or GPU_SHOPPER_URL")
+            endpoint.connect().await
+        };
+        let channel = connected.map_err(|error| {
+            let why = causes(&error);
+            let hint = way_out(&why);
+            Failure::new(Exit::Unreachable, "SERVER_UNREACHABLE", format!("cannot reach the server at {server}: {why}")).hint(hint)
         })?;
         let channel = InterceptedService::new(channel, bearer);
         Ok(Self {
@@ -201,6 +233,30 @@ impl Clients {
             costs: CostServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             operator: OperatorServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER),
         })
+    }
+}
+
+/// What to do about a server that could not be reached for this reason. Where TLS broke off somebody is there, and starting
+/// another server helps nobody; the reasons are told by rustls' words, since they come wrapped beyond recognition.
+fn way_out(why: &str) -> &'static str {
+    let of = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if of(&["CaUsedAsEndEntity"]) {
+        "its certificate is one of an authority (CA:TRUE), which is no server's: give the server one with basicConstraints CA:FALSE \
+         (`openssl req -x509 … -addext basicConstraints=critical,CA:FALSE`), or one that the authority has signed"
+    } else if of(&["UnknownIssuer", "ApplicationVerificationFailure"]) {
+        "name the authority of its certificate with --ca-cert or GPU_SHOPPER_CA_CERT; the certificate of a server of its own will do"
+    } else if of(&["NotValidForName", "not valid for name", "certificate not valid for"]) {
+        "call it by a name that stands in its certificate, with --server or GPU_SHOPPER_URL"
+    } else if of(&["Expired", "certificate expired", "NotValidYet", "certificate not valid yet"]) {
+        "its certificate has expired, or is not valid yet: give the server another one, or correct this machine's clock"
+    } else if of(&["CertificateRequired", "certificate required"]) {
+        "it asks who connects: show a certificate of its authority with --client-cert and --client-key"
+    } else if of(&["InvalidContentType", "corrupt message"]) {
+        "somebody is there who speaks no TLS: ask with http:// in place of https://"
+    } else if of(&["invalid peer certificate", "received fatal alert"]) {
+        "somebody is there, and TLS with them broke off: see SERVER_TLS_CERT of the server, and --ca-cert, --client-cert here"
+    } else {
+        "start one with `gpu-shopper serve`, or name another with --server or GPU_SHOPPER_URL"
     }
 }
 
@@ -275,8 +331,43 @@ mod tests {
     }
 
     #[test]
+    fn the_server_of_the_settings_is_called_where_they_say() {
+        let settings = |host: &str, port: u16, tls: bool| {
+            let files = || config::TlsFiles { cert: "c.pem".into(), key: "k.pem".into(), client_ca: None };
+            let tls = tls.then(files);
+            config::Server { host: host.to_owned(), port, tls, allowed_hosts: Vec::new(), allowed_origins: Vec::new() }
+        };
+        for (host, port, tls, want) in [
+            ("127.0.0.1", 8080, false, "http://127.0.0.1:8080"),
+            ("0.0.0.0", 9090, false, "http://127.0.0.1:9090"),
+            ("::", 9090, true, "https://[::1]:9090"),
+            ("::1", 1, false, "http://[::1]:1"),
+            ("gpu.internal", 443, true, "https://gpu.internal:443"),
+            ("10.0.0.7", 0, false, "http://10.0.0.7:8080"),
+        ] {
+            let server = Server::of(&settings(host, port, tls));
+            assert_eq!((server.to_string().as_str(), server.is_here()), (want, true));
+        }
+    }
+
+    #[test]
+    fn a_broken_handshake_is_told_with_its_own_way_out() {
+        for (why, hint) in [
+            ("invalid peer certificate: CaUsedAsEndEntity", "CA:FALSE"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
+            ("invalid peer certificate: UnknownIssuer", "--ca-cert"),
+            ("invalid peer certificate: certificate not valid for name \"x\"", "--server"),
+            ("received fatal alert: CertificateRequired", "--client-cert"),
+            ("received corrupt message of type InvalidContentType", "http://"),
+            ("Connection refused (os error 111)", "gpu-shopper serve"),
+        ] {
+            assert!(way_out(why).contains(hint), "{why}: {}", way_out(why));
+        }
+    }
+
+    #[test]
     fn who_has_somebody_to_trust_speaks_tls() {
-        let trust = Trust { ca_cert: Some(PathBuf::from("ca.pem")), client: None };
+        let trust = Trust { ca_cert: Some(PathBuf::from("ca.pem")), ..Trust::default() };
         let reached = |text: &str, trust: &Trust| text.parse::<Server>().unwrap().trusting(trust).to_string();
         assert_eq!(reached("localhost:9", &trust), "https://localhost:9");
         assert_eq!(reached("localhost:9", &Trust::default()), "http://localhost:9");

@@ -4,7 +4,7 @@ use crate::cli::failure::{Failure, Violation};
 use crate::cli::output::{Cell, Console, Table};
 use crate::cli::serve::SettingsArgs;
 use crate::cli::words::NOTHING;
-use crate::config::{Config, Faults, Sources};
+use crate::config::{Config, Fault, Faults, Sources};
 use clap::Args;
 
 /// Arguments of `config`.
@@ -19,15 +19,18 @@ fn failure(error: anyhow::Error) -> Failure {
     let Some(Faults { faults, .. }) = error.downcast_ref::<Faults>() else { return Failure::local("CONFIGURATION", format!("{error:#}")) };
     let text = error.to_string();
     let mut failure = Failure::local("CONFIGURATION", text.lines().next().unwrap_or_default().trim_end_matches(':'));
-    let fields = faults.iter().map(|fault| {
-        let whole = fault.to_string();
-        Violation {
-            field: fault.key.clone(),
-            description: whole.strip_prefix(&fault.key).unwrap_or(&whole).trim_start_matches(':').trim().to_owned(),
-        }
-    });
-    failure.violations = fields.collect();
+    failure.violations = faults.iter().map(|fault| Violation { field: fault.key.clone(), description: described(fault) }).collect();
     failure
+}
+
+/// What is wrong with a setting, then what it is and where that came from: its key stands before it.
+fn described(fault: &Fault) -> String {
+    match (&fault.value, fault.origin.as_str()) {
+        (None, "") => fault.problem.clone(),
+        (None, origin) => format!("{} ({origin})", fault.problem),
+        (Some(value), "") => format!("{}; it is {value:?}", fault.problem),
+        (Some(value), origin) => format!("{}; it is {value:?} ({origin})", fault.problem),
+    }
 }
 
 /// Prints the settings.

@@ -224,7 +224,7 @@ impl Stage {
             ..Default::default()
         };
         let mut events = sessions.watch_session(watched).await.context("WatchSession")?.into_inner();
-        let ready = self.watch_until_running(&mut events).await?;
+        let ready = self.watch_until_running(&mut events, &session).await?;
         self.log_in(&ready, &created.ssh_private_key).await?;
         sessions
             .complete_session(pb::CompleteSessionRequest { session_id: session.session_id.clone(), ..Default::default() })
@@ -299,12 +299,13 @@ impl Stage {
         offers.into_iter().next().context("no offer")
     }
 
-    async fn watch_until_running(&self, events: &mut Events) -> anyhow::Result<pb::Session> {
+    /// Until it runs and its reservation counts from there, which the event after that of RUNNING tells.
+    async fn watch_until_running(&self, events: &mut Events, created: &pb::Session) -> anyhow::Result<pb::Session> {
         while let Some(event) = next(events).await? {
             self.show(&event);
             let Some(session) = event.session else { continue };
             match session.state() {
-                State::Running => return Ok(session),
+                State::Running if session.expire_time != created.expire_time => return Ok(session),
                 State::Failed | State::Stopped => bail!("the session ended as {} before it ran: {}", word(session.state()), session.status_message),
                 _ => {}
             }

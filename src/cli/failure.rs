@@ -233,6 +233,8 @@ impl From<Status> for Failure {
         } else if message.is_empty() {
             message = status.code().description().to_owned();
         }
+        // TLS that answers one who speaks none looks like this.
+        let hint = (connection && message.contains("frame with invalid size")).then(|| "perhaps the server speaks TLS: ask with https://".to_owned());
         Self(Box::new(Parts {
             code: word(status.code()),
             reason: info.map(|i| clean(&i.reason)).unwrap_or_default(),
@@ -246,7 +248,7 @@ impl From<Status> for Failure {
                 .unwrap_or_default(),
             metadata: info.map(|i| i.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default(),
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
-            hint: None,
+            hint,
             exit,
             transient: connection || status.code() == Code::Unavailable,
         }))

@@ -20,6 +20,7 @@ pub mod load;
 pub mod operator;
 pub mod ops;
 pub mod output;
+mod pinned;
 pub mod provision;
 pub mod serve;
 pub mod sessions;
@@ -30,11 +31,11 @@ pub mod values;
 pub mod watch;
 pub mod words;
 
-use crate::cli::client::{Bearer, Clients, DEFAULT_SERVER, Server, Trust};
+use crate::cli::client::{Bearer, Clients, Server, Trust};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Console, Format};
 use crate::clock::Clock;
-use crate::config::{Config, Sources};
+use crate::config::{self as settings, Config, Sources};
 use crate::server::beside;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use secrecy::SecretString;
@@ -60,9 +61,10 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// The server: http://host:port, https://host:port or host:port (https with --ca-cert or --client-cert, else http)
-    #[arg(long, global = true, env = "GPU_SHOPPER_URL", value_name = "URL", default_value = DEFAULT_SERVER)]
-    pub server: Server,
+    /// The server: http://host:port, https://host:port or host:port (https with --ca-cert or --client-cert, else http);
+    /// default: where the settings here have one listen, as `gpu-shopper config` shows them
+    #[arg(long, global = true, env = "GPU_SHOPPER_URL", value_name = "URL")]
+    pub server: Option<Server>,
     /// Trust only this certificate authority (a PEM file) with https; default: the system's
     #[arg(long, global = true, env = "GPU_SHOPPER_CA_CERT", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
@@ -150,8 +152,10 @@ pub enum Ask {
     #[command(after_help = "Examples:
   gpu-shopper health
   gpu-shopper --server http://gpu.example:8080 health --live
+  SERVER_PORT=9090 gpu-shopper health
 
-The exit code is 0 when it is ready (with --live: when it answers), 7 when it is not, or can't be reached.")]
+Without --server and GPU_SHOPPER_URL it asks where the settings here (environment, .env, gpu-shopper.toml) have the server
+listen, by TLS with SERVER_TLS_CERT: the health check of a container needs nothing else. The exit code is 0 when it is ready (with --live: when it answers), 7 when it is not, or can't be reached.")]
     Health(health::HealthArgs),
     /// How the providers do
     #[command(after_help = "Examples:\n  gpu-shopper providers\n  gpu-shopper providers -o json")]
@@ -275,10 +279,20 @@ impl Desk {
     /// The process's own desk.
     #[must_use]
     pub fn standard(global: &GlobalArgs) -> Self {
-        let trust = Trust { ca_cert: global.ca_cert.clone(), client: global.client_cert.clone().zip(global.client_key.clone()) };
+        let client = global.client_cert.clone().zip(global.client_key.clone());
+        let mut trust = Trust { ca_cert: global.ca_cert.clone(), client, pinned: None };
+        let server = match &global.server {
+            Some(server) => server.clone().trusting(&trust),
+            None => {
+                // What else is wrong with the settings is the server's to complain about.
+                let own = settings::server(&Sources::gather(BTreeMap::new(), None).unwrap_or_default());
+                trust.pinned = own.tls.as_ref().filter(|_| trust.ca_cert.is_none()).map(|tls| tls.cert.clone());
+                Server::of(&own)
+            }
+        };
         Self {
             console: Console::standard(global.output),
-            server: global.server.clone().trusting(&trust),
+            server,
             trust,
             token: match (&global.token, &global.token_file) {
                 (Some(token), _) => TokenSource::Given(token.clone()),

@@ -347,6 +347,12 @@ pub fn log_format(sources: &Sources) -> LogFormat {
     Reader::new(Layered::new(sources, None)).log().format
 }
 
+/// Where a server of these settings listens, whatever else is wrong with them: for who asks it, and has no part in the rest.
+#[must_use]
+pub fn server(sources: &Sources) -> Server {
+    Reader::new(Layered::new(sources, None)).server()
+}
+
 /// Draws typed values from the layers and collects what is wrong with them.
 struct Reader {
     layered: Layered,

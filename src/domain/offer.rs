@@ -259,7 +259,8 @@ pub struct OfferFilter {
     pub max_price: Option<Rate>,
     /// At most this much per GPU and hour, all in.
     pub max_price_per_gpu: Option<Rate>,
-    /// Only these countries (by code or name), `Europe`, `EU`, or regions (part of the text); in any case.
+    /// Only these countries (by code or name), `Europe`, `EU`, or regions (part of the text; a country's name as a whole
+    /// word only); in any case.
     pub regions: Vec<String>,
     /// At least this reliability, 0 to 1. Offers whose reliability is untold don't pass.
     pub min_reliability: Option<f64>,
@@ -375,11 +376,26 @@ fn in_region(region: &Region, asked: &str) -> bool {
     if region.country.as_deref().is_some_and(|code| region::names(asked.trim(), code)) {
         return true;
     }
-    if !asked.is_ascii() || !region.raw.is_ascii() {
-        return asked.chars().count() > 2 && region.raw.to_lowercase().contains(&asked.to_lowercase());
+    let asked = asked.trim();
+    if asked.chars().count() <= 2 {
+        return false;
     }
-    // The same without a copy of either.
-    asked.len() > 2 && region.raw.as_bytes().windows(asked.len()).any(|part| part.eq_ignore_ascii_case(asked.as_bytes()))
+    let mut part = false;
+    let mut is_whole = |text: &str, at: usize, length: usize| {
+        let ends = |beside: Option<char>| beside.is_none_or(|c| !c.is_alphanumeric());
+        part = true;
+        ends(text[..at].chars().next_back()) && ends(text[at + length..].chars().next())
+    };
+    let whole = if asked.is_ascii() && region.raw.is_ascii() {
+        // Without a copy of either.
+        let mut places = region.raw.as_bytes().windows(asked.len()).enumerate();
+        places.any(|(at, place)| place.eq_ignore_ascii_case(asked.as_bytes()) && is_whole(&region.raw, at, asked.len()))
+    } else {
+        let (text, asked) = (region.raw.to_lowercase(), asked.to_lowercase());
+        text.match_indices(&asked).any(|(at, place)| is_whole(&text, at, place.len()))
+    };
+    // Indiana is not in India, nor Romania in Oman.
+    whole || (part && region::country(asked).is_none())
 }
 
 /// What offers are ordered by, always ascending by what is better for the user; ties by price, then id.
@@ -480,5 +496,32 @@ pub(super) fn sample(name: &str) -> Offer {
         confidence: 0.5,
         seen_at: Time::default(),
         memo: Memo::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_countrys_name_is_no_part_of_another_place() {
+        let place = |country: Option<&str>, raw: &str| Region { country: country.map(str::to_owned), area: None, raw: raw.to_owned() };
+        for (country, raw, asked, found) in [
+            (Some("US"), "Indiana, US", "India", false),
+            (Some("US"), "Indiana, US", "indiana", true),
+            (Some("US"), "Indiana, US", "ndian", true),
+            (Some("IN"), "Mumbai, IN", "India", true),
+            (None, "Mumbai, India", "india", true),
+            (Some("RO"), "Bucharest, Romania", "Oman", false),
+            (Some("NG"), "Lagos, Nigeria", "Niger", false),
+            (Some("US"), "Georgia, US", "Georgia", true),
+            (None, "São Tomé, Omanéa", "Oman", false),
+            (None, "São Tomé, Oman", "OMAN", true),
+            (Some("US"), "Texas, US", "xa", false),
+            (Some("US"), "Texas, US", " tex ", true),
+            (Some("US"), "", "Texas", false),
+        ] {
+            assert_eq!(in_region(&place(country, raw), asked), found, "{asked} in {raw}");
+        }
     }
 }

@@ -26,7 +26,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestId {
 /// An error that arises before any service is asked.
 #[must_use]
 pub fn refuse(status: StatusCode, error_type: &str, message: &str, request: &RequestId) -> Response {
-    let retry = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
+    let retry = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     answer(status, &json!({"error": message, "error_type": error_type, "retry_suggested": retry, "request_id": request.0}))
 }
 

@@ -5,12 +5,14 @@
 //! * [`api`]: the JSON face: `/api/v1` and `/openapi.json`.
 //! * [`access`]: who calls: one gate before every route; [`rules`]: what each call needs.
 //! * [`browser`]: who may call from a web page.
+//! * [`body`]: how bodies arrive.
 //! * [`json`]: the shape of errors.
 //!
 //! Decides nothing, knows no store and no provider.
 
 pub mod access;
 pub mod api;
+pub mod body;
 pub mod browser;
 mod holder;
 pub mod json;
@@ -30,7 +32,7 @@ pub fn assemble(grpc: Router, json: Router, ops: ops::Ops) -> Router {
     let unknown = ops.unknown_rpc;
     let guard = ops::Guard::of(&ops);
     let gate = access::Gate { access: ops.access.clone(), refused: ops.refused_rpc };
-    let body_limit = ops.body_limit;
+    let (body_limit, body_period) = (ops.body_limit, ops.body_period);
     let ops_origins = ops.allowed_origins.clone();
     // tonic's own fallback would answer every unknown path with 200 and a gRPC status.
     let grpc = grpc.reset_fallback();
@@ -42,6 +44,7 @@ pub fn assemble(grpc: Router, json: Router, ops: ops::Ops) -> Router {
         .layer(DefaultBodyLimit::max(body_limit))
         .layer(middleware::from_fn_with_state(gate, access::gate))
         .layer(middleware::from_fn_with_state(guard, ops::guard))
+        .layer(middleware::from_fn_with_state(body_period, body::arrive))
         .layer(tower::util::option_layer(cors));
     router.layer(middleware::from_fn(ops::observe))
 }

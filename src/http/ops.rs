@@ -26,6 +26,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::Instrument;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -105,6 +106,8 @@ pub struct Ops {
     pub allowed_origins: Arc<[HeaderValue]>,
     /// The largest request body that is taken, bytes.
     pub body_limit: usize,
+    /// How long a body may take for each part of it: [`body::PERIOD`](super::body::PERIOD), but for tests.
+    pub body_period: Duration,
 }
 
 /// What is checked of every request before anything else.
@@ -264,7 +267,7 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
 }
 

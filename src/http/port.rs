@@ -78,14 +78,14 @@ pub enum BindError {
         port: u16,
     },
     /// Anything else.
-    #[error("can't listen on {host}:{port}: {source}; see SERVER_HOST and SERVER_PORT")]
+    #[error("can't listen on {host}:{port}: {problem}; see SERVER_HOST and SERVER_PORT")]
     Other {
         /// The address asked for.
         host: String,
         /// The port asked for.
         port: u16,
         /// What the system says.
-        source: io::Error,
+        problem: String,
     },
 }
 
@@ -94,12 +94,12 @@ pub enum BindError {
 /// # Errors
 /// When it can't be had, with what to do about it.
 pub async fn bind(host: &str, port: u16) -> Result<TcpListener, BindError> {
-    TcpListener::bind((host, port)).await.map_err(|source| {
+    TcpListener::bind((host, port)).await.map_err(|error| {
         let host = host.to_owned();
-        match source.kind() {
+        match error.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse { host, port, holder: holder::of(port) },
             io::ErrorKind::PermissionDenied => BindError::Reserved { port },
-            _ => BindError::Other { host, port, source },
+            _ => BindError::Other { host, port, problem: error.to_string() },
         }
     })
 }

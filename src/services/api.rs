@@ -43,6 +43,8 @@ pub struct ProviderFreshness {
     pub offers: usize,
     /// The last fetch failed: how, and when.
     pub error: Option<(String, Time)>,
+    /// It failed since the provider refuses our credentials: asking again is of no use before they are corrected.
+    pub refused: bool,
     /// The vendor had more rows than it was asked for.
     pub truncated: bool,
     /// Rows that made no sense.

@@ -14,6 +14,7 @@ use crate::domain::time::Time;
 use crate::ports::{Certainty, ErrorKind, OfferBatch, Provider, ProviderError};
 use crate::services::api::{Explained, GpuModelRow, HealthPage, HealthQuery, OfferPage, OfferQuery, ProviderFreshness};
 use crate::services::error::{Code, Error};
+use crate::services::lifecycle::refused_credentials;
 use crate::services::tokens::PageOf;
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -129,7 +130,15 @@ impl Inventory {
             told: Vec::new(),
             offers: Vec::new(),
             age_factor: 1.0,
-            freshness: ProviderFreshness { provider: id.clone(), fetched_at: None, offers: 0, error: None, truncated: false, skipped: 0 },
+            freshness: ProviderFreshness {
+                provider: id.clone(),
+                fetched_at: None,
+                offers: 0,
+                error: None,
+                refused: false,
+                truncated: false,
+                skipped: 0,
+            },
             asked_at: None,
             evicted: BTreeMap::new(),
         };
@@ -303,6 +312,7 @@ impl Inventory {
             Err(error) => {
                 tracing::warn!(provider = %provider, error = %error, "fetching offers failed; the last ones stay");
                 part.freshness.error = Some((error.to_string(), now));
+                part.freshness.refused = error.kind == ErrorKind::Auth;
                 let factor = memory::freshness(part.freshness.fetched_at.map_or(Duration::ZERO, |at| now.since(at)));
                 if (factor - part.age_factor).abs() < 0.05 {
                     self.note(&mut parts);
@@ -438,7 +448,7 @@ impl Inventory {
     ///
     /// # Errors
     /// A page token that is garbage, of another query, or of a snapshot that is no longer kept; a provider that is not
-    /// known; every asked provider unreachable and nothing in memory.
+    /// known; every asked provider unreachable, or refusing our credentials, and nothing in memory.
     pub fn list(&self, query: &OfferQuery) -> Result<OfferPage, Error> {
         self.known_providers(&query.filter)?;
         let hash = query_hash(query);
@@ -463,9 +473,15 @@ impl Inventory {
         let unreachable: Vec<ProviderId> = freshness.iter().filter(|f| f.error.is_some()).map(|f| f.provider.clone()).collect();
         if !freshness.is_empty() && freshness.iter().all(|f| f.error.is_some() && f.fetched_at.is_none()) {
             let why: Vec<String> = freshness.iter().filter_map(|f| f.error.as_ref().map(|(text, _)| text.clone())).collect();
-            return Err(Error::new(Code::Unavailable, "PROVIDER_UNREACHABLE", format!("no provider could be reached: {}", why.join("; ")))
-                .with("providers", unreachable.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
-                .retry(Duration::from_secs(15)));
+            let (why, names) = (why.join("; "), unreachable.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+            let error = if freshness.iter().all(|f| f.refused) {
+                let mend = "waiting mends nothing: an operator must correct the credentials, then send the server SIGHUP or start it again";
+                let text = format!("{}; {mend}", refused_credentials(&why));
+                Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", text)
+            } else {
+                Error::new(Code::Unavailable, "PROVIDER_UNREACHABLE", format!("no provider could be reached: {why}")).retry(Duration::from_secs(15))
+            };
+            return Err(error.with("providers", names));
         }
         Ok(OfferPage {
             total,
@@ -505,7 +521,7 @@ impl Inventory {
         }
         if !self.0.known.iter().any(|known| known(id.as_str())) {
             let shown = crate::domain::ids::clip(id.as_str(), 80);
-            return Err(Error::field("offer_id", format!("`{shown}` is no offer id: take one from ListOffers, such as vastai-12345")));
+            return Err(Error::field("offer_id", format!("`{shown}` is no offer id: take one of the offers listed, such as vastai-12345")));
         }
         let now = self.0.clock.now();
         let aside = self.snapshot().set_aside.iter().find(|o| o.id == *id).and_then(|o| self.parts().aside(o, now));
@@ -546,6 +562,7 @@ fn take(part: &mut Part, batch: &OfferBatch, asked: Time, now: Time) {
     part.freshness.fetched_at = Some(now);
     part.freshness.offers = part.offers.len();
     part.freshness.error = None;
+    part.freshness.refused = false;
     part.freshness.truncated = batch.truncated;
     part.freshness.skipped = batch.skipped;
 }

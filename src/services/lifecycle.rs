@@ -164,11 +164,11 @@ impl Closed {
     }
 }
 
-/// In the words that people know, once: some vendors' texts begin with them.
+/// In the words that people know, once: some texts have them already.
 #[must_use]
 pub fn refused_credentials(text: &str) -> String {
     const WORDS: &str = "Provider authentication failed";
-    if text.starts_with(WORDS) { text.to_owned() } else { format!("{WORDS}: {text}") }
+    if text.contains(WORDS) { text.to_owned() } else { format!("{WORDS}: {text}") }
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;

@@ -8,9 +8,10 @@ use crate::domain::ids::{OfferId, ProviderId, clip};
 use crate::domain::offer::OfferFilter;
 use crate::domain::template::Template;
 use crate::domain::time::Time;
-use crate::ports::{Provider, ProviderError};
+use crate::ports::{ErrorKind, Provider, ProviderError};
 use crate::services::error::{Code, Error};
 use crate::services::inventory::Inventory;
+use crate::services::lifecycle::refused_credentials;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +174,10 @@ impl Shelf {
 }
 
 fn unreachable(error: &ProviderError) -> Error {
+    if error.kind == ErrorKind::Auth {
+        let text = format!("templates can't be read: {}", refused_credentials(&error.to_string()));
+        return Error::new(Code::FailedPrecondition, "PROVIDER_AUTH", text).with("provider", &error.provider);
+    }
     Error::new(Code::Unavailable, "PROVIDER_UNREACHABLE", format!("templates can't be read now: {error}"))
         .with("providers", &error.provider)
         .retry(error.retry_after.unwrap_or(Duration::from_secs(15)))

@@ -50,8 +50,20 @@ async fn one_command_plays_the_main_job_and_touches_nothing_real() {
     env.insert("DATABASE_PATH".to_owned(), "kept/here.db".to_owned());
     let ended = demo(&["--once"], home.path(), &env).await;
     assert_eq!(ended.status.code(), Some(0), "{}\n{}", ended.out, ended.err);
-    let order =
-        ["offers", "is durable", "PENDING", "PROVISIONING", "RUNNING", "ssh -p", "GPU 0: NVIDIA", "done", "STOPPING", "STOPPED", "in all, final"];
+    let order = [
+        "offers",
+        "is durable",
+        "PENDING",
+        "PROVISIONING",
+        "RUNNING",
+        "the reservation counts",
+        "ssh -p",
+        "GPU 0: NVIDIA",
+        "done",
+        "STOPPING",
+        "STOPPED",
+        "in all, final",
+    ];
     let mut rest = ended.out.as_str();
     for next in order {
         let Some((_, after)) = rest.split_once(next) else { panic!("`{next}` does not come in its turn:\n{}", ended.out) };

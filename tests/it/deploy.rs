@@ -165,6 +165,46 @@ fn the_image_is_small_and_runs_as_nobody_and_its_commands_are_ours() {
     assert_eq!(let_in, BTreeSet::from(["Cargo.lock", "Cargo.toml", "build.rs", "migrations", "proto", "src", "vendor"]));
 }
 
+/// The context of the image's build has no benches, no tests and no README: Cargo and the sources must do without.
+#[test]
+fn what_is_let_into_the_image_is_enough_to_build_the_program() {
+    let ignore = text(".dockerignore");
+    let let_in: Vec<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let (root, context) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
+    for name in &let_in {
+        std::os::unix::fs::symlink(root.join(name), context.path().join(name)).unwrap();
+    }
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    let read = cargo.args(["metadata", "--format-version", "1", "--offline", "--locked", "--no-deps"]).current_dir(context.path()).output().unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let read: Value = serde_json::from_slice(&read.stdout).unwrap();
+    let targets = read["packages"][0]["targets"].as_array().unwrap();
+    for target in targets.iter().filter(|target| target["kind"] != "bench" && words(&target["kind"]) != ["bench"]) {
+        assert!(Path::new(target["src_path"].as_str().unwrap()).exists(), "{target}");
+    }
+    // What the program takes in beside Rust.
+    let mut folders = vec![root.join("src")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = fs::read_to_string(&path).unwrap();
+            let product = source.split("#[cfg(test)]").next().unwrap();
+            for (macro_name, base) in [("include_str!(\"", folder.as_path()), ("include_bytes!(\"", folder.as_path()), ("embed_migrations!(\"", root)]
+            {
+                for file in product.split(macro_name).skip(1).filter_map(|rest| rest.split('"').next()).filter(|_| !path.ends_with("tests.rs")) {
+                    let file = base.join(file).canonicalize().unwrap_or_else(|e| panic!("{}: {file}: {e}", path.display()));
+                    let inside = file.strip_prefix(root.canonicalize().unwrap()).unwrap();
+                    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+                    assert!(let_in.contains(&first), "{} takes in {}", path.display(), inside.display());
+                }
+            }
+        }
+    }
+}
+
 /// Names that look like metrics of ours, with the labels that are asked of each.
 fn metrics_in(text: &str) -> Vec<(String, Vec<String>)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';

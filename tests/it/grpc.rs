@@ -9,6 +9,7 @@ use gpu_shopper::grpc::pb::session_service_client::SessionServiceClient;
 use gpu_shopper::grpc::pb::watch_session_response::Message;
 use gpu_shopper::grpc::{self, Health, KeyPair, SERVICE_NAMES, Services, Settings, pb};
 use gpu_shopper::http::assemble;
+use gpu_shopper::http::body;
 use gpu_shopper::http::ops::{self, HealthReport, Ops};
 use gpu_shopper::ports::SeededChance;
 use gpu_shopper::services::access::{Access, Limits, Parts};
@@ -191,6 +192,7 @@ impl Face {
             refused_rpc: grpc::status::refused,
             allowed_origins: origins.iter().map(|origin| http::HeaderValue::from_static(origin)).collect(),
             body_limit: 1024 * 1024,
+            body_period: body::PERIOD,
         };
         let router = assemble(grpc::routes(services(&house, access.clone()), settings(&house), &health).unwrap(), Router::new(), ops);
         let served = router.clone();

@@ -4,6 +4,8 @@
 //! Sources are read as text with comments and strings blanked out, which is enough for rules about names and paths. It
 //! is no parser: a rule that needs types belongs to clippy or the compiler. Every exception stands here with its reason.
 
+mod refusals;
+
 use clap::Parser;
 use gpu_shopper::cli::Cli;
 use gpu_shopper::config::settings;

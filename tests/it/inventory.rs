@@ -307,6 +307,16 @@ async fn only_when_nobody_could_ever_be_reached_the_listing_fails() {
     assert_eq!((error.code, error.reason), (Code::Unavailable, "PROVIDER_UNREACHABLE"));
     assert!(error.retry_after.is_some() && error.message.contains("out of order"), "{error:?}");
     assert_eq!(error.metadata["providers"], "tensordock,vastai");
+    shop.vastai.shelf().refusing = true;
+    shop.refresh().await;
+    assert_eq!(shop.list(&OfferQuery::default()).unwrap_err().reason, "PROVIDER_UNREACHABLE", "one of them may come back by itself");
+    shop.tensordock.shelf().refusing = true;
+    shop.refresh().await;
+    let error = shop.list(&OfferQuery::default()).unwrap_err();
+    assert_eq!((error.code, error.reason, error.retry_after), (Code::FailedPrecondition, "PROVIDER_AUTH", None), "{error:?}");
+    for word in ["Provider authentication failed", "no such key", "correct the credentials", "SIGHUP"] {
+        assert!(error.message.contains(word), "{error:?}");
+    }
     shop.tensordock.shelf().failing = false;
     shop.refresh().await;
     assert_eq!(names(&shop.list(&OfferQuery::default()).unwrap()), ["t"]);

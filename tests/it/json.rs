@@ -14,6 +14,7 @@ use gpu_shopper::domain::access::Role;
 use gpu_shopper::grpc::json::tree::Json;
 use gpu_shopper::http::api::{self, route};
 use gpu_shopper::http::assemble;
+use gpu_shopper::http::body;
 use gpu_shopper::http::ops::{Health, HealthReport, Ops};
 use gpu_shopper::http::rules;
 use gpu_shopper::services::access::{Access, Fixed, Parts};
@@ -80,6 +81,7 @@ fn router(house: &House, access: Access) -> Router {
         clock: house.clock.clone(),
         access: access.clone(),
         body_limit: 1024 * 1024,
+        body_period: body::PERIOD,
     };
     assemble(Router::new(), api::routes(services(house, access), settings(house)), ops)
 }

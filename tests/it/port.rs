@@ -2,9 +2,11 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use gpu_shopper::clock::Clock;
+use gpu_shopper::http::api::asked::Asked;
 use gpu_shopper::http::assemble;
+use gpu_shopper::http::body;
 use gpu_shopper::http::ops::{Health, HealthReport, Ops};
 use gpu_shopper::http::port::{Drained, Limits, Tls, TlsError, bind, serve};
 use gpu_shopper::ports::SystemChance;
@@ -65,6 +67,10 @@ impl House {
     }
 
     async fn open_with(tls: Option<Tls>, drain: Duration) -> Self {
+        Self::open_for(tls, drain, body::PERIOD).await
+    }
+
+    async fn open_for(tls: Option<Tls>, drain: Duration, body_period: Duration) -> Self {
         let (health, service) = tonic_health::server::health_reporter();
         health.set_service_status("sample", ServingStatus::Serving).await;
         let ready = Arc::new(AtomicBool::new(true));
@@ -90,9 +96,14 @@ impl House {
             refused_rpc: gpu_shopper::grpc::status::refused,
             allowed_origins: Arc::from([]),
             body_limit: 1024 * 1024,
+            body_period,
         };
         let slow = Slow::default();
-        let json = Router::new().route("/api/v1/boom", get(boom)).route("/api/v1/slow", get(Slow::call)).with_state(slow.clone());
+        let json = Router::new()
+            .route("/api/v1/boom", get(boom))
+            .route("/api/v1/slow", get(Slow::call))
+            .route("/api/v1/taken", post(taken))
+            .with_state(slow.clone());
         let router = assemble(Routes::new(service).into_axum_router().reset_fallback().layer(tonic_web::GrpcWebLayer::new()), json, ops);
         let listener = bind("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -113,6 +124,11 @@ impl House {
 
 async fn boom() -> &'static str {
     panic!("a bug in a handler")
+}
+
+/// Reads its body, as every JSON route does.
+async fn taken(_: Asked) -> &'static str {
+    "taken"
 }
 
 /// A call that says when it has begun and ends when it is told to.
@@ -434,6 +450,7 @@ async fn traces_reach_a_collector_with_the_callers_trace_id() {
             refused_rpc: gpu_shopper::grpc::status::refused,
             allowed_origins: Arc::from([]),
             body_limit: 1024 * 1024,
+            body_period: body::PERIOD,
         };
         let request = http::Request::get("/ready").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let router = assemble(Router::new(), Router::new(), ops);
@@ -522,4 +539,136 @@ async fn headers_beyond_the_limit_are_refused_and_the_server_lives_on() {
         assert_eq!(client.get(house.url("http", "/health")).send().await.unwrap().status(), StatusCode::OK);
     }
     house.close().await;
+}
+
+/// One answer over HTTP/1.1: its status line, and its body.
+async fn answer(stream: &mut TcpStream) -> (String, serde_json::Value) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap_or_else(|e| panic!("{e} after {}", String::from_utf8_lossy(&head))));
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.split_once("content-length: ").unwrap().1.split("\r\n").next().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    (head.lines().next().unwrap().to_owned(), serde_json::from_slice(&body).unwrap_or_default())
+}
+
+fn posted(path: &str, more: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{more}\r\n").into_bytes()
+}
+
+/// A request over HTTP/2 whose body comes from a stream.
+async fn streamed(
+    mut channel: Channel,
+    path: &str,
+    kind: &str,
+    body: impl futures::Stream<Item = Result<axum::body::Bytes, axum::Error>> + Send + 'static,
+) -> http::Response<tonic::body::Body> {
+    let body = tonic::body::Body::new(axum::body::Body::from_stream(body));
+    let request = http::Request::post(path).header("content-type", kind).body(body).unwrap();
+    tower::Service::call(tower::ServiceExt::ready(&mut channel).await.unwrap(), request).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_body_that_hardly_comes_is_answered_and_silent_grpc_is_not_disturbed() {
+    let house = House::open_for(None, Duration::from_secs(20), Duration::from_millis(50)).await;
+    // A message that is not sent before two bodies have taken too long.
+    let (send, message) = tokio::sync::oneshot::channel::<()>();
+    let late = futures::stream::once(async move {
+        message.await.unwrap();
+        Ok(axum::body::Bytes::from_static(&[0; 5]))
+    });
+    let check = tokio::spawn(streamed(plain_channel(house.address).await, "/grpc.health.v1.Health/Check", "application/grpc", late));
+
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    stream.write_all(&posted("/api/v1/taken", "content-length: 10\r\n")).await.unwrap();
+    stream.write_all(b"{").await.unwrap();
+    let (status, told) = answer(&mut stream).await;
+    assert!(status.starts_with("http/1.1 408 "), "{status}");
+    assert_eq!((&told["error_type"], &told["retry_suggested"]), (&"request_timeout".into(), &true.into()));
+    assert!(told["error"].as_str().unwrap().contains("arrives too slowly"), "{told}");
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "and the connection's place is free");
+
+    let never = futures::stream::pending();
+    let told = streamed(plain_channel(house.address).await, "/api/v1/taken", "application/json", never).await;
+    assert_eq!(told.status(), StatusCode::REQUEST_TIMEOUT);
+
+    send.send(()).unwrap();
+    let checked = check.await.unwrap();
+    assert_eq!((checked.status(), checked.headers().get("grpc-status")), (StatusCode::OK, None), "the answer goes on: {checked:?}");
+    drop(checked);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn whoever_sends_too_much_reads_why_and_the_connection_goes_on() {
+    let house = House::open(None).await;
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let large = vec![b' '; 3 * 1024 * 1024];
+    let announced = posted("/api/v1/taken", &format!("content-length: {}\r\n", large.len()));
+    let unknown = posted("/api/v1/nowhere", &format!("content-length: {}\r\n", 900_000));
+    let chunked = [posted("/api/v1/taken", "transfer-encoding: chunked\r\n"), format!("{:x}\r\n", large.len()).into_bytes()].concat();
+    // Each is sent whole before its answer is read, as many clients do.
+    for (head, body, end, status, kind) in [
+        (&announced, &large[..], &b""[..], "http/1.1 413 ", "too_large"),
+        (&unknown, &large[..900_000], b"", "http/1.1 404 ", "not_found"),
+        (&chunked, &large[..], b"\r\n0\r\n\r\n", "http/1.1 413 ", "too_large"),
+    ] {
+        for part in [&head[..], body, end] {
+            stream.write_all(part).await.unwrap();
+        }
+        let (line, told) = answer(&mut stream).await;
+        assert!(line.starts_with(status) && told["error_type"] == kind, "{line} {told}");
+    }
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert!(answer(&mut stream).await.0.starts_with("http/1.1 200 "));
+    // Who asks first is told before anything is sent, and is not told to go on.
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    stream.write_all(&posted("/api/v1/taken", "expect: 100-continue\r\ncontent-length: 3000000\r\n")).await.unwrap();
+    assert!(answer(&mut stream).await.0.starts_with("http/1.1 413 "));
+    house.close().await;
+}
+
+/// It sends on for a while after the answer has begun, and gives up when the stream is reset meanwhile.
+#[tokio::test]
+async fn curl_reads_why_its_body_is_too_large_over_either_protocol() {
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("not run: no curl here");
+        return;
+    }
+    let (house, folder) = (House::open(None).await, tempfile::tempdir().unwrap());
+    let large = folder.path().join("large.json");
+    std::fs::write(&large, vec![b' '; 5_000_000]).unwrap();
+    for (protocol, asks_first) in [("--http1.1", "Expect:"), ("--http1.1", "X-Other: 1"), ("--http2-prior-knowledge", "Expect:")] {
+        let mut curl = tokio::process::Command::new("curl");
+        let sent = curl.args(["-sS", protocol, "-H", asks_first, "-H", "Content-Type: application/json", "--data-binary"]);
+        let sent = sent.arg(format!("@{}", large.display())).arg(house.url("http", "/api/v1/taken")).output().await.unwrap();
+        let (out, err) = (String::from_utf8_lossy(&sent.stdout), String::from_utf8_lossy(&sent.stderr));
+        assert!(sent.status.success() && out.contains("\"too_large\""), "{protocol}: {out}{err}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_nobody_reads_is_taken_in_up_to_a_bound() {
+    let house = House::open(None).await;
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let (part, most) = (vec![b' '; 1024 * 1024], 256);
+    stream.write_all(&posted("/api/v1/nowhere", &format!("content-length: {}\r\n", most * part.len()))).await.unwrap();
+    let mut sent = 0;
+    while sent < most && stream.write_all(&part).await.is_ok() {
+        sent += 1;
+    }
+    assert!(sent < most, "the server took all of it");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn why_an_address_can_not_be_had_is_said_once() {
+    // An address of no machine.
+    let error = anyhow::Error::from(bind("192.0.2.1", 0).await.unwrap_err());
+    let text = format!("{error:#}");
+    assert_eq!(text.matches("os error").count(), 1, "{text}");
+    assert!(text.starts_with("can't listen on 192.0.2.1:0: ") && text.ends_with("see SERVER_HOST and SERVER_PORT"), "{text}");
 }

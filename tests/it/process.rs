@@ -394,6 +394,10 @@ async fn a_refused_key_is_told_everywhere_and_rents_nothing() {
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &body["status"], &body["services"]["vastai"]), (200, &"degraded".into(), &"credentials not proven".into()));
     assert_eq!(body["services"]["tensordock"], "ok");
+    let (status, body) = server.get("/api/v1/inventory?provider=vastai").await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["error_type"], &body["retry_suggested"]), (409, &"provider_auth".into(), &false.into()), "{body}");
+    assert_eq!(body["error"].as_str().unwrap().matches("Provider authentication failed").count(), 1, "{body}");
     let refused = server.sessions().await.create_session(wanted("vastai")).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
     assert_eq!(refused.message().matches("Provider authentication failed").count(), 1, "{refused:?}");
@@ -462,5 +466,40 @@ async fn one_port_speaks_tls_alone_when_told_to() {
     assert_eq!(models.unwrap().into_inner().providers.len(), 2);
     assert!(http().get(url.replace("https", "http")).send().await.is_err(), "nothing in clear");
     server.stop().await;
+    world.stop().await;
+}
+
+/// As in a container: the same environment, and nobody says where the server is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_finds_the_server_of_its_own_settings() {
+    let (world, home) = (world(129, Faults::none()).await, tempfile::tempdir().unwrap());
+    let ask = async |args: &[&str], env: &Env| Child::start(args, home.path(), env).end().await;
+    let tls = |name: &str| port::fixture(name).display().to_string();
+    let (cert, key) = (tls("cert.pem"), tls("key.pem"));
+    for more in [vec![("SERVER_HOST", "0.0.0.0")], vec![("SERVER_HOST", "0.0.0.0"), ("SERVER_TLS_CERT", &cert), ("SERVER_TLS_KEY", &key)]] {
+        let env = with(&pointed_at(&world, home.path()), &more);
+        let server = Served::start(home.path(), &env).await;
+        let own = with(&env, &[("SERVER_PORT", server.url.rsplit(':').next().unwrap())]);
+        let live = ask(&["health", "--live"], &own).await;
+        assert_eq!(live.status.code(), Some(0), "{live:?}");
+        // Its token as well.
+        let listed = ask(&["sessions", "list"], &own).await;
+        assert_eq!(listed.status.code(), Some(0), "{listed:?}");
+        // Faults elsewhere in the settings are not this command's matter.
+        assert_eq!(ask(&["health", "--live"], &with(&own, &[("LOG_LEVEL", "loud")])).await.status.code(), Some(0));
+        // What is said goes before what is found.
+        let said = ask(&["health", "--live"], &with(&own, &[("GPU_SHOPPER_URL", "http://127.0.0.1:9")])).await;
+        assert_eq!(said.status.code(), Some(7), "{said:?}");
+        if more.len() > 1 {
+            let plain = ask(&["health", "--live"], &with(&own, &[("GPU_SHOPPER_URL", &server.url.replace("https", "http"))])).await;
+            assert!(plain.status.code() == Some(7) && plain.err.contains("ask with https://"), "{plain:?}");
+            let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+            let file = home.path().join("other.pem");
+            std::fs::write(&file, other.cert.pem()).unwrap();
+            let strange = ask(&["health", "--live"], &with(&own, &[("SERVER_TLS_CERT", &file.display().to_string())])).await;
+            assert_eq!(strange.status.code(), Some(7), "another certificate than its settings': {strange:?}");
+        }
+        server.stop().await;
+    }
     world.stop().await;
 }

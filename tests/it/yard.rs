@@ -33,6 +33,8 @@ pub struct Shelf {
     pub offers: Vec<Offer>,
     /// Offers can't be fetched.
     pub failing: bool,
+    /// That is so because the credentials are refused.
+    pub refusing: bool,
     /// How long offers take.
     pub takes: Duration,
     /// How often offers were asked for.
@@ -90,10 +92,10 @@ impl Provider for Warehouse {
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        let (answer, takes, now) = {
+        let (answer, refusing, takes, now) = {
             let mut shelf = self.shelf();
             shelf.asked += 1;
-            ((!shelf.failing).then(|| shelf.offers.clone()), shelf.takes, self.clock.now())
+            ((!shelf.failing).then(|| shelf.offers.clone()), shelf.refusing, shelf.takes, self.clock.now())
         };
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
@@ -106,9 +108,9 @@ impl Provider for Warehouse {
             None => Err(ProviderError {
                 provider: self.id(),
                 operation: "offers",
-                kind: ErrorKind::Unavailable,
+                kind: if refusing { ErrorKind::Auth } else { ErrorKind::Unavailable },
                 certainty: Certainty::DidNotHappen,
-                text: "out of order".to_owned(),
+                text: if refusing { "no such key" } else { "out of order" }.to_owned(),
                 retry_after: None,
             }),
         }

@@ -7,6 +7,7 @@ use crate::domain::ids::clip;
 use crate::grpc::json::message;
 use crate::grpc::json::read::{Form, duration, partial};
 use crate::grpc::json::tree::{Json, Map};
+use crate::http::body;
 use crate::http::json::{self, RequestId};
 use crate::services::{Error, Violation};
 use axum::body::Bytes;
@@ -54,7 +55,12 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
                     "the request's body is larger than the server takes (limits.body_bytes)",
                 ));
             }
-            Err(_) => return Err(refuse(StatusCode::BAD_REQUEST, "invalid_field", "the request's body did not arrive whole")),
+            Err(rejection) => {
+                return Err(match body::too_slow(&rejection) {
+                    Some(slow) => refuse(StatusCode::REQUEST_TIMEOUT, "request_timeout", &slow.to_string()),
+                    None => refuse(StatusCode::BAD_REQUEST, "invalid_field", "the request's body did not arrive whole"),
+                });
+            }
         };
         let named = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let json = named.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")));

@@ -32,7 +32,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/api/v1/inventory", "InventoryService/ListOffers", list)
             .query(list_params())
             .answers(200, Shape::With("ListOffersResponse", PAGE))
-            .refuses(&[404]),
+            .refuses(&[404, 409]),
         Route::get("/api/v1/inventory/explain", "InventoryService/ExplainOffers", explain)
             .query(filter_params("ExplainOffersRequest"))
             .answers(200, Shape::Message("ExplainOffersResponse"))
@@ -44,12 +44,13 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/api/v1/templates", "InventoryService/ListTemplates", templates)
             .query(template_params())
             .answers(200, Shape::With("ListTemplatesResponse", PAGE))
-            .refuses(&[404]),
+            .refuses(&[404, 409]),
         Route::get("/api/v1/inventory/{offer_id}/compatible-templates", "InventoryService/ListTemplates", compatible)
             .about("The templates that can run on an offer.")
             .query(parts())
-            .answers(200, Shape::Own("CompatibleTemplates", COMPATIBLE)),
-        Route::get("/api/v1/templates/{hash_id}", "InventoryService/GetTemplate", template).answers(200, Shape::Message("Template")),
+            .answers(200, Shape::Own("CompatibleTemplates", COMPATIBLE))
+            .refuses(&[409]),
+        Route::get("/api/v1/templates/{hash_id}", "InventoryService/GetTemplate", template).answers(200, Shape::Message("Template")).refuses(&[409]),
     ]
 }
 
@@ -144,7 +145,8 @@ async fn get(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
 /// What is no id is the id of nothing: a path that leads nowhere.
 fn no_offer(error: Error, id: &str) -> Error {
     if error.violations.iter().all(|v| v.field == "offer_id") && !error.violations.is_empty() {
-        return Error::new(Code::NotFound, "OFFER_NOT_FOUND", format!("there is no such offer: {}", error.message)).with("offer_id", id);
+        let why: Vec<&str> = error.violations.iter().map(|v| v.description.as_str()).collect();
+        return Error::new(Code::NotFound, "OFFER_NOT_FOUND", format!("there is no such offer: {}", why.join("; "))).with("offer_id", id);
     }
     error
 }

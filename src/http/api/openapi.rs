@@ -155,6 +155,9 @@ fn operation(route: &Route, id: &str, schemas: &mut Schemas) -> Value {
     if route.path.contains('{') {
         refusals.push(404);
     }
+    if route.body.is_some() {
+        refusals.push(408);
+    }
     for status in refusals {
         responses.insert(status.to_string(), json!({"$ref": "#/components/responses/Error"}));
     }

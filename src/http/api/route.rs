@@ -147,7 +147,7 @@ impl Route {
         self
     }
 
-    /// How it refuses, beyond 400, 401, 403, 404 of paths with variables, 429, 500 and 503.
+    /// How it refuses, beyond 400, 401, 403, 404 of paths with variables, 408 of those with a body, 429, 500 and 503.
     #[must_use]
     pub fn refuses(self, refusals: &'static [u16]) -> Self {
         Self { refusals, ..self }

@@ -52,7 +52,8 @@ type InventoryServiceClient interface {
 	// Lists what can be rented now. All pages come from one snapshot.
 	//
 	// Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-	// token's snapshot is no longer kept: start again without it.
+	// token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+	// `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
 	ListOffers(ctx context.Context, in *ListOffersRequest, opts ...grpc.CallOption) (*ListOffersResponse, error)
 	// One offer by its id.
 	//
@@ -66,11 +67,13 @@ type InventoryServiceClient interface {
 	ExplainOffers(ctx context.Context, in *ExplainOffersRequest, opts ...grpc.CallOption) (*ExplainOffersResponse, error)
 	// Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
 	//
-	// Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+	// Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+	// `PROVIDER_AUTH`.
 	ListTemplates(ctx context.Context, in *ListTemplatesRequest, opts ...grpc.CallOption) (*ListTemplatesResponse, error)
 	// One template by its hash, recommended or not.
 	//
-	// Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+	// Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+	// `PROVIDER_AUTH`.
 	GetTemplate(ctx context.Context, in *GetTemplateRequest, opts ...grpc.CallOption) (*GetTemplateResponse, error)
 	// Which GPU models are on offer, how many, and from which price.
 	ListGpuModels(ctx context.Context, in *ListGpuModelsRequest, opts ...grpc.CallOption) (*ListGpuModelsResponse, error)
@@ -167,7 +170,8 @@ type InventoryServiceServer interface {
 	// Lists what can be rented now. All pages come from one snapshot.
 	//
 	// Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-	// token's snapshot is no longer kept: start again without it.
+	// token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+	// `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
 	ListOffers(context.Context, *ListOffersRequest) (*ListOffersResponse, error)
 	// One offer by its id.
 	//
@@ -181,11 +185,13 @@ type InventoryServiceServer interface {
 	ExplainOffers(context.Context, *ExplainOffersRequest) (*ExplainOffersResponse, error)
 	// Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
 	//
-	// Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+	// Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+	// `PROVIDER_AUTH`.
 	ListTemplates(context.Context, *ListTemplatesRequest) (*ListTemplatesResponse, error)
 	// One template by its hash, recommended or not.
 	//
-	// Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+	// Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+	// `PROVIDER_AUTH`.
 	GetTemplate(context.Context, *GetTemplateRequest) (*GetTemplateResponse, error)
 	// Which GPU models are on offer, how many, and from which price.
 	ListGpuModels(context.Context, *ListGpuModelsRequest) (*ListGpuModelsResponse, error)

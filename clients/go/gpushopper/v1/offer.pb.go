@@ -623,7 +623,8 @@ type OfferFilter struct {
 	// Example: `{"maxPricePerGpuHour": {"units": "0", "nanos": 360000000}}`
 	MaxPricePerGpuHour *money.Money `protobuf:"bytes,8,opt,name=max_price_per_gpu_hour,json=maxPricePerGpuHour,proto3" json:"max_price_per_gpu_hour,omitempty"`
 	// Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
-	// three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
+	// three or more letters of the vendor's text (of a country's name all of the word: `India` is not in Indiana); in any case.
+	// Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
 	Regions []string `protobuf:"bytes,9,rep,name=regions,proto3" json:"regions,omitempty"`
 	// At least this reliability, 0 to 1. Default: any. Example: `{"minReliability": 0.98}`
 	MinReliability *float64 `protobuf:"fixed64,10,opt,name=min_reliability,json=minReliability,proto3,oneof" json:"min_reliability,omitempty"`

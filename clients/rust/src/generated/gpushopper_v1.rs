@@ -750,7 +750,8 @@ pub struct OfferFilter {
     #[prost(message, optional, tag = "8")]
     pub max_price_per_gpu_hour: ::core::option::Option<crate::google_type::Money>,
     /// Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
-    /// three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": \["US", "Quebec", "EU"\]}`
+    /// three or more letters of the vendor's text (of a country's name all of the word: `India` is not in Indiana); in any case.
+    /// Default: all. Example: `{"regions": \["US", "Quebec", "EU"\]}`
     #[prost(string, repeated, tag = "9")]
     pub regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// At least this reliability, 0 to 1. Default: any. Example: `{"minReliability": 0.98}`
@@ -2796,7 +2797,8 @@ pub mod inventory_service_client {
         /// Lists what can be rented now. All pages come from one snapshot.
         ///
         /// Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-        /// token's snapshot is no longer kept: start again without it.
+        /// token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+        /// `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
         pub async fn list_offers(
             &mut self,
             request: impl tonic::IntoRequest<super::ListOffersRequest>,
@@ -2881,7 +2883,8 @@ pub mod inventory_service_client {
         }
         /// Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
         ///
-        /// Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+        /// Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+        /// `PROVIDER_AUTH`.
         pub async fn list_templates(
             &mut self,
             request: impl tonic::IntoRequest<super::ListTemplatesRequest>,
@@ -2910,7 +2913,8 @@ pub mod inventory_service_client {
         }
         /// One template by its hash, recommended or not.
         ///
-        /// Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+        /// Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+        /// `PROVIDER_AUTH`.
         pub async fn get_template(
             &mut self,
             request: impl tonic::IntoRequest<super::GetTemplateRequest>,

@@ -103,7 +103,8 @@ class InventoryServiceServicer(object):
         """Lists what can be rented now. All pages come from one snapshot.
 
         Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-        token's snapshot is no longer kept: start again without it.
+        token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+        `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,7 +133,8 @@ class InventoryServiceServicer(object):
     def ListTemplates(self, request, context):
         """Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
 
-        Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+        Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+        `PROVIDER_AUTH`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +143,8 @@ class InventoryServiceServicer(object):
     def GetTemplate(self, request, context):
         """One template by its hash, recommended or not.
 
-        Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+        Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+        `PROVIDER_AUTH`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,8 @@ class InventoryServiceStub:
     """Lists what can be rented now. All pages come from one snapshot.
 
     Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-    token's snapshot is no longer kept: start again without it.
+    token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+    `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
     """
     GetOffer: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetOfferRequest, _inventory_service_pb2.GetOfferResponse]
     """One offer by its id.
@@ -69,12 +70,14 @@ class InventoryServiceStub:
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListTemplatesRequest, _inventory_service_pb2.ListTemplatesResponse]
     """Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
 
-    Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+    Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+    `PROVIDER_AUTH`.
     """
     GetTemplate: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetTemplateRequest, _inventory_service_pb2.GetTemplateResponse]
     """One template by its hash, recommended or not.
 
-    Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+    Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+    `PROVIDER_AUTH`.
     """
     ListGpuModels: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListGpuModelsRequest, _inventory_service_pb2.ListGpuModelsResponse]
     """Which GPU models are on offer, how many, and from which price."""
@@ -103,7 +106,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Lists what can be rented now. All pages come from one snapshot.
 
     Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-    token's snapshot is no longer kept: start again without it.
+    token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+    `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
     """
     GetOffer: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetOfferRequest, _inventory_service_pb2.GetOfferResponse]  # type: ignore[assignment]
     """One offer by its id.
@@ -120,12 +124,14 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     ListTemplates: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListTemplatesRequest, _inventory_service_pb2.ListTemplatesResponse]  # type: ignore[assignment]
     """Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
 
-    Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+    Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+    `PROVIDER_AUTH`.
     """
     GetTemplate: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetTemplateRequest, _inventory_service_pb2.GetTemplateResponse]  # type: ignore[assignment]
     """One template by its hash, recommended or not.
 
-    Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+    Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+    `PROVIDER_AUTH`.
     """
     ListGpuModels: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListGpuModelsRequest, _inventory_service_pb2.ListGpuModelsResponse]  # type: ignore[assignment]
     """Which GPU models are on offer, how many, and from which price."""
@@ -157,7 +163,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists what can be rented now. All pages come from one snapshot.
 
         Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-        token's snapshot is no longer kept: start again without it.
+        token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+        `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
         """
 
     @_abc_1.abstractmethod
@@ -192,7 +199,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_service_pb2.ListTemplatesResponse, _abc.Awaitable[_inventory_service_pb2.ListTemplatesResponse]]:
         """Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
 
-        Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+        Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+        `PROVIDER_AUTH`.
         """
 
     @_abc_1.abstractmethod
@@ -203,7 +211,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_service_pb2.GetTemplateResponse, _abc.Awaitable[_inventory_service_pb2.GetTemplateResponse]]:
         """One template by its hash, recommended or not.
 
-        Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+        Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+        `PROVIDER_AUTH`.
         """
 
     @_abc_1.abstractmethod

@@ -414,7 +414,8 @@ class OfferFilter(_message.Message):
     @_builtins.property
     def regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
-        three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
+        three or more letters of the vendor's text (of a country's name all of the word: `India` is not in Indiana); in any case.
+        Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
         """
 
     @_builtins.property

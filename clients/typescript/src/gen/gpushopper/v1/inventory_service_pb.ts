@@ -756,7 +756,8 @@ export const InventoryService: GenService<{
    * Lists what can be rented now. All pages come from one snapshot.
    *
    * Errors: INVALID_ARGUMENT `INVALID_FIELD` naming every wrong field; INVALID_ARGUMENT `PAGE_TOKEN_EXPIRED` when the
-   * token's snapshot is no longer kept: start again without it.
+   * token's snapshot is no longer kept: start again without it; while no provider's offers are known, UNAVAILABLE
+   * `PROVIDER_UNREACHABLE`, or FAILED_PRECONDITION `PROVIDER_AUTH` when all of them refuse the server's credentials.
    *
    * @generated from rpc gpushopper.v1.InventoryService.ListOffers
    */
@@ -794,7 +795,8 @@ export const InventoryService: GenService<{
   /**
    * Lists the templates that vendors recommend (Vast.ai's; others have none), by name; at most an hour old.
    *
-   * Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+   * Errors: INVALID_ARGUMENT, NOT_FOUND `OFFER_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+   * `PROVIDER_AUTH`.
    *
    * @generated from rpc gpushopper.v1.InventoryService.ListTemplates
    */
@@ -806,7 +808,8 @@ export const InventoryService: GenService<{
   /**
    * One template by its hash, recommended or not.
    *
-   * Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`.
+   * Errors: INVALID_ARGUMENT, NOT_FOUND `TEMPLATE_NOT_FOUND`; UNAVAILABLE `PROVIDER_UNREACHABLE`, FAILED_PRECONDITION
+   * `PROVIDER_AUTH`.
    *
    * @generated from rpc gpushopper.v1.InventoryService.GetTemplate
    */

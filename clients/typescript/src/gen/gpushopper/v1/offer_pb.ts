@@ -435,7 +435,8 @@ export type OfferFilter = Message<"gpushopper.v1.OfferFilter"> & {
 
   /**
    * Only these places: a country by its two letters or its name (`UK` and `USA` are understood), `Europe`, `EU` (its members), or
-   * three or more letters of the vendor's text; in any case. Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
+   * three or more letters of the vendor's text (of a country's name all of the word: `India` is not in Indiana); in any case.
+   * Default: all. Example: `{"regions": ["US", "Quebec", "EU"]}`
    *
    * @generated from field: repeated string regions = 9;
    */

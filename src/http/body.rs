@@ -1,0 +1,165 @@
+//! How the bodies of requests arrive: not too slowly, and to their end, whether or not somebody reads them.
+//!
+//! * A body that hardly moves holds a place that others need: it breaks off ([`TooSlow`]), and who waits for it says so.
+//! * A body that nobody reads, since its request was refused by what came before it, is taken in and thrown away for a
+//!   while: a connection (a stream in HTTP/2) that is closed with bytes unread is reset, and the reset overtakes the answer.
+//!
+//! Not for gRPC over HTTP/2: its streams may be silent for as long as they like, and hold no connection.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures::StreamExt;
+use http::{Version, header};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep, timeout};
+
+/// In each such time a body brings at least [`LEAST`], or its end.
+pub const PERIOD: Duration = Duration::from_secs(30);
+/// What a body brings at least in each [`PERIOD`], bytes: the slowest line still does, a client that only holds the place does not.
+pub const LEAST: usize = 16 * 1024;
+/// The most of a body without a reader that is taken in, bytes; beyond it, and after one [`PERIOD`], connection or stream is reset.
+const THROWN_AWAY: usize = 16 * 1024 * 1024;
+
+/// Why a body broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request's body arrives too slowly: at least {} KiB or its end must come within each {} s; send it again, whole", LEAST / 1024, .0.as_secs_f32())]
+pub struct TooSlow(Duration);
+
+/// Whether this is why an error came about.
+#[must_use]
+pub fn too_slow(error: &(dyn Error + 'static)) -> Option<TooSlow> {
+    let mut error = Some(error);
+    while let Some(this) = error {
+        if let Some(found) = this.downcast_ref::<TooSlow>() {
+            return Some(*found);
+        }
+        error = this.source();
+    }
+    None
+}
+
+/// Watches over a request's body, with this as its [`PERIOD`].
+pub(super) async fn arrive(State(period): State<Duration>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() || (request.version() > Version::HTTP_11 && super::ops::is_grpc(request.headers())) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    // Who asks whether to send the body has not sent it yet.
+    let sent = !parts.headers.contains_key(header::EXPECT);
+    let (leave, mut left) = oneshot::channel();
+    let arriving = Arriving { body: Some(body), brought: 0, period, ends: Box::pin(sleep(period)), wanted: sent, leave: Some(leave) };
+    let response = next.run(Request::from_parts(parts, Body::new(arriving))).await;
+    if let Ok(rest) = left.try_recv() {
+        tokio::spawn(timeout(period, throw_away(rest)));
+    }
+    response
+}
+
+async fn throw_away(rest: Body) {
+    let (mut rest, mut taken) = (rest.into_data_stream(), 0_usize);
+    while let Some(Ok(bytes)) = rest.next().await {
+        taken = taken.saturating_add(bytes.len());
+        if taken > THROWN_AWAY {
+            return;
+        }
+    }
+}
+
+/// A body under way.
+struct Arriving {
+    /// `None` = it is over.
+    body: Option<Body>,
+    /// Since the period began, bytes.
+    brought: usize,
+    period: Duration,
+    ends: Pin<Box<Sleep>>,
+    /// The client sends it: it was not asked to wait, or was told to go on.
+    wanted: bool,
+    /// Where the rest goes that nobody has read.
+    leave: Option<oneshot::Sender<Body>>,
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.wanted = true;
+        let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.brought = self.brought.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(over) => {
+                self.body = None;
+                return Poll::Ready(over);
+            }
+            Poll::Pending => {}
+        }
+        while self.ends.as_mut().poll(cx).is_ready() {
+            if self.brought < LEAST {
+                self.body = None;
+                return Poll::Ready(Some(Err(axum::Error::new(TooSlow(self.period)))));
+            }
+            self.brought = 0;
+            self.ends = Box::pin(sleep(self.period));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if let (Some(body), Some(leave), true) = (self.body.take(), self.leave.take(), self.wanted)
+            && !body.is_end_stream()
+        {
+            // Nobody takes it when the request is over, too.
+            let _ = leave.send(body);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a body that brings so many bytes at once, so often, after such a wait each; the time is simulated.
+    async fn brought(bytes: usize, every: Duration, times: usize) -> Result<usize, TooSlow> {
+        let parts = futures::stream::iter(0..times).then(move |_| async move {
+            sleep(every).await;
+            Ok::<_, axum::Error>(Bytes::from(vec![b'x'; bytes]))
+        });
+        let body = Some(Body::from_stream(parts));
+        let arriving = Arriving { body, brought: 0, period: PERIOD, ends: Box::pin(sleep(PERIOD)), wanted: true, leave: None };
+        let whole = axum::body::to_bytes(Body::new(arriving), usize::MAX).await;
+        whole.map(|bytes| bytes.len()).map_err(|error| too_slow(&error).expect("nothing else goes wrong"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_body_that_moves_arrives_and_one_that_hardly_does_breaks_off() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!(brought(600, second, 1700).await, Ok(1_020_000), "a megabyte in half an hour");
+        assert_eq!(brought(LEAST, Duration::from_secs(29), 3).await, Ok(3 * LEAST), "by fits and starts");
+        assert_eq!(brought(3, second, 20).await, Ok(60), "a small one within the first period");
+        assert_eq!(brought(1, minute, 3).await, Err(TooSlow(PERIOD)));
+        assert_eq!(brought(100, second, 1000).await, Err(TooSlow(PERIOD)));
+        assert_eq!(brought(LEAST, minute, 2).await, Err(TooSlow(PERIOD)), "silence");
+        assert!(TooSlow(PERIOD).to_string().contains("16 KiB or its end must come within each 30 s"));
+    }
+}
