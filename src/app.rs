@@ -7,7 +7,6 @@ use crate::clock::Clock;
 use crate::domain::ids::{ProviderId, Tag};
 use crate::domain::memory;
 use crate::domain::policy::{Policy, Rules, Terms};
-use crate::domain::time::Time;
 use crate::ports::{Chance, Provider, SshProbe};
 use crate::services::board::Board;
 use crate::services::costs::Costs;

@@ -91,7 +91,7 @@ impl Store {
                 for row in everything().filter(sessions::id.eq_any(missing)).load::<Stored>(conn)? {
                     sessions.push(Arc::new(restore(row)?));
                 }
-                sessions.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+                sessions.sort_unstable_by_key(|s| std::cmp::Reverse(s.id));
             }
             Ok(sessions)
         })

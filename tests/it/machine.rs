@@ -518,7 +518,7 @@ async fn a_second_machine_costs_from_when_it_was_found_and_the_warning_comes_bef
     this.now = this.now + Duration::from_secs(120);
     let (sighting, look) = (this.sighting("twin", Some(Rate::from_nanos(60_000_000_000))), this.look());
     let (label, provider, account) = (this.rows[0].label, this.rows[0].provider.clone(), this.rows[0].account.clone());
-    let twin = Stray { label, provider, account, sighting, look, first_seen: look.answered };
+    let twin = Stray { label, provider, account, sighting: *sighting, look, first_seen: look.answered };
     let told = this.put(Input::Duplicate(Box::new(twin)));
     assert_eq!(told, [(EventType::LatecomerDestroyed, State::Running)], "a dollar a minute, and none of it is spent");
     let mut told = Vec::new();
