@@ -290,10 +290,10 @@ impl Deployment {
         self.standing().without.clone()
     }
 
-    /// Machines that are there, by their ids: what a vendor's console shows.
+    /// Machines that are there and their labels, by their ids: what a vendor's console shows.
     #[must_use]
-    pub fn console(&self) -> BTreeSet<String> {
-        self.plan.market.alive().into_iter().collect()
+    pub fn console(&self) -> BTreeMap<String, String> {
+        self.plan.market.living("").into_iter().collect()
     }
 
     /// Vendors at which it has another account than its own now.

@@ -6,6 +6,7 @@ use crate::chaos::deployment::{Deployment, Doors, operator};
 use crate::chaos::story::Story;
 use crate::clock::Clock;
 use crate::domain::ids::{ConsumerId, ProviderId};
+use crate::domain::instance::Instance;
 use crate::domain::lifecycle::Fate;
 use crate::domain::time::Time;
 use crate::services::error::Code;
@@ -169,8 +170,13 @@ impl Keeper {
         let witness = self.deployment.witness();
         let (right, chosen, used) = (dice.random_bool(0.7), dice.random::<u32>() as usize, dice.random_bool(0.03));
         let owed = doors.operator.unconfirmed_destroys().await.unwrap_or_default();
-        let there = |id: &String| self.deployment.console().contains(id);
-        let called: Vec<_> = owed.iter().filter(|debt| !right || !debt.instance.native_id.as_ref().is_some_and(there)).collect();
+        // Wrong words are about machines that carry the label of their record: what was a stray before is one again then.
+        let console = self.deployment.console();
+        let fits = |debt: &Instance| match debt.native_id.as_ref().and_then(|id| console.get(id)) {
+            Some(label) => !right && *label == debt.label.to_string(),
+            None => true,
+        };
+        let called: Vec<_> = owed.iter().filter(|debt| fits(&debt.instance)).collect();
         if !called.is_empty() {
             let debt = &called[chosen % called.len()].instance;
             witness.word(debt.label);
