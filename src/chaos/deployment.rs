@@ -290,10 +290,10 @@ impl Deployment {
         self.standing().without.clone()
     }
 
-    /// Machines that are there, by their ids: what a vendor's console shows.
+    /// Machines that are there and their labels, by their ids: what a vendor's console shows.
     #[must_use]
-    pub fn console(&self) -> BTreeSet<String> {
-        self.plan.market.alive().into_iter().collect()
+    pub fn console(&self) -> BTreeMap<String, String> {
+        self.plan.market.living("").into_iter().collect()
     }
 
     /// Vendors at which it has another account than its own now.
@@ -452,7 +452,7 @@ impl Deployment {
         let life = Life::new(None, Arc::clone(&self.witness));
         let rough = !self.plan.other_accounts.is_empty();
         let astray: BTreeSet<Dialect> = Dialect::ALL.into_iter().filter(|_| dice.random_bool(0.25) && rough).collect();
-        let without = (dice.random_bool(0.2) && rough).then(|| Dialect::ALL[dice.random_range(0..2)]);
+        let without = (dice.random_bool(0.4) && rough).then(|| Dialect::ALL[dice.random_range(0..2)]);
         let (store, starts) = {
             let mut standing = self.standing();
             standing.starts += 1;

@@ -6,6 +6,7 @@ use crate::chaos::deployment::{Deployment, Doors, operator};
 use crate::chaos::story::Story;
 use crate::clock::Clock;
 use crate::domain::ids::{ConsumerId, ProviderId};
+use crate::domain::instance::Instance;
 use crate::domain::lifecycle::Fate;
 use crate::domain::time::Time;
 use crate::services::error::Code;
@@ -93,6 +94,12 @@ impl Keeper {
         }
     }
 
+    /// Providers about which something can be ordered now.
+    fn enabled(&self) -> Vec<ProviderId> {
+        let without = self.deployment.without();
+        Dialect::ALL.into_iter().filter(|dialect| !without.contains(dialect)).map(|dialect| ProviderId::new(dialect.word())).collect()
+    }
+
     async fn accept(&self, doors: &Doors) {
         let witness = self.deployment.witness();
         witness.accepting();
@@ -107,8 +114,9 @@ impl Keeper {
     async fn visit(&self, doors: &Doors, dice: &mut ChaCha8Rng) {
         let witness = self.deployment.witness();
         let findings = doors.operator.findings();
+        let enabled = self.enabled();
         for hold in &findings.holds {
-            if dice.random_bool(0.6) {
+            if dice.random_bool(0.6) && enabled.contains(&hold.provider) {
                 witness.lifting(&hold.provider, hold.kind);
                 self.order(doors, Order::Lift { provider: hold.provider.clone(), kind: hold.kind, reason: String::new() }).await;
             }
@@ -131,12 +139,11 @@ impl Keeper {
             }
         }
         let dialect = Dialect::ALL[dice.random_range(0..2)];
-        let there = !self.deployment.without().contains(&dialect);
         let provider = ProviderId::new(dialect.word());
         let kind = HoldKind::ALL[dice.random_range(0..3)];
         let (holds, sweeps, retries) = (dice.random_bool(0.1), dice.random_bool(0.2), dice.random_bool(0.2));
         let until = dice.random_bool(0.5).then(|| self.clock.now() + Duration::from_secs(dice.random_range(60..7_200)));
-        if holds && there {
+        if holds && enabled.contains(&provider) {
             witness.may_hold(&provider, kind);
             if let Some(done) = self.order(doors, Order::Hold { provider, kind, until, reason: "to be sure".to_owned() }).await {
                 self.story.count("holds");
@@ -163,11 +170,20 @@ impl Keeper {
         let witness = self.deployment.witness();
         let (right, chosen, used) = (dice.random_bool(0.7), dice.random::<u32>() as usize, dice.random_bool(0.03));
         let owed = doors.operator.unconfirmed_destroys().await.unwrap_or_default();
-        let there = |id: &String| self.deployment.console().contains(id);
-        let called: Vec<_> = owed.iter().filter(|debt| !right || !debt.instance.native_id.as_ref().is_some_and(there)).collect();
+        // Wrong words are about machines that carry the label of their record: what was a stray before is one again then.
+        let console = self.deployment.console();
+        let fits = |debt: &Instance| match debt.native_id.as_ref().and_then(|id| console.get(id)) {
+            Some(label) => !right && *label == debt.label.to_string(),
+            None => true,
+        };
+        let called: Vec<_> = owed.iter().filter(|debt| fits(&debt.instance)).collect();
         if !called.is_empty() {
             let debt = &called[chosen % called.len()].instance;
-            witness.word(debt.label, debt.native_id.as_deref());
+            witness.word(debt.label);
+            witness.asked(debt.label.session);
+            if let Some(native_id) = &debt.native_id {
+                witness.permitted(native_id, Some(debt.label));
+            }
             let order = Order::Settle { label: debt.label, reason: "it is not in the console".to_owned() };
             if self.order(doors, order).await.is_some() {
                 self.story.count("settled_by_word");
@@ -176,14 +192,14 @@ impl Keeper {
         let wanted = witness.wanted();
         if used && !wanted.is_empty() {
             let label = wanted[chosen % wanted.len()];
-            witness.word(label, None);
+            witness.word(label);
             self.order(doors, Order::Settle { label, reason: "a slip".to_owned() }).await;
         }
     }
 
     /// Somebody changes the credentials at a vendor to another account's, and notices, or is told to, after a while.
     async fn credentials(&self, doors: &Doors, dice: &mut ChaCha8Rng) {
-        let (slips, dialect, minutes) = (dice.random_bool(0.08), Dialect::ALL[dice.random_range(0..2)], dice.random_range(0..20_u64));
+        let (slips, dialect, minutes) = (dice.random_bool(0.2), Dialect::ALL[dice.random_range(0..2)], dice.random_range(0..20_u64));
         let (soon, seconds) = (dice.random_bool(0.5), dice.random_range(1..90_u64));
         if !slips || self.deployment.astray().contains(&dialect) {
             return;
@@ -213,7 +229,8 @@ impl Keeper {
     async fn close(&self, doors: &Doors) {
         let witness = self.deployment.witness();
         let findings = doors.operator.findings();
-        for hold in &findings.holds {
+        let enabled = self.enabled();
+        for hold in findings.holds.iter().filter(|hold| enabled.contains(&hold.provider)) {
             witness.lifting(&hold.provider, hold.kind);
             self.order(doors, Order::Lift { provider: hold.provider.clone(), kind: hold.kind, reason: String::new() }).await;
         }

@@ -481,8 +481,10 @@ async fn nothing_expires_without_a_word_before() {
 #[tokio::test(start_paused = true)]
 async fn what_never_ran_is_announced_a_quarter_of_an_hour_before_too() {
     for dialect in Dialect::ALL {
-        let slow =
-            Faults::gentle().with_delay(gpu_shopper::sim::Delay::ImagePull, 25 * MINUTE).with_delay(gpu_shopper::sim::Delay::Boot, 12 * MINUTE);
+        let slow = match dialect {
+            Dialect::Vastai => Faults::gentle().with_delay(gpu_shopper::sim::Delay::ImagePull, 25 * MINUTE),
+            Dialect::Tensordock => Faults::gentle().with_delay(gpu_shopper::sim::Delay::Boot, 8 * MINUTE),
+        };
         let house = Plan { refresh: Some(6 * HOUR), ..Plan::new(5, slow) }.at(dialect).build().await;
         let ids = [house.create(wanted(20 * MINUTE)).await.unwrap().session.id, house.create(wanted(6 * HOUR)).await.unwrap().session.id];
         let begun = house.get(ids[0]).await.created_at;

@@ -247,6 +247,29 @@ async fn an_operators_tools_reach_their_own_deployment_only() {
     assert_eq!(second.alive().len(), 2);
 }
 
+/// A stray beside a session's own machines, ordered destroyed, called gone, and still there: its record says gone.
+#[tokio::test(start_paused = true)]
+async fn a_stray_that_was_called_gone_and_is_not_is_destroyed() {
+    let refuses = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyRefused, gpu_shopper::sim::ALWAYS);
+    let house = Plan::new(24, refuses.with_delay(gpu_shopper::sim::Delay::Undeletable, HOUR)).at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let own = house.alive();
+    let label = Label { attempt: 4, session: id, tag: tag_of(&house.deployment) };
+    let native_id = planted(&house, Dialect::Vastai, &label.to_string()).await;
+    house.pass(5 * MINUTE).await;
+    let provider = id_of(Dialect::Vastai);
+    order(&house, Order::Stray { provider, native_id, fate: Fate::Destroy }).await.unwrap();
+    house.pass(MINUTE).await;
+    let owed = house.core().operator.unconfirmed_destroys().await.unwrap().pop().unwrap();
+    order(&house, Order::Settle { label: owed.instance.label, reason: "I do not see it".to_owned() }).await.unwrap();
+    house.market.set_faults(Faults::gentle());
+    house.pass(20 * MINUTE).await;
+    order(&house, Order::Lift { provider: id_of(Dialect::Vastai), kind: HoldKind::Sweeper, reason: String::new() }).await.ok();
+    house.pass(HOUR).await;
+    assert!(house.alive().iter().all(|id| own.contains(id)), "{:?}", house.alive());
+}
+
 /// A debt is as old as the wish: a second machine that turns up after hours is owed since it was found, not since its
 /// session began.
 #[tokio::test(start_paused = true)]

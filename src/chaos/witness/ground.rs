@@ -113,11 +113,8 @@ impl Witness {
     }
 
     /// An operator is about to call a debt settled.
-    pub fn word(&self, label: Label, native_id: Option<&str>) {
-        let mut seen = self.seen();
-        seen.ground.words.insert(label);
-        seen.ground.permitted.extend(native_id.map(str::to_owned));
-        seen.ground.asked.insert(label.session);
+    pub fn word(&self, label: Label) {
+        self.seen().ground.words.insert(label);
     }
 
     /// Sessions some of whose debts an operator has called settled: when their machines went nobody has seen.

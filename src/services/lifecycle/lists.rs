@@ -44,6 +44,8 @@ impl Actor {
         for (label, sighting) in &sorted.unknown {
             let kind = match self.parts.store.instance_by_label(*label).await? {
                 Some(_) => FindingKind::Orphan,
+                // A stray that was ordered destroyed beside its session's machines has a row with another number.
+                None if self.has_row(label.session, &sighting.native_id).await? => FindingKind::Orphan,
                 None => FindingKind::Stray,
             };
             suspects.push(Suspect { kind, label: Some(*label), sighting });
@@ -70,6 +72,11 @@ impl Actor {
     /// Whose account a provider told of in a look; empty while that is unknown.
     fn account(&self, provider: &ProviderId, look: Look) -> String {
         self.rules.terms.get(provider).map(|t| t.account_of(look).to_owned()).unwrap_or_default()
+    }
+
+    async fn has_row(&self, session: SessionId, native_id: &str) -> Result<bool, StoreError> {
+        let rows = self.parts.store.instance_list(session).await?;
+        Ok(rows.iter().any(|row| row.native_id.as_deref() == Some(native_id)))
     }
 
     fn is_settled(&self, label: Label) -> bool {
