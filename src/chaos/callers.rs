@@ -369,9 +369,11 @@ impl Visitor {
     async fn command(&mut self, id: SessionId, command: Command, request: &str) -> Answer<Arc<Session>> {
         let idempotency = Idempotency { request_id: format!("{}-{request}", self.name), hash: format!("{command:?}") };
         let caller = self.caller();
-        self.deployment.witness().asked(id);
+        let witness = Arc::clone(&self.deployment);
         let answer = self.until_answered(|doors| {
             let (caller, command, idempotency) = (caller.clone(), command.clone(), idempotency.clone());
+            // Each time: a process whose disk was put back may hear of it only now.
+            witness.witness().asked(id);
             async move { doors.lifecycle.command(caller, id, command, Some(idempotency), false).await }
         });
         let answer = answer.await;

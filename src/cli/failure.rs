@@ -233,8 +233,9 @@ impl From<Status> for Failure {
         } else if message.is_empty() {
             message = status.code().description().to_owned();
         }
-        // TLS that answers one who speaks none looks like this.
-        let hint = (connection && message.contains("frame with invalid size")).then(|| "perhaps the server speaks TLS: ask with https://".to_owned());
+        // TLS that answers one who speaks none looks like this, or hangs up before it was heard.
+        let unheard = ["frame with invalid size", "broken pipe", "connection reset"].iter().any(|words| message.contains(words));
+        let hint = (connection && unheard).then(|| "if the server speaks TLS, ask with https://".to_owned());
         Self(Box::new(Parts {
             code: word(status.code()),
             reason: info.map(|i| clean(&i.reason)).unwrap_or_default(),

@@ -234,7 +234,7 @@ pub(super) enum Message {
     Learnt { id: SessionId, input: Box<Input> },
     Unlisted(ProviderId),
     Operator { caller: Caller, order: Order, reply: Reply<Done> },
-    Proven { provider: ProviderId, account: Account, listed: bool },
+    Proven { provider: ProviderId, account: Account, asked: Look, listed: bool, reply: Reply<bool> },
     Unproven { provider: ProviderId, reply: Reply<()> },
     Shut { provider: ProviderId, why: Closed },
 }
@@ -391,9 +391,9 @@ impl Handle {
     }
 
     /// The provider's credentials work, and this is the account. `listed` = all that is on it has been listed since the
-    /// start; before that nothing is launched there.
-    pub async fn proven(&self, provider: ProviderId, account: Account, listed: bool) {
-        let _ = self.mailbox.send(Message::Proven { provider, account, listed }.into()).await;
+    /// start; before that nothing is launched there. False when it was not `asked` with the credentials of now.
+    pub async fn proven(&self, provider: ProviderId, account: Account, asked: Look, listed: bool) -> bool {
+        self.ask(|reply| Message::Proven { provider, account, asked, listed, reply }).await.unwrap_or(true)
     }
 
     /// Whose account the provider's credentials open is unknown from now on, until it is proven: nothing that is not found with them

@@ -29,6 +29,8 @@ const UNREACHABLE_AFTER: u32 = 3;
 const START: Duration = Duration::from_secs(60);
 /// No look takes longer than this: some vendors give 25 machines a second. Each call has its own, shorter time.
 const LOOK: Duration = Duration::from_secs(30 * 60);
+/// A proof that was asked for in the same moment in which the credentials changed is asked for again.
+const ASKED_TOO_EARLY: Duration = Duration::from_millis(100);
 /// No proof of the credentials takes longer than this.
 const PROOF: Duration = Duration::from_secs(30);
 
@@ -48,6 +50,8 @@ pub struct Rhythm {
 pub struct Outlook {
     /// The account, once proven.
     pub account: Option<Account>,
+    /// When that was asked for.
+    pub account_asked: Option<Look>,
     /// Why the credentials are not proven.
     pub account_error: Option<String>,
     /// The provider refuses them.
@@ -142,7 +146,8 @@ impl Lookout {
             self.judge(&mut seen, &mut listed).await;
             seen.swept = true;
             self.show(&seen);
-            let wait = self.wait(&seen);
+            let at_once = account_due <= self.clock.now() + ASKED_TOO_EARLY;
+            let wait = if at_once { ASKED_TOO_EARLY } else { self.wait(&seen) };
             let more = self.more_attention();
             let mut asked = self.asked.clone();
             tokio::select! {
@@ -169,10 +174,10 @@ impl Lookout {
         if *listed {
             return;
         }
-        match (seen.listed_at, &seen.account) {
-            (Some(_), Some(account)) => {
+        match (seen.listed_at, seen.account.as_ref().zip(seen.account_asked)) {
+            (Some(_), Some((account, asked))) => {
                 *listed = true;
-                self.lifecycle.proven(self.id(), account.clone(), true).await;
+                self.lifecycle.proven(self.id(), account.clone(), asked, true).await;
             }
             (None, Some(_)) => {
                 let why = seen.list_error.clone().unwrap_or_default();
@@ -184,6 +189,7 @@ impl Lookout {
 
     /// Proves the credentials; returns when to do it again.
     async fn prove(&mut self, seen: &mut Outlook, listed: bool) -> Duration {
+        let sent = self.clock.now();
         match tokio::time::timeout(PROOF, self.provider.account()).await {
             // It is that of the credentials before.
             Ok(Ok(_)) if self.renewed(seen) => Duration::ZERO,
@@ -191,11 +197,12 @@ impl Lookout {
                 if seen.account.is_none() {
                     tracing::info!(provider = %self.id(), account = %account.identity, "provider ready");
                 }
-                self.lifecycle.proven(self.id(), account.clone(), listed).await;
-                seen.account = Some(account);
+                let asked = Look { sent, answered: self.clock.now() };
+                let believed = self.lifecycle.proven(self.id(), account.clone(), asked, listed).await;
+                (seen.account, seen.account_asked) = (Some(account), Some(asked));
                 seen.account_error = None;
                 seen.refused = false;
-                ACCOUNT_EVERY
+                if believed { ACCOUNT_EVERY } else { ASKED_TOO_EARLY }
             }
             Ok(Err(error)) => {
                 let why = match error.kind {

@@ -187,9 +187,9 @@ impl Operator {
     pub async fn renew(&self, provider: &ProviderId, take: impl FnOnce()) -> Result<(), Error> {
         self.0.lifecycle.unproven(provider.clone()).await?;
         take();
-        self.renewed(provider);
-        // A proof of the old ones may have come in meanwhile.
+        // Only what is asked after this is believed to have been asked with the new ones.
         let _ = self.0.lifecycle.unproven(provider.clone()).await;
+        self.renewed(provider);
         Ok(())
     }
 

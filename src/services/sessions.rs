@@ -53,6 +53,18 @@ struct Inner {
 #[derive(Clone)]
 pub struct Sessions(Arc<Inner>);
 
+impl Inner {
+    /// Whether all events after a revision are still kept. Asked after a page was read: what was kept then was in the page.
+    async fn still_kept(&self, after: i64) -> Result<(), Error> {
+        let bounds = self.store.event_bounds().await.map_err(|e| broken(&e))?;
+        if after + 1 >= bounds.oldest {
+            return Ok(());
+        }
+        let text = format!("events after revision {after} are no longer kept (the oldest is {}): start afresh with a snapshot", bounds.oldest);
+        Err(Error::new(Code::OutOfRange, "WATCH_COMPACTED", text).with("oldest_revision", bounds.oldest).with("current_revision", bounds.last))
+    }
+}
+
 impl Sessions {
     /// Reads from these.
     #[must_use]
@@ -168,6 +180,9 @@ impl Sessions {
         let size = page_size(size);
         let limit = u32::try_from(size + 1).unwrap_or(u32::MAX);
         let mut events = self.0.store.event_list(Some(id), after, limit).await.map_err(|e| broken(&e))?;
+        if after > 0 {
+            self.0.still_kept(after).await?;
+        }
         let more = events.len() > size;
         events.truncate(size);
         let next_page_token = match events.last() {
@@ -486,15 +501,7 @@ impl Watcher {
         let last = inner.board.last();
         let limit = u32::try_from(CHUNK).unwrap_or(256);
         let mut events = inner.store.event_list(self.session, self.cursor, limit).await.map_err(|e| broken(&e))?;
-        // The bounds are read after the page: what was still kept then was in the page.
-        let bounds = inner.store.event_bounds().await.map_err(|e| broken(&e))?;
-        if self.cursor + 1 < bounds.oldest {
-            let text =
-                format!("events after revision {} are no longer kept (the oldest is {}): start afresh with a snapshot", self.cursor, bounds.oldest);
-            return Err(Error::new(Code::OutOfRange, "WATCH_COMPACTED", text)
-                .with("oldest_revision", bounds.oldest)
-                .with("current_revision", bounds.last));
-        }
+        inner.still_kept(self.cursor).await?;
         let full = events.len() >= CHUNK;
         events.retain(|event| event.revision <= last);
         let reached = events.last().filter(|_| full).map_or(last, |event| event.revision);

@@ -306,7 +306,7 @@ async fn another_account_proves_nothing() {
         house.pass(20 * MINUTE).await;
         assert_eq!((house.get(id).await.state, house.alive().len()), (State::Stopping, 1));
         let owed = house.core().operator.unconfirmed_destroys().await.unwrap();
-        assert!(owed[0].instance.destroy.last_error.as_ref().is_some_and(|e| e.contains("which these credentials do not open")));
+        assert!(owed[0].instance.destroy.last_error.as_ref().is_some_and(|e| e.contains("is on account")));
         house.die().await;
         house.accounts.insert(dialect, own);
         house.start(None).await;
@@ -345,7 +345,13 @@ async fn a_running_machine_that_becomes_dearer_is_told_and_kept() {
         let (house, session, native) = running(dialect, any(None)).await;
         house.pass(7 * MINUTE).await;
         assert!(house.market.reprice(&native, 300));
-        house.pass(40 * MINUTE).await;
+        let mut surely = gpu_shopper::domain::money::Nanos::ZERO;
+        for _ in 0..40 {
+            house.pass(MINUTE).await;
+            let cost = house.core().costs.session(&caller(), session.id).await.unwrap().total.cost;
+            assert!(cost >= surely, "{dialect:?}: what is owed was {surely} and is {cost}");
+            surely = cost;
+        }
         let now = house.get(session.id).await;
         assert_eq!(now.state, State::Running);
         assert_eq!(now.condition(ConditionType::PriceOk).map(|c| c.status), Some(Truth::False), "{dialect:?} {:?} {:?}", session.price, now.price);
@@ -354,6 +360,23 @@ async fn a_running_machine_that_becomes_dearer_is_told_and_kept() {
         assert_eq!(kinds.iter().filter(|k| **k == EventType::PriceChanged).count(), 1, "{kinds:?}");
         house.command(session.id, Command::Complete { bad_machine: false }).await.unwrap();
         house.until(session.id, State::Stopped, 5 * MINUTE).await;
+        clean(&house).await;
+    }
+}
+
+/// A machine that becomes cheaper: what is surely owed is the lower price, since the last look that told the higher one.
+#[tokio::test(start_paused = true)]
+async fn a_running_machine_that_becomes_cheaper_is_billed_so() {
+    for dialect in Dialect::ALL {
+        let (house, session, native) = running(dialect, any(None)).await;
+        house.pass(7 * MINUTE).await;
+        assert!(house.market.reprice(&native, 50));
+        house.pass(40 * MINUTE).await;
+        assert!(house.get(session.id).await.price.total() < session.price.total());
+        house.command(session.id, Command::Complete { bad_machine: false }).await.unwrap();
+        house.until(session.id, State::Stopped, 5 * MINUTE).await;
+        let (cost, bill) = (house.core().costs.session(&caller(), session.id).await.unwrap().total, house.bill(session.id));
+        assert!(cost.low <= bill && bill <= cost.high && cost.cost.0 > bill.0 * 3 / 4, "{dialect:?}: {cost:?} {bill}");
         clean(&house).await;
     }
 }

@@ -17,6 +17,13 @@ use std::time::Duration;
 /// A mere "still there" is written at most this often; a crash then costs a little of the lower bound, never truth.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 
+fn elsewhere_text(row: &Instance) -> String {
+    match row.account.as_str() {
+        "" => "the credentials were changed meanwhile".to_owned(),
+        account => format!("the machine is on account {account}, and whether these credentials open it is not known"),
+    }
+}
+
 impl Work<'_> {
     /// Puts what an input says about a machine into its row.
     pub(super) fn record(&mut self, input: &Input) {
@@ -51,6 +58,7 @@ impl Work<'_> {
                 if let Some(at) = self.row(*attempt) {
                     if self.elsewhere(at, *look) {
                         self.look_again_later(at);
+                        self.note_elsewhere(at);
                     } else {
                         self.row_missing(at, *look, *by);
                     }
@@ -114,6 +122,16 @@ impl Work<'_> {
         let named = sighting.label.as_deref().and_then(Label::parse).is_some_and(ours);
         if !account.is_empty() && account != row.account && (row.account.is_empty() || named) {
             self.rows[at].account = account.to_owned();
+            self.durable = true;
+        }
+    }
+
+    /// A debt that can't be proven settled says why.
+    fn note_elsewhere(&mut self, at: usize) {
+        let row = &mut self.rows[at];
+        let why = elsewhere_text(row);
+        if row.open() && row.desired == Desired::Gone && row.destroy.last_error.as_ref() != Some(&why) {
+            row.destroy.last_error = Some(why);
             self.durable = true;
         }
     }
@@ -335,11 +353,7 @@ impl Work<'_> {
         }
         match answer {
             Ok(DestroyAnswer::NotThere) if elsewhere => {
-                row.destroy.last_error = Some(if row.account.is_empty() {
-                    "the credentials were changed meanwhile".to_owned()
-                } else {
-                    format!("the machine is on account {}, which these credentials may not open", row.account)
-                });
+                row.destroy.last_error = Some(elsewhere_text(row));
                 row.destroy.next_at = Some(retry_at);
             }
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {

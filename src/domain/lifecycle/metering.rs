@@ -126,7 +126,7 @@ pub(super) fn reopened(row: &mut Instance) {
 /// Takes over the price that the provider states; true when it differs from the one known so far.
 ///
 /// The first stated price counts from the beginning; a later change begins a new segment, and since the last look that
-/// stated the old one nobody knows which held.
+/// stated the old one nobody knows which held: the lower of the two is surely owed.
 pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool {
     let price = match stated {
         PriceSeen::Parts(price) => price,
@@ -150,10 +150,18 @@ pub(super) fn priced(row: &mut Instance, stated: PriceSeen, look: Look) -> bool 
         };
         if let Some(at) = running(row, component) {
             let segment = &mut row.segments[at];
-            let since = segment.to.min(last).max(segment.from);
+            let (since, ran_until) = (segment.to.min(last).max(segment.from), segment.to);
+            segment.to_high = Some(look.answered.max(ran_until));
+            if price.of(component) >= old.of(component) {
+                open(row, component, since, look.answered);
+                continue;
+            }
             segment.to = since;
-            segment.to_high = Some(look.answered.max(since));
-            open(row, component, since, look.answered);
+            let count = row.segments.len();
+            open(row, component, since, since);
+            if let Some(cheaper) = row.segments.get_mut(count) {
+                cheaper.to = ran_until;
+            }
         }
     }
     true

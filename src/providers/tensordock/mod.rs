@@ -18,7 +18,7 @@ use crate::providers::call::{Call, Reply};
 use crate::providers::http::{Context, Link};
 use async_trait::async_trait;
 use reqwest::Method;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
 
 pub use offers::owns;
@@ -39,7 +39,7 @@ const LANES: [(&str, Duration, u32); 2] = [("any", Duration::from_millis(750), 1
 /// What it needs.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The authorization id: the account's identity.
+    /// The authorization id, which the vendor shows beside the token. No call sends it.
     pub auth_id: String,
     /// The API token.
     pub api_token: SecretString,
@@ -54,7 +54,7 @@ pub struct Config {
 pub struct Tensordock {
     facts: ProviderFacts,
     link: Link,
-    auth_id: String,
+    identity: String,
 }
 
 impl Tensordock {
@@ -65,8 +65,9 @@ impl Tensordock {
     pub fn new(config: Config, context: Context) -> Result<Self, String> {
         let base = config.base_url.trim().trim_end_matches('/');
         let base = base.strip_suffix("/api/v2").unwrap_or(base);
+        let identity = format!("auth-{}", super::fingerprint(&format!("{}\n{}", config.auth_id.trim(), config.api_token.expose_secret().trim())));
         let link = Link::new(NAME, base, config.api_token.clone(), vec![config.api_token], &LANES, context)?;
-        Ok(Self { facts: facts(&config.default_image), link, auth_id: config.auth_id.trim().to_owned() })
+        Ok(Self { facts: facts(&config.default_image), link, identity })
     }
 
     fn path(&self, operation: &'static str, native_id: &str, rest: &str) -> Result<String, ProviderError> {
@@ -108,8 +109,9 @@ impl Provider for Tensordock {
     async fn account(&self) -> Result<Account, ProviderError> {
         let call = Call::get("account", "any", "/api/v2/instances");
         self.link.ask(call, wire::read_instances).await?;
-        // Half of the credentials: it tells accounts apart without being told.
-        Ok(Account { identity: format!("auth-{}", super::fingerprint(self.auth_id.trim())), balance: None })
+        // The vendor tells no name. The token alone opens the account, whatever the id beside it says: other credentials count
+        // as another account until a list made with them shows a machine of ours.
+        Ok(Account { identity: self.identity.clone(), balance: None })
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {

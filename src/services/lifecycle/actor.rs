@@ -309,7 +309,13 @@ impl Actor {
                 }
                 Ok(())
             }
-            Message::Proven { provider, account, listed } => {
+            Message::Proven { provider, account, asked, listed, reply } => {
+                // Credentials that are in use no more prove nothing.
+                let believed = self.rules.terms.get(&provider).is_none_or(|terms| terms.asked(asked));
+                let _ = reply.send(Ok(believed));
+                if !believed {
+                    return Ok(());
+                }
                 if listed {
                     self.closed.remove(&provider);
                 } else if !self.closed.get(&provider).is_some_and(Closed::unseen) {

@@ -97,14 +97,14 @@ impl Actor {
         let (provider, account) = (listing.provider.clone(), self.account(&listing.provider, listing.look));
         let stray = Stray { label, provider, account, sighting: sighting.clone(), look: listing.look, first_seen: listing.look.answered };
         match kind {
-            // A machine without an account is never proven gone: the next list will know whose it is.
             FindingKind::Stray if stray.account.is_empty() => Ok(()),
             FindingKind::Stray => self.take_over(&stray, &Fate::Destroy, Who::Service, staged, now).await,
             _ => self.destroy_orphan(stray, staged).await,
         }
     }
 
-    /// Its row says gone, or has another machine, or there is none: it is seen alive, or becomes a row of its own.
+    /// Its row says gone, or has another machine, or there is none: it is seen alive, or becomes a row of its own; that only when
+    /// it is known whose it is, for a machine without an account is never proven gone, and the next list will know.
     pub(super) async fn destroy_orphan(&mut self, orphan: Stray, staged: &mut Staged) -> Result<(), StoreError> {
         let label = orphan.label;
         self.awaken(label.session).await?;
@@ -115,6 +115,7 @@ impl Actor {
         let own = own.or_else(|| there().find(|r| r.label == label && r.native_id.is_none())).map(|r| r.label.attempt);
         let input = match own {
             Some(attempt) => Input::Seen { attempt, sighting: Box::new(orphan.sighting), look: orphan.look },
+            None if orphan.account.is_empty() => return Ok(()),
             None => Input::Duplicate(Box::new(orphan)),
         };
         self.apply(label.session, input, staged);

@@ -115,7 +115,7 @@ impl Actor {
         };
         Ok(match order {
             Order::Stray { provider, native_id, fate } => match self.sweeper.finding(provider, native_id).map(|f| (f.kind, f.label)) {
-                Some((FindingKind::Stray, _)) if self.sweeper.finding(provider, native_id).is_none_or(|f| f.account.is_empty()) => Err(Error::new(
+                Some((FindingKind::Stray | FindingKind::Orphan, _)) if self.sweeper.finding(provider, native_id).is_none_or(|f| f.account.is_empty()) => Err(Error::new(
                     Code::Unavailable,
                     "PROVIDER_UNREACHABLE",
                     format!("whose account the credentials of {provider} open is not known yet, and a machine without an account is never proven gone: try again"),
@@ -181,7 +181,8 @@ impl Actor {
             Order::Hold { provider, .. } => no_provider(provider).map_or(Ok(()), Err),
             Order::Lift { provider, kind, reason: _ } => {
                 let held = self.sweeper.holds().iter().any(|h| h.provider == *provider && h.kind == *kind);
-                match no_provider(provider) {
+                // A hold may be of a provider that is not enabled any more.
+                match no_provider(provider).filter(|_| !held) {
                     Some(error) => Err(error),
                     None if !held => Err(Error::new(Code::NotFound, "HOLD_NOT_FOUND", format!("{} is not held at {provider}", kind.word()))),
                     None => Ok(()),
