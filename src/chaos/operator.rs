@@ -156,7 +156,7 @@ impl Keeper {
         if retries {
             let owed = doors.operator.unconfirmed_destroys().await.unwrap_or_default();
             if let Some(debt) = owed.first() {
-                witness.asked(debt.instance.label.session);
+                witness.ordered(debt.instance.label);
                 self.order(doors, Order::Retry(debt.instance.label)).await;
             }
         }
@@ -180,9 +180,9 @@ impl Keeper {
         if !called.is_empty() {
             let debt = &called[chosen % called.len()].instance;
             witness.word(debt.label);
-            witness.asked(debt.label.session);
+            witness.ordered(debt.label);
             if let Some(native_id) = &debt.native_id {
-                witness.permitted(native_id, Some(debt.label));
+                witness.permitted(native_id, None);
             }
             let order = Order::Settle { label: debt.label, reason: "it is not in the console".to_owned() };
             if self.order(doors, order).await.is_some() {

@@ -252,7 +252,7 @@ impl Witness {
         let whose = label.as_deref().and_then(Label::parse).filter(|l| l.tag == self.tag);
         let seen = self.seen();
         let row = whose.and_then(|label| seen.past.owner(native_id, label).cloned());
-        let asleep = whose.is_some_and(|label| seen.ground.asleep(label.session));
+        let asleep = whose.is_some_and(|label| seen.ground.untouchable(label.session));
         drop(seen);
         let told = label.as_deref().unwrap_or("nothing");
         if asleep {
@@ -321,7 +321,7 @@ impl Witness {
                 let off_by = instance.off_by.map(Time::rfc3339).unwrap_or_default();
                 self.story.tell(&self.name, &format!("{} is settled: {:?}, off by {off_by}", instance.label, settled.evidence));
                 if settled.evidence == Evidence::Operator {
-                    wrong.extend(seen.by_word(instance.label).map(|text| format!("{}: {text}", instance.label)));
+                    wrong.extend(seen.by_word(instance.label, &batch.events).map(|text| format!("{}: {text}", instance.label)));
                 }
             }
             if let Some(text) = self.unasked(seen, instance, now).or_else(|| seen.past.debt(instance, now, &mut over)) {
@@ -361,7 +361,7 @@ impl Witness {
         if seen.ground.permitted.contains(native_id) || seen.ground.answered.contains(native_id) {
             return None;
         }
-        if seen.ground.asleep(instance.label.session) {
+        if seen.ground.untouchable(instance.label.session) {
             return Some(format!("{native_id} is to be destroyed although the database is in doubt and nobody asked for it"));
         }
         if seen.ground.held(&instance.provider, HoldKind::Sweeper, now) {

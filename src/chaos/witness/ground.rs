@@ -2,11 +2,14 @@
 //! [`super::Witness`] depend on beside the disk.
 
 use super::{Past, Seen, Witness};
+use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, ProviderId, SessionId};
 use crate::domain::instance::Desired;
+use crate::domain::session::State;
 use crate::domain::time::Time;
 use crate::services::sweeper::{Hold, HoldKind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a machine is that the deployment did not launch, or does not know to have launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(super) struct Ground {
     frozen: bool,
     /// Sessions that somebody has asked something of since it is in doubt.
     asked: BTreeSet<SessionId>,
+    /// Sessions about a debt of which an operator has ordered something meanwhile: that wakes no session that goes on.
+    ordered: BTreeSet<SessionId>,
     pub accepted_at: Option<Time>,
     /// When the present process began.
     pub up_since: Time,
@@ -65,6 +70,11 @@ impl Ground {
         self.frozen && !self.asked.contains(&id)
     }
 
+    /// Whether nothing may be done about the machines of a session.
+    pub fn untouchable(&self, id: SessionId) -> bool {
+        self.asleep(id) && !self.ordered.contains(&id)
+    }
+
     /// Whether a hold is surely in force.
     pub fn held(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> bool {
         self.holds.get(&(provider.clone(), kind)).is_some_and(|until| until.is_none_or(|until| now < until))
@@ -83,11 +93,16 @@ impl Ground {
 
 impl Seen {
     /// What is wrong with a debt's being settled by word: nobody has given it, or its machine is in use.
-    pub(super) fn by_word(&self, label: Label) -> Option<&'static str> {
+    pub(super) fn by_word(&self, label: Label, told: &[Arc<Event>]) -> Option<&'static str> {
         if !self.ground.words.contains(&label) {
             return Some("it is settled by an operator's word, and nobody has given it");
         }
-        let wanted = self.past.rows.get(&label).is_some_and(|row| row.desired == Desired::Present);
+        // Its session may have been ended in the same commit, before the word.
+        let of_it = || told.iter().filter(|event| event.session_id == label.session);
+        let ended = of_it().position(|event| event.kind == EventType::StateChanged && event.to_state == State::Stopping);
+        let word = of_it().position(|event| event.kind == EventType::Updated && event.message.contains("settled by word"));
+        let in_time = ended.zip(word).is_some_and(|(ended, word)| ended < word);
+        let wanted = !in_time && self.past.rows.get(&label).is_some_and(|row| row.desired == Desired::Present);
         wanted.then_some("it is settled by an operator's word while its machine is wanted")
     }
 }
@@ -126,6 +141,11 @@ impl Witness {
     /// Somebody is about to ask something of a session.
     pub fn asked(&self, id: SessionId) {
         self.seen().ground.asked.insert(id);
+    }
+
+    /// An operator is about to order something about a debt.
+    pub fn ordered(&self, label: Label) {
+        self.seen().ground.ordered.insert(label.session);
     }
 
     /// Such a hold may be in force now: an operator orders it, or the service has set it by itself.
