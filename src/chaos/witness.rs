@@ -72,8 +72,8 @@ pub struct Past {
     /// Which session an accepted create is, by its caller and request id.
     requests: BTreeMap<(String, String), SessionId>,
     told: BTreeMap<SessionId, warnings::Told>,
-    /// Sessions that somebody has asked something of while the database was in doubt.
-    asked: BTreeSet<SessionId>,
+    /// Sessions that somebody has asked something of while the database was in doubt, and when last.
+    asked: BTreeMap<SessionId, Time>,
     commits: u64,
 }
 
@@ -482,7 +482,7 @@ impl Witness {
             };
             // Nothing but being away, doubt and an operator's hold keeps a session from being ended at its hard limit; what
             // the vendor does then is another thing.
-            let open = session.state != State::Stopping && !session.state.is_final() && !ground.asleep(*id);
+            let open = session.state != State::Stopping && !session.state.is_final() && !ground.frozen();
             let limit = clock.map(|free| session.hard_max_at.max(free).max(ground.accepted_at.unwrap_or_default()) + SETTLING);
             if overdue || (open && limit.is_some_and(|limit| now > limit)) {
                 wrong.push(format!("{id} is still {} since {}, expires {}", session.state, session.state_at.rfc3339(), session.expires_at.rfc3339()));

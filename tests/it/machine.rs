@@ -575,6 +575,37 @@ async fn a_look_with_the_credentials_of_before_proves_nothing() {
     assert_eq!(this.session.state, State::Stopped);
 }
 
+/// One look does not find a machine whose destroy was accepted, and a second destroy is accepted for it: it was there all the
+/// while, is proven gone by two looks after that, and may cost until the first of those.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_can_be_destroyed_was_not_gone_before() {
+    let mut this = Running::new(request(any(None))).await;
+    this.now = this.now + Duration::from_secs(600);
+    this.put(Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service });
+    let accepted = |this: &mut Running| {
+        let (call, retry_at) = (this.look(), this.now + Duration::from_secs(5));
+        this.put(Input::DestroyAnswered { attempt: 1, answer: Ok(DestroyAnswer::Accepted), call, retry_at });
+    };
+    let missing = |this: &mut Running, seconds: u64| {
+        this.now = this.now + Duration::from_secs(seconds);
+        let look = this.look();
+        this.put(Input::Missing { attempt: 1, look, by: LookBy::Id });
+    };
+    accepted(&mut this);
+    missing(&mut this, 4);
+    assert_eq!((this.rows[0].destroy.not_found, this.rows[0].off_by), (1, Some(this.now)));
+    this.now = this.now + Duration::from_secs(4);
+    this.put(Input::Retry { attempt: 1 });
+    accepted(&mut this);
+    assert_eq!((this.rows[0].destroy.not_found, this.rows[0].off_by), (0, None));
+    missing(&mut this, 3);
+    let gone = this.now;
+    assert_eq!(this.session.state, State::Stopping, "one look after the second destroy does not prove it");
+    missing(&mut this, 11);
+    assert_eq!(this.session.state, State::Stopped);
+    assert!(this.rows[0].segments.iter().all(|s| s.to_high == Some(gone)), "{:?}", this.rows[0].segments);
+}
+
 #[tokio::test(start_paused = true)]
 async fn providers_have_terms() {
     let (offers, rules) = market().await;

@@ -46,8 +46,8 @@ pub(super) struct Ground {
     lifted: BTreeMap<(ProviderId, HoldKind), Time>,
     /// The database is in doubt, and no operator has accepted it.
     frozen: bool,
-    /// Sessions that somebody has asked something of since it is in doubt.
-    asked: BTreeSet<SessionId>,
+    /// Sessions that somebody has asked something of since it is in doubt, and when last.
+    pub asked: BTreeMap<SessionId, Time>,
     /// Sessions about a debt of which an operator has ordered something meanwhile: that wakes no session that goes on.
     ordered: BTreeSet<SessionId>,
     pub accepted_at: Option<Time>,
@@ -66,8 +66,8 @@ impl Ground {
     }
 
     /// Whether nothing may happen to a session by itself.
-    pub fn asleep(&self, id: SessionId) -> bool {
-        self.frozen && !self.asked.contains(&id)
+    fn asleep(&self, id: SessionId) -> bool {
+        self.frozen && !self.asked.contains_key(&id)
     }
 
     /// Whether nothing may be done about the machines of a session.
@@ -83,10 +83,11 @@ impl Ground {
     /// Since when no such hold can be in force; `None` while one may be.
     pub fn freed(&self, provider: &ProviderId, kind: HoldKind, now: Time) -> Option<Time> {
         let key = (provider.clone(), kind);
+        let lifted = self.lifted.get(&key).copied().unwrap_or_default();
         match self.holds.get(&key) {
-            Some(Some(until)) if now >= *until => Some(*until),
+            Some(Some(until)) if now >= *until => Some(lifted.max(*until)),
             Some(_) => None,
-            None => Some(self.lifted.get(&key).copied().unwrap_or_default()),
+            None => Some(lifted),
         }
     }
 }
@@ -122,9 +123,10 @@ impl Witness {
 
     /// An operator is about to order something about a machine with this label.
     pub fn permitted(&self, native_id: &str, label: Option<Label>) {
+        let now = self.now();
         let mut seen = self.seen();
         seen.ground.permitted.insert(native_id.to_owned());
-        seen.ground.asked.extend(label.map(|label| label.session));
+        seen.ground.asked.extend(label.map(|label| (label.session, now)));
     }
 
     /// An operator is about to call a debt settled.
@@ -140,7 +142,8 @@ impl Witness {
 
     /// Somebody is about to ask something of a session.
     pub fn asked(&self, id: SessionId) {
-        self.seen().ground.asked.insert(id);
+        let now = self.now();
+        self.seen().ground.asked.insert(id, now);
     }
 
     /// An operator is about to order something about a debt.
@@ -180,10 +183,6 @@ impl Witness {
         let now = self.now();
         let mut seen = self.seen();
         seen.ground.up_since = now;
-        if frozen && !seen.ground.frozen {
-            // What was asked before it was copied is on the copy.
-            seen.ground.asked = seen.past.asked.clone();
-        }
         seen.ground.frozen = frozen;
     }
 
@@ -216,7 +215,7 @@ impl Witness {
     #[must_use]
     pub fn past(&self) -> Past {
         let seen = self.seen();
-        let asked = if seen.ground.frozen { seen.ground.asked.clone() } else { BTreeSet::new() };
+        let asked = if seen.ground.frozen { seen.ground.asked.clone() } else { BTreeMap::new() };
         Past { asked, ..seen.past.clone() }
     }
 
@@ -245,6 +244,8 @@ impl Witness {
             }
         }
         ground.restores += 1;
+        // What was asked before it was copied is on the copy.
+        ground.asked = past.asked.clone();
         seen.past = past;
     }
 

@@ -59,7 +59,8 @@ pub(super) fn check(all: &mut BTreeMap<SessionId, Told>, ground: &Ground, event:
         return None;
     }
     let reason = event.end_reason?;
-    let able = ground.up_since.max(ground.accepted_at.unwrap_or_default());
+    let awake = if ground.frozen() { ground.asked.get(&event.session_id).copied() } else { ground.accepted_at };
+    let able = ground.up_since.max(awake.unwrap_or_default());
     let wrong = |what: &str| Some(format!("{} ends as {}: {what}", event.session_id, reason.word()));
     match reason {
         EndReason::Expired | EndReason::HardMax => {

@@ -359,6 +359,10 @@ impl Work<'_> {
             Ok(taken @ (DestroyAnswer::Accepted | DestroyAnswer::NotThere)) => {
                 if *taken == DestroyAnswer::Accepted {
                     metering::existed(row, call.sent);
+                    if row.off_by.is_some_and(|off| off < call.sent) {
+                        // It was there still: what did not find it before was wrong, or it came back.
+                        (row.off_by, row.destroy.not_found, row.destroy.not_found_at) = (None, 0, None);
+                    }
                 }
                 row.destroy.answered_at.get_or_insert(call.answered);
                 row.destroy.refused_until = None;
