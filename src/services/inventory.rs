@@ -299,15 +299,16 @@ impl Inventory {
         let now = self.0.clock.now();
         let mut parts = self.parts();
         let Some(part) = parts.by_provider.get_mut(&provider) else { return result.map(|_| ()) };
-        match &result {
+        let done = match result {
             Ok(batch) => {
+                let (count, sum) = (batch.offers.len(), batch.offers.iter().map(|o| o.confidence).sum::<f64>());
                 take(part, batch, asked, now);
-                if !batch.offers.is_empty() {
-                    let sum: f64 = batch.offers.iter().map(|o| o.confidence).sum();
-                    parts.memory.note_mean(&provider, sum / batch.offers.len() as f64);
+                if count > 0 {
+                    parts.memory.note_mean(&provider, sum / count as f64);
                 }
                 parts.weigh(&provider, &|_| true, now);
                 self.rebuild(&mut parts);
+                Ok(())
             }
             Err(error) => {
                 tracing::warn!(provider = %provider, error = %error, "fetching offers failed; the last ones stay");
@@ -322,12 +323,13 @@ impl Inventory {
                     parts.weigh(&provider, &|_| true, now);
                     self.rebuild(&mut parts);
                 }
+                Err(error)
             }
-        }
+        };
         if parts.by_provider.values().all(|part| part.freshness.fetched_at.is_some() || part.freshness.error.is_some()) {
             self.0.tried.send_replace(true);
         }
-        result.map(|_| ())
+        done
     }
 
     /// Whether every provider has been asked for its offers since the start, well or not.
@@ -553,9 +555,9 @@ impl Inventory {
 }
 
 /// Takes an answer over. What was evicted after the question was put may be in it all the same.
-fn take(part: &mut Part, batch: &OfferBatch, asked: Time, now: Time) {
+fn take(part: &mut Part, batch: OfferBatch, asked: Time, now: Time) {
     part.evicted.retain(|_, since| *since >= asked);
-    part.told = batch.offers.iter().filter(|o| !part.evicted.contains_key(o.id.slice_str())).cloned().map(Arc::new).collect();
+    part.told = batch.offers.into_iter().filter(|o| !part.evicted.contains_key(o.id.slice_str())).map(Arc::new).collect();
     part.offers.clone_from(&part.told);
     part.age_factor = 1.0;
     part.asked_at = Some(asked);
