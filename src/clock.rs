@@ -38,6 +38,15 @@ impl Clock {
         }
     }
 
+    /// By when what has just been answered is surely over: the present moment, not cut to milliseconds but rounded up.
+    #[must_use]
+    pub fn answered(&self) -> Time {
+        match self {
+            Self::System => self.now() + Duration::from_millis(1),
+            Self::Simulated { .. } => self.now(),
+        }
+    }
+
     /// Sleeps until the clock shows `at`; returns at once when it already does.
     pub async fn sleep_until(&self, at: Time) {
         let wait = at.since(self.now());

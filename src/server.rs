@@ -304,6 +304,7 @@ fn router(
         providers: core.providers.clone(),
         default_max_attempts: config.failover.max_attempts,
         bookmark: config.watch_bookmark,
+        offer_ids: providers::REGISTER.iter().map(|e| e.offer_id).collect(),
         parse_public_key: |text| ssh_keys::parse_public_key(text).map(|key| key.line).map_err(|e| e.to_string()),
         make_key_pair: Arc::new(move |comment| make_key_pair(comment, &*chance)),
         fingerprint: |line| ssh_keys::fingerprint(line).ok(),

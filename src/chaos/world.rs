@@ -308,7 +308,10 @@ impl World {
             for (number, deployment) in self.deployments.iter().enumerate() {
                 let doors = deployment.open().await;
                 let apart = self.apart_for(deployment);
-                let fresh: Vec<SessionId> = deployment.witness().settled().into_iter().filter(|id| !audited.contains(&(number, *id))).collect();
+                // A bill is whole when the last machine is gone: one that a held sweeper must leave alone still costs.
+                let over = |id: &SessionId| self.market.living(&format!("gs-{}-{id}-", deployment.tag())).is_empty();
+                let fresh = deployment.witness().settled().into_iter().filter(|id| !audited.contains(&(number, *id)) && over(id));
+                let fresh: Vec<SessionId> = fresh.collect();
                 if let Some(wrong) = doors.ask(self.books(deployment, &doors, &apart).bills(&fresh)).await {
                     wrong.into_iter().for_each(|what| self.story.wrong(format!("{}: {what}", deployment.name())));
                     audited.extend(fresh.into_iter().map(|id| (number, id)));

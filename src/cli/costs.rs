@@ -84,6 +84,16 @@ pub struct RangeArgs {
 }
 
 impl RangeArgs {
+    /// That it does not end before it begins, in the words in which it was given.
+    fn check(&self) -> Result<(), Failure> {
+        match (self.from, self.to) {
+            (Some(from), Some(to)) if to.end < from.first || to.first < from.first => {
+                Err(Failure::usage("--to is before --from: nothing lies between them"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn filter(&self) -> pb::CostFilter {
         pb::CostFilter {
             consumer_id: self.consumer.clone(),
@@ -100,6 +110,11 @@ impl RangeArgs {
 /// # Errors
 /// What the server says; when the output can't be written.
 pub async fn run(args: CostsArgs, desk: &mut Desk) -> Result<Exit, Failure> {
+    match &args.command {
+        None => args.range.check()?,
+        Some(CostsCommand::Ledger { range, .. }) => range.check()?,
+        Some(CostsCommand::Session { .. }) => {}
+    }
     let mut clients = desk.connect().await?;
     match args.command {
         None => report(&args.range, args.group_by, desk, &mut clients).await,

@@ -80,7 +80,7 @@ async fn serve(args: ServeArgs, voice: &mut Voice) -> anyhow::Result<()> {
     let sources = Sources::gather(args.settings.flags()?, args.settings.config.as_deref())?;
     *voice = Voice::of(config::log_format(&sources));
     let voice = *voice;
-    let config = Config::load(&sources)?;
+    let config = Config::load(&sources).map_err(config::Faults::of_server)?;
     if let Err(none) = config.require_provider() {
         // A name that was mistyped may be why.
         config.warnings.iter().for_each(|warning| voice.warn(warning));

@@ -36,6 +36,20 @@ pub struct Faults {
     pub faults: Vec<Fault>,
     /// What looks wrong beside them, and may be why: a name that was mistyped leaves another setting unset.
     pub warnings: Vec<String>,
+    /// No provider is enabled, which only a server needs; it says so beside them.
+    pub no_provider: bool,
+}
+
+impl Faults {
+    /// What is wrong for a server: that nobody is there to rent from is one more.
+    #[must_use]
+    pub fn of_server(mut self) -> Self {
+        if std::mem::take(&mut self.no_provider) {
+            let problem = super::NoProvider.to_string();
+            self.faults.push(Fault { key: "providers".to_owned(), value: None, origin: "not set".to_owned(), problem });
+        }
+        self
+    }
 }
 
 impl fmt::Display for Faults {

@@ -420,7 +420,13 @@ impl Reader {
             warnings: std::mem::take(&mut self.layered.warnings),
             rows: self.rows(),
         };
-        if self.layered.faults.is_empty() { Ok(config) } else { Err(Faults { faults: self.layered.faults, warnings: config.warnings }) }
+        if self.layered.faults.is_empty() {
+            return Ok(config);
+        }
+        // One whose own settings are wrong is meant to be enabled.
+        let meant = |fault: &Fault| providers::REGISTER.iter().any(|entry| fault.key.starts_with(&format!("{}.", entry.name)));
+        let no_provider = config.providers.is_empty() && !self.layered.faults.iter().any(meant);
+        Err(Faults { faults: self.layered.faults, warnings: config.warnings, no_provider })
     }
 
     fn server(&mut self) -> Server {

@@ -89,7 +89,7 @@ impl Sources {
                 Err(error) => faults.push(unreadable(path, &error)),
             }
         }
-        if faults.is_empty() { Ok(Self { flags, env, dotenv, file }) } else { Err(Faults { faults, warnings: Vec::new() }) }
+        if faults.is_empty() { Ok(Self { flags, env, dotenv, file }) } else { Err(Faults { faults, warnings: Vec::new(), no_provider: false }) }
     }
 }
 

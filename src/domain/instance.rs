@@ -256,6 +256,10 @@ pub struct Instance {
     pub machine: MachineId,
     /// The vendor's id, from the moment anything told us; never dropped again.
     pub native_id: Option<String>,
+    /// That id is more than a launch's answer: a look has shown it with our label, or a login with our key. Until then a look
+    /// that shows it with another label says that the answer was wrong.
+    #[serde(default = "known")]
+    pub named: bool,
     /// What became of the launch.
     pub launch: Launch,
     /// What we want.
@@ -293,6 +297,11 @@ pub struct Instance {
     pub segments: Vec<Segment>,
 }
 
+/// Of rows that were written before this was kept.
+const fn known() -> bool {
+    true
+}
+
 /// The last look that showed an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
@@ -315,6 +324,7 @@ impl Instance {
             offer: offer.id.clone(),
             machine: offer.machine.clone(),
             native_id: None,
+            named: false,
             launch: Launch::Intended,
             desired: Desired::Present,
             intended_at: now,
@@ -333,6 +343,21 @@ impl Instance {
             settled: None,
             segments: Vec::new(),
         }
+    }
+
+    /// Whether anything may be done to its machine: a look has shown it, with our label or with none, or has not found it.
+    #[must_use]
+    pub fn touchable(&self) -> bool {
+        self.named || self.seen.is_some() || self.off_by.is_some()
+    }
+
+    /// Whether a sighting by the id that a launch's answer named says that this is somebody else's machine: it carries another
+    /// label, and no look has shown it with ours before. One that is renamed later is still ours.
+    #[must_use]
+    pub fn denied_by(&self, sighting: &Sighting) -> bool {
+        let label = sighting.label.as_deref().filter(|text| !text.is_empty());
+        let ours = |text: &str| Label::parse(text).is_some_and(|l| l.tag == self.label.tag && l.session == self.label.session);
+        !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && label.is_some_and(|text| !ours(text))
     }
 
     /// Whether the debt is open.

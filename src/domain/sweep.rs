@@ -21,6 +21,8 @@ pub struct Known {
     pub label: Label,
     /// Its machine, once known.
     pub native_id: Option<String>,
+    /// That id is more than a launch's answer ([`crate::domain::instance::Instance::named`]).
+    pub named: bool,
     /// Still owed: absence means something.
     pub open: bool,
 }
@@ -46,7 +48,9 @@ pub struct Sorted<'a> {
 #[must_use]
 pub fn sort<'a>(known: &[Known], tag: Tag, sightings: &'a [Sighting]) -> Sorted<'a> {
     let mut sorted = Sorted::default();
-    let by_id: BTreeMap<&str, &Known> = known.iter().filter_map(|k| Some((k.native_id.as_deref()?, k))).collect();
+    // Of two rows with one id, the one whose machine was seen with its label has it: the other's launch was answered wrongly.
+    let ids = |named| known.iter().filter(move |k| k.named == named).filter_map(|k| Some((k.native_id.as_deref()?, k)));
+    let by_id: BTreeMap<&str, &Known> = ids(false).chain(ids(true)).collect();
     let by_label: BTreeMap<Label, &Known> = known.iter().map(|k| (k.label, k)).collect();
     let mut found: BTreeSet<Label> = BTreeSet::new();
     // A vendor's order of rows must not decide which of two machines is kept.
@@ -137,9 +141,9 @@ mod tests {
         let (a, b, c) = (label(OURS, 1, 1), label(OURS, 2, 1), label(OURS, 3, 2));
         let running = InstanceStatus::Running;
         let known = [
-            Known { label: a, native_id: Some("10".to_owned()), open: true },
-            Known { label: b, native_id: None, open: true },
-            Known { label: c, native_id: Some("30".to_owned()), open: true },
+            Known { label: a, native_id: Some("10".to_owned()), named: true, open: true },
+            Known { label: b, native_id: None, named: true, open: true },
+            Known { label: c, native_id: Some("30".to_owned()), named: true, open: true },
         ];
         let other = label("6c9bd5at", 9, 1);
         let list = [
@@ -169,7 +173,7 @@ mod tests {
     #[test]
     fn a_closed_row_is_not_missed() {
         let a = label(OURS, 1, 1);
-        let sorted = sort(&[Known { label: a, native_id: Some("1".to_owned()), open: false }], a.tag, &[]);
+        let sorted = sort(&[Known { label: a, native_id: Some("1".to_owned()), named: true, open: false }], a.tag, &[]);
         assert_eq!(sorted, Sorted::default());
     }
 

@@ -29,13 +29,13 @@ impl pb::inventory_service_server::InventoryService for InventoryService {
     }
 
     async fn get_offer(&self, request: Request<pb::GetOfferRequest>) -> Result<Response<pb::GetOfferResponse>, Status> {
-        let (id, disk_gb) = requests::offer(request.get_ref())?;
+        let (id, disk_gb) = requests::offer(request.get_ref(), &self.settings)?;
         let offer = self.inventory.get_with_disk(&id, disk_gb)?;
         Ok(Response::new(pb::GetOfferResponse { offer: Some(answers::offer(&offer, disk_gb)) }))
     }
 
     async fn list_templates(&self, request: Request<pb::ListTemplatesRequest>) -> Result<Response<pb::ListTemplatesResponse>, Status> {
-        let found = self.templates.list(&requests::templates(request.get_ref())?).await?;
+        let found = self.templates.list(&requests::templates(request.get_ref(), &self.settings)?).await?;
         Ok(Response::new(pb::ListTemplatesResponse { templates: found.iter().map(|t| answers::template(t)).collect() }))
     }
 

@@ -83,6 +83,8 @@ pub struct Settings {
     pub bookmark: Duration,
     /// The providers that are enabled, by name.
     pub providers: Vec<ProviderId>,
+    /// Says whether a text is an offer's id, by its form alone; one for each provider there is.
+    pub offer_ids: Vec<fn(&str) -> bool>,
     /// Checks a consumer's public key and gives it in canonical form, or says what is wrong with it.
     pub parse_public_key: fn(&str) -> Result<String, String>,
     /// Makes a pair for a consumer that brings no key.

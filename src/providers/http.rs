@@ -32,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(180);
 /// A vendor's wait above this is not waited for inside a call.
 const LONGEST_INNER_WAIT: Duration = Duration::from_secs(20);
-/// The longest wait that we believe a vendor.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// The longest wait that we believe a vendor: a machine that nobody wants costs money meanwhile, and nobody sees what it does.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Redirects followed on the same host.
 const MOST_REDIRECTS: usize = 3;
 /// Every operation, as in metrics and errors.
@@ -297,7 +297,8 @@ impl Link {
         if let Some(lane) = lane {
             let patience = if call.kind == CallKind::Launch { LAUNCH_PATIENCE } else { PATIENCE };
             lane.enter(patience).await.map_err(|wait| {
-                let text = format!("no call made: the vendor's rate limit leaves no room for the next {} s", wait.as_secs().max(1));
+                // Without the wait, which is another one each time: who is told the same thing twice is not told again.
+                let text = "no call made: the vendor's rate limit leaves no room now".to_owned();
                 Fault { retry_after: Some(wait), ..Fault::refused(ErrorKind::RateLimited, text) }
             })?;
         }
@@ -376,7 +377,7 @@ impl Link {
             }
             let retry_after = retry_after(response.headers(), self.context.clock.now());
             let body = take_body(response, call.cap).await?;
-            return Ok(Reply { status, body, look: Look { sent, answered: self.context.clock.now() }, retry_after });
+            return Ok(Reply { status, body, look: Look { sent, answered: self.context.clock.answered() }, retry_after });
         }
         Err(Fault::refused(ErrorKind::Unavailable, "too many redirects"))
     }

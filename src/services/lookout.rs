@@ -197,7 +197,7 @@ impl Lookout {
                 if seen.account.is_none() {
                     tracing::info!(provider = %self.id(), account = %account.identity, "provider ready");
                 }
-                let asked = Look { sent, answered: self.clock.now() };
+                let asked = Look { sent, answered: self.clock.answered() };
                 let believed = self.lifecycle.proven(self.id(), account.clone(), asked, listed).await;
                 (seen.account, seen.account_asked) = (Some(account), Some(asked));
                 seen.account_error = None;

@@ -120,7 +120,7 @@ impl Tools {
             template: template.map(|t| t.hash_id.clone()),
         };
         let answer = tokio::time::timeout(LAUNCH_LIMIT, provider.launch(&spec)).await;
-        let call = Look { sent, answered: self.clock.now() };
+        let call = Look { sent, answered: self.clock.answered() };
         match answer {
             Ok(Ok(launched)) => {
                 let failed = launched.failed.map(|text| secrets.hide_in(&text));
@@ -180,7 +180,7 @@ impl Tools {
         let Some(id) = &instance.native_id else { return Input::LookFailed { attempt, text: "its id is not known".to_owned() } };
         let sent = self.clock.now();
         let answer = limited(provider.instance(id)).await;
-        let look = Look { sent, answered: self.clock.now() };
+        let look = Look { sent, answered: self.clock.answered() };
         match answer {
             // Vendors list what is gone for a while, and say so.
             Ok(Some(sighting)) if sighting.status == InstanceStatus::Gone => Input::Missing { attempt, look, by: LookBy::Id },
@@ -199,13 +199,17 @@ impl Tools {
         let Some(id) = &instance.native_id else { return Vec::new() };
         let mut learnt = Vec::new();
         if instance.destroy.tries == 0
-            && let seen @ Input::Seen { .. } = self.look(provider, instance, attempt).await
+            && let Input::Seen { attempt, sighting, look } = self.look(provider, instance, attempt).await
         {
-            learnt.push(seen);
+            let theirs = instance.denied_by(&sighting);
+            learnt.push(Input::Seen { attempt, sighting, look });
+            if theirs {
+                return learnt;
+            }
         }
         let sent = self.clock.now();
         let answer = limited(provider.destroy(id)).await;
-        let call = Look { sent, answered: self.clock.now() };
+        let call = Look { sent, answered: self.clock.answered() };
         let wait = backoff::doubling(policy.destroy_backoff, policy.destroy_backoff_max, instance.destroy.tries.saturating_add(1));
         let retry_at = call.answered + self.chance.jitter(wait, 0.2);
         learnt.push(Input::DestroyAnswered { attempt, answer, call, retry_at });

@@ -98,8 +98,7 @@ impl Templates {
     /// # Errors
     /// INVALID_ARGUMENT for what is no hash; NOT_FOUND; UNAVAILABLE when a vendor can't be reached and it is not kept.
     pub async fn get(&self, hash: &str) -> Result<Arc<Template>, Error> {
-        if hash.is_empty() || hash.len() > LONGEST_HASH || !hash.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            let rule = format!("`{}`; allowed: 1 to {LONGEST_HASH} letters and digits, a `hash_id` of ListTemplates", clip(hash, LONGEST_HASH));
+        if let Some(rule) = hash_fault(hash) {
             return Err(Error::field("template_hash_id", rule));
         }
         let now = self.0.clock.now();
@@ -181,4 +180,11 @@ fn unreachable(error: &ProviderError) -> Error {
     Error::new(Code::Unavailable, "PROVIDER_UNREACHABLE", format!("templates can't be read now: {error}"))
         .with("providers", &error.provider)
         .retry(error.retry_after.unwrap_or(Duration::from_secs(15)))
+}
+
+/// What is wrong with the form of a template's hash, if anything.
+#[must_use]
+pub fn hash_fault(hash: &str) -> Option<String> {
+    let fine = !hash.is_empty() && hash.len() <= LONGEST_HASH && hash.bytes().all(|b| b.is_ascii_alphanumeric());
+    (!fine).then(|| format!("`{}`; allowed: 1 to {LONGEST_HASH} letters and digits, a `hash_id` of ListTemplates", clip(hash, LONGEST_HASH)))
 }

@@ -59,6 +59,7 @@ pub fn settings(house: &House) -> Settings {
         default_max_attempts: 8,
         bookmark: Duration::from_secs(15),
         providers: house.core().providers.clone(),
+        offer_ids: gpu_shopper::providers::REGISTER.iter().map(|e| e.offer_id).collect(),
         parse_public_key: |text| keys::parse_public_key(text).map(|key| key.line).map_err(|e| e.to_string()),
         make_key_pair: Arc::new(|comment| {
             // A counter instead of chance: each pair is another one.

@@ -606,6 +606,64 @@ async fn a_machine_that_can_be_destroyed_was_not_gone_before() {
     assert!(this.rows[0].segments.iter().all(|s| s.to_high == Some(gone)), "{:?}", this.rows[0].segments);
 }
 
+/// The answer to a launch names somebody else's machine: nothing is done to it, in whatever order looks and lists come, and
+/// ours is found by its label.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_only_an_answer_names_is_looked_at_before_anything_is_done_to_it() {
+    let (offers, rules) = market().await;
+    let offer = Arc::clone(offers.iter().find(|o| o.provider.as_str() == "vastai").unwrap());
+    let at = |seconds: u64| BEGIN + Duration::from_secs(seconds);
+    let look = |seconds: u64| Look { sent: at(seconds), answered: at(seconds) };
+    let session = Session::new(SessionId::new(BEGIN, 7), request(any(None)), std::collections::BTreeMap::new(), rules.policy.hard_max, BEGIN);
+    let begun = step(&session, &[], Input::Begin, &rules, BEGIN).unwrap();
+    let chosen = Input::Chosen(Choice { disk_gb: offer.disk.rented_gb(None), offer });
+    let chosen = step(&begun.session, &begun.instances, chosen, &rules, BEGIN).unwrap();
+    let launched = Input::Launched { attempt: 1, native_id: "theirs".to_owned(), call: look(1), failed: None };
+    let launched = step(&chosen.session, &chosen.instances, launched, &rules, at(1)).unwrap();
+    assert_eq!(launched.actions, [Action::Look(1)], "no key is attached to what no look has shown");
+    let shown = |id: &str, label: &str| Box::new(Sighting { status: InstanceStatus::Running, ..Sighting::untold(id, Some(label.to_owned())) });
+    let own = launched.instances[0].label.to_string();
+    for label in ["x-not-yours", "gs-zzzzzzzz-01m7qb6vxjed5t5acbx1njvke0-1", &format!("{own}0000")] {
+        let seen = Input::Seen { attempt: 1, sighting: shown("theirs", label), look: look(2) };
+        let told = step(&launched.session, &launched.instances, seen, &rules, at(2)).unwrap();
+        let row = &told.instances[0];
+        assert_eq!((row.native_id.as_deref(), row.launch, row.segments.len()), (None, Launch::Unknown, 0), "{label}");
+        assert!(told.actions.is_empty() && told.events.iter().any(|e| e.message.contains("somebody else's")), "{label}: {:?}", told.actions);
+        // Ended now, it is not destroyed, and gone when lists have not shown ours.
+        let ask = Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service };
+        let mut ended = step(&told.session, &told.instances, ask, &rules, at(3)).unwrap();
+        for round in 1..20 {
+            let missing = Input::Missing { attempt: 1, look: look(600 * round), by: LookBy::List };
+            ended = step(&ended.session, &ended.instances, missing, &rules, at(600 * round)).unwrap();
+            assert!(ended.actions.is_empty(), "{label}: {:?}", ended.actions);
+        }
+        assert_eq!(ended.session.state, State::Stopped, "{label}");
+        // Or it goes on with the machine that carries the label.
+        let seen = Input::Seen { attempt: 1, sighting: shown("ours", &own), look: look(4) };
+        let found = step(&told.session, &told.instances, seen, &rules, at(4)).unwrap();
+        assert_eq!(found.instances[0].native_id.as_deref(), Some("ours"), "{label}");
+        assert!(found.actions.contains(&Action::AttachKeys(1)), "{label}: {:?}", found.actions);
+    }
+    // Renamed by hand later, it is ours all the same.
+    let named =
+        step(&launched.session, &launched.instances, Input::Seen { attempt: 1, sighting: shown("theirs", &own), look: look(2) }, &rules, at(2))
+            .unwrap();
+    let again =
+        step(&named.session, &named.instances, Input::Seen { attempt: 1, sighting: shown("theirs", "mine"), look: look(3) }, &rules, at(3)).unwrap();
+    assert_eq!(again.instances[0].native_id.as_deref(), Some("theirs"));
+    // Whoever ends it at once has it looked at first; one that a look does not find can be ordered destroyed.
+    let ask = Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service };
+    let ended = step(&launched.session, &launched.instances, ask, &rules, at(2)).unwrap();
+    assert_eq!(ended.actions, [Action::Look(1)]);
+    for (answer, next) in [
+        (Input::Seen { attempt: 1, sighting: shown("theirs", &own), look: look(3) }, Action::Destroy(1)),
+        (Input::Missing { attempt: 1, look: look(3), by: LookBy::Id }, Action::Destroy(1)),
+    ] {
+        let done = step(&ended.session, &ended.instances, answer, &rules, at(3)).unwrap();
+        assert!(done.actions.contains(&next), "{:?}", done.actions);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn providers_have_terms() {
     let (offers, rules) = market().await;

@@ -37,6 +37,7 @@ pub fn settings() -> Settings {
         default_max_attempts: 8,
         bookmark: Duration::from_secs(15),
         providers: vec![ProviderId::new("vastai"), ProviderId::new("tensordock")],
+        offer_ids: gpu_shopper::providers::REGISTER.iter().map(|e| e.offer_id).collect(),
         parse_public_key: |text| if text.starts_with("ssh-ed25519 ") { Ok(text.trim().to_owned()) } else { Err("no public key".to_owned()) },
         make_key_pair: Arc::new(|comment| Ok(KeyPair { public_key: format!("ssh-ed25519 AAAA {comment}"), private_key: "made".to_owned().into() })),
         fingerprint: |line| Some(format!("SHA256:{}", line.len())),
@@ -452,7 +453,23 @@ fn reading_requests_are_read_and_their_faults_told() {
     assert_eq!(models(&["A100 80GB"], Some(40_960)).unwrap().min_gpu_memory_mib, Some(40_960), "what is said apart counts");
     assert_eq!(violated(&models(&["A100 80GB", "RTX 4090"], None).unwrap_err()), ["filter.gpu_models"]);
     let one = pb::GetOfferRequest { offer_id: String::new(), disk_gb: Some(0) };
-    assert_eq!(violated(&requests::offer(&one).unwrap_err()), ["offer_id", "disk_gb"]);
+    assert_eq!(violated(&requests::offer(&one, &set).unwrap_err()), ["offer_id", "disk_gb"]);
+
+    // The forms of what only the services know are faults among the others.
+    let target = Some(pb::create_session_request::Target::OfferId("zzz".to_owned()));
+    let create = pb::CreateSessionRequest { target, disk_gb: Some(0), template_hash_id: Some("-".to_owned()), ..Default::default() };
+    let refused = requests::create(&create, &set).unwrap_err();
+    let wrong = violated(&refused);
+    assert!(["offer_id", "disk_gb", "template_hash_id"].iter().all(|field| wrong.iter().any(|w| w == field)), "{wrong:?}");
+    let filter = Some(pb::OfferFilter { template_hash_id: Some(String::new()), ..Default::default() });
+    let listed = pb::ListOffersRequest { filter, page_size: -1, page_token: "x".to_owned(), ..Default::default() };
+    assert_eq!(violated(&requests::offers(&listed, &set).unwrap_err()), ["filter.template_hash_id", "page_size", "page_token"]);
+    let watch = pb::WatchSessionsRequest {
+        start: Some(pb::watch_sessions_request::Start::ResumeToken("x".to_owned())),
+        bookmark_interval: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+        ..Default::default()
+    };
+    assert_eq!(violated(&requests::watch_all(&watch, &set).unwrap_err()), ["resume_token", "bookmark_interval"]);
 
     let filter =
         pb::SessionFilter { consumer_id: Some("x".to_owned()), states: vec![3, 0, 42], provider: Some("aws".to_owned()), ..Default::default() };
@@ -478,7 +495,7 @@ fn reading_requests_are_read_and_their_faults_told() {
         (Some(Start::FromNow(false)), snapshot.clone()),
         (Some(Start::FromNow(true)), api::WatchStart::Now),
         (Some(Start::ResumeToken(String::new())), snapshot),
-        (Some(Start::ResumeToken("t".to_owned())), api::WatchStart::After("t".to_owned())),
+        (Some(Start::ResumeToken("AQ".to_owned())), api::WatchStart::After("AQ".to_owned())),
     ] {
         let watch = watch(start, None).unwrap();
         assert_eq!((watch.start, watch.bookmark), (means, Duration::from_secs(15)));

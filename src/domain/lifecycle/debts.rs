@@ -8,7 +8,7 @@ use super::{Action, Input, LookBy, Stray, Work, metering, want_gone};
 use crate::domain::backoff;
 use crate::domain::event::{Actor, EventType};
 use crate::domain::ids::{Label, ProviderId};
-use crate::domain::instance::{Absence, Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, Sighting};
+use crate::domain::instance::{Absence, Desired, DestroyAnswer, Destroying, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, Sighting};
 use crate::domain::money::Rate;
 use crate::domain::session::{ConditionType, State, Truth};
 use crate::domain::time::{Look, Time};
@@ -188,7 +188,12 @@ impl Work<'_> {
                 look: call,
                 first_seen: call.answered,
             };
-            return self.duplicate(&second);
+            self.duplicate(&second);
+            // What the answer says is not seen yet.
+            if let Some(row) = self.rows.iter_mut().find(|r| r.provider == second.provider && r.native_id.as_deref() == Some(native_id)) {
+                (row.named, row.seen) = (false, None);
+            }
+            return;
         }
         row.native_id = Some(native_id.to_owned());
         row.launch = Launch::Accepted;
@@ -218,6 +223,10 @@ impl Work<'_> {
         if other || stale {
             return;
         }
+        if row.denied_by(sighting) {
+            return self.disown(at, sighting);
+        }
+        let untouched = !row.touchable();
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
@@ -225,6 +234,12 @@ impl Work<'_> {
         let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
+        if row.native_id.is_none() || sighting.label.as_deref().is_some_and(|text| !text.is_empty()) {
+            row.named = true;
+        }
+        if untouched && row.desired == Desired::Gone {
+            row.destroy.next_at = Some(now);
+        }
         if row.settled.take().is_some() {
             // A latecomer: it was proven gone or never to have been, and here it is.
             row.desired = Desired::Gone;
@@ -279,6 +294,31 @@ impl Work<'_> {
         }
     }
 
+    /// The launch's answer named a machine of somebody else: nothing was done to it, and nothing will be. Ours, if there is
+    /// one, is found by its label.
+    fn disown(&mut self, at: usize, sighting: &Sighting) {
+        let now = self.now;
+        let row = &mut self.rows[at];
+        row.native_id = None;
+        row.launch = Launch::Unknown;
+        row.uncertain_since = Some(now);
+        row.absence = Absence::default();
+        row.seen = None;
+        row.off_by = None;
+        row.next_look = None;
+        row.destroy = Destroying { wanted_at: row.destroy.wanted_at, ..Destroying::default() };
+        row.segments.clear();
+        let (attempt, other, label) = (row.label.attempt, sighting.native_id.as_str(), sighting.label.as_deref().unwrap_or_default());
+        let label: String = label.chars().filter(|c| !c.is_control()).take(80).collect();
+        let text = format!(
+            "the provider's answer to attempt {attempt} named machine {other}, which is somebody else's (`{label}`): left alone; ours is looked for by its label"
+        );
+        self.durable = true;
+        if !self.s.state.is_final() {
+            self.tell(EventType::Updated, Actor::Provider, text);
+        }
+    }
+
     fn row_missing(&mut self, at: usize, look: Look, by: LookBy) {
         let (quorum, spacing, gone_spacing) = (self.policy().absence_quorum, self.policy().absence_spacing, self.policy().gone_spacing);
         let window = self.window(&self.rows[at].provider.clone());
@@ -291,6 +331,9 @@ impl Work<'_> {
         let over = row.uncertain_since.or(row.launched.map(|l| l.answered)).or(row.seen.as_ref().map(|s| s.look.answered));
         let Some(over) = over else { return };
         let visible_from = if row.seen.is_some() && by == LookBy::Id { over } else { over + window };
+        if !row.touchable() && row.desired == Desired::Gone {
+            row.destroy.next_at = Some(now);
+        }
         row.off_by.get_or_insert(look.answered);
         match by {
             LookBy::List => {
@@ -419,7 +462,12 @@ impl Work<'_> {
             }
             if row.desired == Desired::Gone && row.destroy.next_at.is_some_and(|due| due <= now) {
                 row.destroy.next_at = None;
-                self.actions.push(Action::Destroy(attempt));
+                if row.touchable() {
+                    self.actions.push(Action::Destroy(attempt));
+                } else {
+                    // Only a launch's answer has named it: whose it is comes first, and the look makes the destroy due again.
+                    row.next_look = Some(now);
+                }
             }
             if row.next_look.is_some_and(|due| due <= now) {
                 row.next_look = None;

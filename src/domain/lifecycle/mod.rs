@@ -400,7 +400,8 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
         due.extend(session.pace.next_choice);
     }
     if session.state == State::Provisioning {
-        due.extend(session.pace.next_attach);
+        let number = session.attempts.last().map(|a| a.number);
+        due.extend(session.pace.next_attach.filter(|_| number.is_some_and(|number| provisioning::attachable(instances, number))));
         due.extend(provisioning::stage_deadline(session, instances, rules));
     }
     // What has no id yet can be neither looked at nor destroyed by it: lists find it.

@@ -439,6 +439,10 @@ impl Work<'_> {
         message.clone_into(&mut self.s.status_message);
         self.s.pace.next_probe = Some(now + self.policy().check_login);
         self.s.pace.next_attach = None;
+        if let Some(at) = self.s.attempt().map(|a| a.number).and_then(|number| self.row(number)) {
+            // It took our key.
+            self.rows[at].named = true;
+        }
         self.begin_api();
         self.s.idle = IdleClock::begin(self.s.request.idle_threshold, now);
         self.tell_from(EventType::StateChanged, Actor::Service, message.to_owned(), from, Some(before));
@@ -490,14 +494,12 @@ impl Work<'_> {
     /// Attaching and probing, when due and possible.
     fn actions_due(&mut self) {
         let Some(number) = self.s.attempts.last().filter(|a| a.failure.is_none()).map(|a| a.number) else { return };
-        let (now, native) = (self.now, self.row(number).is_some_and(|at| self.rows[at].native_id.is_some()));
+        let (now, seen) = (self.now, attachable(&self.rows, number));
         let pace = &mut self.s.pace;
-        if pace.next_attach.is_some_and(|due| due <= now) {
-            // Without an id there is nothing to attach to yet; the first sighting makes it due again.
+        // Nothing is attached to what only a launch's answer has named: it waits for the first look that shows it.
+        if seen && pace.next_attach.is_some_and(|due| due <= now) {
             pace.next_attach = None;
-            if native {
-                self.actions.push(Action::AttachKeys(number));
-            }
+            self.actions.push(Action::AttachKeys(number));
         }
         let pace = &mut self.s.pace;
         if pace.keys_attached && !pace.endpoints.is_empty() && pace.next_probe.is_some_and(|due| due <= now) {
@@ -522,4 +524,9 @@ impl Work<'_> {
         let (then, policy) = (row.offered.total(), self.policy());
         (then + then.scaled(policy.price_tolerance_percent, 100)).max(then + policy.price_slack)
     }
+}
+
+/// Whether an attempt's machine was seen, so that keys can be attached to it.
+pub(super) fn attachable(rows: &[Instance], number: u8) -> bool {
+    rows.iter().any(|row| row.label.attempt == number && row.native_id.is_some() && row.seen.is_some())
 }

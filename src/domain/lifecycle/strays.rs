@@ -129,6 +129,7 @@ impl Work<'_> {
         let billing = self.terms(&stray.provider).map(|t| t.billing.clone()).unwrap_or_default();
         let mut row = Instance::intended(label, stray.account.clone(), offer, offer.base, billing, self.now);
         row.native_id = Some(stray.sighting.native_id.clone());
+        row.named = true;
         row.launch = Launch::Accepted;
         // Launched at some time between its session's and the first look at it.
         let ordered = Look { sent: stray.label.session.time().min(stray.first_seen), answered: stray.first_seen };

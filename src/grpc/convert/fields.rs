@@ -6,6 +6,7 @@ use crate::domain::ids::{ConsumerId, Label, ProviderId, SessionId, Tag, clip};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::time::Time;
 use crate::grpc::pb::Money;
+use crate::services::templates;
 use crate::services::tokens::PageOf;
 use crate::services::{Error, Violation, api};
 use std::collections::BTreeMap;
@@ -128,6 +129,20 @@ impl Fields {
     pub fn page_token(&mut self, list: PageOf, token: &str) {
         if !token.is_empty() && !list.has_form(token) {
             self.wrong("page_token", format!("`{}` is no token of this list: pass next_page_token as it came", clip(token, QUOTED)));
+        }
+    }
+
+    /// Where a watch goes on: a token of a watch, by its form; empty = from the start.
+    pub fn resume_token(&mut self, token: &str) {
+        if !token.is_empty() && !PageOf::Events.has_form(token) {
+            self.wrong("resume_token", format!("`{}` is no token of ours: pass resume_token as it came", clip(token, QUOTED)));
+        }
+    }
+
+    /// A template's hash, by its form.
+    pub fn template(&mut self, field: &str, hash: &str) {
+        if let Some(rule) = templates::hash_fault(hash) {
+            self.wrong(field, rule);
         }
     }
 

@@ -52,17 +52,16 @@ pub fn offers(request: &pb::ListOffersRequest, settings: &Settings) -> Result<ap
 ///
 /// # Errors
 /// `INVALID_FIELD` with every violation.
-pub fn offer(request: &pb::GetOfferRequest) -> Result<(OfferId, Option<u32>), Error> {
+pub fn offer(request: &pb::GetOfferRequest, settings: &Settings) -> Result<(OfferId, Option<u32>), Error> {
     let mut fields = Fields::default();
-    let id = offer_id(&mut fields, &request.offer_id);
+    let id = offer_id(&mut fields, &request.offer_id, settings);
     let disk = fields.whole("disk_gb", request.disk_gb, 1..=MOST_DISK_GB);
     fields.done((id, disk))
 }
 
-/// Only its shape is looked at here: whose it is, and whether it exists, the inventory knows.
-fn offer_id(fields: &mut Fields, text: &str) -> OfferId {
-    let plain = text.bytes().all(|b| b.is_ascii_graphic());
-    if text.is_empty() || text.len() > 200 || !plain {
+/// Only its form is looked at here: whether it exists, the inventory knows.
+fn offer_id(fields: &mut Fields, text: &str, settings: &Settings) -> OfferId {
+    if text.len() > 200 || !settings.offer_ids.iter().any(|known| known(text)) {
         fields.wrong("offer_id", required(text, "an `offer_id` as in ListOffers"));
     }
     OfferId::new(text)
@@ -72,7 +71,7 @@ fn offer_id(fields: &mut Fields, text: &str) -> OfferId {
 ///
 /// # Errors
 /// `INVALID_FIELD` with every violation.
-pub fn templates(request: &pb::ListTemplatesRequest) -> Result<TemplateQuery, Error> {
+pub fn templates(request: &pb::ListTemplatesRequest, settings: &Settings) -> Result<TemplateQuery, Error> {
     let mut fields = Fields::default();
     for (field, text) in [("name", &request.name), ("image", &request.image)] {
         if let Some(text) = text {
@@ -83,7 +82,7 @@ pub fn templates(request: &pb::ListTemplatesRequest) -> Result<TemplateQuery, Er
         name: request.name.clone(),
         image: request.image.clone(),
         ssh_only: request.ssh_only,
-        offer: request.offer_id.as_deref().map(|id| offer_id(&mut fields, id)),
+        offer: request.offer_id.as_deref().map(|id| offer_id(&mut fields, id, settings)),
     };
     fields.done(query)
 }
@@ -132,6 +131,9 @@ pub(super) fn filter(fields: &mut Fields, at: &str, f: &pb::OfferFilter, setting
     // A model whose words are all noise ("NVIDIA GPU") has no name left and would match nothing.
     if let Some((asked, _)) = f.gpu_models.iter().zip(&made.gpu_models).find(|(asked, model)| !asked.is_empty() && model.as_str().is_empty()) {
         fields.wrong(&name("gpu_models"), format!("`{}` names no model", clip(asked, 64)));
+    }
+    if let Some(hash) = &f.template_hash_id {
+        fields.template(&name("template_hash_id"), hash);
     }
     named_memory(fields, &name, f, &mut made);
     let (memory, count) = ((made.min_gpu_memory_mib, made.max_gpu_memory_mib), (made.min_gpu_count, made.gpu_count));
@@ -266,7 +268,7 @@ fn target(fields: &mut Fields, request: &pb::CreateSessionRequest, disk_gb: Opti
             if rental.is_some() {
                 fields.wrong("rental_kind", "goes with `requirements`; an offer has its kind already, so leave it out with `offer_id`");
             }
-            (Target::Offer(offer_id(fields, id)), disk_gb)
+            (Target::Offer(offer_id(fields, id, settings)), disk_gb)
         }
         Some(Wire::Requirements(wanted)) => {
             let mut chosen = wanted.filter.as_ref().map(|f| filter(fields, "requirements.filter", f, settings)).unwrap_or_default();
@@ -293,6 +295,9 @@ fn template(fields: &mut Fields, here: Option<&String>, target: &Target) -> Opti
         && a != b
     {
         fields.wrong("template_hash_id", "differs from `requirements.filter.template_hash_id`; say it once, or the same");
+    }
+    if let Some(hash) = here {
+        fields.template("template_hash_id", hash);
     }
     here.or(in_filter).cloned()
 }
@@ -558,7 +563,7 @@ pub fn watch(request: &pb::WatchSessionRequest, settings: &Settings) -> Result<a
         start: match &request.start {
             None => api::WatchStart::Snapshot { ended_since: None },
             Some(Start::FromNow(now)) => from_now(*now),
-            Some(Start::ResumeToken(token)) => after(token),
+            Some(Start::ResumeToken(token)) => after(&mut fields, token),
         },
         bookmark: fields.duration("bookmark_interval", request.bookmark_interval.as_ref(), BOOKMARK_RANGE).unwrap_or(settings.bookmark),
     };
@@ -579,7 +584,7 @@ pub fn watch_all(request: &pb::WatchSessionsRequest, settings: &Settings) -> Res
             None => api::WatchStart::Snapshot { ended_since: None },
             Some(Start::EndedSince(time)) => api::WatchStart::Snapshot { ended_since: fields.time("ended_since", Some(time)) },
             Some(Start::FromNow(now)) => from_now(*now),
-            Some(Start::ResumeToken(token)) => after(token),
+            Some(Start::ResumeToken(token)) => after(&mut fields, token),
         },
         bookmark: fields.duration("bookmark_interval", request.bookmark_interval.as_ref(), BOOKMARK_RANGE).unwrap_or(settings.bookmark),
     };
@@ -590,7 +595,8 @@ fn from_now(now: bool) -> api::WatchStart {
     if now { api::WatchStart::Now } else { api::WatchStart::Snapshot { ended_since: None } }
 }
 
-fn after(token: &str) -> api::WatchStart {
+fn after(fields: &mut Fields, token: &str) -> api::WatchStart {
+    fields.resume_token(token);
     if token.is_empty() { api::WatchStart::Snapshot { ended_since: None } } else { api::WatchStart::After(token.to_owned()) }
 }
 

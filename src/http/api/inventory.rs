@@ -136,7 +136,7 @@ async fn explain(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
 async fn get(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
     let given = asked.parameters("GetOfferRequest", &one_params());
     let named = asked.segment("offer_id");
-    let read = given.checked(|m| requests::offer(&pb::GetOfferRequest { offer_id: named.to_owned(), ..m }));
+    let read = given.checked(|m| requests::offer(&pb::GetOfferRequest { offer_id: named.to_owned(), ..m }, &api.settings));
     let (id, disk) = read.map_err(|e| no_offer(e, named))?;
     let offer = api.services.inventory.get(&id).map_err(|e| no_offer(e, named))?;
     message("Offer", &answers::offer(&offer, disk))
@@ -156,9 +156,9 @@ async fn compatible(api: Api, _: Caller, asked: Asked) -> Result<Response, Error
     let part = Part::of(&mut given);
     given.sound()?;
     let id = asked.segment("offer_id").to_owned();
-    let (offer_id, _) = requests::offer(&pb::GetOfferRequest { offer_id: id.clone(), disk_gb: None }).map_err(|e| no_offer(e, &id))?;
+    let (offer_id, _) = requests::offer(&pb::GetOfferRequest { offer_id: id.clone(), disk_gb: None }, &api.settings).map_err(|e| no_offer(e, &id))?;
     let offer = api.services.inventory.get(&offer_id).map_err(|e| no_offer(e, &id))?;
-    let query = requests::templates(&pb::ListTemplatesRequest { offer_id: Some(id), ..Default::default() })?;
+    let query = requests::templates(&pb::ListTemplatesRequest { offer_id: Some(id), ..Default::default() }, &api.settings)?;
     let found = api.services.templates.list(&query).await?;
     let total = found.len();
     let templates = part.cut(found).iter().map(|t| told("Template", &answers::template(t))).collect::<Result<Vec<_>, Error>>()?;
@@ -188,7 +188,7 @@ async fn templates(api: Api, _: Caller, asked: Asked) -> Result<Response, Error>
     let mut given = asked.parameters("ListTemplatesRequest", &template_params());
     let part = Part::of(&mut given);
     let recommended = given.truth("recommended");
-    let query = given.checked(|m| requests::templates(&m))?;
+    let query = given.checked(|m| requests::templates(&m, &api.settings))?;
     let found = api.services.templates.list(&query).await.map_err(|e| given.named(e))?;
     let templates: Vec<pb::Template> =
         found.iter().filter(|t| recommended.is_none_or(|wanted| t.recommended == wanted)).map(|t| answers::template(t)).collect();

@@ -395,7 +395,9 @@ fn ports(row: &Object<'_>) -> Vec<(u16, u16)> {
 /// GPU in it.
 fn price(row: &Object<'_>, status: InstanceStatus) -> Option<PriceSeen> {
     let told = |name: &str| row.rate(name).filter(|rate| rate.0 >= 0);
-    let (base, total) = (told("dph_base"), told("dph_total"));
+    // No machine costs nothing: a price of 0 is one that is not told.
+    let dear = |name: &str| told(name).filter(|rate| rate.0 > 0);
+    let (base, total) = (dear("dph_base"), dear("dph_total"));
     let by_month = || {
         let milli_gb = crate::domain::money::scaled(&row.get("disk_space")?.decimal()?, 3)?;
         Some(told("storage_cost")?.scaled(i64::try_from(milli_gb).ok()?, 720_000))

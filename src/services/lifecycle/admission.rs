@@ -204,9 +204,11 @@ impl Actor {
             all.sort_by_key(|error| error.reason != "PROVIDER_AUTH");
             return all.swap_remove(0);
         }
-        let mut error =
-            Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {unmet}. Relax the requirements or try again later"))
-                .with("offers", offers);
+        let next = match session.request.target {
+            Target::Offer(_) => "List offers again and take another",
+            Target::Requirements { .. } => "Relax the requirements or try again later",
+        };
+        let mut error = Error::new(Code::ResourceExhausted, "NO_CAPACITY", format!("No offers available: {unmet}. {next}")).with("offers", offers);
         if let Some(explanation) = &unmet.explanation {
             let removed: Vec<String> = explanation.effects.iter().filter(|e| e.removed > 0).map(|e| format!("{}={}", e.field, e.removed)).collect();
             error = error.with("removed_by", removed.join(","));

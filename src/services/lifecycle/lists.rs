@@ -17,7 +17,7 @@ impl Actor {
         let now = self.parts.tools.clock.now();
         let account = self.account(&listing.provider, listing.look);
         let rows = self.live.values().flat_map(|e| e.instances.iter().filter(|r| r.provider == listing.provider));
-        let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), open: r.open() }).collect();
+        let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), named: r.named, open: r.open() }).collect();
         let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
         let mut inputs: Vec<(SessionId, Input)> = Vec::new();
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
@@ -59,12 +59,13 @@ impl Actor {
         if *self.sweeper.strays() != strays {
             self.keep_strays().await?;
         }
+        // What has a row comes first: of two machines of one launch, the row's is kept.
+        for (id, input) in inputs {
+            self.apply(id, input, staged);
+        }
         for suspect in suspects.iter().filter(|s| condemned.contains(&s.sighting.native_id)) {
             let Some(label) = suspect.label else { continue };
             self.condemn(suspect.kind, label, suspect.sighting, &listing, staged, now).await?;
-        }
-        for (id, input) in inputs {
-            self.apply(id, input, staged);
         }
         Ok(())
     }

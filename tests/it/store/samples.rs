@@ -211,6 +211,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         offer: OfferId::new(&format!("{provider}-81234567")),
         machine: MachineId::new("m-4711"),
         native_id: None,
+        named: false,
         launch: Launch::Intended,
         desired: Desired::Present,
         intended_at: from,
