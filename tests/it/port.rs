@@ -285,6 +285,39 @@ async fn what_is_not_there_is_said_in_the_callers_language() {
 #[tokio::test]
 async fn foreign_pages_large_bodies_and_panics_are_answered() {
     let house = House::open(None).await;
+#[tokio::test]
+async fn an_rpc_takes_grpc_and_nothing_else() {
+    let house = House::open(None).await;
+    let path = "/grpc.health.v1.Health/Check";
+    let (old, new) = (client(|b| b.http1_only()), client(|b| b.http2_prior_knowledge()));
+    for (client, kind, fits) in [
+        (&new, Some("text/plain"), false),
+        (&new, Some("application/json"), false),
+        (&new, None, false),
+        (&new, Some("application/grpc"), true),
+        (&new, Some("application/grpc+proto"), true),
+        (&new, Some("application/grpc-web"), true),
+        (&old, Some("text/plain"), false),
+        (&old, None, false),
+        (&old, Some("application/grpc"), false),
+        (&old, Some("application/grpc-web"), true),
+    ] {
+        let mut request = client.post(house.url("http", path)).body(vec![0_u8; 5]);
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status() == StatusCode::OK, fits, "{kind:?} {answer:?}");
+        if !fits {
+            assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind:?}");
+            let body: serde_json::Value = answer.json().await.unwrap();
+            assert_eq!(body["error_type"], "unsupported_media_type");
+            assert!(body["error"].as_str().unwrap().contains("application/grpc-web"), "{body}");
+        }
+    }
+    house.close().await;
+}
+
     let client = client(|b| b);
     let get = |host: &'static str, origin: Option<&'static str>| {
         let request = client.get(house.url("http", "/health")).header("host", host);
