@@ -42,9 +42,10 @@ pub fn document(routes: &[Route]) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Shops GPU marketplaces and hands over verified machines by SSH.",
             "description": "The JSON face of the service; the gRPC face on the same port offers the same. Money is US dollars as exact decimal \
-                numbers; times are RFC 3339 in UTC; durations are numbers with their unit, such as `7200s`. Members that are null say nothing; in \
-                requests null is the same as leaving a member out. Every answer has the header `X-Request-ID`; a request's own one is kept. HEAD \
-                works where GET does.",
+                numbers; times are RFC 3339 in UTC; durations are numbers with their unit, such as `7200s`. Members that are null say nothing, \
+                nor do empty texts and zeros of what is not there yet (a session's `provider`, `ssh_port` and `price_per_hour` before its first \
+                attempt); in requests null is the same as leaving a member out. Every answer has the header `X-Request-ID`; a request's own one \
+                is kept. HEAD works where GET does.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -243,6 +244,7 @@ fn parameter(of: &str, param: &Param, schemas: &mut Schemas) -> Value {
         }
         Unit::Gigabytes => json!({"type": "number"}),
         Unit::Whole if param.name == "limit" => json!({"type": "integer", "minimum": 1, "maximum": 1000}),
+        Unit::Whole if param.name == "offset" => json!({"type": "integer", "minimum": 0, "maximum": 1_000_000_000}),
         Unit::Whole => json!({"type": "integer", "minimum": 0}),
         Unit::Truth => json!({"type": "boolean"}),
         Unit::Day => json!({"type": "string", "format": "date"}),
