@@ -4,6 +4,7 @@ use super::asked::field_of;
 use super::params::{Param, Unit};
 use super::route::{Body, Route};
 use super::shapes::{ADDED, Kind, Member, Shape, names, spoken};
+use crate::grpc::convert::requests::MOST_DISK_GB;
 use crate::grpc::json::{contract, is_alternative, message, words};
 use prost_reflect::{FieldDescriptor, FileDescriptor, Kind as Wire, MessageDescriptor};
 use serde_json::{Map, Value, json};
@@ -491,6 +492,9 @@ impl Schemas {
                     if or_null { json!({"anyOf": [reference(&name), {"type": "null"}]}) } else { reference(&name) }
                 }
             },
+            Wire::Int32 if field.name() == "disk_gb" => {
+                json!({"type": if or_null { json!(["integer", "null"]) } else { json!("integer") }, "minimum": 1, "maximum": MOST_DISK_GB})
+            }
             _ => self.told_value(field, or_null),
         }
     }
