@@ -381,8 +381,8 @@ fn report(core: &Core, frozen: bool) -> ops::HealthReport {
         let seen = outlook.get(provider);
         let word = match seen {
             None => "starting",
-            Some(o) if o.account_error.is_some() => "credentials not proven",
-            Some(o) if o.list_error.is_some() => "unreachable",
+            Some(o) if o.refused => "credentials not proven",
+            Some(o) if o.account_error.is_some() || o.list_error.is_some() => "unreachable",
             Some(_) => "ok",
         };
         degraded |= word != "ok";

@@ -5,6 +5,7 @@
 //! when an endpoint is configured; what belongs to which trace is `services/trail.rs`'s business.
 
 mod catalogue;
+mod export;
 mod lines;
 
 pub use lines::told;
@@ -13,6 +14,7 @@ pub use catalogue::{METRICS, Metric, MetricKind, Values, recorder};
 
 use crate::config::{Level, Log};
 use crate::services::trail;
+use export::Telling;
 use lines::Lines;
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use opentelemetry::KeyValue;
@@ -131,7 +133,8 @@ pub fn subscriber(settings: &Settings, writer: BoxMakeWriter, coloured: bool) ->
     };
     // Others' libraries: never their debug output, which knows nothing of our secrets.
     let others = level.min(LevelFilter::WARN);
-    let targets = Targets::new().with_default(others).with_target(OURS, level);
+    // The trace exporter's own never: they repeat for as long as a collector is away; `export` tells that once.
+    let targets = Targets::new().with_default(others).with_target("opentelemetry", LevelFilter::OFF).with_target(OURS, level);
     // Our spans always: they carry the names of request and session to whatever line is written.
     let shown = move |seen: &tracing::Metadata<'_>| {
         if seen.is_span() { seen.target().starts_with(OURS) } else { targets.would_enable(seen.target(), seen.level()) }
@@ -146,7 +149,7 @@ pub fn subscriber(settings: &Settings, writer: BoxMakeWriter, coloured: bool) ->
             let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
             let resource = Resource::builder().with_service_name(env!("CARGO_PKG_NAME")).with_attribute(version).build();
             trail::record();
-            Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+            Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(Telling::new(exporter, endpoint)).build())
         }
     };
     let traces = tracer.as_ref().map(|provider| {

@@ -463,20 +463,23 @@ impl Reader {
         self.take_secret_file("auth.admin_token", "auth.admin_token_file");
         self.take_secret_file("auth.read_only_token", "auth.read_only_token_file");
         let (admin_token, read_only_token) = (self.token("auth.admin_token"), self.token("auth.read_only_token"));
-        let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+        let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret() && a.expose_secret() != UNREADABLE;
         if admin_token.as_ref().zip(read_only_token.as_ref()).is_some_and(|(admin, other)| same(admin, other)) {
             self.fault("auth.read_only_token", "must not be the same as auth.admin_token".to_owned());
         }
         let loopback = is_loopback_name(&server.host);
         let mode = if self.given("auth.mode") { self.word("auth.mode") } else { None };
         let required = mode.map_or(!loopback, |mode| mode == "token");
-        if !required && !loopback {
+        // Of what is wrong no more is said than that.
+        let told = |fault: &Fault| ["auth.mode", "server.host", "server.tls_cert", "server.tls_key"].contains(&fault.key.as_str());
+        let sure = !self.layered.faults.iter().any(told);
+        if sure && !required && !loopback {
             self.layered.warnings.push(format!(
                 "NO AUTHENTICATION on {}: whoever reaches this port rents machines on your account and ends them. Take AUTH_MODE=none out, or bind to 127.0.0.1",
                 server.host
             ));
         }
-        if required && !loopback && server.tls.is_none() {
+        if sure && required && !loopback && server.tls.is_none() {
             self.layered.warnings.push(format!(
                 "tokens and private keys travel in clear on {}: set SERVER_TLS_CERT and SERVER_TLS_KEY, or put something that speaks TLS before it",
                 server.host
@@ -532,7 +535,9 @@ impl Reader {
         for key in &missing {
             self.missing::<()>(of(key), of(beside.key), entry.title);
         }
-        self.layered.warnings.extend((entry.warn)(&values));
+        if entry.credentials().all(|own| self.raw(of(own.key)) != Some(UNREADABLE)) {
+            self.layered.warnings.extend((entry.warn)(&values));
+        }
         missing.is_empty().then_some(Provider { values, base_url, allow_private_addresses })
     }
 

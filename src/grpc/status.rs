@@ -80,10 +80,7 @@ pub fn refused(headers: &HeaderMap, error: &Error) -> Option<axum::response::Res
 /// that the caller answers it in its own way.
 #[must_use]
 pub fn unknown_service(headers: &HeaderMap, path: &str) -> Option<axum::response::Response> {
-    let kind = headers.get(http::header::CONTENT_TYPE)?.to_str().ok()?;
-    if !kind.starts_with("application/grpc") {
-        return None;
-    }
+    headers.get(http::header::CONTENT_TYPE).filter(|kind| kind.as_bytes().starts_with(b"application/grpc"))?;
     let path = cut(path, METADATA_BYTES);
     let metadata: BTreeMap<String, String> = BTreeMap::from([("method".to_owned(), path.clone())]);
     let details = ErrorDetails::with_error_info(METHOD_UNKNOWN, DOMAIN, metadata.into_iter().collect::<HashMap<_, _>>());
@@ -94,10 +91,11 @@ pub fn unknown_service(headers: &HeaderMap, path: &str) -> Option<axum::response
 
 /// The reasons for which a call never reaches a service, each with its code. In JSON they have other words, since what can go
 /// wrong there is another thing.
-pub const BEFORE_ANY_SERVICE: [(&str, tonic::Code); 6] = [
+pub const BEFORE_ANY_SERVICE: [(&str, tonic::Code); 7] = [
     (METHOD_UNKNOWN, tonic::Code::Unimplemented),
     (ENCODING_UNKNOWN, tonic::Code::Unimplemented),
     (REQUEST_TOO_LARGE, tonic::Code::OutOfRange),
+    (REQUEST_TIMEOUT, tonic::Code::DeadlineExceeded),
     (MALFORMED_MESSAGE, tonic::Code::InvalidArgument),
     (SERVICE_NOT_FOUND, tonic::Code::NotFound),
     (TRANSPORT, tonic::Code::Internal),
@@ -105,6 +103,7 @@ pub const BEFORE_ANY_SERVICE: [(&str, tonic::Code); 6] = [
 const METHOD_UNKNOWN: &str = "METHOD_UNKNOWN";
 const ENCODING_UNKNOWN: &str = "ENCODING_UNKNOWN";
 const REQUEST_TOO_LARGE: &str = "REQUEST_TOO_LARGE";
+const REQUEST_TIMEOUT: &str = "REQUEST_TIMEOUT";
 const MALFORMED_MESSAGE: &str = "MALFORMED_MESSAGE";
 const SERVICE_NOT_FOUND: &str = "SERVICE_NOT_FOUND";
 const TRANSPORT: &str = "TRANSPORT";
@@ -120,6 +119,7 @@ pub fn complete<B>(path: &str, mut answer: http::Response<B>) -> http::Response<
     let path = cut(path, METADATA_BYTES);
     let said = bare.message().trim_start_matches("Error, ");
     let (code, reason, message) = match bare.code() {
+        _ if said.contains("body arrives too slowly") => (tonic::Code::DeadlineExceeded, REQUEST_TIMEOUT, said.to_owned()),
         tonic::Code::Unimplemented if said.is_empty() => {
             (bare.code(), METHOD_UNKNOWN, format!("there is no method {path}; server reflection lists what there is"))
         }

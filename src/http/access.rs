@@ -11,7 +11,7 @@ use crate::services::access::{Access, Pass};
 use crate::services::api::Caller;
 use crate::services::{Code, Error};
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
@@ -49,15 +49,18 @@ pub(super) struct Gate {
 /// Lets a request through with its caller, or refuses it in its own language; ends one that waits when its token ends. What a
 /// browser asks before it calls (OPTIONS, without a token) does not come here: CORS answers it where pages may call at all.
 pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: Request, next: Next) -> Response {
-    let rule = rule(request.method(), request.uri().path(), request.uri().query());
-    if rule.need == Need::Nothing {
+    let routed = request.extensions().get::<MatchedPath>().is_some();
+    let rule = rule(request.method(), request.uri().path(), request.uri().query(), routed);
+    if rule.need == Need::Nothing && !rule.lasts {
         return next.run(request).await;
     }
     let given = request.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     match gate.access.admit(given, rule.need, rule.lasts) {
         Ok(pass) => {
-            tracing::Span::current().record("caller", pass.caller.principal.as_str());
-            request.extensions_mut().insert(Caller { request: id.0.clone(), ..pass.caller.clone() });
+            if let Some(caller) = &pass.caller {
+                tracing::Span::current().record("caller", caller.principal.as_str());
+                request.extensions_mut().insert(Caller { request: id.0.clone(), ..caller.clone() });
+            }
             if !rule.lasts {
                 return next.run(request).await;
             }

@@ -4,8 +4,10 @@
 //! * A body that nobody reads, since its request was refused by what came before it, is taken in and thrown away for a
 //!   while: a connection (a stream in HTTP/2) that is closed with bytes unread is reset, and the reset overtakes the answer.
 //!
-//! Not for gRPC over HTTP/2: its streams may be silent for as long as they like, and hold no connection.
+//! Not for the few RPCs whose request is a stream ([`rules::takes_a_stream`]), over HTTP/2: it may be silent for as long as it
+//! likes, and holds no connection. All others take one message and its end.
 
+use super::rules;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -47,7 +49,8 @@ pub fn too_slow(error: &(dyn Error + 'static)) -> Option<TooSlow> {
 
 /// Watches over a request's body, with this as its [`PERIOD`].
 pub(super) async fn arrive(State(period): State<Duration>, request: Request, next: Next) -> Response {
-    if request.body().is_end_stream() || (request.version() > Version::HTTP_11 && super::ops::is_grpc(request.headers())) {
+    let stream = request.version() > Version::HTTP_11 && rules::takes_a_stream(request.uri().path());
+    if stream || request.body().is_end_stream() {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();

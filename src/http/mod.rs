@@ -35,7 +35,7 @@ pub fn assemble(grpc: Router, json: Router, ops: ops::Ops) -> Router {
     let (body_limit, body_period) = (ops.body_limit, ops.body_period);
     let ops_origins = ops.allowed_origins.clone();
     // tonic's own fallback would answer every unknown path with 200 and a gRPC status.
-    let grpc = grpc.reset_fallback();
+    let grpc = grpc.reset_fallback().layer(middleware::from_fn(ops::speaks_grpc));
     let rest = json.reset_fallback().merge(ops::routes(ops)).method_not_allowed_fallback(ops::method_not_allowed);
     let cors = (!ops_origins.is_empty()).then(|| cors(&ops_origins));
     let router = grpc

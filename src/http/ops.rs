@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::TraceContextExt;
 use serde_json::json;
@@ -245,6 +245,17 @@ pub(super) async fn guard(State(guard): State<Guard>, id: RequestId, request: Re
         return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &text, &id);
     }
     next.run(request).await
+}
+
+/// Refuses what is sent to an RPC's path and is no gRPC, in words that whoever sent it reads: JSON.
+pub(super) async fn speaks_grpc(id: RequestId, request: Request, next: Next) -> Response {
+    let web = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
+    if web || (is_grpc(request.headers()) && request.version() > Version::HTTP_11) {
+        return next.run(request).await;
+    }
+    let text = "an RPC takes gRPC over HTTP/2 (`Content-Type: application/grpc`) or gRPC-Web (`Content-Type: application/grpc-web`); \
+        for JSON see the routes below /api/v1";
+    json::refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text, &id)
 }
 
 /// The caller's `X-Request-ID` when it is 1–128 characters of `[a-zA-Z0-9._-]`, else a new one.

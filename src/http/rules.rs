@@ -1,5 +1,6 @@
-//! Which call needs what: one table of the RPCs and one of the routes. What is in neither needs an admin's token, so that
-//! what somebody adds and forgets here is open to nobody; a test holds both tables to what there is.
+//! Which call needs what: one table of the RPCs and one of the routes. A route that is in neither needs an admin's token, so
+//! that what somebody adds and forgets here is open to nobody; a test holds both tables to what there is. Where there is
+//! nothing any token will do: the router says so.
 //!
 //! Whether a token is good, and what is its consumer's, is not known here.
 
@@ -21,7 +22,8 @@ pub type Rpc = (&'static str, Need, bool);
 
 /// The RPCs by service and method, what each needs and whether it lasts.
 ///
-/// Health stays open: it is what load balancers ask, and says nothing but whether the server works. Reflection tells only
+/// Health stays open: it is what load balancers ask, and says nothing but whether the server works; strangers' watches of it
+/// have a bound in common. Reflection tells only
 /// the contract, but a stream that strangers could hold open costs more than a header that `grpcurl -H` sends along anyway.
 pub const RPCS: &[(&str, &[Rpc])] = &[
     (
@@ -87,50 +89,62 @@ pub const RPCS: &[(&str, &[Rpc])] = &[
             ("RevokeToken", Admin, false),
         ],
     ),
-    ("grpc.health.v1.Health", &[("Check", Nothing, false), ("Watch", Nothing, false)]),
+    ("grpc.health.v1.Health", &[("Check", Nothing, false), ("Watch", Nothing, true)]),
     ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Token, true)]),
     ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", Token, true)]),
 ];
 
 /// The routes by prefix, the longest that fits counts; and what looking (GET, HEAD) and changing (all other methods) there
-/// needs.
+/// needs. Where nothing can be changed any token will do, to be told so.
 pub const ROUTES: &[(&str, Need, Need)] = &[
     ("/health", Nothing, Nothing),
     ("/ready", Nothing, Nothing),
-    ("/metrics", Overview, Admin),
-    ("/openapi.json", Token, Admin),
-    ("/api/v1/inventory", Token, Admin),
-    ("/api/v1/gpu-models", Token, Admin),
-    ("/api/v1/templates", Token, Admin),
+    ("/metrics", Overview, Token),
+    ("/openapi.json", Token, Token),
+    ("/api/v1/inventory", Token, Token),
+    ("/api/v1/gpu-models", Token, Token),
+    ("/api/v1/templates", Token, Token),
     ("/api/v1/sessions", Token, Consumer),
-    ("/api/v1/events", Token, Admin),
-    ("/api/v1/costs", Token, Admin),
-    ("/api/v1/ledger", Token, Admin),
-    ("/api/v1/spend-rate", Overview, Admin),
+    ("/api/v1/events", Token, Token),
+    ("/api/v1/costs", Token, Token),
+    ("/api/v1/ledger", Token, Token),
+    ("/api/v1/spend-rate", Overview, Token),
     ("/api/v1/offer-health", Overview, Admin),
     ("/api/v1/operator", Overview, Admin),
     ("/api/v1/ops", Overview, Admin),
 ];
 
-/// What a request needs.
+/// What a request needs. `routed`: its path is that of a route.
 #[must_use]
-pub fn rule(method: &Method, path: &str, query: Option<&str>) -> Rule {
-    listed(method, path, query).unwrap_or(Rule { need: Admin, lasts: false })
+pub fn rule(method: &Method, path: &str, query: Option<&str>, routed: bool) -> Rule {
+    // A service is one route, whichever of its methods there are.
+    let need = if routed && service(path).is_none() { Admin } else { Token };
+    listed(method, path, query).unwrap_or(Rule { need, lasts: false })
+}
+
+/// The methods of the service that a path is of, and what is called there.
+fn service(path: &str) -> Option<(&'static [Rpc], &str)> {
+    let (service, called) = path.strip_prefix('/')?.split_once('/')?;
+    RPCS.iter().find(|(name, _)| *name == service).map(|(_, methods)| (*methods, called))
 }
 
 /// Whether a path is that of a method of the contract.
 #[must_use]
 pub fn is_rpc(path: &str) -> bool {
-    let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-    parts.is_some_and(|(service, called)| RPCS.iter().any(|(name, methods)| *name == service && methods.iter().any(|(method, ..)| *method == called)))
+    service(path).is_some_and(|(methods, called)| methods.iter().any(|(method, ..)| *method == called))
+}
+
+/// Whether a path is that of an RPC whose request is a stream, which may be silent: those of reflection. The request of every
+/// other one is a message and its end.
+#[must_use]
+pub fn takes_a_stream(path: &str) -> bool {
+    ["/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"].contains(&path)
 }
 
 /// What a request needs by the tables; `None` when nothing there fits.
 #[must_use]
 pub fn listed(method: &Method, path: &str, query: Option<&str>) -> Option<Rule> {
-    if let Some((service, called)) = path.strip_prefix('/').and_then(|path| path.split_once('/'))
-        && let Some((_, methods)) = RPCS.iter().find(|(name, _)| *name == service)
-    {
+    if let Some((methods, called)) = service(path) {
         return methods.iter().find(|(name, ..)| *name == called).map(|(_, need, lasts)| Rule { need: *need, lasts: *lasts });
     }
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -167,8 +181,12 @@ mod tests {
         assert_eq!(need(Method::GET, "/gpushopper.v1.CostService/GetSpendRate"), Some(Overview));
         for unlisted in ["/api/v1/sessionsx", "/api/v1/new", "/api", "/healthy", "/", "//health", "/gpushopper.v1.CostService/New", "/Health"] {
             assert_eq!(need(Method::GET, unlisted), None, "{unlisted}");
-            assert_eq!(rule(&Method::GET, unlisted, None).need, Admin);
+            // A route that was forgotten is open to admins alone; where nothing is, who has a token is told so.
+            let forgotten = if unlisted.contains("CostService") { Token } else { Admin };
+            assert_eq!(rule(&Method::GET, unlisted, None, true).need, forgotten, "{unlisted}");
+            assert_eq!(rule(&Method::GET, unlisted, None, false).need, Token);
         }
+        assert_eq!(need(Method::POST, "/api/v1/inventory"), Some(Token), "it is told that nothing can be changed there");
     }
 
     #[test]
@@ -178,5 +196,15 @@ mod tests {
         assert!(lasts("/api/v1/sessions/x", Some("a=b&wait=60s")) && lasts("/api/v1/sessions/x", Some("%77ait=60s")));
         assert!(!lasts("/api/v1/sessions/x", Some("await=60s")) && !lasts("/api/v1/costs/events", None));
         assert!(lasts("/gpushopper.v1.SessionService/WatchSessions", None));
+        assert!(lasts("/grpc.health.v1.Health/Watch", None) && !lasts("/grpc.health.v1.Health/Check", None));
+    }
+
+    #[test]
+    fn only_reflection_takes_streams() {
+        let all = RPCS.iter().flat_map(|(service, methods)| methods.iter().map(move |(method, ..)| format!("/{service}/{method}")));
+        let streams: Vec<String> = all.filter(|path| takes_a_stream(path)).collect();
+        assert!(streams.len() == 2 && streams.iter().all(|path| path.contains("reflection")), "{streams:?}");
+        let pool = prost_reflect::DescriptorPool::decode(crate::grpc::pb::DESCRIPTOR_SET).unwrap();
+        assert!(pool.services().flat_map(|s| s.methods().collect::<Vec<_>>()).all(|method| !method.is_client_streaming()));
     }
 }

@@ -34,6 +34,8 @@ pub const MOST_TOKENS: usize = 1000;
 pub const NAMELESS: &str = "operator";
 /// Names that no token may take: those of configured tokens, and of what acts by itself.
 const RESERVED: [&str; 6] = ["admin", "read-only", NAMELESS, "metrics", "shutdown", "sweeper"];
+/// Open streams of callers without a token, all of them together, where callers need one.
+pub const STRANGERS_STREAMS: usize = 1000;
 /// When to come again for a stream.
 const STREAM_RETRY: Duration = Duration::from_secs(5);
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -142,6 +144,7 @@ struct Inner {
     fixed: Vec<Arc<Known>>,
     /// Those of the database that are not revoked.
     stored: RwLock<Vec<Arc<Known>>>,
+    strangers: Arc<Semaphore>,
 }
 
 /// The service's handle. See the module's header.
@@ -156,9 +159,9 @@ impl fmt::Debug for Access {
 
 /// Leave to make one call.
 pub struct Pass {
-    /// Who calls.
-    pub caller: Caller,
-    /// The place among its caller's streams, to be held until the stream is over.
+    /// Who calls; `None` = a stranger, at a call that needs no token.
+    pub caller: Option<Caller>,
+    /// The place among its caller's streams, or all strangers', to be held until the stream is over.
     pub place: Option<OwnedSemaphorePermit>,
     token: Option<Arc<Known>>,
     clock: Clock,
@@ -206,7 +209,8 @@ impl Access {
         let fixed = parts.fixed.iter().map(of).collect();
         let good = parts.store.token_list().await?.into_iter().filter(|record| record.revoked_at.is_none());
         let stored = good.map(|record| Known::new(record, "database".to_owned(), parts.limits)).collect();
-        Ok(Self(Arc::new(Inner { parts, fixed, stored: RwLock::new(stored) })))
+        let strangers = Arc::new(Semaphore::new(STRANGERS_STREAMS));
+        Ok(Self(Arc::new(Inner { parts, fixed, stored: RwLock::new(stored), strangers })))
     }
 
     /// Whether callers need a token.
@@ -226,10 +230,13 @@ impl Access {
         let clock = parts.clock.clone();
         if !parts.required {
             let caller = Caller { principal: String::new(), scope: None, admin: true, request: String::new() };
-            return Ok(Pass { caller, place: None, token: None, clock });
+            return Ok(Pass { caller: Some(caller), place: None, token: None, clock });
         }
         let now = clock.now();
-        let token = self.known(headers, now)?;
+        let token = match self.known(headers, now) {
+            Err(_) if need == Need::Nothing => return self.stranger(stream),
+            known => known?,
+        };
         let TokenRecord { name, role, consumer, .. } = &token.record;
         if !need.met_by(*role, consumer.is_some()) {
             let scope = consumer.as_ref().map(|_| " for one consumer").unwrap_or_default();
@@ -254,7 +261,22 @@ impl Access {
             }
         };
         let caller = Caller { principal: name.clone(), scope: consumer.clone(), admin: *role == Role::Admin, request: String::new() };
-        Ok(Pass { caller, place, token: Some(token), clock })
+        Ok(Pass { caller: Some(caller), place, token: Some(token), clock })
+    }
+
+    /// Lets somebody without a good token make a call that needs none.
+    fn stranger(&self, stream: bool) -> Result<Pass, Error> {
+        let place = match Arc::clone(&self.0.strangers).try_acquire_owned() {
+            _ if !stream => None,
+            Ok(place) => Some(place),
+            Err(_) => {
+                let text =
+                    format!("{STRANGERS_STREAMS} streams of callers without a token are open, which is the limit: send a token, or ask once instead");
+                let error = Error::new(Code::ResourceExhausted, "TOO_MANY_STREAMS", text);
+                return Err(error.with("limit", STRANGERS_STREAMS).retry(STREAM_RETRY));
+            }
+        };
+        Ok(Pass { caller: None, place, token: None, clock: self.0.parts.clock.clone() })
     }
 
     fn known<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>, now: Time) -> Result<Arc<Known>, Error> {

@@ -36,7 +36,10 @@ pub(super) fn count(event: &Event) {
                 counter!("gpu_reconciliation_mismatches_total").increment(1);
             }
         }
-        EventType::StageChanged if session.stage == Stage::Requested => tried_again(session),
+        EventType::StageChanged if session.stage == Stage::Requested => {
+            begun(session);
+            tried_again(session);
+        }
         EventType::Created
         | EventType::StageChanged
         | EventType::Extended
@@ -58,7 +61,10 @@ fn state_changed(event: &Event, session: &Session, provider: &str) {
     let retried = session.attempts.len() > 1;
     let scope = session.request.failover.scope.word();
     match event.to_state {
-        State::Provisioning => counter!("gpu_sessions_created_total", "provider" => provider).increment(1),
+        State::Provisioning => {
+            begun(session);
+            counter!("gpu_sessions_created_total", "provider" => provider).increment(1);
+        }
         State::Running => {
             let seconds = event.at.since(session.created_at).as_secs_f64();
             histogram!("gpu_provisioning_duration_seconds", "provider" => provider.clone()).record(seconds);
@@ -89,6 +95,16 @@ fn state_changed(event: &Event, session: &Session, provider: &str) {
             }
         }
         State::Pending => {}
+    }
+}
+
+/// An attempt begins: from here on its GPU's series of failures are there, so that the first failure is an increase.
+fn begun(session: &Session) {
+    let Some(attempt) = session.attempt() else { return };
+    let (provider, gpu) = (attempt.offer.provider.to_string(), attempt.offer.gpu.to_string());
+    for failure in AttemptFailure::ALL {
+        let labels = [("provider", provider.clone()), ("gpu_type", gpu.clone()), ("failure_type", failure.word().to_owned())];
+        counter!("gpu_offer_failures_total", &labels).increment(0);
     }
 }
 

@@ -14,7 +14,7 @@ use gpu_shopper::grpc::pb::operator_service_client::OperatorServiceClient;
 use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::grpc::pb::session_service_client::SessionServiceClient;
 use gpu_shopper::http::rules::{self, RPCS};
-use gpu_shopper::services::access::{Fixed, Limits, NewToken, Parts};
+use gpu_shopper::services::access::{Fixed, Limits, NewToken, Parts, STRANGERS_STREAMS};
 use gpu_shopper::services::api::Caller;
 use gpu_shopper::sim::Faults;
 use http::{Method, Request, StatusCode};
@@ -158,9 +158,11 @@ async fn an_outsider_gets_into_no_rpc() {
     // Load balancers ask without a token.
     let health = rpc(&face, "/grpc.health.v1.Health/Check", None, &[]).await;
     assert_eq!(health.code(), Code::Ok);
-    // And the last word is the method's.
-    let there = rpc(&face, "/gpushopper.v1.OperatorService/NoSuchMethod", Some(&bearer(&good)), &[]).await;
-    assert_eq!(there.code(), Code::Unimplemented);
+    // What is nowhere is told to whoever has a token.
+    let looks = token(&face, "looks", Role::ReadOnly, Some("alice")).await;
+    for (path, token) in unknown.iter().flat_map(|path| [(path, &good), (path, &looks)]) {
+        assert_eq!(rpc(&face, path, Some(&bearer(token)), &[]).await.code(), Code::Unimplemented, "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -572,6 +574,36 @@ async fn each_token_has_limits_of_its_own() {
     assert_eq!(watches.len(), 2, "a place that is given back is free again");
 }
 
+/// They may not fill the server; who has a token is not kept out by them.
+#[tokio::test(start_paused = true)]
+async fn strangers_watch_the_health_within_a_bound_of_their_own() {
+    let face = face(344, 0, 2).await;
+    let watch = async |token: Option<&str>| {
+        let mut request = Request::post("/grpc.health.v1.Health/Watch").version(http::Version::HTTP_2).header("content-type", "application/grpc");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        face.router.clone().oneshot(request.body(Body::from(vec![0; 5])).unwrap()).await.unwrap()
+    };
+    let refusal = |answer: &http::Response<Body>| Status::from_header_map(answer.headers()).map(|status| (status.code(), reason(&status)));
+    let mut open = Vec::new();
+    for n in 0..STRANGERS_STREAMS {
+        // A wrong token makes nobody known.
+        let answer = watch((n % 2 == 0).then_some("gst_wrong")).await;
+        assert_eq!(refusal(&answer), None, "{n}");
+        open.push(answer);
+    }
+    let too_many = Some((Code::ResourceExhausted, "TOO_MANY_STREAMS".to_owned()));
+    assert_eq!(refusal(&watch(None).await), too_many);
+    let check = rpc(&face, "/grpc.health.v1.Health/Check", None, &[]).await;
+    assert_eq!(check.code(), Code::Ok, "what ends at once is not counted");
+    let known = [watch(Some(ADMIN)).await, watch(Some(ADMIN)).await];
+    assert!(known.iter().all(|answer| refusal(answer).is_none()));
+    assert_eq!(refusal(&watch(Some(WATCHER)).await), None, "each token has places of its own");
+    open.pop();
+    assert_eq!(refusal(&watch(None).await), None, "a place that is given back is free again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn routes_ask_for_a_token_as_rpcs_do() {
     let face = face(308, 0, 0).await;
@@ -610,8 +642,10 @@ async fn routes_ask_for_a_token_as_rpcs_do() {
         ("/api/v1/sessions", &alice, 404),
         ("/api/v1/operator/x", &alice, 403),
         ("/api/v1/operator/x", &watcher, 404),
-        ("/api/v1/unlisted", &alice, 403),
-        ("/api/v1/unlisted", &admin, 404),
+        ("/api/v1/sesions", &alice, 404),
+        ("/api/v1/sesions", &alices_eyes, 404),
+        ("/api/v1/sesions", &admin, 404),
+        ("/", &watcher, 404),
     ] {
         assert_eq!(ask(&Method::GET, path, Some(who)).await.0, status, "{path}");
     }

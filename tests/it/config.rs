@@ -246,6 +246,23 @@ fn what_looks_wrong_is_a_warning() {
     assert!(!all.contains("canary"), "{all}");
 }
 
+/// A guess at what was meant, or at what could not be read, would lead astray.
+#[test]
+fn what_is_a_fault_is_not_warned_about_as_well() {
+    for pairs in [
+        &[("AUTH_MODE", "maybe"), ("SERVER_HOST", "192.168.1.2")][..],
+        &[("AUTH_MODE", "none"), ("SERVER_HOST", "a b")],
+        &[("AUTH_MODE", "token"), ("SERVER_HOST", "192.168.1.2"), ("SERVER_TLS_CERT", "cert.pem")],
+        &[("VASTAI_API_KEY_FILE", "/nonexistent/key")],
+        &[("AUTH_ADMIN_TOKEN_FILE", "/nonexistent/a"), ("AUTH_READ_ONLY_TOKEN_FILE", "/nonexistent/b")],
+    ] {
+        let told = faults(&env(pairs));
+        assert_eq!(told.warnings, Vec::<String>::new(), "{pairs:?}");
+        let files = pairs.iter().filter(|(name, _)| name.ends_with("_FILE")).count();
+        assert_eq!(told.faults.len(), files.max(1), "{told}");
+    }
+}
+
 #[test]
 fn secrets_come_from_files_too_and_the_higher_layer_wins() {
     let folder = tempfile::tempdir().unwrap();

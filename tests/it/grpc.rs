@@ -144,6 +144,14 @@ async fn what_never_reaches_its_service_is_refused_with_a_reason_too() {
     assert_eq!(packed, (Code::Unimplemented, "ENCODING_UNKNOWN".to_owned()));
     let health = ask("/grpc.health.v1.Health/Check", grpc, plain, b"\x0a\x01x").await;
     assert_eq!(health, (Code::NotFound, "SERVICE_NOT_FOUND".to_owned()));
+    // A message that never comes to its end: nobody holds a place for nothing.
+    for path in [GET, "/gpushopper.v1.SessionService/WatchSessions", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
+        let never = axum::body::Body::from_stream(futures::stream::pending::<Result<axum::body::Bytes, axum::Error>>());
+        let request = http::Request::post(path).version(http::Version::HTTP_2).header("content-type", grpc).header("te", "trailers");
+        let answer = tower::ServiceExt::oneshot(face.router.clone(), request.body(never).unwrap()).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap_or_else(|| panic!("{path}: {answer:?}"));
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "REQUEST_TIMEOUT"), "{path}: {status:?}");
+    }
 
     // What is wrong with a page token is told with the rest.
     let request = pb::ListSessionsRequest {

@@ -527,6 +527,10 @@ async fn refusals_have_their_status_and_say_what_to_do() {
     }
     let nameless = web.send(Request::post("/api/v1/sessions").body(Body::from("{}")).unwrap()).await;
     assert_eq!(nameless.status, 415, "a body that says not what it is");
+    for (encoding, status) in [("gzip", 415), ("br", 415), ("identity", 400)] {
+        let packed = web.ask("POST", "/api/v1/sessions", json!({}), &[("content-encoding", encoding)]).await;
+        assert_eq!((packed.status, packed.text("error").contains("Content-Encoding")), (status, status == 415), "{}", packed.text);
+    }
     let large = web.post("/api/v1/sessions", json!({"on_start_cmd": "x".repeat(1_100_000)})).await;
     assert_eq!((large.status, large.text("error_type").as_str()), (413, "too_large"));
     let twice = Request::post("/api/v1/sessions").header("content-type", "application/json").body(Body::from(r#"{"offer_id":"a","offer_id":"b"}"#));
@@ -576,6 +580,9 @@ async fn a_named_request_is_done_once() {
     assert_eq!((other.status, other.text("error_type").as_str()), (400, "request_id_reused"));
     let both = web.ask("POST", "/api/v1/sessions", json!({"requirements": {}, "request_id": "x"}), &[("idempotency-key", "y")]).await;
     assert!(both.status == 400 && both.text("error").starts_with("Idempotency-Key: differs"), "{}", both.text);
+    let keys = [("idempotency-key", "job-2"), ("idempotency-key", "job-3")];
+    let two = web.ask("POST", "/api/v1/sessions", any(), &keys).await;
+    assert!(two.status == 400 && two.text("error").starts_with("Idempotency-Key: is there twice"), "{}", two.text);
     let long = web.ask("POST", "/api/v1/sessions", any(), &[("idempotency-key", &"x".repeat(129))]).await;
     assert!(long.status == 400 && long.text("error").starts_with("Idempotency-Key: "), "{}", long.text);
 

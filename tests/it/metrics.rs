@@ -119,6 +119,10 @@ async fn a_rental_moves_its_metrics() {
     assert_eq!(running["gpu_sessions_active{provider=\"vastai\",status=\"running\"}"], 1.0);
     assert_eq!(running["gpu_session_disk_available_gb{provider=\"vastai\"}"], 64.0);
     assert_eq!(running["gpu_provider_up{provider=\"tensordock\"}"], 1.0);
+    // Before the first failure, so that it is seen as an increase.
+    let gpu = house.get(id).await.attempts[0].offer.gpu.to_string();
+    let none_yet = format!("gpu_offer_failures_total{{provider=\"vastai\",gpu_type=\"{gpu}\",failure_type=\"auth_failed\"}} 0");
+    assert!(handle.render().contains(&none_yet), "{none_yet}");
     end(&house, id).await;
     let ended = scraped(&house, &handle).await;
     assert_eq!(ended["gpu_sessions_destroyed_total{provider=\"vastai\",reason=\"destroyed_by_user\"}"], 1.0);

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
+use futures::StreamExt;
 use gpu_shopper::clock::Clock;
 use gpu_shopper::http::api::asked::Asked;
 use gpu_shopper::http::assemble;
@@ -104,7 +105,9 @@ impl House {
             .route("/api/v1/slow", get(Slow::call))
             .route("/api/v1/taken", post(taken))
             .with_state(slow.clone());
-        let router = assemble(Routes::new(service).into_axum_router().reset_fallback().layer(tonic_web::GrpcWebLayer::new()), json, ops);
+        let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let grpc = Routes::new(service).add_service(reflection.build_v1().unwrap());
+        let router = assemble(grpc.into_axum_router().reset_fallback().layer(tonic_web::GrpcWebLayer::new()), json, ops);
         let listener = bind("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -278,6 +281,39 @@ async fn what_is_not_there_is_said_in_the_callers_language() {
         let answer = client.get(house.url("http", "/health")).header("x-request-id", bad).send().await.unwrap();
         let id = answer.headers()["x-request-id"].to_str().unwrap();
         assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_rpc_takes_grpc_and_nothing_else() {
+    let house = House::open(None).await;
+    let path = "/grpc.health.v1.Health/Check";
+    let (old, new) = (client(|b| b.http1_only()), client(|b| b.http2_prior_knowledge()));
+    for (client, kind, fits) in [
+        (&new, Some("text/plain"), false),
+        (&new, Some("application/json"), false),
+        (&new, None, false),
+        (&new, Some("application/grpc"), true),
+        (&new, Some("application/grpc+proto"), true),
+        (&new, Some("application/grpc-web"), true),
+        (&old, Some("text/plain"), false),
+        (&old, None, false),
+        (&old, Some("application/grpc"), false),
+        (&old, Some("application/grpc-web"), true),
+    ] {
+        let mut request = client.post(house.url("http", path)).body(vec![0_u8; 5]);
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status() == StatusCode::OK, fits, "{kind:?} {answer:?}");
+        if !fits {
+            assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind:?}");
+            let body: serde_json::Value = answer.json().await.unwrap();
+            assert_eq!(body["error_type"], "unsupported_media_type");
+            assert!(body["error"].as_str().unwrap().contains("application/grpc-web"), "{body}");
+        }
     }
     house.close().await;
 }
@@ -558,6 +594,12 @@ fn posted(path: &str, more: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{more}\r\n").into_bytes()
 }
 
+/// The first bytes of an answer's body, how many there are.
+async fn first(answer: http::Response<tonic::body::Body>) -> usize {
+    let mut body = axum::body::Body::new(answer.into_body()).into_data_stream();
+    body.next().await.expect("an answer").unwrap().len()
+}
+
 /// A request over HTTP/2 whose body comes from a stream.
 async fn streamed(
     mut channel: Channel,
@@ -571,15 +613,17 @@ async fn streamed(
 }
 
 #[tokio::test]
-async fn a_body_that_hardly_comes_is_answered_and_silent_grpc_is_not_disturbed() {
+async fn a_body_that_hardly_comes_is_answered_whatever_it_speaks_and_a_silent_stream_is_not_disturbed() {
     let house = House::open_for(None, Duration::from_secs(20), Duration::from_millis(50)).await;
-    // A message that is not sent before two bodies have taken too long.
+    // A message that is not sent before others have taken too long.
     let (send, message) = tokio::sync::oneshot::channel::<()>();
     let late = futures::stream::once(async move {
         message.await.unwrap();
-        Ok(axum::body::Bytes::from_static(&[0; 5]))
+        Ok(axum::body::Bytes::from_static(b"\0\0\0\0\x02\x3a\0"))
     });
-    let check = tokio::spawn(streamed(plain_channel(house.address).await, "/grpc.health.v1.Health/Check", "application/grpc", late));
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let listed = streamed(plain_channel(house.address).await, reflection, "application/grpc", late).await;
+    assert_eq!((listed.status(), listed.headers().get("grpc-status")), (StatusCode::OK, None), "{listed:?}");
 
     let mut stream = TcpStream::connect(house.address).await.unwrap();
     stream.write_all(&posted("/api/v1/taken", "content-length: 10\r\n")).await.unwrap();
@@ -594,10 +638,18 @@ async fn a_body_that_hardly_comes_is_answered_and_silent_grpc_is_not_disturbed()
     let told = streamed(plain_channel(house.address).await, "/api/v1/taken", "application/json", never).await;
     assert_eq!(told.status(), StatusCode::REQUEST_TIMEOUT);
 
+    // An RPC that takes one message holds its place no longer, with the message and without it.
+    for path in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
+        for message in [&b""[..], &[0; 5]] {
+            let begun = futures::stream::once(async { Ok(axum::body::Bytes::from_static(message)) }).chain(futures::stream::pending());
+            let told = streamed(plain_channel(house.address).await, path, "application/grpc", begun).await;
+            let why = tonic::Status::from_header_map(told.headers()).unwrap_or_else(|| panic!("{path}: {told:?}"));
+            assert!(why.message().contains("arrives too slowly"), "{path}: {why:?}");
+        }
+    }
+
     send.send(()).unwrap();
-    let checked = check.await.unwrap();
-    assert_eq!((checked.status(), checked.headers().get("grpc-status")), (StatusCode::OK, None), "the answer goes on: {checked:?}");
-    drop(checked);
+    assert!(first(listed).await > 0, "the stream goes on");
     house.close().await;
 }
 

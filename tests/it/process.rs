@@ -384,6 +384,20 @@ async fn shown_settings_hide_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_that_does_not_answer_is_not_said_to_refuse_the_key() {
+    let (world, home) = (world(124, Faults::none()).await, tempfile::tempdir().unwrap());
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let server = Served::ready(home.path(), &with(&pointed_at(&world, home.path()), &[("VASTAI_BASE_URL", &url)]), 1).await;
+    let (status, body) = server.get("/health").await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["services"]["vastai"], &body["services"]["tensordock"]), (200, &"unreachable".into(), &"ok".into()), "{body}");
+    server.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_key_is_told_everywhere_and_rents_nothing() {
     let (world, home) = (world(123, Faults::none()).await, tempfile::tempdir().unwrap());
     let wrong = "ab".repeat(32);

@@ -43,7 +43,11 @@ impl TraceService for Collector {
 impl Collector {
     /// Listens on any port; gives what a server is told about it.
     async fn start() -> (Self, String) {
-        let (collector, listener) = (Self::default(), tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+        Self::listening(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn listening(listener: tokio::net::TcpListener) -> (Self, String) {
+        let collector = Self::default();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let service = TraceServiceServer::new(collector.clone());
         tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
@@ -125,6 +129,46 @@ fn called_in<T>(message: T, trace: &str) -> Request<T> {
 fn exporting(mut env: Env, to: &str) -> Env {
     env.extend(crate::child::env(&[("OTEL_EXPORTER_OTLP_ENDPOINT", to), ("OTEL_BSP_SCHEDULE_DELAY", "100")]));
     env
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_is_told_once_and_so_is_its_return() {
+    let (world, home) = (world(183, Faults::gentle()).await, tempfile::tempdir().unwrap());
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut settings = exporting(pointed_at(&world, home.path()), &format!("http://{address}"));
+    settings.extend(crate::child::env(&[("LOG_FORMAT", "json")]));
+    let server = Served::ready(home.path(), &settings, 2).await;
+    server.child.says("traces can't be sent").await;
+    for _ in 0..20 {
+        assert_eq!(server.get("/health").await.0, 200, "everything else goes on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (collector, _) = Collector::listening(tokio::net::TcpListener::bind(address).await.unwrap());
+    let asks = async {
+        loop {
+            server.get("/health").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = asks => {}
+        _ = server.child.says("traces are sent again") => {}
+    }
+    collector.comes("a later span", |span| span.name == "GET /health").await;
+    let ended = server.stop().await;
+    let lines: Vec<serde_json::Value> = ended.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = |words: &str| lines.iter().filter(|l| l["message"].as_str().unwrap().starts_with(words)).cloned().collect::<Vec<_>>();
+    let (away, back) = (told("traces can't be sent"), told("traces are sent again"));
+    assert_eq!((away.len(), back.len()), (1, 1), "{}", ended.err);
+    assert_eq!((&away[0]["level"], &back[0]["level"]), (&"WARN".into(), &"INFO".into()));
+    assert_eq!(away[0]["endpoint"], format!("http://{address}"));
+    assert!(away[0]["error"].as_str().unwrap().contains("Connection refused"), "{}", away[0]);
+    for line in &lines {
+        assert!(!line["message"].as_str().unwrap().is_empty() && !line["target"].as_str().unwrap().starts_with("opentelemetry"), "{line}");
+    }
+    world.stop().await;
 }
 
 /// A vendor that takes no key, and keeps what it is sent.

@@ -19,8 +19,8 @@ use std::time::Duration;
 const DEFAULT_RESERVATION: Duration = Duration::from_secs(3600);
 const SHORTEST_RESERVATION: Duration = Duration::from_secs(60);
 const MOST_ATTEMPTS: u32 = 20;
-/// Beyond this nobody rents disks; what an offer can rent is checked against the offer.
-const MOST_DISK_GB: u32 = 100_000;
+/// Beyond this nobody rents disks, GB; what an offer can rent is checked against the offer.
+pub const MOST_DISK_GB: u32 = 100_000;
 /// A terabyte on one GPU.
 const MOST_MEMORY_MIB: u32 = 1_048_576;
 const LONGEST_IMAGE: usize = 255;

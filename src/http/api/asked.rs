@@ -62,6 +62,11 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
                 });
             }
         };
+        let packed = headers.get_all(header::CONTENT_ENCODING).iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        if packed && !body.is_empty() {
+            let text = "a request's body is read as it is, never unpacked: send it without `Content-Encoding`";
+            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text));
+        }
         let named = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let json = named.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")));
         if !json && (!body.is_empty() || (named.is_some() && !look)) {
@@ -79,10 +84,17 @@ impl Asked {
         self.path.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
     }
 
-    /// A header's text, when it is there and is text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
+    /// The token after which a browser goes on (`Last-Event-ID`); an empty one says nothing. One that is no text, and a second
+    /// one, are noted as wrong.
+    pub fn last_event_id(&self, given: &mut Given) -> Option<&str> {
+        let mut tokens = self.headers.get_all(LAST_EVENT_ID).iter();
+        let token = tokens.next()?;
+        match token.to_str() {
+            _ if tokens.next().is_some() => given.wrong("Last-Event-ID", "is there twice"),
+            Err(_) => given.wrong("Last-Event-ID", "is no text in ASCII; allowed: the `id` of an earlier event"),
+            Ok(token) => return Some(token).filter(|token| !token.is_empty()),
+        }
+        None
     }
 
     /// The parameters, as fields of a message. What is wrong with them is kept in it: an unknown parameter, one that is there
@@ -153,11 +165,14 @@ impl Asked {
 
     /// The `Idempotency-Key`, where a request has a name.
     fn idempotency(&self, given: &mut Given) {
-        let Some(key) = self.headers.get(IDEMPOTENCY_KEY) else { return };
+        let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(key) = keys.next() else { return };
         if message(given.of).is_none_or(|m| m.get_field_by_name("request_id").is_none()) {
             return;
         }
         match key.to_str() {
+            // Whichever were taken, the other one would have named another request.
+            _ if keys.next().is_some() => given.wrong("Idempotency-Key", "is there twice"),
             Err(_) => given.wrong("Idempotency-Key", "allowed: 1 to 128 visible ASCII characters"),
             Ok("") => given.wrong("Idempotency-Key", "is empty; allowed: 1 to 128 visible ASCII characters"),
             Ok(key) => match given.map.iter().find(|(name, _)| name == "request_id") {
@@ -639,6 +654,8 @@ mod tests {
         for (text, headers, want) in [
             (r#"{"reservation":"1h","reservation_hours":1}"#, &[][..], "reservation_hours: is there twice, or under two names"),
             (r#"{"request_id":"a"}"#, &[("idempotency-key", "b")][..], "Idempotency-Key: differs from `request_id`"),
+            (r#"{}"#, &[("idempotency-key", "a"), ("idempotency-key", "a")][..], "Idempotency-Key: is there twice"),
+            (r#"{}"#, &[("idempotency-key", "a"), ("idempotency-key", "b")][..], "Idempotency-Key: is there twice"),
             ("[1]", &[][..], "body: must be a JSON object"),
             ("{", &[][..], "body: is no JSON: "),
             (r#"{"reservation_hours":"soon"}"#, &[][..], "reservation_hours: `soon`; allowed: a number of hours"),
@@ -646,7 +663,7 @@ mod tests {
             let lacking = |_: pb::CreateSessionRequest| Err::<(), _>(Error::field("reservation", "required"));
             let error = body(text, headers).checked(lacking).unwrap_err();
             assert!(error.message.starts_with(want), "{}", error.message);
-            assert_eq!(error.violations.len(), if text.contains("request_id") { 2 } else { 1 }, "{}", error.message);
+            assert_eq!(error.violations.len(), if want.starts_with("Idempotency-Key") { 2 } else { 1 }, "{}", error.message);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! on this server or its successor.
 
 use super::Api;
-use super::asked::{Asked, Given, LAST_EVENT_ID};
+use super::asked::{Asked, Given};
 use super::params::{Param, fields};
 use super::reply::told;
 use super::route::Route;
@@ -57,8 +57,8 @@ fn params(of: &str) -> Vec<Param> {
 }
 
 /// The header by which a browser goes on takes the place of what the URL, which stays the same, says about the beginning.
-fn start(asked: &Asked, watch: WatchRequest) -> WatchRequest {
-    match asked.header(LAST_EVENT_ID).filter(|token| !token.is_empty()) {
+fn start(last: Option<&str>, watch: WatchRequest) -> WatchRequest {
+    match last {
         Some(token) => WatchRequest { start: WatchStart::After(token.to_owned()), ..watch },
         None => watch,
     }
@@ -66,12 +66,13 @@ fn start(asked: &Asked, watch: WatchRequest) -> WatchRequest {
 
 async fn one(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
     let id = id_of(&asked)?;
-    let given = asked.parameters("WatchSessionRequest", &params("WatchSessionRequest"));
+    let mut given = asked.parameters("WatchSessionRequest", &params("WatchSessionRequest"));
+    let last = asked.last_event_id(&mut given);
     let wanted = given.checked(|m| requests::watch(&pb::WatchSessionRequest { session_id: id.to_string(), ..m }, &api.settings))?;
-    let watch = start(&asked, wanted);
+    let watch = start(last, wanted);
     let resumed = matches!(watch.start, WatchStart::After(_));
     let over = api.services.sessions.get(&caller, id).await?.state.is_final();
-    let mut messages = api.services.sessions.watch(&caller, watch).await.map_err(|e| named(&asked, &given, e))?;
+    let mut messages = api.services.sessions.watch(&caller, watch).await.map_err(|e| named(last, &given, e))?;
     if resumed && over {
         // It does not wait: what ended has all its events.
         match messages.next().await {
@@ -83,15 +84,16 @@ async fn one(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> 
 }
 
 async fn all(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
-    let given = asked.parameters("WatchSessionsRequest", &params("WatchSessionsRequest"));
-    let watch = start(&asked, given.checked(|m| requests::watch_all(&m, &api.settings))?);
-    let messages = api.services.sessions.watch(&caller, watch).await.map_err(|e| named(&asked, &given, e))?;
+    let mut given = asked.parameters("WatchSessionsRequest", &params("WatchSessionsRequest"));
+    let last = asked.last_event_id(&mut given);
+    let watch = start(last, given.checked(|m| requests::watch_all(&m, &api.settings))?);
+    let messages = api.services.sessions.watch(&caller, watch).await.map_err(|e| named(last, &given, e))?;
     Ok(streamed(api, &asked, messages))
 }
 
-fn named(asked: &Asked, given: &Given, error: Error) -> Error {
+fn named(last: Option<&str>, given: &Given, error: Error) -> Error {
     let mut error = given.named(error);
-    if asked.header(LAST_EVENT_ID).is_some() && error.violations.iter().any(|v| v.field == "resume_token") {
+    if last.is_some() && error.violations.iter().any(|v| v.field == "resume_token") {
         error.violations.iter_mut().for_each(|v| "Last-Event-ID".clone_into(&mut v.field));
         error = Error { code: error.code, reason: error.reason, ..Error::fields(error.violations) };
     }

@@ -4,6 +4,7 @@ use super::asked::field_of;
 use super::params::{Param, Unit};
 use super::route::{Body, Route};
 use super::shapes::{ADDED, Kind, Member, Shape, names, spoken};
+use crate::grpc::convert::requests::MOST_DISK_GB;
 use crate::grpc::json::{contract, is_alternative, message, words};
 use prost_reflect::{FieldDescriptor, FileDescriptor, Kind as Wire, MessageDescriptor};
 use serde_json::{Map, Value, json};
@@ -42,9 +43,10 @@ pub fn document(routes: &[Route]) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Shops GPU marketplaces and hands over verified machines by SSH.",
             "description": "The JSON face of the service; the gRPC face on the same port offers the same. Money is US dollars as exact decimal \
-                numbers; times are RFC 3339 in UTC; durations are numbers with their unit, such as `7200s`. Members that are null say nothing; in \
-                requests null is the same as leaving a member out. Every answer has the header `X-Request-ID`; a request's own one is kept. HEAD \
-                works where GET does.",
+                numbers; times are RFC 3339 in UTC; durations are numbers with their unit, such as `7200s`. Members that are null say nothing, \
+                nor do empty texts and zeros of what is not there yet (a session's `provider`, `ssh_port` and `price_per_hour` before its first \
+                attempt); in requests null is the same as leaving a member out. Every answer has the header `X-Request-ID`; a request's own one \
+                is kept. HEAD works where GET does.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -243,6 +245,7 @@ fn parameter(of: &str, param: &Param, schemas: &mut Schemas) -> Value {
         }
         Unit::Gigabytes => json!({"type": "number"}),
         Unit::Whole if param.name == "limit" => json!({"type": "integer", "minimum": 1, "maximum": 1000}),
+        Unit::Whole if param.name == "offset" => json!({"type": "integer", "minimum": 0, "maximum": 1_000_000_000}),
         Unit::Whole => json!({"type": "integer", "minimum": 0}),
         Unit::Truth => json!({"type": "boolean"}),
         Unit::Day => json!({"type": "string", "format": "date"}),
@@ -489,6 +492,9 @@ impl Schemas {
                     if or_null { json!({"anyOf": [reference(&name), {"type": "null"}]}) } else { reference(&name) }
                 }
             },
+            Wire::Int32 if field.name() == "disk_gb" => {
+                json!({"type": if or_null { json!(["integer", "null"]) } else { json!("integer") }, "minimum": 1, "maximum": MOST_DISK_GB})
+            }
             _ => self.told_value(field, or_null),
         }
     }

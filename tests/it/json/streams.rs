@@ -92,6 +92,13 @@ async fn a_session_is_told_to_its_end_over_streams_that_break() {
 
     let wrong: Answer = web.ask("GET", &path, Value::Null, &[("last-event-id", "garbage")]).await;
     assert_eq!((wrong.status, wrong.at("fields")[0]["field"].as_str()), (400, Some("Last-Event-ID")), "{}", wrong.text);
+    // Taken for absent, the stream would begin anew, and the browser would have missed what was between.
+    for (given, why) in [(&[&b"\xe4"[..]][..], "is no text"), (&[b"a", b"b"], "is there twice")] {
+        let tokens = given.iter().map(|token| http::HeaderValue::from_bytes(token).unwrap());
+        let request = tokens.fold(Request::get(&path), |request, token| request.header("last-event-id", token));
+        let wrong = web.send(request.body(Body::empty()).unwrap()).await;
+        assert!(wrong.status == 400 && wrong.text("error").starts_with(&format!("Last-Event-ID: {why}")), "{}", wrong.text);
+    }
     let wrong = web.get(&format!("{path}?resume_token=garbage")).await;
     assert_eq!((wrong.status, wrong.at("fields")[0]["field"].as_str()), (400, Some("resume_token")));
     web.house.close().await;
