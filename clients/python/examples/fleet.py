@@ -3,7 +3,7 @@
 Each machine has a slot, 0 to N-1, and each further machine of a slot a higher generation. Both are in its labels and in the
 `request_id` of its create: so a create whose answer was lost, by a cut or by an end of this program, is found again and
 never made twice. Nothing is kept here that the server does not know: kill this program and start it again at any time, also
-with another plan: machines that are too many, or of another GPU model than is wanted now, are completed.
+with another plan: machines that are too many, of another GPU model than is wanted now, or above its limits are completed.
 
 The server itself ends a session at its `max_total_cost`, so the total limit holds even while nobody runs this.
 """
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import ROUND_UP, Decimal
@@ -187,14 +187,43 @@ class Fleet:
             self.pause(max(RETRY_SECONDS, error.retry_after), str(error))
 
     async def trim(self, stop: asyncio.Event) -> None:
-        """Completes machines of slots that are not wanted any more, and those of another GPU model."""
-        slots = {str(number) for number in range(self.plan.wanted)}
-        for session in [one for one in self.known.values() if one.state in ALIVE and one.labels["slot"]]:
-            wanted = session.labels["slot"] in slots and list(session.spec.requirements.filter.gpu_models) == [self.plan.gpu]
-            if not wanted and not stop.is_set():
-                say(f"slot {session.labels['slot']}: {session.session_id} is not wanted any more")
+        """Completes machines that the plan does not want, which an earlier one may have rented."""
+        for session, why in list(self.unwanted()):
+            if not stop.is_set():
+                say(f"slot {session.labels['slot']}: {session.session_id} is not wanted any more: {why}")
                 ended = await self.client.sessions.CompleteSession(v1.CompleteSessionRequest(session_id=session.session_id))
                 self.learn(ended.session)
+
+    def unwanted(self) -> Iterator[tuple[v1.Session, str]]:
+        """Machines that do not fit the plan, then those of the highest slots until the rest is within the limits; and why."""
+        plan = self.plan
+        fits: list[v1.Session] = []
+        alive = [session for session in self.known.values() if session.state in ALIVE]
+        per_hour = sum((self.price(session) for session in alive), Decimal(0))
+        # What ends will cost no more than it has cost; only what goes on may come to its limit.
+        total = sum((self.most(one) if one.state in ALIVE else to_decimal(one.cost.high) for one in self.known.values()), Decimal(0))
+        for session in sorted((one for one in alive if one.labels["slot"].isdecimal()), key=slot_of, reverse=True):
+            why, price = "", self.price(session)
+            if slot_of(session) >= plan.wanted:
+                why = f"the plan wants {plan.wanted}"
+            elif list(session.spec.requirements.filter.gpu_models) != [plan.gpu]:
+                why = f"the plan wants {plan.gpu}"
+            elif price > plan.max_price and to_decimal(session.spec.max_price_per_hour) > plan.max_price:
+                why = f"it could cost ${price}/h, and ${plan.max_price}/h is the limit of one"
+            if not why:
+                fits.append(session)
+                continue
+            per_hour, total = per_hour - price, total - self.most(session) + to_decimal(session.cost.high)
+            yield session, why
+        for session in fits:
+            if per_hour > plan.per_hour:
+                why = f"all could cost ${per_hour}/h, and ${plan.per_hour}/h is the limit"
+            elif total > plan.total:
+                why = f"all could cost ${total} in the end, and ${plan.total} is the limit"
+            else:
+                return
+            per_hour, total = per_hour - self.price(session), total - self.most(session) + to_decimal(session.cost.high)
+            yield session, why
 
     async def fill(self, stop: asyncio.Event) -> None:
         """Rents what is missing."""
@@ -246,9 +275,11 @@ class Fleet:
         return request
 
     def price(self, session: v1.Session) -> Decimal:
-        """What an open session may cost per hour: until it runs, another attempt may take a dearer machine."""
+        """What an open session may cost per hour: until it runs, another attempt may take a machine as dear as it was created to accept."""
         settled = session.state in (State.STATE_RUNNING, State.STATE_STOPPING) and session.HasField("price")
-        return to_decimal(session.price.total_per_hour) if settled else self.plan.max_price
+        if settled:
+            return to_decimal(session.price.total_per_hour)
+        return max(self.plan.max_price, to_decimal(session.spec.max_price_per_hour))
 
     def most(self, session: v1.Session) -> Decimal:
         """What a session may cost in the end."""
@@ -284,6 +315,11 @@ class Fleet:
         if text != self.told:
             self.told = text
             say(text)
+
+
+def slot_of(session: v1.Session) -> int:
+    """The number of the slot that a machine fills."""
+    return int(session.labels["slot"])
 
 
 def say(text: str) -> None:

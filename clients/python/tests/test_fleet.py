@@ -17,7 +17,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from grpc import StatusCode
 
-from gpushopper import ApiError, Client, to_decimal, v1
+from gpushopper import ApiError, Client, from_decimal, to_decimal, v1
 from world import World
 
 PATIENCE = 300.0
@@ -184,6 +184,13 @@ def test_another_plan_ends_what_is_too_much_and_replaces_another_gpu(world: Worl
         until("two running", lambda: len(running(client, "planned")) == 2, one.log)
         assert one.end(signal.SIGTERM) == 0, one.log.read_text()
         assert {session.spec.reservation.seconds for session in running(client, "planned")} == {1199}
+        first = {session.session_id: session for session in running(client, "planned")}
+        limit = sum((to_decimal(session.price.total_per_hour) for session in first.values()), Decimal("-0.001")).normalize()
+        one = Scheduler(world, tmp_path, "planned", "--wanted", "2", *terms, "--per-hour", str(limit))
+        until("within the limit", lambda: [it.labels["slot"] for it in sessions(client, "planned") if it.state in ALIVE] == ["0"], one.log)
+        assert one.end(signal.SIGTERM) == 0, one.log.read_text()
+        assert f"/h, and ${limit}/h is the limit" in one.log.read_text()
+        assert set(first) == {session.session_id for session in sessions(client, "planned")}, "the other one is kept"
         one = Scheduler(world, tmp_path, "planned", "--wanted", "1", "--gpu", "RTX 3090", *terms)
 
         def replaced() -> bool:
@@ -241,6 +248,89 @@ class Refusing:
         session = v1.Session(session_id=f"s{self.made}", state=State.STATE_PENDING, labels=request.labels, revision=self.made * 10)
         session.spec.requirements.CopyFrom(request.requirements)
         return v1.CreateSessionResponse(session=session)
+
+    async def CompleteSession(self, request: v1.CompleteSessionRequest) -> v1.CompleteSessionResponse:
+        return v1.CompleteSessionResponse(session=v1.Session(session_id=request.session_id, state=State.STATE_STOPPING, revision=1000))
+
+
+def rented(slot: int, per_hour: str, accepts: str = "0.5", state: State.ValueType = State.STATE_RUNNING, spent: str = "0.1") -> v1.Session:
+    """A machine that may cost twice as much in all as it accepts per hour."""
+    session = v1.Session(session_id=f"of {slot}", state=state, labels={"slot": str(slot), "generation": "1"}, revision=1)
+    session.spec.requirements.filter.gpu_models.append("RTX 4090")
+    session.spec.max_price_per_hour.CopyFrom(from_decimal(accepts))
+    session.spec.max_total_cost.CopyFrom(from_decimal(Decimal(accepts) * 2))
+    session.price.total_per_hour.CopyFrom(from_decimal(per_hour))
+    session.cost.high.CopyFrom(from_decimal(spent))
+    return session
+
+
+PENDING, STOPPING = State.STATE_PROVISIONING, State.STATE_STOPPING
+
+
+@pytest.mark.parametrize(
+    ("max_price", "per_hour", "total", "there", "why"),
+    [
+        ("0.5", "1.5", "9", [rented(0, "0.4"), rented(1, "0.4"), rented(2, "0.4")], {}),
+        ("0.3", "0.8", "9", [rented(0, "0.3"), rented(1, "0.3"), rented(2, "0.3")], {2: "all could cost $0.9/h, and $0.8/h is the limit"}),
+        (
+            "0.3",
+            "0.5",
+            "9",
+            [rented(2, "0.3"), rented(0, "0.3"), rented(1, "0.3")],
+            {2: "all could cost $0.9/h, and $0.5/h is the limit", 1: "all could cost $0.6/h, and $0.5/h is the limit"},
+        ),
+        # What is ending goes by itself, and leads to no further end.
+        ("0.3", "0.7", "9", [rented(0, "0.3"), rented(1, "0.3"), rented(2, "0.3", state=STOPPING)], {}),
+        # What could cost a dollar each, and has cost a tenth of it.
+        (
+            "0.5",
+            "9",
+            "2.1",
+            [rented(0, "0.4"), rented(1, "0.4"), rented(2, "0.4")],
+            {2: "all could cost $3 in the end, and $2.1 is the limit"},
+        ),
+        (
+            "0.5",
+            "9",
+            "1",
+            [rented(0, "0.4"), rented(1, "0.4")],
+            {1: "all could cost $2 in the end, and $1 is the limit", 0: "all could cost $1.1 in the end, and $1 is the limit"},
+        ),
+        # One that is too dear is replaced, and what is cheap enough stays, whatever it would have accepted.
+        ("0.3", "9", "9", [rented(0, "0.4"), rented(1, "0.3")], {0: "it could cost $0.4/h, and $0.3/h is the limit of one"}),
+        # What does not run yet may become as dear as it accepts, not as the plan of today does.
+        ("0.3", "9", "9", [rented(0, "0.2", state=PENDING)], {0: "it could cost $0.5/h, and $0.3/h is the limit of one"}),
+        # A price above what it accepts is no reason to rent another one again and again.
+        ("0.5", "9", "9", [rented(0, "0.6")], {}),
+        # The one that does not fit makes room for the others.
+        (
+            "0.3",
+            "0.6",
+            "9",
+            [rented(0, "0.4"), rented(1, "0.3"), rented(2, "0.3")],
+            {0: "it could cost $0.4/h, and $0.3/h is the limit of one"},
+        ),
+    ],
+)
+def test_what_is_above_the_limits_of_another_plan_is_completed_with_its_reason(
+    capsys: pytest.CaptureFixture[str], max_price: str, per_hour: str, total: str, there: list[v1.Session], why: dict[int, str]
+) -> None:
+    plan = fleet.Plan("f", 3, "RTX 4090", Decimal(max_price), Decimal(per_hour), Decimal(total), Decimal(2), "key")
+    one = fleet.Fleet(Refusing(), plan)
+    one.known = {session.session_id: session for session in there}
+    asyncio.run(one.trim(asyncio.Event()))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not wanted" in line]
+    assert lines == [f"slot {slot}: of {slot} is not wanted any more: {reason}" for slot, reason in why.items()]
+    assert {session_id for session_id, session in one.known.items() if session.revision == 1000} == {f"of {slot}" for slot in why}
+
+
+def test_what_does_not_run_yet_counts_with_the_price_that_it_was_created_to_accept() -> None:
+    one = fleet.Fleet(Refusing(), fleet.Plan("f", 3, "RTX 4090", Decimal("0.3"), Decimal("0.7"), Decimal(9), Decimal(2), "key"))
+    one.known = {"of 0": rented(0, "0.2", state=PENDING)}
+    with pytest.raises(fleet.OverLimit, match=r"could cost \$0\.8/h in all"):
+        one.request("1", 1)
+    one.known = {"of 0": rented(0, "0.2", accepts="0.1", state=PENDING)}
+    one.request("1", 1)
 
 
 def test_the_server_is_away_while_the_watch_says_so_and_not_until_the_next_event(

@@ -36,7 +36,8 @@ export function connect(url?: string, options: NodeOptions = {}): GpuShopper {
     if (options.identity !== undefined) [tls.cert, tls.key] = [pem(options.identity.cert), pem(options.identity.key)];
     else if (GPU_SHOPPER_CLIENT_CERT && GPU_SHOPPER_CLIENT_KEY) [tls.cert, tls.key] = [readFileSync(GPU_SHOPPER_CLIENT_CERT), readFileSync(GPU_SHOPPER_CLIENT_KEY)];
   }
-  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000, pingTimeoutMs: 15_000 }, tls);
+  // Together less than the silence that ends a watch by itself (35 s by default): so its next stream does not begin on a mute connection.
+  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 20_000, pingTimeoutMs: 10_000 }, tls);
   const transport = createGrpcTransport({ baseUrl, interceptors: bearer(token), sessionManager });
   return new GpuShopper(transport, options, () => sessionManager.abort());
 }

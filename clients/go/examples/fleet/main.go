@@ -3,7 +3,7 @@
 // Each machine has a slot, 0 to N-1, and each further machine of a slot a higher generation. Both are in its labels and in the
 // request_id of its create: so a create whose answer was lost, by a cut or by an end of this program, is found again and
 // never made twice. Nothing is kept here that the server does not know: kill this program and start it again at any time, also
-// with another plan: machines that are too many, or of another GPU model than is wanted now, are completed.
+// with another plan: machines that are too many, of another GPU model than is wanted now, or above its limits are completed.
 //
 // The server itself ends a session at its max_total_cost, so the total limit holds even while nobody runs this.
 package main
@@ -229,24 +229,95 @@ func mayWorkLater(err *gpushopper.Error) bool {
 	}
 }
 
-// trim completes machines of slots that are not wanted any more, and those of another GPU model.
+// machine is a session that is alive, in its slot, and what it may cost.
+type machine struct {
+	session *pb.Session
+	slot    int
+	price   decimal.Decimal // per hour
+	ahead   decimal.Decimal // beyond what it has cost
+	why     string          // it is not wanted
+}
+
+// trim completes machines that the plan does not want, which an earlier one may have rented.
 func (f *fleet) trim(ctx context.Context) error {
-	for id, session := range f.known {
-		number, err := strconv.Atoi(session.GetLabels()["slot"])
-		if err != nil || !isAlive(session) || ctx.Err() != nil {
-			continue
+	unwanted, err := f.unwanted()
+	if err != nil {
+		return err
+	}
+	for _, m := range unwanted {
+		if ctx.Err() != nil {
+			return nil
 		}
-		if number < f.plan.wanted && slices.Equal(session.GetSpec().GetRequirements().GetFilter().GetGpuModels(), []string{f.plan.gpu}) {
-			continue
-		}
-		log.Printf("slot %d: %s is not wanted any more", number, id)
-		answer, err := f.client.Sessions.CompleteSession(ctx, &pb.CompleteSessionRequest{SessionId: id})
+		log.Printf("slot %d: %s is not wanted any more: %s", m.slot, m.session.GetSessionId(), m.why)
+		answer, err := f.client.Sessions.CompleteSession(ctx, &pb.CompleteSessionRequest{SessionId: m.session.GetSessionId()})
 		if err != nil {
 			return err
 		}
 		f.learn(answer.GetSession())
 	}
 	return nil
+}
+
+// unwanted are machines that do not fit the plan, then those of the highest slots until the rest is within the limits.
+func (f *fleet) unwanted() (unwanted []machine, err error) {
+	p, perHour, total := f.plan, decimal.Zero, decimal.Zero
+	var fits []machine
+	for _, session := range f.known {
+		high, err := gpushopper.ToDecimal(session.GetCost().GetHigh())
+		if err != nil {
+			return nil, err
+		}
+		// What ends will cost no more than it has cost; only what goes on may come to its limit.
+		total = total.Add(high)
+		if !isAlive(session) {
+			continue
+		}
+		m := machine{session: session}
+		if m.price, err = f.price(session); err != nil {
+			return nil, err
+		}
+		if m.ahead, err = most(session); err != nil {
+			return nil, err
+		}
+		m.ahead = m.ahead.Sub(high)
+		accepts, err := gpushopper.ToDecimal(session.GetSpec().GetMaxPricePerHour())
+		if err != nil {
+			return nil, err
+		}
+		slot, noSlot := strconv.Atoi(session.GetLabels()["slot"])
+		m.slot = slot
+		switch {
+		case noSlot != nil:
+		case slot >= p.wanted:
+			m.why = fmt.Sprintf("the plan wants %d", p.wanted)
+		case !slices.Equal(session.GetSpec().GetRequirements().GetFilter().GetGpuModels(), []string{p.gpu}):
+			m.why = "the plan wants " + p.gpu
+		case m.price.GreaterThan(p.maxPrice) && accepts.GreaterThan(p.maxPrice):
+			m.why = fmt.Sprintf("it could cost $%s/h, and $%s/h is allowed for one", m.price, p.maxPrice)
+		}
+		if m.why != "" {
+			unwanted = append(unwanted, m)
+			continue
+		}
+		perHour, total = perHour.Add(m.price), total.Add(m.ahead)
+		if noSlot == nil {
+			fits = append(fits, m)
+		}
+	}
+	slices.SortFunc(fits, func(a, b machine) int { return b.slot - a.slot })
+	for _, m := range fits {
+		switch {
+		case perHour.GreaterThan(p.perHour):
+			m.why = fmt.Sprintf("all could cost $%s/h, and $%s/h is allowed", perHour, p.perHour)
+		case total.GreaterThan(p.total):
+			m.why = fmt.Sprintf("all could cost $%s in the end, and $%s is allowed", total, p.total)
+		default:
+			return unwanted, nil
+		}
+		perHour, total = perHour.Sub(m.price), total.Sub(m.ahead)
+		unwanted = append(unwanted, m)
+	}
+	return unwanted, nil
 }
 
 // fill rents what is missing.
@@ -355,12 +426,13 @@ func (f *fleet) request(slot string, generation int) (*pb.CreateSessionRequest, 
 	}, nil
 }
 
-// price is what an open session may cost per hour: until it runs, another attempt may take a dearer machine.
+// price is what an open session may cost per hour: until it runs, another attempt may take a machine as dear as it was created to accept.
 func (f *fleet) price(s *pb.Session) (decimal.Decimal, error) {
 	if s.GetPrice() != nil && (s.GetState() == pb.Session_STATE_RUNNING || s.GetState() == pb.Session_STATE_STOPPING) {
 		return gpushopper.ToDecimal(s.GetPrice().GetTotalPerHour())
 	}
-	return f.plan.maxPrice, nil
+	accepts, err := gpushopper.ToDecimal(s.GetSpec().GetMaxPricePerHour())
+	return decimal.Max(f.plan.maxPrice, accepts), err
 }
 
 // most is what a session may cost in the end.

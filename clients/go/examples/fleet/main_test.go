@@ -303,6 +303,16 @@ func TestAnotherPlanEndsWhatIsTooMuchAndReplacesAnotherGPU(t *testing.T) {
 		}
 		return gpus
 	}
+	limit := decimal.New(-1, -3)
+	for _, session := range s.sessions("planned") {
+		limit = limit.Add(exact(session.GetPrice().GetTotalPerHour()))
+	}
+	one = s.schedule("planned", append(append([]string{"-wanted", "2"}, terms...), "-per-hour", limit.String())...)
+	s.until(one, "one, within the limit", func() bool { return len(alive()) == 1 })
+	s.end(one)
+	if !strings.Contains(one.said(), "slot 1: ") || !strings.Contains(one.said(), "/h, and $"+limit.String()+"/h is allowed") || len(s.sessions("planned")) != 2 {
+		t.Errorf("the lower slot stays, and it says why:\n%s", one.said())
+	}
 	one = s.schedule("planned", append([]string{"-wanted", "1", "-gpu", "RTX 3090"}, terms...)...)
 	s.until(one, "one machine of the other kind", func() bool {
 		return slices.Equal(alive(), []string{"RTX 3090"}) && len(s.running("planned")) == 1
@@ -362,8 +372,9 @@ func TestItStopsAlsoWhileTheServerIsAway(t *testing.T) {
 // refusing answers creates by sessions that are about to fail, or by an error.
 type refusing struct {
 	pb.SessionServiceClient
-	made int
-	err  error
+	made      int
+	completed []string
+	err       error
 }
 
 func (r *refusing) CreateSession(_ context.Context, request *pb.CreateSessionRequest, _ ...grpc.CallOption) (*pb.CreateSessionResponse, error) {
@@ -378,6 +389,77 @@ func (r *refusing) CreateSession(_ context.Context, request *pb.CreateSessionReq
 		SessionId: fmt.Sprint("s", r.made), State: pb.Session_STATE_PENDING, Labels: request.GetLabels(), Revision: int64(r.made * 10),
 		Spec: &pb.SessionSpec{Target: &pb.SessionSpec_Requirements{Requirements: request.GetRequirements()}},
 	}}, nil
+}
+
+func (r *refusing) CompleteSession(_ context.Context, request *pb.CompleteSessionRequest, _ ...grpc.CallOption) (*pb.CompleteSessionResponse, error) {
+	r.completed = append(r.completed, request.GetSessionId())
+	return &pb.CompleteSessionResponse{Session: &pb.Session{SessionId: request.GetSessionId(), State: pb.Session_STATE_STOPPING, Revision: 1000}}, nil
+}
+
+// rented is a machine of a slot that has cost 0.1, accepts a price and may cost twice that in all.
+func rented(slot int, perHour, accepts string, state pb.Session_State) *pb.Session {
+	return &pb.Session{
+		SessionId: fmt.Sprint("of ", slot), State: state, Revision: 1,
+		Labels: map[string]string{"slot": fmt.Sprint(slot), "generation": "1"},
+		Price:  &pb.Price{TotalPerHour: gpushopper.Dollars(perHour)},
+		Cost:   &pb.CostAmount{High: gpushopper.Dollars("0.1")},
+		Spec: &pb.SessionSpec{
+			Target:          &pb.SessionSpec_Requirements{Requirements: &pb.Requirements{Filter: &pb.OfferFilter{GpuModels: []string{"RTX 4090"}}}},
+			MaxPricePerHour: gpushopper.Dollars(accepts),
+			MaxTotalCost:    gpushopper.Dollars(decimal.RequireFromString(accepts).Mul(decimal.New(2, 0)).String()),
+		},
+	}
+}
+
+func TestWhatIsAboveTheLimitsOfAnotherPlanIsCompletedWithItsReason(t *testing.T) {
+	const runs, begins, ends = pb.Session_STATE_RUNNING, pb.Session_STATE_PROVISIONING, pb.Session_STATE_STOPPING
+	three := func(price string, last pb.Session_State) []*pb.Session {
+		return []*pb.Session{rented(1, price, "0.5", runs), rented(2, price, "0.5", last), rented(0, price, "0.5", runs)}
+	}
+	for name, c := range map[string]struct {
+		maxPrice, perHour, total string
+		there                    []*pb.Session
+		completed, why           string
+	}{
+		"within":                          {"0.5", "1.5", "9", three("0.4", runs), "", ""},
+		"one too many per hour":           {"0.3", "0.8", "9", three("0.3", runs), "of 2", "all could cost $0.9/h, and $0.8/h is allowed"},
+		"two too many per hour":           {"0.3", "0.5", "9", three("0.3", runs), "of 2 of 1", "all could cost $0.6/h, and $0.5/h is allowed"},
+		"what is ending goes by itself":   {"0.3", "0.7", "9", three("0.3", ends), "", ""},
+		"what is spent counts":            {"0.5", "9", "2.1", three("0.4", runs), "of 2", "all could cost $3 in the end, and $2.1 is allowed"},
+		"nothing fits":                    {"0.5", "9", "1", three("0.4", runs), "of 2 of 1 of 0", "all could cost $1.2 in the end, and $1 is allowed"},
+		"too dear is replaced":            {"0.3", "0.6", "9", []*pb.Session{rented(0, "0.4", "0.5", runs), rented(1, "0.3", "0.5", runs)}, "of 0", "it could cost $0.4/h, and $0.3/h is allowed for one"},
+		"not running yet, as it accepts":  {"0.3", "9", "9", []*pb.Session{rented(0, "0.2", "0.5", begins)}, "of 0", "it could cost $0.5/h, and $0.3/h is allowed for one"},
+		"dearer than it accepts, it runs": {"0.5", "9", "9", []*pb.Session{rented(0, "0.6", "0.5", runs)}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			exactly := decimal.RequireFromString
+			p := plan{name: "f", wanted: 3, gpu: "RTX 4090", maxPrice: exactly(c.maxPrice), perHour: exactly(c.perHour), total: exactly(c.total), rental: 2 * time.Hour}
+			market := &refusing{}
+			f := &fleet{client: &gpushopper.Client{Sessions: market}, plan: p, known: map[string]*pb.Session{}}
+			for _, session := range c.there {
+				f.known[session.GetSessionId()] = session
+			}
+			unwanted, err := f.unwanted()
+			if err != nil || c.completed != "" && unwanted[len(unwanted)-1].why != c.why {
+				t.Errorf("%v %v", err, unwanted)
+			}
+			if err := f.trim(t.Context()); err != nil || strings.Join(market.completed, " ") != c.completed {
+				t.Errorf("%v %v", err, market.completed)
+			}
+		})
+	}
+}
+
+func TestWhatDoesNotRunYetCountsWithThePriceThatItWasCreatedToAccept(t *testing.T) {
+	p := plan{name: "f", wanted: 3, gpu: "RTX 4090", maxPrice: decimal.New(3, -1), perHour: decimal.New(7, -1), total: decimal.New(9, 0), rental: 2 * time.Hour}
+	f := &fleet{plan: p, known: map[string]*pb.Session{"of 0": rented(0, "0.2", "0.5", pb.Session_STATE_PROVISIONING)}}
+	if _, err := f.request("1", 1); !errors.Is(err, errOverLimit) || !strings.Contains(err.Error(), "$0.8/h") {
+		t.Error(err)
+	}
+	f.known["of 0"] = rented(0, "0.2", "0.1", pb.Session_STATE_PROVISIONING)
+	if _, err := f.request("1", 1); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestThePauseGrowsWithEachSessionThatNeverRanAndIsAsLongAsTheServerAsks(t *testing.T) {
