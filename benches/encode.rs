@@ -17,6 +17,7 @@ pub fn settings() -> Settings {
         default_max_attempts: 8,
         bookmark: Duration::from_secs(15),
         providers: Vec::new(),
+        offer_ids: gpu_shopper::providers::REGISTER.iter().map(|e| e.offer_id).collect(),
         parse_public_key: |text| Ok(text.to_owned()),
         make_key_pair: Arc::new(|_| Ok(KeyPair { public_key: String::new(), private_key: String::new().into() })),
         fingerprint: |line| gpu_shopper::ssh::keys::fingerprint(line).ok(),
