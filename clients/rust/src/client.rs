@@ -21,7 +21,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status};
 
 const CONNECT: Duration = Duration::from_secs(10);
-const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE: Duration = Duration::from_secs(20);
 const LARGEST_ANSWER: usize = 64 << 20;
 /// How long one question for a state may be answered late.
 const LONG_POLL: Duration = Duration::from_secs(30);

@@ -345,8 +345,8 @@ public final class GpuShopper implements AutoCloseable {
             return new GpuShopper(
                     channel.userAgent("gpu-shopper-client-java")
                             .maxInboundMessageSize(LARGEST_ANSWER)
-                            .keepAliveTime(30, TimeUnit.SECONDS)
-                            .keepAliveTimeout(15, TimeUnit.SECONDS)
+                            .keepAliveTime(20, TimeUnit.SECONDS)
+                            .keepAliveTimeout(10, TimeUnit.SECONDS)
                             .build(),
                     patience);
         }
