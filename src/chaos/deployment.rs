@@ -237,6 +237,12 @@ impl Deployment {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether its process is there.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.standing().up_since.is_some()
+    }
+
     /// Since when nothing has disturbed what it does at a provider; `None` while something does.
     #[must_use]
     pub fn quiet_since(&self, provider: &ProviderId) -> Option<Time> {

@@ -210,6 +210,7 @@ fn highest(fault: Fault, dialect: Dialect) -> u32 {
         Fault::Throttled => 0,
         Fault::ImageStuck | Fault::BootFails | Fault::NoAddress | Fault::KeyNever | Fault::Vanishes => 120_000,
         Fault::StaleAsk => 600_000,
+        Fault::AnswerAstray => 100_000,
         Fault::DestroyIgnored => 150_000,
         Fault::StartUnavailable | Fault::DestroyRefused | Fault::LateVisible => 500_000,
         _ => 250_000,

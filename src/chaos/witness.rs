@@ -324,7 +324,8 @@ impl Witness {
                     wrong.extend(seen.by_word(instance.label, &batch.events).map(|text| format!("{}: {text}", instance.label)));
                 }
             }
-            if let Some(text) = self.unasked(seen, instance, now).or_else(|| seen.past.debt(instance, now, &mut over)) {
+            if let Some(text) = self.unasked(seen, instance, now).or_else(|| seen.past.debt(instance, now, &mut over, &|id| self.market.label_of(id)))
+            {
                 wrong.push(format!("{}: {text}", instance.label));
             }
         }
@@ -527,7 +528,7 @@ impl Past {
 
     /// A debt as it was committed; what is wrong with how it follows on what was known. When it was settled, `over` gets
     /// what must not live any more.
-    fn debt(&mut self, instance: &Instance, now: Time, over: &mut Vec<Over>) -> Option<String> {
+    fn debt(&mut self, instance: &Instance, now: Time, over: &mut Vec<Over>, carries: &dyn Fn(&str) -> Option<String>) -> Option<String> {
         let unwanted = instance.desired == Desired::Gone;
         let mut row = Row {
             provider: instance.provider.clone(),
@@ -543,7 +544,10 @@ impl Past {
             over.push(Over::Row(instance.label, row.native_id.clone(), format!("{}: settled ({:?})", instance.label, settled.evidence)));
         }
         let wrong = before.as_ref().and_then(|before| {
-            if before.native_id.is_some() && before.native_id != row.native_id {
+            // An id that an answer gave, of a machine with another label, is dropped; no other ever is.
+            let ours = |label: &str| Label::parse(label).is_some_and(|label| label.session == instance.label.session);
+            let theirs = |id: &String| carries(id).is_some_and(|label| !ours(&label));
+            if before.native_id.is_some() && before.native_id != row.native_id && !before.native_id.as_ref().is_some_and(theirs) {
                 return Some(format!("the id {:?} became {:?}", before.native_id, row.native_id));
             }
             let back = before.desired == Desired::Gone && row.desired == Desired::Present;

@@ -281,7 +281,8 @@ impl World {
             let strangers = self.apart().strangers;
             self.market.living(&format!("gs-{}-", d.tag())).into_iter().any(|(id, label)| !strangers.contains(&id) && Label::parse(&label).is_some())
         };
-        let busy = || self.deployments.iter().any(|d| d.witness().owes() || !d.witness().open().is_empty() || left(d));
+        // Who comes up with an old disk has much to end.
+        let busy = || self.deployments.iter().any(|d| !d.is_up() || d.witness().owes() || !d.witness().open().is_empty() || left(d));
         while (busy() || !visits.is_empty()) && self.clock.now() < patience {
             self.step(&mut minute, &mut audited).await;
             while visits.try_join_next().is_some() {}

@@ -355,9 +355,16 @@ impl Instance {
     /// label, and no look has shown it with ours before. One that is renamed later is still ours.
     #[must_use]
     pub fn denied_by(&self, sighting: &Sighting) -> bool {
-        let label = sighting.label.as_deref().filter(|text| !text.is_empty());
-        let ours = |text: &str| Label::parse(text).is_some_and(|l| l.tag == self.label.tag && l.session == self.label.session);
-        !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && label.is_some_and(|text| !ours(text))
+        let told = sighting.label.as_ref().is_some_and(|text| !text.is_empty());
+        !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && told && !self.carried_by(sighting)
+    }
+
+    /// Whether a machine carries a label of this row's session. One that is too many has a number of its own, and carries
+    /// that of another.
+    #[must_use]
+    pub fn carried_by(&self, sighting: &Sighting) -> bool {
+        let ours = |label: Label| label.tag == self.label.tag && label.session == self.label.session;
+        sighting.label.as_deref().and_then(Label::parse).is_some_and(ours)
     }
 
     /// Whether the debt is open.

@@ -62,6 +62,7 @@ named! {
         HostOffline "host_offline" "The host loses contact 2 to 10 minutes into the run, for `offline`.",
         LateVisible "late_visible" "A new machine is missing from lists and reads for `invisible`.",
         PriceRaised "price_raised" "The machine costs 20 % more than offered.",
+        AnswerAstray "answer_astray" "The machine is created, and the answer names another machine on the account.",
         OffersFail "offers_fail" "The search for offers answers 500.",
         ListFails "list_fails" "The list of instances answers 500.",
         ListPartial "list_partial" "The list of instances lacks some (Vast.ai's counts still tell the truth).",

@@ -209,6 +209,11 @@ impl State {
         match event {
             Event::Begin if rental.phase == Phase::Scheduled => rental.phase = Phase::Starting,
             Event::Run if matches!(rental.phase, Phase::Scheduled | Phase::Starting) => return self.run(at, serial),
+            // What its vendor hides, or has just shown again, stays for a while: nobody could tell one absence from the other.
+            Event::Vanish if at < rental.visible_from + Duration::from_secs(60) => {
+                let later = rental.visible_from + Duration::from_secs(1_200);
+                self.plan_event(later, serial, Event::Vanish);
+            }
             Event::Vanish => self.end(at, serial, Duration::from_secs(3_600)),
             Event::Outbid if rental.phase == Phase::Running => Self::stop(rental, at, "outbid"),
             Event::HostEnd => Self::stop(rental, at, "the host's contract has ended"),
@@ -370,11 +375,20 @@ impl State {
         let native_id = if dialect == Dialect::Vastai { serial.to_string() } else { self.dice.uuid() };
         let made = Made { serial, native_id: native_id.clone(), account, listing, place: (index, ask_id), gpu_count: count, order, price, fate, gpu };
         self.admit(Rental::new(made, now), visible_from, stopped, now);
+        let told = if strikes(Fault::AnswerAstray) { self.another(account, dialect, &native_id) } else { None }.unwrap_or(native_id);
         Created {
-            result: if low_bid { Err(Refusal::BidTooLow(native_id)) } else { Ok(native_id) },
+            result: if low_bid { Err(Refusal::BidTooLow(told)) } else { Ok(told) },
             hang: if strikes(Fault::CreateSlow) { self.wait(dialect, Delay::CreateHang) } else { Duration::ZERO },
             lost: strikes(Fault::ReplyLost),
         }
+    }
+
+    /// Some other machine on the account, if there is one.
+    fn another(&mut self, account: u32, dialect: Dialect, native_id: &str) -> Option<String> {
+        let here = |r: &&Rental| r.account == account && r.listing.dialect() == dialect && r.alive() && r.native_id != native_id;
+        let others: Vec<String> = self.rentals.values().filter(here).map(|r| r.native_id.clone()).collect();
+        let at = self.dice.below(u64::try_from(others.len()).unwrap_or(0).max(1));
+        others.into_iter().nth(usize::try_from(at).unwrap_or(0))
     }
 
     /// Which listing an order means: its index, the ask's id, and how many GPUs.

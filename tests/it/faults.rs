@@ -78,6 +78,7 @@ async fn what_strikes_half_the_time_is_overcome() {
         Fault::DriverMissing,
         Fault::LateVisible,
         Fault::PriceRaised,
+        Fault::AnswerAstray,
         Fault::OffersFail,
         Fault::ListFails,
         Fault::ListPartial,
@@ -102,10 +103,46 @@ async fn what_strikes_half_the_time_is_overcome() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
+/// Each launch is answered with the id of another machine on the account: a stranger's, or another session's. Nothing is done
+/// to those, and ours is found by its label.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_names_another_machine_touches_nobody() {
+    for dialect in Dialect::ALL {
+        let house = house(dialect, 3, Faults::gentle()).await;
+        house.pass(10 * SECOND).await;
+        let account = house.market.first_account(dialect).unwrap();
+        let stranger = house.market.plant(account, "x-not-yours").unwrap();
+        house.market.set_faults(Faults::gentle().with(Fault::AnswerAstray, ALWAYS));
+        let mut sessions = Vec::new();
+        for _ in 0..3 {
+            sessions.push(house.rent(None).await.session.id);
+        }
+        for id in &sessions {
+            let session = house.reach(*id, Some(State::Running), 3 * HOUR).await;
+            assert_eq!(session.state, State::Running, "{dialect:?}: {}", session.status_message);
+        }
+        let told = house.events().await.iter().filter(|e| e.message.contains("is not this one's")).count();
+        assert!(told >= 1, "{dialect:?}: nobody was told that an answer was wrong");
+        let machines = house.alive().len();
+        assert_eq!(machines, sessions.len() + 1, "{dialect:?}: each session has one machine, and the stranger has theirs");
+        for id in &sessions {
+            house.command(*id, Command::Complete { bad_machine: false }).await.unwrap();
+            house.reach(*id, None, 3 * HOUR).await;
+        }
+        house.pass(HOUR).await;
+        let wrong = house.audit().await;
+        assert!(wrong.is_empty(), "{dialect:?}: {wrong:#?}");
+        assert!(house.market.alive().contains(&stranger), "{dialect:?}: the stranger's machine is gone");
+        assert!(house.market.vanish(&stranger));
+        house.close().await;
+    }
+}
+
 /// Every machine or call has it, and it can be lived with.
 #[tokio::test(start_paused = true)]
 async fn what_always_strikes_and_can_be_lived_with() {
     let faults = [
+        Fault::AnswerAstray,
         Fault::ReplyLost,
         Fault::CreateSlow,
         Fault::StoppedAtCreate,

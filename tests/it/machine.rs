@@ -628,7 +628,7 @@ async fn a_machine_that_only_an_answer_names_is_looked_at_before_anything_is_don
         let told = step(&launched.session, &launched.instances, seen, &rules, at(2)).unwrap();
         let row = &told.instances[0];
         assert_eq!((row.native_id.as_deref(), row.launch, row.segments.len()), (None, Launch::Unknown, 0), "{label}");
-        assert!(told.actions.is_empty() && told.events.iter().any(|e| e.message.contains("somebody else's")), "{label}: {:?}", told.actions);
+        assert!(told.actions.is_empty() && told.events.iter().any(|e| e.message.contains("is not this one's")), "{label}: {:?}", told.actions);
         // Ended now, it is not destroyed, and gone when lists have not shown ours.
         let ask = Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service };
         let mut ended = step(&told.session, &told.instances, ask, &rules, at(3)).unwrap();
@@ -698,7 +698,7 @@ async fn a_sighting_tells_whose_a_machine_is_when_it_is_known_whose_credentials_
         ("A", "B", None, foreign, 10, "A"),
         ("", "", None, label(1), 10, ""),
         ("", "B", Some(at(20)), label(1), 10, ""),
-        ("", "B", None, foreign, 10, "B"),
+        ("", "B", None, foreign, 10, ""),
     ] {
         account(&mut rules, known, changed);
         let sighting = Box::new(Sighting { status: InstanceStatus::Running, ..Sighting::untold("n1", Some(shown.to_string())) });

@@ -4,10 +4,10 @@
 //! Gone = two not-founds by id, apart, after the destroy was answered. Never came to be = several complete lists,
 //! spaced, after the provider's visibility window. A list that is not complete never gets here.
 
-use super::{Action, Input, LookBy, Stray, Work, metering, want_gone};
+use super::{Action, Input, LookBy, Work, metering, want_gone};
 use crate::domain::backoff;
 use crate::domain::event::{Actor, EventType};
-use crate::domain::ids::{Label, ProviderId};
+use crate::domain::ids::ProviderId;
 use crate::domain::instance::{Absence, Desired, DestroyAnswer, Destroying, Evidence, Instance, InstanceStatus, Launch, Seen, Settled, Sighting};
 use crate::domain::money::Rate;
 use crate::domain::session::{ConditionType, State, Truth};
@@ -117,9 +117,7 @@ impl Work<'_> {
     fn claim(&mut self, at: usize, sighting: &Sighting, look: Look) {
         let row = &self.rows[at];
         let account = self.terms(&row.provider).map_or("", |t| t.account_of(look));
-        // One that is too many has a number of its own, and carries that of another.
-        let ours = |label: Label| label.tag == row.label.tag && label.session == row.label.session;
-        let named = sighting.label.as_deref().and_then(Label::parse).is_some_and(ours);
+        let named = row.carried_by(sighting);
         if !account.is_empty() && account != row.account && (row.account.is_empty() || named) {
             self.rows[at].account = account.to_owned();
             self.durable = true;
@@ -171,6 +169,15 @@ impl Work<'_> {
         let Some(at) = self.row(attempt) else { return };
         let now = self.now;
         self.durable = true;
+        let same = |r: &Instance| r.provider == self.rows[at].provider && r.native_id.as_deref() == Some(native_id);
+        if let Some(first) = self.rows.iter().find(|r| r.label.attempt != attempt && same(r)).map(|r| r.label) {
+            // The answer names the machine of another attempt: as if it had been lost.
+            self.rows[at].launched = Some(call);
+            if self.rows[at].native_id.is_none() {
+                self.disown(at, native_id, &first.to_string());
+            }
+            return;
+        }
         self.came_to_be(attempt);
         let row = &mut self.rows[at];
         if row.native_id.as_deref() == Some(native_id) {
@@ -179,20 +186,9 @@ impl Work<'_> {
             return;
         }
         if row.native_id.is_some() {
-            // Another machine was seen under this label before: that one is known, and this one is too many.
-            let second = Stray {
-                label: row.label,
-                provider: row.provider.clone(),
-                account: row.account.clone(),
-                sighting: Sighting::untold(native_id, Some(row.label.to_string())),
-                look: call,
-                first_seen: call.answered,
-            };
-            self.duplicate(&second);
-            // What the answer says is not seen yet.
-            if let Some(row) = self.rows.iter_mut().find(|r| r.provider == second.provider && r.native_id.as_deref() == Some(native_id)) {
-                (row.named, row.seen) = (false, None);
-            }
+            // Another machine was seen with this label before, and whose this one is nobody has seen: if it carries the label,
+            // too, a list tells, and it is one too many.
+            row.launched = Some(call);
             return;
         }
         row.native_id = Some(native_id.to_owned());
@@ -223,8 +219,13 @@ impl Work<'_> {
         if other || stale {
             return;
         }
+        if row.native_id.is_none() && !row.carried_by(sighting) {
+            // By its id that is not known to be ours: an answer was wrong, and this look was under way.
+            return;
+        }
         if row.denied_by(sighting) {
-            return self.disown(at, sighting);
+            let label = sighting.label.clone().unwrap_or_default();
+            return self.disown(at, &sighting.native_id, &label);
         }
         let untouched = !row.touchable();
         if row.native_id.is_none() || row.settled.is_some() {
@@ -294,9 +295,9 @@ impl Work<'_> {
         }
     }
 
-    /// The launch's answer named a machine of somebody else: nothing was done to it, and nothing will be. Ours, if there is
-    /// one, is found by its label.
-    fn disown(&mut self, at: usize, sighting: &Sighting) {
+    /// The launch's answer named a machine of somebody else, or of another attempt: nothing was done to it, and nothing will
+    /// be. Ours, if there is one, is found by its label.
+    fn disown(&mut self, at: usize, other: &str, label: &str) {
         let now = self.now;
         let row = &mut self.rows[at];
         row.native_id = None;
@@ -308,10 +309,10 @@ impl Work<'_> {
         row.next_look = None;
         row.destroy = Destroying { wanted_at: row.destroy.wanted_at, ..Destroying::default() };
         row.segments.clear();
-        let (attempt, other, label) = (row.label.attempt, sighting.native_id.as_str(), sighting.label.as_deref().unwrap_or_default());
+        let attempt = row.label.attempt;
         let label: String = label.chars().filter(|c| !c.is_control()).take(80).collect();
         let text = format!(
-            "the provider's answer to attempt {attempt} named machine {other}, which is somebody else's (`{label}`): left alone; ours is looked for by its label"
+            "the provider's answer to attempt {attempt} named machine {other}, which is not this one's (`{label}`): left alone; ours is looked for by its label"
         );
         self.durable = true;
         if !self.s.state.is_final() {
