@@ -234,7 +234,7 @@ impl From<Status> for Failure {
             message = status.code().description().to_owned();
         }
         // TLS that answers one who speaks none looks like this, or hangs up before it was heard.
-        let unheard = ["frame with invalid size", "broken pipe", "connection reset"].iter().any(|words| message.contains(words));
+        let unheard = ["frame with invalid size", "broken pipe", "connection reset", "connection closed"].iter().any(|words| message.contains(words));
         let hint = (connection && unheard).then(|| "if the server speaks TLS, ask with https://".to_owned());
         Self(Box::new(Parts {
             code: word(status.code()),
