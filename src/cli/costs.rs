@@ -87,7 +87,8 @@ impl RangeArgs {
     /// That it does not end before it begins, in the words in which it was given.
     fn check(&self) -> Result<(), Failure> {
         match (self.from, self.to) {
-            (Some(from), Some(to)) if to.end < from.first || to.first < from.first => {
+            // A day's end is the next one's beginning; two equal moments are an empty stretch, and allowed.
+            (Some(from), Some(to)) if to.end < from.first || (to.end == from.first && to.first < to.end) => {
                 Err(Failure::usage("--to is before --from: nothing lies between them"))
             }
             _ => Ok(()),
@@ -236,4 +237,24 @@ async fn ledger(range: &RangeArgs, page: &PageArgs, desk: &mut Desk, clients: &m
         desk.console.note("there is more; --all or a larger --limit shows it");
     }
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_ends_where_it_begins_or_later() {
+        let range = |from: &str, to: &str| RangeArgs { from: day_or_moment(from).ok(), to: day_or_moment(to).ok(), ..RangeArgs::default() };
+        for (from, to, fine) in [
+            ("2026-11-01", "2026-11-01", true),
+            ("2026-11-01T12:00:00Z", "2026-11-01", true),
+            ("2026-11-01T12:00:00Z", "2026-11-01T12:00:00Z", true),
+            ("2026-11-02", "2026-11-01", false),
+            ("2026-12-01", "2026-11-01", false),
+            ("2026-11-01T12:00:00Z", "2026-11-01T11:59:59Z", false),
+        ] {
+            assert_eq!(range(from, to).check().is_ok(), fine, "{from} to {to}");
+        }
+    }
 }

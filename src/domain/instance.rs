@@ -254,7 +254,7 @@ pub struct Instance {
     pub offer: OfferId,
     /// Which machine is behind it.
     pub machine: MachineId,
-    /// The vendor's id, from the moment anything told us; never dropped again.
+    /// The vendor's id, from the moment anything told us; dropped only when [`Self::named`] is not, and a look denies it.
     pub native_id: Option<String>,
     /// That id is more than a launch's answer: a look has shown it with our label, or a login with our key. Until then a look
     /// that shows it with another label says that the answer was wrong.
