@@ -190,7 +190,7 @@ pub enum Evidence {
     NeverAppeared,
     /// Two not-founds by id, apart, after the destroy was answered.
     NotFoundTwice,
-    /// Absent from several complete lists and not found by id, without our having asked for it.
+    /// Absent from several complete lists and not found by id, without our having ordered a destroy.
     Vanished,
     /// An operator's word.
     Operator,
@@ -345,10 +345,11 @@ impl Instance {
         }
     }
 
-    /// Whether anything may be done to its machine: a look has shown it, with our label or with none, or has not found it.
+    /// Whether anything may be done to its machine: a look has shown it, with our label or with none. That a look has not
+    /// found it says nothing of whose it is.
     #[must_use]
     pub fn touchable(&self) -> bool {
-        self.named || self.seen.is_some() || self.off_by.is_some()
+        self.named || self.seen.is_some()
     }
 
     /// Whether a sighting by the id that a launch's answer named says that this is somebody else's machine: it carries another

@@ -48,7 +48,7 @@ impl Store {
     pub async fn event_bounds(&self) -> Result<EventBounds, Error> {
         self.read(|conn| {
             let last = last_revision(conn)?;
-            let oldest: Option<i64> = events::table.select(min(events::revision)).first(conn)?;
+            let oldest: Option<i64> = events::table.select(min(events::revision)).get_result(conn)?;
             Ok(EventBounds { oldest: oldest.unwrap_or(last + 1), last })
         })
         .await
@@ -65,7 +65,7 @@ impl Store {
 
 /// Trimming always leaves the last event, so the log itself knows how far it has come.
 pub(super) fn last_revision(conn: &mut SqliteConnection) -> Result<i64, Error> {
-    let last: Option<i64> = events::table.select(max(events::revision)).first(conn)?;
+    let last: Option<i64> = events::table.select(max(events::revision)).get_result(conn)?;
     Ok(last.unwrap_or(0))
 }
 

@@ -168,7 +168,7 @@ impl Write {
 
     /// Writes it and its segments, over what is there.
     pub(super) fn apply(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        let known: Option<Option<String>> = instances::table.find(&self.row.label).select(instances::gpu_type).first(conn).optional()?;
+        let known: Option<Option<String>> = instances::table.find(&self.row.label).select(instances::gpu_type).get_result(conn).optional()?;
         if self.row.gpu_type.is_none() {
             // The model is the session's to tell. It never changes for an attempt, so the first answer stays.
             self.row.gpu_type = match known.clone().flatten() {

@@ -12,7 +12,7 @@ impl Store {
     /// When the database fails.
     pub async fn meta_get(&self, key: &str) -> Result<Option<String>, Error> {
         let key = key.to_owned();
-        self.read(move |conn| Ok(meta::table.find(key).select(meta::value).first(conn).optional()?)).await
+        self.read(move |conn| Ok(meta::table.find(key).select(meta::value).get_result(conn).optional()?)).await
     }
 
     /// Sets a named value, over what was there.

@@ -1,5 +1,8 @@
 //! Updates whose statements are prepared once per connection. Diesel prepares an update afresh each time, since which columns
 //! it sets may differ from one to the next; these always set the same ones, and they are most of what is written.
+//!
+//! Reads by a key use `get_result`, not `first`: that one adds `LIMIT ?`, and SQLite prepares a statement afresh each time its
+//! limit is bound (<https://sqlite.org/c3ref/prepare.html>: parameters that might influence the plan).
 
 /// Defines an update of one row by its key: `rewrites!(Name(Row) in table by key { column, … })`.
 macro_rules! rewrites {

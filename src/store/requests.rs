@@ -52,7 +52,7 @@ impl Store {
     pub async fn request_get(&self, principal: &str, method: &str, request_id: &str) -> Result<Option<RequestRecord>, Error> {
         let key = (principal.to_owned(), method.to_owned(), request_id.to_owned());
         self.read(move |conn| {
-            let row: Option<Row> = requests::table.find(key).first(conn).optional()?;
+            let row: Option<Row> = requests::table.find(key).get_result(conn).optional()?;
             row.map(Row::restore).transpose()
         })
         .await

@@ -131,7 +131,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn has_sessions(&self) -> Result<bool, Error> {
-        self.read(|conn| Ok(sessions::table.select(sessions::id).limit(1).first::<String>(conn).optional()?.is_some())).await
+        self.read(|conn| Ok(sessions::table.select(sessions::id).limit(1).get_result::<String>(conn).optional()?.is_some())).await
     }
 
     /// Every session that is not final or still owes a machine's end, with all its instances, oldest first: what the
@@ -242,7 +242,7 @@ const STORED: (sessions::id, sessions::detail, sessions::request, sessions::labe
     (sessions::id, sessions::detail, sessions::request, sessions::labels);
 
 pub(super) fn get(conn: &mut SqliteConnection, id: SessionId) -> Result<Option<Session>, Error> {
-    sessions::table.find(id.to_string()).select(STORED).first::<Stored>(conn).optional()?.map(restore).transpose()
+    sessions::table.find(id.to_string()).select(STORED).get_result::<Stored>(conn).optional()?.map(restore).transpose()
 }
 
 fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
@@ -358,7 +358,7 @@ impl Write {
         let stored: Option<(i64, i64, String, String)> = sessions::table
             .find(&self.row.id)
             .select((sessions::version, sessions::sequence, sessions::labels, sessions::updated_at))
-            .first(conn)
+            .get_result(conn)
             .optional()?;
         let known = stored.is_some();
         let (version, mut sequence, labels, updated_at) = stored.unwrap_or((i64::MIN, 0, "{}".to_owned(), String::new()));

@@ -66,7 +66,8 @@ impl Store {
                     .filter(events::revision.le(most))
                     .filter(events::at.gt((now - keep.event_age).millis()))
                     .order(events::revision)
-                    .first(conn)
+                    .limit(1)
+                    .get_result(conn)
                     .optional()?;
                 Ok(young.map_or(most, |first| first - 1).min(most))
             })
@@ -74,7 +75,7 @@ impl Store {
         loop {
             let removed = self
                 .write(move |conn| {
-                    let oldest: Option<i64> = events::table.select(min(events::revision)).first(conn)?;
+                    let oldest: Option<i64> = events::table.select(min(events::revision)).get_result(conn)?;
                     let Some(oldest) = oldest.filter(|oldest| *oldest <= through) else { return Ok(0) };
                     let up_to = through.min(oldest + CHUNK - 1);
                     Ok(diesel::delete(events::table.filter(events::revision.le(up_to))).execute(conn)?)

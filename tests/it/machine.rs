@@ -9,7 +9,7 @@ use gpu_shopper::domain::idle::Activity;
 use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Desired, DestroyAnswer, Evidence, Instance, InstanceStatus, Launch, PriceSeen, Sighting, SshEndpoint};
 use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refusal, Stray, next_deadline, step};
-use gpu_shopper::domain::money::Rate;
+use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::Offer;
 use gpu_shopper::domain::policy::{Policy, Rules};
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, LaunchMode, Request, Session, State};
@@ -651,17 +651,29 @@ async fn a_machine_that_only_an_answer_names_is_looked_at_before_anything_is_don
     let again =
         step(&named.session, &named.instances, Input::Seen { attempt: 1, sighting: shown("theirs", "mine"), look: look(3) }, &rules, at(3)).unwrap();
     assert_eq!(again.instances[0].native_id.as_deref(), Some("theirs"));
-    // Whoever ends it at once has it looked at first; one that a look does not find can be ordered destroyed.
+    // Whoever ends it at once has it looked at first. One that a look does not find may be anybody's: that it is not there is
+    // proven by looks alone, and when it appears with our label after all, it is a latecomer.
     let ask = Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service };
     let ended = step(&launched.session, &launched.instances, ask, &rules, at(2)).unwrap();
     assert_eq!(ended.actions, [Action::Look(1)]);
-    for (answer, next) in [
-        (Input::Seen { attempt: 1, sighting: shown("theirs", &own), look: look(3) }, Action::Destroy(1)),
-        (Input::Missing { attempt: 1, look: look(3), by: LookBy::Id }, Action::Destroy(1)),
-    ] {
-        let done = step(&ended.session, &ended.instances, answer, &rules, at(3)).unwrap();
-        assert!(done.actions.contains(&next), "{:?}", done.actions);
+    let seen = Input::Seen { attempt: 1, sighting: shown("theirs", &own), look: look(3) };
+    let done = step(&ended.session, &ended.instances, seen, &rules, at(3)).unwrap();
+    assert!(done.actions.contains(&Action::Destroy(1)), "{:?}", done.actions);
+    let mut unseen = ended;
+    for second in (3..1_200).step_by(20) {
+        for by in [LookBy::List, LookBy::Id] {
+            let missing = Input::Missing { attempt: 1, look: look(second), by };
+            unseen = step(&unseen.session, &unseen.instances, missing, &rules, at(second)).unwrap();
+            assert!(!unseen.actions.contains(&Action::Destroy(1)), "at {second} s: {:?}", unseen.actions);
+        }
+        let row = &unseen.instances[0];
+        assert!(row.settled.is_some() || row.next_look.is_some() || unseen.actions.contains(&Action::Look(1)), "at {second} s: it is forgotten");
     }
+    assert_eq!((unseen.session.state, unseen.instances[0].settled.map(|s| s.evidence)), (State::Stopped, Some(Evidence::Vanished)));
+    assert_eq!(unseen.session.cost.low, Nanos(0), "nobody ever saw it");
+    let late = Input::Seen { attempt: 1, sighting: shown("theirs", &own), look: look(2_000) };
+    let late = step(&unseen.session, &unseen.instances, late, &rules, at(2_000)).unwrap();
+    assert!(late.actions.contains(&Action::Destroy(1)), "{:?}", late.actions);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 //! absence. Runs in whichever state the session is, final ones included.
 //!
 //! Gone = two not-founds by id, apart, after the destroy was answered. Never came to be = several complete lists,
-//! spaced, after the provider's visibility window. A list that is not complete never gets here.
+//! spaced, after the provider's visibility window; where a launch's answer named an id that no look has shown, a not-found
+//! by it, too, and no destroy. A list that is not complete never gets here.
 
 use super::{Action, Input, LookBy, Work, metering, want_gone};
 use crate::domain::backoff;
@@ -322,6 +323,7 @@ impl Work<'_> {
 
     fn row_missing(&mut self, at: usize, look: Look, by: LookBy) {
         let (quorum, spacing, gone_spacing) = (self.policy().absence_quorum, self.policy().absence_spacing, self.policy().gone_spacing);
+        let look_interval = self.policy().look_interval;
         let window = self.window(&self.rows[at].provider.clone());
         let now = self.now;
         let row = &mut self.rows[at];
@@ -332,9 +334,6 @@ impl Work<'_> {
         let over = row.uncertain_since.or(row.launched.map(|l| l.answered)).or(row.seen.as_ref().map(|s| s.look.answered));
         let Some(over) = over else { return };
         let visible_from = if row.seen.is_some() && by == LookBy::Id { over } else { over + window };
-        if !row.touchable() && row.desired == Desired::Gone {
-            row.destroy.next_at = Some(now);
-        }
         row.off_by.get_or_insert(look.answered);
         match by {
             LookBy::List => {
@@ -343,12 +342,13 @@ impl Work<'_> {
                     row.absence.lists += 1;
                     row.absence.last_list = Some(look.answered);
                     row.absence.since.get_or_insert(look.answered);
-                    if row.absence.lists >= quorum && row.native_id.is_some() && row.desired == Desired::Present {
+                    let by_looks = row.desired == Desired::Present || !row.touchable();
+                    if row.absence.lists >= quorum && row.native_id.is_some() && by_looks {
                         row.next_look = Some(now);
                     }
                 }
             }
-            LookBy::Id if row.desired == Desired::Gone => {
+            LookBy::Id if row.desired == Desired::Gone && row.touchable() => {
                 let Some(answered) = row.destroy.answered_at else { return };
                 if look.sent < visible_from {
                     row.next_look = Some(visible_from);
@@ -372,6 +372,9 @@ impl Work<'_> {
             LookBy::Id => {
                 if row.absence.lists >= quorum {
                     row.absence.by_id = true;
+                }
+                if row.desired == Desired::Gone {
+                    row.next_look = Some(now + look_interval);
                 }
             }
         }
@@ -454,6 +457,11 @@ impl Work<'_> {
             }
             if row.desired == Desired::Gone && row.native_id.is_none() && row.launch == Launch::Unknown && row.absence.lists >= quorum {
                 self.settle(at, Evidence::NeverAppeared);
+                continue;
+            }
+            if row.desired == Desired::Gone && !row.touchable() && self.proven_absent(row) {
+                // Only a launch's answer ever named it: neither the lists nor a look by id show a machine of that id.
+                self.settle(at, Evidence::Vanished);
                 continue;
             }
             let (now, attempt) = (self.now, self.rows[at].label.attempt);
