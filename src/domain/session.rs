@@ -688,10 +688,6 @@ pub struct Rekey {
 pub struct Session {
     /// Its id.
     pub id: SessionId,
-    /// What was asked for.
-    pub request: Arc<Request>,
-    /// Free key-value pairs of its user.
-    pub labels: BTreeMap<String, String>,
     /// Where it stands.
     pub state: State,
     /// Since when.
@@ -760,6 +756,10 @@ pub struct Session {
     /// The trace that it was created in, as a W3C `traceparent`; `None` when none was recorded. Nothing is decided by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// What was asked for. It and the labels are the last fields: the store keeps them apart.
+    pub request: Arc<Request>,
+    /// Free key-value pairs of its user.
+    pub labels: BTreeMap<String, String>,
     /// For whoever tells of it. What is shared is not changed any more, so that this stays true.
     #[serde(skip)]
     pub memo: Memo,

@@ -245,10 +245,15 @@ pub(super) fn get(conn: &mut SqliteConnection, id: SessionId) -> Result<Option<S
     sessions::table.find(id.to_string()).select(STORED).get_result::<Stored>(conn).optional()?.map(restore).transpose()
 }
 
+/// How a session's JSON ends: what is stored in columns of its own.
+fn apart(request: &str, labels: &str) -> String {
+    format!(r#","request":{request},"labels":{labels}}}"#)
+}
+
 fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
     // Put together as text and read once.
     let most = detail.trim_end().strip_suffix('}').unwrap_or_default();
-    let whole = format!(r#"{most},"request":{request},"labels":{labels}}}"#);
+    let whole = format!("{most}{}", apart(&request, &labels));
     serde_json::from_str(&whole).map_err(|e| Error::unreadable("session", &id, &e))
 }
 
@@ -311,11 +316,12 @@ impl Write {
             return Err(odd("an offer's reliability or confidence is not a number"));
         }
         let json = |value: serde_json::Result<String>| value.map_err(|_| odd("no JSON can be made of it"));
-        let mut detail = serde_json::to_value(session).map_err(|_| odd("no JSON can be made of it"))?;
-        if let Some(whole) = detail.as_object_mut() {
-            whole.remove("request");
-            whole.remove("labels");
-        }
+        let labels = json(serde_json::to_string(&session.labels))?;
+        let request = json(serde_json::to_string(&session.request))?;
+        let mut detail = json(serde_json::to_string(session))?;
+        let most = detail.strip_suffix(&apart(&request, &labels)).ok_or_else(|| odd("request and labels are not its last fields"))?.len();
+        detail.truncate(most);
+        detail.push('}');
         let offer = session.offer();
         let row = Row {
             id: session.id.to_string(),
@@ -346,9 +352,9 @@ impl Write {
             version: session.version,
             revision: session.revision,
             sequence: session.sequence,
-            labels: json(serde_json::to_string(&session.labels))?,
-            request: json(serde_json::to_string(&session.request))?,
-            detail: detail.to_string(),
+            labels,
+            request,
+            detail,
         };
         Ok(Self { row, labels: session.labels.clone(), events: events.iter().map(|e| (e.sequence, e.revision)).collect() })
     }
