@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 /// What is told to many and encoded once for all of them: in the Rust code these fields hold the encoded message. On the wire
 /// both are the same, and reflection tells what `proto/` says.
-const PARTS_AS_BYTES: [(&str, &str); 5] = [
+const PARTS_AS_BYTES: [(&str, &str); 7] = [
     ("ListOffersResponse", "offers"),
+    ("GetOfferResponse", "offer"),
+    ("ListGpuModelsResponse", "gpu_models"),
     ("GetSessionResponse", "session"),
     ("ListSessionsResponse", "sessions"),
     ("WatchSessionResponse", "event"),

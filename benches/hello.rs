@@ -7,11 +7,12 @@ use gpu_shopper::grpc::convert::answers;
 use gpu_shopper::grpc::pb;
 use gpu_shopper::grpc::pb::inventory_service_server::{InventoryService, InventoryServiceServer};
 use prost::Message;
+use prost::bytes::Bytes;
 use std::net::SocketAddr;
 use tonic::{Request, Response, Status};
 
 struct Hello {
-    offer: pb::Offer,
+    offer: Bytes,
     page: pb::ListOffersResponse,
 }
 
@@ -19,7 +20,7 @@ struct Hello {
 pub fn serve(port: u16) {
     let offers: Vec<pb::Offer> = bodies::offers(50).iter().map(|offer| answers::offer(offer, None)).collect();
     let page = pb::ListOffersResponse { offers: offers.iter().map(|o| o.encode_to_vec().into()).collect(), total_size: 50, ..Default::default() };
-    let hello = Hello { offer: offers[0].clone(), page };
+    let hello = Hello { offer: offers[0].encode_to_vec().into(), page };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     println!("hello-server listens on http://{address}");
@@ -37,7 +38,7 @@ impl InventoryService for Hello {
     }
 
     async fn get_offer(&self, _: Request<pb::GetOfferRequest>) -> Result<Response<pb::GetOfferResponse>, Status> {
-        Ok(Response::new(pb::GetOfferResponse { offer: Some(self.offer.clone()) }))
+        Ok(Response::new(pb::GetOfferResponse { offer: self.offer.clone() }))
     }
 
     async fn list_templates(&self, _: Request<pb::ListTemplatesRequest>) -> Result<Response<pb::ListTemplatesResponse>, Status> {

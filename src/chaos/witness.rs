@@ -39,6 +39,8 @@ const PROVISIONING: Duration = Duration::from_secs(8 * 3600);
 struct Row {
     provider: ProviderId,
     native_id: Option<String>,
+    /// That a look has shown that id with our label.
+    named: bool,
     desired: Desired,
     open: bool,
     intended_at: Time,
@@ -533,6 +535,7 @@ impl Past {
         let mut row = Row {
             provider: instance.provider.clone(),
             native_id: instance.native_id.clone(),
+            named: instance.named,
             desired: instance.desired,
             open: instance.open(),
             intended_at: instance.intended_at,
@@ -545,8 +548,8 @@ impl Past {
         }
         let wrong = before.as_ref().and_then(|before| {
             // An id that an answer gave, of a machine with another label, is dropped; no other ever is.
-            let ours = |label: &str| Label::parse(label).is_some_and(|label| label.session == instance.label.session);
-            let theirs = |id: &String| carries(id).is_some_and(|label| !ours(&label));
+            let ours = |label: &str| Label::parse(label) == Some(instance.label);
+            let theirs = |id: &String| !before.named && carries(id).is_some_and(|label| !ours(&label));
             if before.native_id.is_some() && before.native_id != row.native_id && !before.native_id.as_ref().is_some_and(theirs) {
                 return Some(format!("the id {:?} became {:?}", before.native_id, row.native_id));
             }

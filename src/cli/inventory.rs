@@ -235,7 +235,7 @@ async fn models(desk: &mut Desk, clients: &mut Clients) -> Result<Exit, Failure>
         return Ok(Exit::Ok);
     }
     let mut table = Table::new(["GPU", ">VRAM", ">OFFERS", ">GPUS", ">FROM $/GPU/H", "PROVIDERS"]);
-    for model in &answer.gpu_models {
+    for model in &answer.read_models()? {
         table.row([
             words::text(&model.model).into(),
             words::memory(model.gpu_memory_mib).into(),
@@ -256,7 +256,7 @@ async fn one(offer: String, disk_gb: Option<i32>, desk: &mut Desk, clients: &mut
         desk.console.json(&Message::of("GetOfferResponse", &answer)?)?;
         return Ok(Exit::Ok);
     }
-    let offer = answer.offer.unwrap_or_default();
+    let offer = answer.read_offer()?;
     let (now, price) = (desk.clock.now(), offer.price.clone().unwrap_or_default());
     let mut facts = Table::facts();
     facts.fact("Offer", &offer.offer_id);

@@ -352,18 +352,25 @@ impl Instance {
         self.named || self.seen.is_some()
     }
 
-    /// Whether a sighting by the id that a launch's answer named says that this is somebody else's machine: it carries another
-    /// label, and no look has shown it with ours before. One that is renamed later is still ours.
+    /// Whether a sighting by the id that a launch's answer named says that this is another machine, somebody else's or that of
+    /// another attempt: it carries another label, and no look has shown it with ours before. One that is renamed later is
+    /// still ours.
     #[must_use]
     pub fn denied_by(&self, sighting: &Sighting) -> bool {
         let told = sighting.label.as_ref().is_some_and(|text| !text.is_empty());
         !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && told && !self.carried_by(sighting)
     }
 
-    /// Whether a machine carries a label of this row's session. One that is too many has a number of its own, and carries
-    /// that of another.
+    /// Whether a machine carries this row's label: what a launch brings forth does. Only a row of a machine that is too many
+    /// has a number of its own, and its machine that of another.
     #[must_use]
     pub fn carried_by(&self, sighting: &Sighting) -> bool {
+        sighting.label.as_deref().and_then(Label::parse) == Some(self.label)
+    }
+
+    /// Whether a machine carries a label of this row's session.
+    #[must_use]
+    pub fn of_session_of(&self, sighting: &Sighting) -> bool {
         let ours = |label: Label| label.tag == self.label.tag && label.session == self.label.session;
         sighting.label.as_deref().and_then(Label::parse).is_some_and(ours)
     }

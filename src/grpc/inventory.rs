@@ -31,7 +31,7 @@ impl pb::inventory_service_server::InventoryService for InventoryService {
     async fn get_offer(&self, request: Request<pb::GetOfferRequest>) -> Result<Response<pb::GetOfferResponse>, Status> {
         let (id, disk_gb) = requests::offer(request.get_ref(), &self.settings)?;
         let offer = self.inventory.get_with_disk(&id, disk_gb)?;
-        Ok(Response::new(pb::GetOfferResponse { offer: Some(answers::offer(&offer, disk_gb)) }))
+        Ok(Response::new(answers::found_offer(&offer, disk_gb)))
     }
 
     async fn list_templates(&self, request: Request<pb::ListTemplatesRequest>) -> Result<Response<pb::ListTemplatesResponse>, Status> {
@@ -51,8 +51,6 @@ impl pb::inventory_service_server::InventoryService for InventoryService {
     }
 
     async fn list_gpu_models(&self, _: Request<pb::ListGpuModelsRequest>) -> Result<Response<pb::ListGpuModelsResponse>, Status> {
-        let gpu_models = self.inventory.gpu_models().into_iter().map(answers::gpu_model).collect();
-        let providers = self.inventory.freshness().into_iter().map(answers::freshness).collect();
-        Ok(Response::new(pb::ListGpuModelsResponse { gpu_models, providers }))
+        Ok(Response::new(answers::gpu_models(&self.inventory.snapshot())))
     }
 }

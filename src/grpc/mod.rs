@@ -29,8 +29,10 @@ use crate::services::operator::Operator;
 use crate::services::sessions::Sessions;
 use crate::services::templates::Templates;
 use axum::Router;
+use futures::future::BoxFuture;
 use secrecy::SecretString;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -39,6 +41,8 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_web::GrpcWebLayer;
+use tower::layer::layer_fn;
+use tower::{Service, ServiceBuilder};
 
 /// The services behind the RPCs.
 #[derive(Clone)]
@@ -166,12 +170,31 @@ pub fn routes(services: Services, settings: Settings, health: &Health) -> Result
         // tonic's own fallback would answer every unknown HTTP path with 200 and grpc-status 12.
         .reset_fallback();
     // Browsers' dialect outermost: it packs whatever the others have made.
-    Ok(router.layer(axum::middleware::from_fn(completed)).layer(GrpcWebLayer::new()))
+    Ok(router.layer(ServiceBuilder::new().layer(GrpcWebLayer::new()).layer(layer_fn(Completed))))
 }
 
-async fn completed(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
-    let path = request.uri().path().to_owned();
-    status::complete(&path, next.run(request).await)
+/// [`status::complete`] for all answers.
+#[derive(Clone)]
+struct Completed<S>(S);
+
+impl<S, Asked, Answer> Service<http::Request<Asked>> for Completed<S>
+where
+    S: Service<http::Request<Asked>, Response = http::Response<Answer>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Asked>) -> Self::Future {
+        let uri = request.uri().clone();
+        let answer = self.0.call(request);
+        Box::pin(async move { answer.await.map(|answer| status::complete(uri.path(), answer)) })
+    }
 }
 
 /// Our files with comments and JSON names, and those of the error details, which no service names.

@@ -32,6 +32,26 @@ impl ListOffersResponse {
     }
 }
 
+impl GetOfferResponse {
+    /// The offer, read.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn read_offer(&self) -> Result<Offer, Status> {
+        read(&self.offer)
+    }
+}
+
+impl ListGpuModelsResponse {
+    /// The models, read.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn read_models(&self) -> Result<Vec<GpuModel>, Status> {
+        self.gpu_models.iter().map(read).collect()
+    }
+}
+
 impl GetSessionResponse {
     /// The session, read.
     ///

@@ -5,13 +5,14 @@
 //! Decides nothing: what a call needs is said in [`rules`](super::rules), who may in `services::access`.
 
 use super::json::{self, RequestId};
+use super::ops;
 use super::rules::rule;
 use crate::domain::access::Need;
 use crate::services::access::{Access, Pass};
 use crate::services::api::Caller;
 use crate::services::{Code, Error};
 use axum::body::Body;
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
@@ -48,31 +49,33 @@ pub(super) struct Gate {
 
 /// Lets a request through with its caller, or refuses it in its own language; ends one that waits when its token ends. What a
 /// browser asks before it calls (OPTIONS, without a token) does not come here: CORS answers it where pages may call at all.
-pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: Request, next: Next) -> Response {
+pub(super) async fn gate(gate: &Gate, id: &RequestId, mut request: Request, next: Next) -> Response {
     let routed = request.extensions().get::<MatchedPath>().is_some();
     let rule = rule(request.method(), request.uri().path(), request.uri().query(), routed);
     if rule.need == Need::Nothing && !rule.lasts {
-        return next.run(request).await;
+        return on(id, request, next).await;
     }
     let given = request.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     match gate.access.admit(given, rule.need, rule.lasts) {
         Ok(pass) => {
-            if let Some(caller) = &pass.caller {
+            let mut pass = pass;
+            if let Some(caller) = pass.caller.take() {
                 tracing::Span::current().record("caller", caller.principal.as_str());
-                request.extensions_mut().insert(Caller { request: id.0.clone(), ..caller.clone() });
+                request.extensions_mut().insert(Caller { request: id.0.clone(), ..caller });
             }
             if !rule.lasts {
-                return next.run(request).await;
+                return on(id, request, next).await;
             }
             // All that its last word depends on: streams are many, and live long.
             let headers: HeaderMap =
                 request.headers().get(header::CONTENT_TYPE).map(|kind| (header::CONTENT_TYPE, kind.clone())).into_iter().collect();
             tokio::select! {
                 biased;
-                () = pass.ended() => (gate.refused)(&headers, &no_longer()).unwrap_or_else(|| json::error(&no_longer(), &id)),
-                answer = next.run(request) => {
+                () = pass.ended() => (gate.refused)(&headers, &no_longer()).unwrap_or_else(|| json::error(&no_longer(), id)),
+                answer = on(id, request, next) => {
                     let kind = answer.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_owned()).unwrap_or_default();
-                    let last = move || last_word(&kind, &headers, gate.refused, &id);
+                    let (refused, id) = (gate.refused, id.clone());
+                    let last = move || last_word(&kind, &headers, refused, &id);
                     answer.map(|body| Body::new(Held::new(body, pass, Box::new(last))))
                 }
             }
@@ -81,8 +84,16 @@ pub(super) async fn gate(State(gate): State<Gate>, id: RequestId, mut request: R
             metrics::counter!("http_requests_refused_total", "reason" => error.reason).increment(1);
             // Strangers decide how often this happens: it is counted, and told where somebody looks closely.
             tracing::debug!(reason = error.reason, "refused");
-            (gate.refused)(request.headers(), &error).unwrap_or_else(|| json::error(&error, &id))
+            (gate.refused)(request.headers(), &error).unwrap_or_else(|| json::error(&error, id))
         }
+    }
+}
+
+/// To its route; what is sent to an RPC and is no gRPC does not get there.
+async fn on(id: &RequestId, request: Request, next: Next) -> Response {
+    match ops::speaks_no_grpc(id, &request) {
+        Some(refused) => refused,
+        None => next.run(request).await,
     }
 }
 

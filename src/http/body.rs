@@ -9,9 +9,7 @@
 
 use super::rules;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
 use futures::StreamExt;
 use http::{Version, header};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
@@ -47,22 +45,33 @@ pub fn too_slow(error: &(dyn Error + 'static)) -> Option<TooSlow> {
     None
 }
 
-/// Watches over a request's body, with this as its [`PERIOD`].
-pub(super) async fn arrive(State(period): State<Duration>, request: Request, next: Next) -> Response {
+/// Watches over a request's body, with this as its [`PERIOD`]. When the request has been answered, take in what is left.
+pub(super) fn watched(request: Request, period: Duration) -> (Request, Option<Left>) {
     let stream = request.version() > Version::HTTP_11 && rules::takes_a_stream(request.uri().path());
     if stream || request.body().is_end_stream() {
-        return next.run(request).await;
+        return (request, None);
     }
     let (parts, body) = request.into_parts();
     // Who asks whether to send the body has not sent it yet.
     let sent = !parts.headers.contains_key(header::EXPECT);
-    let (leave, mut left) = oneshot::channel();
-    let arriving = Arriving { body: Some(body), brought: 0, period, ends: Box::pin(sleep(period)), wanted: sent, leave: Some(leave) };
-    let response = next.run(Request::from_parts(parts, Body::new(arriving))).await;
-    if let Ok(rest) = left.try_recv() {
-        tokio::spawn(timeout(period, throw_away(rest)));
+    let (leave, left) = oneshot::channel();
+    let arriving = Arriving { body: Some(body), brought: 0, period, ends: None, wanted: sent, leave: Some(leave) };
+    (Request::from_parts(parts, Body::new(arriving)), Some(Left { rest: left, period }))
+}
+
+/// Where the rest of a body comes that nobody has read.
+pub(super) struct Left {
+    rest: oneshot::Receiver<Body>,
+    period: Duration,
+}
+
+impl Left {
+    /// Takes it in, if there is any.
+    pub(super) fn take_in(mut self) {
+        if let Ok(rest) = self.rest.try_recv() {
+            tokio::spawn(timeout(self.period, throw_away(rest)));
+        }
     }
-    response
 }
 
 async fn throw_away(rest: Body) {
@@ -82,7 +91,8 @@ struct Arriving {
     /// Since the period began, bytes.
     brought: usize,
     period: Duration,
-    ends: Pin<Box<Sleep>>,
+    /// When the period does; `None` = nothing has been waited for yet.
+    ends: Option<Pin<Box<Sleep>>>,
     /// The client sends it: it was not asked to wait, or was told to go on.
     wanted: bool,
     /// Where the rest goes that nobody has read.
@@ -107,13 +117,14 @@ impl HttpBody for Arriving {
             }
             Poll::Pending => {}
         }
-        while self.ends.as_mut().poll(cx).is_ready() {
+        let period = self.period;
+        while self.ends.get_or_insert_with(|| Box::pin(sleep(period))).as_mut().poll(cx).is_ready() {
             if self.brought < LEAST {
                 self.body = None;
-                return Poll::Ready(Some(Err(axum::Error::new(TooSlow(self.period)))));
+                return Poll::Ready(Some(Err(axum::Error::new(TooSlow(period)))));
             }
             self.brought = 0;
-            self.ends = Box::pin(sleep(self.period));
+            self.ends = None;
         }
         Poll::Pending
     }
@@ -149,7 +160,7 @@ mod tests {
             Ok::<_, axum::Error>(Bytes::from(vec![b'x'; bytes]))
         });
         let body = Some(Body::from_stream(parts));
-        let arriving = Arriving { body, brought: 0, period: PERIOD, ends: Box::pin(sleep(PERIOD)), wanted: true, leave: None };
+        let arriving = Arriving { body, brought: 0, period: PERIOD, ends: None, wanted: true, leave: None };
         let whole = axum::body::to_bytes(Body::new(arriving), usize::MAX).await;
         whole.map(|bytes| bytes.len()).map_err(|error| too_slow(&error).expect("nothing else goes wrong"))
     }

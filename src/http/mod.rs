@@ -21,32 +21,57 @@ pub mod port;
 pub mod rules;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method};
+use std::sync::Arc;
+use std::time::Duration;
+use tower::ServiceBuilder;
 use tower_http::cors::CorsLayer;
 
 /// Puts the faces together: `grpc` as tonic's `Routes::into_axum_router` gives it (gRPC-Web included), `json` with
 /// the JSON routes, and the operators' routes. What nothing matches is UNIMPLEMENTED for gRPC and a JSON 404 otherwise.
 pub fn assemble(grpc: Router, json: Router, ops: ops::Ops) -> Router {
     let unknown = ops.unknown_rpc;
-    let guard = ops::Guard::of(&ops);
     let gate = access::Gate { access: ops.access.clone(), refused: ops.refused_rpc };
-    let (body_limit, body_period) = (ops.body_limit, ops.body_period);
+    let checks = Arc::new(Checks { guard: ops::Guard::of(&ops), gate, body_period: ops.body_period });
+    let body_limit = ops.body_limit;
     let ops_origins = ops.allowed_origins.clone();
     // tonic's own fallback would answer every unknown path with 200 and a gRPC status.
-    let grpc = grpc.reset_fallback().layer(middleware::from_fn(ops::speaks_grpc));
+    let grpc = grpc.reset_fallback();
     let rest = json.reset_fallback().merge(ops::routes(ops)).method_not_allowed_fallback(ops::method_not_allowed);
     let cors = (!ops_origins.is_empty()).then(|| cors(&ops_origins));
-    let router = grpc
-        .merge(rest)
-        .fallback(move |request, headers, uri| ops::not_found(unknown, request, headers, uri))
-        .layer(DefaultBodyLimit::max(body_limit))
-        .layer(middleware::from_fn_with_state(gate, access::gate))
-        .layer(middleware::from_fn_with_state(guard, ops::guard))
-        .layer(middleware::from_fn_with_state(body_period, body::arrive))
-        .layer(tower::util::option_layer(cors));
-    router.layer(middleware::from_fn(ops::observe))
+    // One layer: each puts every route into a box of its own, which is copied for every request.
+    let through = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(ops::Counts::default(), ops::observe))
+        .option_layer(cors)
+        .layer(middleware::from_fn_with_state(checks, checked))
+        .layer(DefaultBodyLimit::max(body_limit));
+    grpc.merge(rest).fallback(move |request, headers, uri| ops::not_found(unknown, request, headers, uri)).layer(through)
+}
+
+/// What every request is looked at for before its route has it, in this order.
+struct Checks {
+    guard: ops::Guard,
+    gate: access::Gate,
+    /// See [`body::PERIOD`].
+    body_period: Duration,
+}
+
+async fn checked(State(checks): State<Arc<Checks>>, id: json::RequestId, request: Request, next: Next) -> Response {
+    let (request, left) = body::watched(request, checks.body_period);
+    let response = match checks.guard.refusal(&request, &id) {
+        Some(refused) => {
+            drop(request);
+            refused
+        }
+        None => access::gate(&checks.gate, &id, request, next).await,
+    };
+    if let Some(left) = left {
+        left.take_in();
+    }
+    response
 }
 
 /// Lets the pages of these origins call, by gRPC-Web and otherwise, and read the answers.

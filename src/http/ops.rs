@@ -23,9 +23,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::TraceContextExt;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -122,6 +122,21 @@ impl Guard {
         let pages = browser::Pages { any_host: ops.access.required(), hosts: ops.allowed_hosts.clone(), origins: ops.allowed_origins.clone() };
         Self { pages, body_limit: ops.body_limit }
     }
+
+    /// Refuses foreign web pages and requests that announce too large a body.
+    pub(super) fn refusal(&self, request: &Request, id: &RequestId) -> Option<Response> {
+        if let Some(why) = self.pages.refusal(request.uri(), request.headers()) {
+            metrics::counter!("http_requests_refused_total", "reason" => "FOREIGN_PAGE").increment(1);
+            return Some(json::refuse(StatusCode::FORBIDDEN, "forbidden", why, id));
+        }
+        let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+        // What is too large for a gRPC call is told in its own language, by whoever reads its messages.
+        if !is_grpc(request.headers()) && announced.is_some_and(|bytes| bytes > self.body_limit) {
+            let text = format!("a request's body may have at most {} bytes (limits.body_bytes)", self.body_limit);
+            return Some(json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &text, id));
+        }
+        None
+    }
 }
 
 /// The routes `/health`, `/ready` and `/metrics` (HEAD included).
@@ -161,8 +176,35 @@ pub(super) async fn method_not_allowed(request: RequestId) -> Response {
     json::refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method; see the Allow header", &request)
 }
 
+/// What is counted and timed of one kind of answer.
+#[derive(Clone)]
+struct Counted {
+    answers: metrics::Counter,
+    seconds: metrics::Histogram,
+}
+
+/// By route, method and status: so that counting a request makes no text. There are few: a route is known, or `unmatched`.
+#[derive(Clone, Default)]
+pub(super) struct Counts(Arc<RwLock<HashMap<String, HashMap<(&'static str, u16), Counted>>>>);
+
+impl Counts {
+    fn of(&self, path: &str, method: &'static str, status: u16) -> Counted {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(path).and_then(|kinds| kinds.get(&(method, status))).cloned();
+        known.unwrap_or_else(|| {
+            let labels = [("method", method.to_owned()), ("path", path.to_owned()), ("status", status.to_string())];
+            let counted = Counted {
+                answers: metrics::counter!("http_requests_total", &labels),
+                seconds: metrics::histogram!("http_request_duration_seconds", &labels),
+            };
+            let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            all.entry(path.to_owned()).or_default().insert((method, status), counted.clone());
+            counted
+        })
+    }
+}
+
 /// Gives the request its name and span, answers panics, counts and times.
-pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(counts): State<Counts>, mut request: Request, next: Next) -> Response {
     let watch = Stopwatch::start();
     let id = RequestId(request_id(request.headers()));
     let method = method_label(request.method());
@@ -171,12 +213,12 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let path = if rules::is_rpc(request.uri().path()) { request.uri().path().to_owned() } else { path };
     let span = span(&request, method, &path, &id);
     request.extensions_mut().insert(id.clone());
-    let grpc = is_grpc(request.headers()).then(|| request.headers().clone());
+    let grpc = request.headers().get(header::CONTENT_TYPE).filter(|_| is_grpc(request.headers())).cloned();
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|_| {
         span.in_scope(|| tracing::error!("a request's handler panicked"));
         match grpc {
-            Some(headers) => grpc_status(&headers, 13, "internal server error"),
+            Some(kind) => grpc_status(kind, 13, "internal server error"),
             None => json::refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal server error", &id),
         }
     });
@@ -194,9 +236,9 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     if status >= 500 || grpc.is_some_and(|code| matches!(code, 2 | 4 | 13 | 14 | 15)) {
         span.record("otel.status_code", "ERROR");
     }
-    let labels = [("method", method.to_owned()), ("path", path), ("status", status.to_string())];
-    metrics::counter!("http_requests_total", &labels).increment(1);
-    metrics::histogram!("http_request_duration_seconds", &labels).record(watch.elapsed().as_secs_f64());
+    let counted = counts.of(&path, method, status);
+    counted.answers.increment(1);
+    counted.seconds.record(watch.elapsed().as_secs_f64());
     span.in_scope(|| tracing::debug!(status, elapsed_us = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX), "answered"));
     response
 }
@@ -232,30 +274,18 @@ fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) ->
     span
 }
 
-/// Refuses foreign web pages and requests that announce too large a body.
-pub(super) async fn guard(State(guard): State<Guard>, id: RequestId, request: Request, next: Next) -> Response {
-    if let Some(why) = guard.pages.refusal(request.uri(), request.headers()) {
-        metrics::counter!("http_requests_refused_total", "reason" => "FOREIGN_PAGE").increment(1);
-        return json::refuse(StatusCode::FORBIDDEN, "forbidden", why, &id);
-    }
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    // What is too large for a gRPC call is told in its own language, by whoever reads its messages.
-    if !is_grpc(request.headers()) && announced.is_some_and(|bytes| bytes > guard.body_limit) {
-        let text = format!("a request's body may have at most {} bytes (limits.body_bytes)", guard.body_limit);
-        return json::refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &text, &id);
-    }
-    next.run(request).await
-}
-
 /// Refuses what is sent to an RPC's path and is no gRPC, in words that whoever sent it reads: JSON.
-pub(super) async fn speaks_grpc(id: RequestId, request: Request, next: Next) -> Response {
+pub(super) fn speaks_no_grpc(id: &RequestId, request: &Request) -> Option<Response> {
+    if !rules::is_service(request.uri().path()) {
+        return None;
+    }
     let web = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
     if web || (is_grpc(request.headers()) && request.version() > Version::HTTP_11) {
-        return next.run(request).await;
+        return None;
     }
     let text = "an RPC takes gRPC over HTTP/2 (`Content-Type: application/grpc`) or gRPC-Web (`Content-Type: application/grpc-web`); \
         for JSON see the routes below /api/v1";
-    json::refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text, &id)
+    Some(json::refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text, id))
 }
 
 /// The caller's `X-Request-ID` when it is 1–128 characters of `[a-zA-Z0-9._-]`, else a new one.
@@ -283,8 +313,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// A gRPC answer that consists of its status alone, in the caller's dialect.
-fn grpc_status(headers: &HeaderMap, code: u16, message: &'static str) -> Response {
-    let content_type = headers.get(header::CONTENT_TYPE).cloned().unwrap_or(HeaderValue::from_static("application/grpc"));
+fn grpc_status(content_type: HeaderValue, code: u16, message: &'static str) -> Response {
     let mut response = StatusCode::OK.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert("grpc-status", HeaderValue::from(code));

@@ -134,6 +134,12 @@ pub fn is_rpc(path: &str) -> bool {
     service(path).is_some_and(|(methods, called)| methods.iter().any(|(method, ..)| *method == called))
 }
 
+/// Whether a path is that of a service, whichever of its methods there are.
+#[must_use]
+pub fn is_service(path: &str) -> bool {
+    service(path).is_some()
+}
+
 /// Whether a path is that of an RPC whose request is a stream, which may be silent: those of reflection. The request of every
 /// other one is a message and its end.
 #[must_use]

@@ -5,6 +5,7 @@ use crate::domain::explain::Explanation;
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
+use crate::domain::memo::Memo;
 use crate::domain::memory::{Health, SubjectKind};
 use crate::domain::meter::Amount;
 use crate::domain::money::Rate;
@@ -85,6 +86,8 @@ pub struct GpuModelRow {
     pub min_price_per_gpu: Rate,
     /// Providers that have it.
     pub providers: Vec<ProviderId>,
+    /// For whoever tells of it.
+    pub memo: Memo,
 }
 
 /// Why a filter leaves what it leaves.

@@ -12,7 +12,7 @@ use crate::domain::offer::{Offer, OfferFilter};
 use crate::domain::session::Target;
 use crate::domain::time::Time;
 use crate::ports::{Certainty, ErrorKind, OfferBatch, Provider, ProviderError};
-use crate::services::api::{Explained, GpuModelRow, HealthPage, HealthQuery, OfferPage, OfferQuery, ProviderFreshness};
+use crate::services::api::{Explained, HealthPage, HealthQuery, OfferPage, OfferQuery, ProviderFreshness};
 use crate::services::error::{Code, Error};
 use crate::services::lifecycle::refused_credentials;
 use crate::services::tokens::PageOf;
@@ -545,12 +545,6 @@ impl Inventory {
         }
         let (rented, most) = (offer.disk.rented_gb(disk_gb), offer.disk.max_gb);
         Err(Error::field("disk_gb", format!("{rented} GB is more than offer {id} has: at most {most} GB")))
-    }
-
-    /// What is on offer by GPU model and memory.
-    #[must_use]
-    pub fn gpu_models(&self) -> Vec<GpuModelRow> {
-        self.snapshot().offers.models().to_vec()
     }
 }
 

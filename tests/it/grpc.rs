@@ -283,9 +283,9 @@ async fn a_generated_client_lives_a_whole_session() {
     assert!(listed.total_size > 100 && listed.offers.len() == 10 && !listed.next_page_token.is_empty() && listed.unreachable.is_empty());
     let chosen = &listed.read_offers().unwrap()[0];
     let offer = face.inventory().get_offer(pb::GetOfferRequest { offer_id: chosen.offer_id.clone(), disk_gb: None }).await.unwrap().into_inner();
-    assert_eq!(offer.offer.as_ref(), Some(chosen));
+    assert_eq!(&offer.read_offer().unwrap(), chosen);
     let models = face.inventory().list_gpu_models(pb::ListGpuModelsRequest {}).await.unwrap().into_inner();
-    assert!(models.gpu_models.iter().any(|m| m.model == chosen.gpu_model));
+    assert!(models.read_models().unwrap().iter().any(|m| m.model == chosen.gpu_model));
 
     let created = face.create(by_offer(&chosen.offer_id)).await.unwrap();
     let session = created.session.unwrap();

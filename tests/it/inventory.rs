@@ -367,7 +367,7 @@ async fn a_dead_offer_is_gone_from_every_view_at_once() {
     let gone = |when: &str| {
         assert_eq!(shop.names(OfferFilter::default(), OfferOrder::Price), ["t", "good"], "{when}");
         assert_eq!(shop.inventory.get(&dead).unwrap_err().reason, "OFFER_NOT_FOUND", "{when}");
-        assert_eq!(shop.inventory.gpu_models()[0].offers, 2, "{when}");
+        assert_eq!(shop.inventory.snapshot().offers.models()[0].offers, 2, "{when}");
         let counted: usize = shop.inventory.freshness().iter().map(|f| f.offers).sum();
         assert_eq!(counted, 2, "{when}");
     };

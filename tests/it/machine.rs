@@ -623,7 +623,8 @@ async fn a_machine_that_only_an_answer_names_is_looked_at_before_anything_is_don
     assert_eq!(launched.actions, [Action::Look(1)], "no key is attached to what no look has shown");
     let shown = |id: &str, label: &str| Box::new(Sighting { status: InstanceStatus::Running, ..Sighting::untold(id, Some(label.to_owned())) });
     let own = launched.instances[0].label.to_string();
-    for label in ["x-not-yours", "gs-zzzzzzzz-01m7qb6vxjed5t5acbx1njvke0-1", &format!("{own}0000")] {
+    let another = Label { attempt: 2, ..launched.instances[0].label }.to_string();
+    for label in ["x-not-yours", "gs-zzzzzzzz-01m7qb6vxjed5t5acbx1njvke0-1", &format!("{own}0000"), &another] {
         let seen = Input::Seen { attempt: 1, sighting: shown("theirs", label), look: look(2) };
         let told = step(&launched.session, &launched.instances, seen, &rules, at(2)).unwrap();
         let row = &told.instances[0];
@@ -715,7 +716,10 @@ async fn a_sighting_tells_whose_a_machine_is_when_it_is_known_whose_credentials_
         account(&mut rules, known, changed);
         let sighting = Box::new(Sighting { status: InstanceStatus::Running, ..Sighting::untold("n1", Some(shown.to_string())) });
         let seen = Input::Seen { attempt: 1, sighting, look: Look { sent: at(asked), answered: at(30) } };
-        let next = step(&chosen.session, &[rented(before)], seen, &rules, at(30)).unwrap();
+        // One that is too many is known by its id, and carries the label of another attempt.
+        let one_too_many = Instance { native_id: Some("n1".to_owned()), named: true, ..rented(before) };
+        let row = if shown.attempt == 7 { one_too_many } else { rented(before) };
+        let next = step(&chosen.session, &[row], seen, &rules, at(30)).unwrap();
         assert_eq!(next.instances[0].account, after, "{before:?} {known:?} {changed:?} {shown}");
         assert!(next.durable || before == after);
     }

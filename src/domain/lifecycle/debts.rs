@@ -118,7 +118,7 @@ impl Work<'_> {
     fn claim(&mut self, at: usize, sighting: &Sighting, look: Look) {
         let row = &self.rows[at];
         let account = self.terms(&row.provider).map_or("", |t| t.account_of(look));
-        let named = row.carried_by(sighting);
+        let named = row.of_session_of(sighting);
         if !account.is_empty() && account != row.account && (row.account.is_empty() || named) {
             self.rows[at].account = account.to_owned();
             self.durable = true;

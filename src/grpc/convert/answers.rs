@@ -15,6 +15,7 @@ use crate::domain::verify::GpuReport;
 use crate::grpc::{Settings, pb};
 use crate::services::api;
 use crate::services::drain::Drained;
+use crate::services::inventory::Snapshot;
 use prost::Message;
 use prost::bytes::Bytes;
 use secrecy::ExposeSecret;
@@ -159,6 +160,12 @@ fn region(r: &Region) -> pb::Region {
     pb::Region { country_code: r.country.clone().unwrap_or_default(), area: r.area.clone().unwrap_or_default(), text: r.raw.clone() }
 }
 
+/// One offer, priced with a disk of this size.
+#[must_use]
+pub fn found_offer(o: &Offer, disk_gb: Option<u32>) -> pb::GetOfferResponse {
+    pb::GetOfferResponse { offer: encoded_offer(o, disk_gb) }
+}
+
 /// A page of offers, priced with a disk of this size.
 #[must_use]
 pub fn offers(page: api::OfferPage, disk_gb: Option<u32>) -> pb::ListOffersResponse {
@@ -213,9 +220,9 @@ pub fn template(t: &Template) -> pb::Template {
 
 /// One GPU model's row.
 #[must_use]
-pub fn gpu_model(row: api::GpuModelRow) -> pb::GpuModel {
+pub fn gpu_model(row: &api::GpuModelRow) -> pb::GpuModel {
     pb::GpuModel {
-        model: row.model,
+        model: row.model.clone(),
         gpu_memory_mib: int(row.memory_mib),
         offer_count: int(row.offers),
         gpu_count: i64::try_from(row.gpus).unwrap_or(i64::MAX),
@@ -223,6 +230,14 @@ pub fn gpu_model(row: api::GpuModelRow) -> pb::GpuModel {
         min_price_text: row.min_price_per_gpu.to_string(),
         providers: row.providers.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// All GPU models. The bytes of each are made once, however many ask.
+#[must_use]
+pub fn gpu_models(snapshot: &Snapshot) -> pb::ListGpuModelsResponse {
+    let encoded = |row: &api::GpuModelRow| row.memo.get_or_make(|| Bytes::from(gpu_model(row).encode_to_vec()));
+    let providers = snapshot.freshness.iter().cloned().map(freshness).collect();
+    pb::ListGpuModelsResponse { gpu_models: snapshot.offers.models().iter().map(encoded).collect(), providers }
 }
 
 // === sessions ===

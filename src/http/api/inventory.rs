@@ -178,9 +178,7 @@ async fn gpu_models(api: Api, _: Caller, asked: Asked) -> Result<Response, Error
     let mut given = asked.parameters("ListGpuModelsRequest", &parts());
     let part = Part::of(&mut given);
     given.sound()?;
-    let inventory = &api.services.inventory;
-    let gpu_models = inventory.gpu_models().into_iter().map(answers::gpu_model).collect();
-    let providers = inventory.freshness().into_iter().map(answers::freshness).collect();
+    let pb::ListGpuModelsResponse { gpu_models, providers } = answers::gpu_models(&api.services.inventory.snapshot());
     listed("ListGpuModelsResponse", &part, gpu_models, |gpu_models| pb::ListGpuModelsResponse { gpu_models, providers })
 }
 

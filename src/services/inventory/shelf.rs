@@ -5,6 +5,7 @@
 
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::OfferId;
+use crate::domain::memo::Memo;
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Rank};
 use crate::services::api::GpuModelRow;
 use std::collections::{BTreeMap, HashMap};
@@ -141,6 +142,7 @@ impl Shelf {
                     gpus: 0,
                     min_price_per_gpu: per_gpu,
                     providers: Vec::new(),
+                    memo: Memo::default(),
                 });
                 row.offers += 1;
                 row.gpus += u64::from(offer.gpu_count);

@@ -216,7 +216,7 @@ impl InventoryService for Face {
             .and_then(Result::ok)
             .and_then(|page| page.read_offers().ok()?.into_iter().find(|o| o.offer_id == id));
         let offer = found.ok_or_else(|| missing("OFFER_NOT_FOUND", format!("no offer {id}")))?;
-        Ok(Response::new(pb::GetOfferResponse { offer: Some(offer) }))
+        Ok(Response::new(pb::GetOfferResponse { offer: offer.encode_to_vec().into() }))
     }
 
     async fn list_templates(&self, request: Request<pb::ListTemplatesRequest>) -> Result<Response<pb::ListTemplatesResponse>, Status> {
@@ -271,7 +271,7 @@ impl InventoryService for Face {
             min_price_text: "$0.2467/h".into(),
             providers: vec!["vastai".into(), "tensordock".into()],
         };
-        Ok(Response::new(pb::ListGpuModelsResponse { gpu_models: vec![model], providers: Vec::new() }))
+        Ok(Response::new(pb::ListGpuModelsResponse { gpu_models: vec![model.encode_to_vec().into()], providers: Vec::new() }))
     }
 }
 
