@@ -17,12 +17,12 @@ mod watch;
 mod world;
 
 use criterion::Criterion;
-use mimalloc::MiMalloc;
 use std::time::Duration;
+use tikv_jemallocator::Jemalloc;
 
 /// The program's.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Whether everything is only to run once.
 fn only_tries() -> bool {

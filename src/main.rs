@@ -2,12 +2,13 @@
 
 use clap::Parser;
 use gpu_shopper::cli::{Cli, run};
-use mimalloc::MiMalloc;
 use std::process::ExitCode;
+use tikv_jemallocator::Jemalloc;
 
-/// A page of offers is thousands of little texts: with the C library's allocator most of its time goes there (`benches/README.md`).
+/// A page of offers is thousands of little texts: with the C library's allocator most of its time goes there; and one that gives
+/// back what a burst took, by itself, since a server idles most of the time (`benches/README.md`).
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
