@@ -41,7 +41,9 @@ pub(super) fn observed(row: &mut Instance, status: InstanceStatus, look: Look, u
                 segment.to_high = Some(look.answered.max(segment.to));
             }
             (Some(false) | None, None) => {
-                if billed != Billed::WhileExisting && may_have_run(row, Some(status)) {
+                // Seen standing where it stood, it may have come back and gone again where nobody looked for long.
+                let unseen = look.sent.since(before) > unseen_after && may_have_run(row, None);
+                if billed != Billed::WhileExisting && (unseen || may_have_run(row, Some(status))) {
                     doubt(row, component, before, look.answered);
                 }
             }
@@ -230,6 +232,28 @@ mod tests {
     }
 
     /// A machine of an offer with a GPU's price alone, for which the vendor then states parts.
+    /// A host that is offline at two looks, a minute and half an hour apart.
+    #[test]
+    fn a_machine_that_nobody_looked_at_for_long_may_have_run_between() {
+        let offer = sample("a");
+        let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
+        let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, vec![(Component::Gpu, Billed::WhileOnline)], at(0));
+        row.launched = Some(look(10));
+        begun(&mut row, look(10));
+        for (second, status) in [(100, InstanceStatus::Running), (130, InstanceStatus::Offline), (190, InstanceStatus::Offline)] {
+            observed(&mut row, status, look(second), Duration::from_secs(900));
+            row.seen = Some(crate::domain::instance::Seen { look: look(second), status, raw: String::new() });
+        }
+        assert_eq!(row.segments.iter().map(|s| (s.to, s.to_high)).collect::<Vec<_>>(), [(at(100), Some(look(130).answered))]);
+        observed(&mut row, InstanceStatus::Offline, look(2_000), Duration::from_secs(900));
+        let unseen = row.segments.last().unwrap();
+        assert_eq!(
+            (unseen.from_low, unseen.from, unseen.to_high),
+            (at(190), look(2_000).answered, Some(look(2_000).answered)),
+            "it costs nothing, or all of it"
+        );
+    }
+
     #[test]
     fn what_the_first_stated_price_adds_was_billed_from_the_beginning() {
         let offer = sample("a");
