@@ -15,22 +15,29 @@ macro_rules! rewrites {
             const HAS_STATIC_QUERY_ID: bool = true;
         }
 
-        impl diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for $name<'_> {
-            fn walk_ast<'b>(
-                &'b self,
-                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
-            ) -> diesel::QueryResult<()> {
+        impl $name<'_> {
+            /// Writes the statement for a row.
+            fn of<'b>(row: &'b $row, out: &mut diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>) -> diesel::QueryResult<()> {
                 out.push_sql(concat!("UPDATE ", stringify!($table), " SET "));
                 let mut between = "";
                 $(
                     out.push_sql(between);
                     out.push_sql(concat!(stringify!($column), " = "));
-                    out.push_bind_param::<diesel::dsl::SqlTypeOf<$table::$column>, _>(&self.0.$column)?;
+                    out.push_bind_param::<diesel::dsl::SqlTypeOf<$table::$column>, _>(&row.$column)?;
                     between = ", ";
                 )+
                 let _ = between;
                 out.push_sql(concat!(" WHERE ", stringify!($key), " = "));
-                out.push_bind_param::<diesel::dsl::SqlTypeOf<$table::$key>, _>(&self.0.$key)
+                out.push_bind_param::<diesel::dsl::SqlTypeOf<$table::$key>, _>(&row.$key)
+            }
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for $name<'_> {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
+            ) -> diesel::QueryResult<()> {
+                Self::of(self.0, &mut out)
             }
         }
 

@@ -11,6 +11,7 @@ use crate::store::prepared::rewrites;
 use crate::store::schema::{instances, session_labels, sessions};
 use crate::store::{MAX_PAGE, Store};
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
 use std::collections::BTreeMap;
@@ -300,6 +301,35 @@ rewrites!(Rewrite(Row) in sessions by id {
     request, detail,
 });
 
+/// The same where the stored row is what this one follows on: all that is asked of it is in the statement itself.
+struct Follow<'a> {
+    row: &'a Row,
+    /// The number of the last stored event.
+    sequence: i64,
+}
+
+impl QueryId for Follow<'_> {
+    type QueryId = Follow<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl QueryFragment<Sqlite> for Follow<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        Rewrite::of(self.row, &mut out)?;
+        out.push_sql(" AND version < ");
+        out.push_bind_param::<BigInt, _>(&self.row.version)?;
+        out.push_sql(" AND sequence = ");
+        out.push_bind_param::<BigInt, _>(&self.sequence)?;
+        // The text sorts as the time does.
+        out.push_sql(" AND updated_at <= ");
+        out.push_bind_param::<Text, _>(&self.row.updated_at)?;
+        out.push_sql(" AND labels = ");
+        out.push_bind_param::<Text, _>(&self.row.labels)
+    }
+}
+
+impl RunQueryDsl<SqliteConnection> for Follow<'_> {}
+
 /// A session ready to be written, with the numbers of its events in the same batch.
 pub(super) struct Write {
     row: Row,
@@ -360,7 +390,19 @@ impl Write {
     }
 
     /// Writes it, if the stored version is older and its events follow on the stored ones.
-    pub(super) fn apply(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
+    pub(super) fn apply(self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        let told = i64::try_from(self.events.len()).unwrap_or(i64::MAX);
+        let sequence = self.row.sequence.saturating_sub(told);
+        let in_order = self.events.iter().zip(sequence + 1..).all(|((number, _), next)| *number == next);
+        let last = self.events.last().is_none_or(|(_, revision)| *revision == self.row.revision);
+        if sequence > 0 && in_order && last && (Follow { row: &self.row, sequence }).execute(conn)? == 1 {
+            return Ok(());
+        }
+        self.apply_looking(conn)
+    }
+
+    /// The first time, and when something besides the row itself changes, or is wrong.
+    fn apply_looking(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
         let stored: Option<(i64, i64, String, String)> = sessions::table
             .find(&self.row.id)
             .select((sessions::version, sessions::sequence, sessions::labels, sessions::updated_at))
