@@ -183,9 +183,12 @@ struct Counted {
     seconds: metrics::Histogram,
 }
 
-/// By route, method and status: so that counting a request makes no text. There are few: a route is known, or `unmatched`.
+/// Of one route, by method and status.
+type CountedByAnswer = HashMap<(&'static str, u16), Counted>;
+
+/// By route: so that counting a request makes no text. There are few: a route is known, or `unmatched`.
 #[derive(Clone, Default)]
-pub(super) struct Counts(Arc<RwLock<HashMap<String, HashMap<(&'static str, u16), Counted>>>>);
+pub(super) struct Counts(Arc<RwLock<HashMap<String, CountedByAnswer>>>);
 
 impl Counts {
     fn of(&self, path: &str, method: &'static str, status: u16) -> Counted {
