@@ -150,9 +150,9 @@ impl Books<'_> {
             let why = figures(machines, &rows);
             wrong.push(format!("{id}: the market bills {bill}, which is not within {} to {}{why}", cost.low, cost.high));
         }
-        // A host may take its machine back in the best of worlds; when, only looks can tell.
+        // A host may take its machine back in the best of worlds, and a higher bid may have it; when, only looks can tell.
         let session = self.store.session_get(id).await.ok().flatten();
-        let taken = session.is_some_and(|s| s.end_reason == Some(EndReason::ProviderTerminated));
+        let taken = session.is_some_and(|s| matches!(s.end_reason, Some(EndReason::ProviderTerminated | EndReason::Preempted)));
         if self.exact && !taken && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
             wrong.push(format!("{id}: the market bills {bill}, the ledger says {} ({} to {})", cost.cost, cost.low, cost.high));
         }

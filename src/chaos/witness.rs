@@ -462,7 +462,12 @@ impl Witness {
                             wrong.push(format!("{label}: machine {native_id} is alive, called gone by an operator at {}", since.rfc3339()));
                         }
                     }
-                    _ if !row.open => wrong.push(format!("{label}: machine {native_id} is alive and its debt is settled")),
+                    // One that came to be beyond what was ordered is found by its label, as soon as it can be.
+                    _ if !row.open => {
+                        if planted.is_none_or(|planted| swept(planted.at, &planted.provider, Duration::ZERO)) {
+                            wrong.push(format!("{label}: machine {native_id} is alive and its debt is settled"));
+                        }
+                    }
                     Some(since) if late(since, &row.provider, SETTLING) => {
                         wrong.push(format!("{label}: machine {native_id} is alive, unwanted since {}", since.rfc3339()));
                     }
