@@ -57,8 +57,7 @@ pub(super) async fn gate(gate: &Gate, id: &RequestId, mut request: Request, next
     }
     let given = request.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     match gate.access.admit(given, rule.need, rule.lasts) {
-        Ok(pass) => {
-            let mut pass = pass;
+        Ok(mut pass) => {
             if let Some(caller) = pass.caller.take() {
                 tracing::Span::current().record("caller", caller.principal.as_str());
                 request.extensions_mut().insert(Caller { request: id.0.clone(), ..caller });

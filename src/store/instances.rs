@@ -168,24 +168,15 @@ impl Write {
 
     /// Writes it and its segments, over what is there.
     pub(super) fn apply(mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
-        if self.row.gpu_type.is_some() {
-            // The usual case: nothing of what is there has to be known.
-            if Rewrite(&self.row).execute(conn)? == 0 {
-                diesel::insert_into(instances::table).values(&self.row).execute(conn)?;
-            }
-            return self.segments.iter().try_for_each(|segment| segment.upsert(conn));
-        }
-        let known: Option<Option<String>> = instances::table.find(&self.row.label).select(instances::gpu_type).get_result(conn).optional()?;
         if self.row.gpu_type.is_none() {
             // The model is the session's to tell. It never changes for an attempt, so the first answer stays.
-            self.row.gpu_type = match known.clone().flatten() {
+            let known: Option<Option<String>> = instances::table.find(&self.row.label).select(instances::gpu_type).get_result(conn).optional()?;
+            self.row.gpu_type = match known.flatten() {
                 Some(gpu) => Some(gpu),
                 None => sessions::get(conn, self.session)?.and_then(|s| gpu_of(&s, self.attempt)),
             };
         }
-        if known.is_some() {
-            Rewrite(&self.row).execute(conn)?;
-        } else {
+        if Rewrite(&self.row).execute(conn)? == 0 {
             diesel::insert_into(instances::table).values(&self.row).execute(conn)?;
         }
         self.segments.iter().try_for_each(|segment| segment.upsert(conn))
