@@ -1,7 +1,7 @@
 //! What goes wrong in a world: faults and waits drawn from its seed, and episodes that come and go.
 //!
-//! Everything drawn here can be lived with: a list that lacks something is rare where nothing tells (TensorDock), or
-//! lasts less long than the lists that make a verdict; what hides a machine hides it for less than the looks that prove
+//! Everything drawn here can be lived with: where nothing tells that a list lacks something (TensorDock), that lasts less
+//! long than the lists that make a verdict, and is over for long before it happens again; what hides a machine hides it for less than the looks that prove
 //! its absence are apart; a host is without contact for longer than a machine may go unseen and count as having run.
 //! Beyond that no service could know better.
 
@@ -155,6 +155,9 @@ pub struct Spell {
     pub to: Time,
 }
 
+/// Between two times at which lists lack something unnoticed: the longest ambush and many lists after it.
+const LISTS_REST: Duration = Duration::from_secs(900);
+
 /// The episodes of a world, by their beginnings: about one an hour by lot; and every day some that put the most at stake
 /// at the vendor that tells the least.
 pub fn episodes(dice: &mut ChaCha8Rng, begin: Time, hours: u32) -> Vec<Spell> {
@@ -184,8 +187,28 @@ pub fn episodes(dice: &mut ChaCha8Rng, begin: Time, hours: u32) -> Vec<Spell> {
     for _ in 0..hours.div_ceil(24) {
         spells.extend(SURE.map(|(episode, dialect)| spell(episode, dialect, dice)));
     }
+    for _ in 0..hours.div_ceil(12) {
+        spells.push(spell(Episode::ListsPartial, Dialect::Tensordock, dice));
+    }
     spells.sort_by_key(|spell| (spell.from, spell.to));
-    spells
+    apart(spells)
+}
+
+/// Leaves out lists that lack something unnoticed, where others were or will be soon: together they would last longer than a
+/// verdict of absence takes.
+fn apart(spells: Vec<Spell>) -> Vec<Spell> {
+    let unnoticed = |spell: &Spell| spell.dialect == Dialect::Tensordock && matches!(spell.episode, Episode::ListsPartial | Episode::Ambush);
+    let near = |a: &Spell, b: &Spell| a.from <= b.to + LISTS_REST && b.from <= a.to + LISTS_REST;
+    let ambushes: Vec<Spell> = spells.iter().filter(|spell| unnoticed(spell) && spell.episode == Episode::Ambush).copied().collect();
+    let mut out: Vec<Spell> = Vec::with_capacity(spells.len());
+    for spell in spells {
+        let partial = unnoticed(&spell) && spell.episode == Episode::ListsPartial;
+        let mut others = ambushes.iter().chain(out.iter().filter(|other| unnoticed(other)));
+        if !partial || !others.any(|other| near(&spell, other)) {
+            out.push(spell);
+        }
+    }
+    out
 }
 
 /// The faults and waits of a world.
@@ -205,7 +228,8 @@ pub fn faults(choice: FaultChoice, dice: &mut ChaCha8Rng) -> Faults {
 /// The highest rate at which a fault can be drawn, parts per million.
 fn highest(fault: Fault, dialect: Dialect) -> u32 {
     match fault {
-        Fault::ListPartial if dialect == Dialect::Tensordock => 3_000,
+        // Its lists lack something in episodes only, so that one does not follow another.
+        Fault::ListPartial if dialect == Dialect::Tensordock => 0,
         // What the limits of the vendors do to a service that does not pace itself is shown with the real adapters.
         Fault::Throttled => 0,
         Fault::ImageStuck | Fault::BootFails | Fault::NoAddress | Fault::KeyNever | Fault::Vanishes => 120_000,
