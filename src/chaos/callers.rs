@@ -245,10 +245,10 @@ impl Visitor {
         let offers = &doors.inventory.snapshot().offers;
         let exact = dice.random_bool(0.1) && !offers.is_empty();
         let order = [OfferOrder::Price, OfferOrder::Price, OfferOrder::ExpectedCost][dice.random_range(0..3)];
-        let target = if exact {
-            Target::Offer(offers[dice.random_range(0..offers.len())].id.clone())
-        } else {
-            Target::Requirements { filter: Box::new(filter), order }
+        let named = if exact { offers.iter().nth(dice.random_range(0..offers.len())) } else { None };
+        let target = match named {
+            Some(offer) => Target::Offer(offer.id.clone()),
+            None => Target::Requirements { filter: Box::new(filter), order },
         };
         let minutes: u64 = if aim == Aim::Forget { dice.random_range(10..60) } else { dice.random_range(30..150) };
         let consumer = ConsumerId::new(["ann", "ben", "cem"][dice.random_range(0..3)]);

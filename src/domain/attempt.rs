@@ -8,6 +8,7 @@ use crate::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
 use crate::domain::policy::Policy;
 use crate::domain::service;
 use crate::domain::session::{AttemptFailure, FailoverScope, Session, Target};
+use crate::domain::shelf::Shelf;
 use crate::domain::time::Time;
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub struct Choice {
 /// What is known besides the session when an offer is chosen.
 pub struct Market<'a> {
     /// The snapshot's offers.
-    pub offers: &'a [Arc<Offer>],
+    pub offers: &'a Shelf,
     /// What is hidden from everybody for a while, because of what happened there.
     pub set_aside: &'a [Arc<Offer>],
     /// Single-slot offers whose slice another open session holds.
@@ -100,7 +101,7 @@ pub fn may_retry(session: &Session, failure: AttemptFailure, policy: &Policy) ->
 /// Why none of the offers will do.
 pub fn choose(session: &Session, market: &Market<'_>, now: Time) -> Result<Choice, Unmet> {
     let Some(bid) = session.request.bid else { return choose_among(session, market, now) };
-    let offers: Vec<Arc<Offer>> = market.offers.iter().filter_map(|offer| offer.at_bid(bid)).map(Arc::new).collect();
+    let offers = Shelf::new(market.offers.iter().filter_map(|offer| offer.at_bid(bid)).map(Arc::new).collect());
     choose_among(session, &Market { offers: &offers, ..*market }, now).map_err(|mut unmet| {
         let above = market.offers.iter().filter(|o| o.rental == RentalKind::Interruptible && o.at_bid(bid).is_none()).count();
         if above > 0 {
@@ -127,7 +128,7 @@ fn choose_among(session: &Session, market: &Market<'_>, now: Time) -> Result<Cho
     let host_end_after = Some(filter.host_end_after.map_or(kept_until, |asked| asked.max(kept_until)));
     let filter = OfferFilter { disk_gb: disk, needs, host_end_after, ..filter };
     let sieve = filter.sieve();
-    let fits = |offer: &&Arc<Offer>| {
+    let fits = |offer: &Offer| {
         sieve.passes(offer)
             && offer.seen_at >= market.not_before
             && !(market.closed)(&offer.provider)
@@ -136,8 +137,7 @@ fn choose_among(session: &Session, market: &Market<'_>, now: Time) -> Result<Cho
             && session.tried_machines().all(|m| *m != offer.machine)
             && affordable(session, offer.price(disk).total(), now).is_ok()
     };
-    let best = market.offers.iter().filter(fits).min_by_key(|offer| order.rank(offer, disk));
-    match best {
+    match market.offers.best(&filter, order, &fits) {
         Some(offer) => Ok(Choice { disk_gb: offer.disk.rented_gb(disk), offer: Arc::clone(offer) }),
         None => Err(none_fits(session, market, &filter, now)),
     }
@@ -183,7 +183,7 @@ fn none_fits(session: &Session, market: &Market<'_>, filter: &OfferFilter, now: 
 }
 
 fn explicit(session: &Session, id: &OfferId, market: &Market<'_>, now: Time) -> Result<Choice, String> {
-    let offer = market.offers.iter().find(|o| o.id == *id).ok_or_else(|| format!("offer {id} is gone"))?;
+    let offer = market.offers.get_by_id(id).ok_or_else(|| format!("offer {id} is gone"))?;
     if (market.closed)(&offer.provider) {
         return Err(format!("{} takes no launches now", offer.provider));
     }

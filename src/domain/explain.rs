@@ -8,6 +8,7 @@
 use crate::domain::ids::OfferId;
 use crate::domain::money::Rate;
 use crate::domain::offer::{Offer, OfferFilter, RentalKind};
+use crate::domain::shelf::Shelf;
 use std::sync::Arc;
 
 /// Shares are told to this many parts of one, so that the value to set is short; rounded to the side that lets offers pass.
@@ -87,12 +88,12 @@ impl Explanation {
 
 /// Explains what a filter does to these offers.
 #[must_use]
-pub fn explain(offers: &[Arc<Offer>], filter: &OfferFilter) -> Explanation {
+pub fn explain(offers: &Shelf, filter: &OfferFilter) -> Explanation {
     let mut out = Explanation { total: offers.len(), ..Explanation::default() };
     let mut closest: Option<(usize, Rate, &Arc<Offer>)> = None;
     // Offers that a single field keeps out, by that field.
     let mut kept_out: Vec<(&'static str, Vec<&Arc<Offer>>)> = Vec::new();
-    for offer in offers {
+    for offer in offers.iter() {
         let tests = filter.tests(offer);
         if out.effects.is_empty() {
             out.effects = tests.iter().map(|(field, _)| Effect { field, removed: 0, removed_alone: 0, left_without: 0 }).collect();
@@ -132,7 +133,7 @@ pub fn explain(offers: &[Arc<Offer>], filter: &OfferFilter) -> Explanation {
 }
 
 /// The smallest change of one field, given the offers that this field alone keeps out.
-fn relaxed(offers: &[Arc<Offer>], filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>], already: usize) -> Option<Relaxation> {
+fn relaxed(offers: &Shelf, filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>], already: usize) -> Option<Relaxation> {
     let (value, changed, change) = if field == "disk_gb" { smaller_disk(offers, filter)? } else { changed(filter, field, near, already > 0)? };
     let passing: Vec<Rate> = offers.iter().filter(|o| changed.check(o).is_ok()).map(|o| o.price(changed.disk_gb).total()).collect();
     let from = passing.iter().copied().min()?;
@@ -283,7 +284,7 @@ fn changed(filter: &OfferFilter, field: &'static str, near: &[&Arc<Offer>], keep
 }
 
 /// The largest disk below the one asked for that some offer has. Its price changes with it, so everything is looked at anew.
-fn smaller_disk(offers: &[Arc<Offer>], filter: &OfferFilter) -> Option<Changed> {
+fn smaller_disk(offers: &Shelf, filter: &OfferFilter) -> Option<Changed> {
     let asked = filter.disk_gb?;
     let sizes = offers.iter().filter(|o| o.disk.max_gb > 0).filter_map(|o| {
         let step = o.disk.step_gb.max(1);

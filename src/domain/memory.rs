@@ -246,7 +246,7 @@ impl Lesson {
 }
 
 /// What something is remembered by.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A provider.
     Provider(ProviderId),
@@ -294,10 +294,22 @@ impl Subject {
         }
     }
 
+    /// What an offer is remembered by, but for its provider.
+    pub fn of_offer(offer: &Offer) -> impl Iterator<Item = Self> {
+        Self::of(&offer.id, &offer.machine, offer.host.as_ref())
+    }
+
+    /// What a lesson is about, but for its provider.
+    pub fn of_lesson(lesson: &Lesson) -> impl Iterator<Item = Self> {
+        Self::of(&lesson.offer, &lesson.machine, lesson.host.as_ref())
+    }
+
+    fn of(offer: &OfferId, machine: &MachineId, host: Option<&HostId>) -> impl Iterator<Item = Self> {
+        [Self::Machine(machine.clone()), Self::Offer(offer.slice())].into_iter().chain(host.cloned().map(Self::Host))
+    }
+
     fn all(lesson: &Lesson) -> impl Iterator<Item = Self> {
-        let host = lesson.host.clone().map(Self::Host);
-        let rest = [Self::Provider(lesson.provider.clone()), Self::Machine(lesson.machine.clone()), Self::Offer(lesson.offer.slice())];
-        rest.into_iter().chain(host)
+        std::iter::once(Self::Provider(lesson.provider.clone())).chain(Self::of_lesson(lesson))
     }
 }
 

@@ -22,6 +22,7 @@ pub mod policy;
 pub mod region;
 pub mod service;
 pub mod session;
+pub mod shelf;
 pub mod sweep;
 pub mod template;
 pub mod time;

@@ -399,7 +399,7 @@ fn in_region(region: &Region, asked: &str) -> bool {
 }
 
 /// What offers are ordered by, always ascending by what is better for the user; ties by price, then id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OfferOrder {
     /// Cheapest first, all in.
@@ -424,18 +424,6 @@ impl OfferOrder {
         ("reliability", Self::Reliability),
         ("gpu_memory", Self::GpuMemory),
     ];
-
-    /// Its place among [`OfferOrder::WORDS`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Price => 0,
-            Self::PricePerGpu => 1,
-            Self::ExpectedCost => 2,
-            Self::Reliability => 3,
-            Self::GpuMemory => 4,
-        }
-    }
 
     /// What an offer is ordered by for a rental with this disk: the smaller the better. Ties go by price, then by id.
     #[must_use]

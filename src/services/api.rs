@@ -5,7 +5,6 @@ use crate::domain::explain::Explanation;
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
-use crate::domain::memo::Memo;
 use crate::domain::memory::{Health, SubjectKind};
 use crate::domain::meter::Amount;
 use crate::domain::money::Rate;
@@ -69,25 +68,6 @@ pub struct OfferPage {
     pub unreachable: Vec<ProviderId>,
     /// Defaults that were applied, as `field=value`.
     pub applied_defaults: Vec<String>,
-}
-
-/// What is on offer of one GPU model and memory size.
-#[derive(Clone, Debug)]
-pub struct GpuModelRow {
-    /// Canonical model.
-    pub model: String,
-    /// Memory of one GPU, MiB.
-    pub memory_mib: u32,
-    /// Offers with it.
-    pub offers: usize,
-    /// GPUs in those offers.
-    pub gpus: u64,
-    /// The cheapest price per GPU and hour, all in.
-    pub min_price_per_gpu: Rate,
-    /// Providers that have it.
-    pub providers: Vec<ProviderId>,
-    /// For whoever tells of it.
-    pub memo: Memo,
 }
 
 /// Why a filter leaves what it leaves.

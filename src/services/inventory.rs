@@ -7,9 +7,10 @@
 use crate::clock::Clock;
 use crate::domain::explain::{Explanation, explain};
 use crate::domain::ids::{OfferId, ProviderId};
-use crate::domain::memory::{self, Aside, Health, Lesson, Memory};
+use crate::domain::memory::{self, Aside, Health, Lesson, Memory, Subject};
 use crate::domain::offer::{Offer, OfferFilter};
 use crate::domain::session::Target;
+use crate::domain::shelf::{Place, Shelf};
 use crate::domain::time::Time;
 use crate::ports::{Certainty, ErrorKind, OfferBatch, Provider, ProviderError};
 use crate::services::api::{Explained, HealthPage, HealthQuery, OfferPage, OfferQuery, ProviderFreshness};
@@ -21,15 +22,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-mod shelf;
-
-pub use shelf::Shelf;
 
 /// Page size when none is asked for.
 pub const DEFAULT_PAGE: u32 = 50;
@@ -39,6 +36,8 @@ pub const MAX_PAGE: u32 = 1000;
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// And no more than this many of them: each launch and each failure makes another one.
 const KEPT_SNAPSHOTS: usize = 128;
+/// Offers that may stand otherwise than they were laid out before all are laid out anew.
+const MOST_CHANGES: usize = 1024;
 /// A fetch that failed less than this ago is not tried again for a create's sake.
 const JUST_FAILED: Duration = Duration::from_secs(10);
 
@@ -58,10 +57,8 @@ pub struct Snapshot {
 }
 
 struct Part {
-    /// As the provider told of them, with its adapter's priors.
+    /// As the provider told of them, with its adapter's priors; what was evicted since is still among them.
     told: Vec<Arc<Offer>>,
-    /// The same with what was learnt.
-    offers: Vec<Arc<Offer>>,
     /// What their age leaves of their chances.
     age_factor: f64,
     freshness: ProviderFreshness,
@@ -71,8 +68,42 @@ struct Part {
     evicted: BTreeMap<OfferId, Time>,
 }
 
+impl Part {
+    fn evicted(&self, offer: &Offer) -> bool {
+        !self.evicted.is_empty() && self.evicted.contains_key(offer.id.slice_str())
+    }
+}
+
+/// What the present shelf was laid out from.
+#[derive(Default)]
+struct LaidOut {
+    /// By place, as their providers told of them.
+    told: Vec<Arc<Offer>>,
+    /// Where the offers of machines and hosts, and those with an id or its twin's, stand. Made when the first is asked for.
+    places: Option<HashMap<Subject, Vec<Place>>>,
+}
+
+impl LaidOut {
+    /// Where the offers of some subjects stand, each once.
+    fn places(&mut self, subjects: &[Subject]) -> Vec<Place> {
+        let told = &self.told;
+        let places = self.places.get_or_insert_with(|| {
+            let mut places: HashMap<Subject, Vec<Place>> = HashMap::new();
+            for (place, offer) in told.iter().enumerate() {
+                Subject::of_offer(offer).for_each(|subject| places.entry(subject).or_default().push(place));
+            }
+            places
+        });
+        let mut found: Vec<Place> = subjects.iter().filter_map(|subject| places.get(subject)).flatten().copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
 struct Parts {
     by_provider: BTreeMap<ProviderId, Part>,
+    laid_out: LaidOut,
     kept: VecDeque<Arc<Snapshot>>,
     number: u64,
     memory: Memory,
@@ -80,20 +111,23 @@ struct Parts {
     acts: bool,
 }
 
-impl Parts {
-    /// An offer with its chance as it is believed to be now.
-    fn weighed(&self, told: &Arc<Offer>, age_factor: f64, now: Time) -> Arc<Offer> {
-        let learnt = if self.acts { self.memory.confidence(told, now) } else { told.confidence };
-        let confidence = learnt * age_factor;
-        if confidence == told.confidence { Arc::clone(told) } else { Arc::new(Offer { confidence, ..(**told).clone() }) }
-    }
+/// Where an offer belongs.
+enum Stand {
+    Shown(Arc<Offer>),
+    Aside(Arc<Offer>),
+    Evicted,
+}
 
-    fn weigh(&mut self, provider: &ProviderId, concerned: &dyn Fn(&Offer) -> bool, now: Time) {
-        let Some(mut part) = self.by_provider.remove(provider) else { return };
-        for (told, offer) in part.told.iter().zip(&mut part.offers).filter(|(told, _)| concerned(told)) {
-            *offer = self.weighed(told, part.age_factor, now);
+impl Parts {
+    /// Where an offer belongs now, with its chance as it is believed to be.
+    fn stand(&self, part: &Part, told: &Arc<Offer>, now: Time) -> Stand {
+        if part.evicted(told) {
+            return Stand::Evicted;
         }
-        self.by_provider.insert(provider.clone(), part);
+        let learnt = if self.acts { self.memory.confidence(told, now) } else { told.confidence };
+        let confidence = learnt * part.age_factor;
+        let offer = if confidence == told.confidence { Arc::clone(told) } else { Arc::new(Offer { confidence, ..(**told).clone() }) };
+        if self.aside(&offer, now).is_some() { Stand::Aside(offer) } else { Stand::Shown(offer) }
     }
 
     fn aside(&self, offer: &Offer, now: Time) -> Option<Aside> {
@@ -128,7 +162,6 @@ impl Inventory {
     pub fn new(providers: BTreeMap<ProviderId, Arc<dyn Provider>>, known: Vec<OfferIdCheck>, clock: Clock) -> Self {
         let part = |id: &ProviderId| Part {
             told: Vec::new(),
-            offers: Vec::new(),
             age_factor: 1.0,
             freshness: ProviderFreshness {
                 provider: id.clone(),
@@ -144,6 +177,7 @@ impl Inventory {
         };
         let parts = Parts {
             by_provider: providers.keys().map(|id| (id.clone(), part(id))).collect(),
+            laid_out: LaidOut::default(),
             kept: VecDeque::new(),
             number: 0,
             memory: Memory::default(),
@@ -158,7 +192,7 @@ impl Inventory {
             parts: Mutex::new(parts),
             flights: Mutex::default(),
         }));
-        this.rebuild(&mut this.parts());
+        this.lay_out(&mut this.parts());
         this
     }
 
@@ -171,23 +205,19 @@ impl Inventory {
         let mut parts = self.parts();
         parts.acts = acts;
         lessons.into_iter().for_each(|lesson| parts.memory.learn(lesson));
-        self.rebuild(&mut parts);
+        self.lay_out(&mut parts);
     }
 
-    /// Learns what launches taught; what it says about an offer is in every view when this returns.
+    /// Learns what launches taught; what it says about an offer is in every view when this returns. What it says about a
+    /// whole provider comes in when all are laid out anew, which the next fetch does.
     pub fn learn(&self, lessons: &[Lesson]) {
         if lessons.is_empty() {
             return;
         }
         let mut parts = self.parts();
-        let now = self.0.clock.now();
-        for lesson in lessons {
-            parts.memory.learn(lesson.clone());
-            // What a launch says about its whole provider comes in with the next fetch.
-            let concerned = |o: &Offer| o.machine == lesson.machine || lesson.host.is_some() && o.host == lesson.host;
-            parts.weigh(&lesson.provider, &concerned, now);
-        }
-        self.rebuild(&mut parts);
+        lessons.iter().for_each(|lesson| parts.memory.learn(lesson.clone()));
+        let concerned: Vec<Subject> = lessons.iter().flat_map(Subject::of_lesson).collect();
+        self.amend(&mut parts, &concerned);
     }
 
     /// What is remembered of providers, hosts, machines and offers, in this order, each by name.
@@ -306,8 +336,7 @@ impl Inventory {
                 if count > 0 {
                     parts.memory.note_mean(&provider, sum / count as f64);
                 }
-                parts.weigh(&provider, &|_| true, now);
-                self.rebuild(&mut parts);
+                self.lay_out(&mut parts);
                 Ok(())
             }
             Err(error) => {
@@ -320,8 +349,7 @@ impl Inventory {
                 } else {
                     // Their chances fade with their age.
                     part.age_factor = factor;
-                    parts.weigh(&provider, &|_| true, now);
-                    self.rebuild(&mut parts);
+                    self.lay_out(&mut parts);
                 }
                 Err(error)
             }
@@ -377,17 +405,78 @@ impl Inventory {
         let _ = tokio::time::timeout(patience, join_all(stale.iter().map(|id| self.refresh(id)))).await;
     }
 
-    /// Other offers: a snapshot of its own.
-    fn rebuild(&self, parts: &mut Parts) {
-        parts.number += 1;
+    /// Lays all offers out anew.
+    fn lay_out(&self, parts: &mut Parts) {
         let now = self.0.clock.now();
         parts.memory.forget(now);
-        let all = parts.by_provider.values().flat_map(|p| p.offers.iter().cloned());
-        let (set_aside, offers): (Vec<_>, Vec<_>) = all.partition(|offer| parts.aside(offer, now).is_some());
+        let (mut told, mut offers, mut set_aside) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counts = Vec::with_capacity(parts.by_provider.len());
+        for part in parts.by_provider.values() {
+            let before = offers.len() + set_aside.len();
+            for offer in &part.told {
+                match parts.stand(part, offer, now) {
+                    Stand::Evicted => {}
+                    Stand::Aside(offer) => set_aside.push(offer),
+                    Stand::Shown(shown) => {
+                        offers.push(shown);
+                        told.push(Arc::clone(offer));
+                    }
+                }
+            }
+            counts.push(offers.len() + set_aside.len() - before);
+        }
+        parts.by_provider.values_mut().zip(counts).for_each(|(part, count)| part.freshness.offers = count);
+        parts.laid_out = LaidOut { told, places: None };
+        self.show(parts, Shelf::new(offers), set_aside, now);
+    }
+
+    /// Puts anew what the offers of some subjects are now, and shares all others with the snapshot before.
+    fn amend(&self, parts: &mut Parts, concerned: &[Subject]) {
+        let (last, now) = (self.snapshot(), self.0.clock.now());
+        parts.memory.forget(now);
+        // What was set aside has no place to come back to but a new one.
+        if last.offers.changes() >= MOST_CHANGES || last.set_aside.iter().any(|offer| parts.aside(offer, now).is_none()) {
+            return self.lay_out(parts);
+        }
+        let mut set_aside = last.set_aside.clone();
+        let mut evicted: Vec<ProviderId> = Vec::new();
+        set_aside.retain(|offer| {
+            let gone = parts.by_provider.get(&offer.provider).is_some_and(|part| part.evicted(offer));
+            evicted.extend(gone.then(|| offer.provider.clone()));
+            !gone
+        });
+        let mut changes = Vec::new();
+        for place in parts.laid_out.places(concerned).into_iter().filter(|place| last.offers.at(*place).is_some()) {
+            let Some(told) = parts.laid_out.told.get(place) else { continue };
+            let Some(part) = parts.by_provider.get(&told.provider) else { continue };
+            let shown = match parts.stand(part, told, now) {
+                Stand::Shown(offer) => Some(offer),
+                Stand::Aside(offer) => {
+                    set_aside.push(offer);
+                    None
+                }
+                Stand::Evicted => {
+                    evicted.push(told.provider.clone());
+                    None
+                }
+            };
+            changes.push((place, shown));
+        }
+        for provider in evicted {
+            if let Some(part) = parts.by_provider.get_mut(&provider) {
+                part.freshness.offers -= 1;
+            }
+        }
+        self.show(parts, last.offers.but(changes), set_aside, now);
+    }
+
+    /// Other offers: a snapshot of its own.
+    fn show(&self, parts: &mut Parts, offers: Shelf, set_aside: Vec<Arc<Offer>>, now: Time) {
+        parts.number += 1;
         let snapshot = Arc::new(Snapshot {
             number: parts.number,
             taken_at: now,
-            offers: Shelf::new(offers),
+            offers,
             set_aside,
             freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
         });
@@ -427,11 +516,8 @@ impl Inventory {
         for part in parts.by_provider.values_mut() {
             // It may be in an answer that is under way.
             part.evicted.insert(dead.clone(), now);
-            part.told.retain(|o| o.id.slice_str() != dead.as_str());
-            part.offers.retain(|o| o.id.slice_str() != dead.as_str());
-            part.freshness.offers = part.offers.len();
         }
-        self.rebuild(&mut parts);
+        self.amend(&mut parts, &[Subject::Offer(dead)]);
     }
 
     /// The present snapshot.
@@ -467,7 +553,7 @@ impl Inventory {
         if skip > 0 {
             // A snapshot that a token pins may be from before an eviction.
             let (parts, now) = (self.parts(), self.0.clock.now());
-            let dead = |o: &Offer| parts.by_provider.get(&o.provider).is_some_and(|part| part.evicted.contains_key(o.id.slice_str()));
+            let dead = |o: &Offer| parts.by_provider.get(&o.provider).is_some_and(|part| part.evicted(o));
             page.retain(|o| !dead(o) && parts.aside(o, now).is_none());
         }
         let asked = |p: &ProviderId| query.filter.providers.is_empty() || query.filter.providers.contains(p);
@@ -518,17 +604,20 @@ impl Inventory {
     /// # Errors
     /// An id of no form we know, or an offer that is not there (any more).
     pub fn get(&self, id: &OfferId) -> Result<Arc<Offer>, Error> {
-        if let Some(offer) = self.snapshot().offers.get_by_id(id) {
-            return Ok(offer);
+        let snapshot = self.snapshot();
+        if let Some(offer) = snapshot.offers.get_by_id(id) {
+            return Ok(Arc::clone(offer));
         }
         if !self.0.known.iter().any(|known| known(id.as_str())) {
             let shown = crate::domain::ids::clip(id.as_str(), 80);
             return Err(Error::field("offer_id", format!("`{shown}` is no offer id: take one of the offers listed, such as vastai-12345")));
         }
         let now = self.0.clock.now();
-        let aside = self.snapshot().set_aside.iter().find(|o| o.id == *id).and_then(|o| self.parts().aside(o, now));
+        let aside = snapshot.set_aside.iter().find(|o| o.id == *id).map(|offer| (offer, self.parts().aside(offer, now)));
         let why = match aside {
-            Some(Aside { until, why }) => format!("is set aside until {until} for what happened there last ({})", why.word()),
+            // Its time is over, and nothing has happened since.
+            Some((offer, None)) => return Ok(Arc::clone(offer)),
+            Some((_, Some(Aside { until, why }))) => format!("is set aside until {until} for what happened there last ({})", why.word()),
             None => "is not there (any more)".to_owned(),
         };
         Err(Error::new(Code::NotFound, "OFFER_NOT_FOUND", format!("offer {id} {why}: list offers again")).with("offer_id", id))
@@ -552,11 +641,9 @@ impl Inventory {
 fn take(part: &mut Part, batch: OfferBatch, asked: Time, now: Time) {
     part.evicted.retain(|_, since| *since >= asked);
     part.told = batch.offers.into_iter().filter(|o| !part.evicted.contains_key(o.id.slice_str())).map(Arc::new).collect();
-    part.offers.clone_from(&part.told);
     part.age_factor = 1.0;
     part.asked_at = Some(asked);
     part.freshness.fetched_at = Some(now);
-    part.freshness.offers = part.offers.len();
     part.freshness.error = None;
     part.freshness.refused = false;
     part.freshness.truncated = batch.truncated;

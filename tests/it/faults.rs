@@ -584,7 +584,7 @@ async fn an_account_out_of_credit_ends_what_ran_on_it_and_takes_nothing_new() {
     let ended = house.until(session.id, State::Failed, 15 * MINUTE).await;
     assert_eq!(ended.end_reason, Some(EndReason::ProviderCredit));
     house.pass(10 * MINUTE).await;
-    let offer = house.core().inventory.snapshot().offers.first().unwrap().id.clone();
+    let offer = house.core().inventory.snapshot().offers.iter().next().unwrap().id.clone();
     let refused = house.create(request(exactly(&offer))).await.unwrap_err();
     assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, "PROVIDER_CREDIT"));
     clean(&house).await;

@@ -25,7 +25,7 @@ fn plan(faults: Faults) -> Plan {
 }
 
 fn offers(house: &House) -> Vec<Arc<Offer>> {
-    house.core().inventory.snapshot().offers.to_vec()
+    house.core().inventory.snapshot().offers.iter().cloned().collect()
 }
 
 /// The cheapest offer at a fixed price that many others could stand in for.

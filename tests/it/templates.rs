@@ -195,7 +195,7 @@ async fn lists_are_filtered_and_fit_an_offer() {
     assert_eq!(list(TemplateQuery { name: Some("LLM".to_owned()), ..TemplateQuery::default() }).await, ["vLLM"]);
     assert_eq!(list(TemplateQuery { image: Some("PYTORCH/".to_owned()), ..TemplateQuery::default() }).await, ["PyTorch"]);
     assert_eq!(house.core().templates.get(OWN).await.unwrap().name, "Somebody's own", "by its hash also what is not recommended");
-    for offer in &house.core().inventory.snapshot().offers {
+    for offer in house.core().inventory.snapshot().offers.iter() {
         let names = list(TemplateQuery { offer: Some(offer.id.clone()), ..TemplateQuery::default() }).await;
         let roomy = offer.gpu_memory_mib * offer.gpu_count >= 22_000 && offer.cuda.is_none_or(|c| c >= 1204);
         match offer.provider.as_str() {

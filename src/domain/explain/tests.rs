@@ -16,8 +16,8 @@ fn priced(name: &str, cents: i64) -> Offer {
     Offer { base: Price { gpu: rate(cents), ..Price::default() }, ..sample(name) }
 }
 
-fn shelf(offers: Vec<Offer>) -> Vec<Arc<Offer>> {
-    offers.into_iter().map(Arc::new).collect()
+fn shelf(offers: Vec<Offer>) -> Shelf {
+    Shelf::new(offers.into_iter().map(Arc::new).collect())
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn where_no_single_change_helps_the_closest_is_named() {
     assert!(told.relaxations.is_empty());
     assert_eq!(told.closest, Some((OfferId::new("vastai-near"), vec!["gpu_count", "max_price_per_hour"])));
     assert!(told.summary().contains("the closest, vastai-near, fails gpu_count and max_price_per_hour"), "{}", told.summary());
-    assert_eq!(explain(&[], &filter), Explanation::default());
+    assert_eq!(explain(&Shelf::default(), &filter), Explanation::default());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Price, Region};
 use crate::domain::service;
 use crate::domain::session::{Attempt, Condition, Failover, Request, Session, State, Target};
+use crate::domain::shelf::GpuModelRow;
 use crate::domain::template::Template;
 use crate::domain::time::Time;
 use crate::domain::verify::GpuReport;
@@ -220,7 +221,7 @@ pub fn template(t: &Template) -> pb::Template {
 
 /// One GPU model's row.
 #[must_use]
-pub fn gpu_model(row: &api::GpuModelRow) -> pb::GpuModel {
+pub fn gpu_model(row: &GpuModelRow) -> pb::GpuModel {
     pb::GpuModel {
         model: row.model.clone(),
         gpu_memory_mib: int(row.memory_mib),
@@ -235,7 +236,7 @@ pub fn gpu_model(row: &api::GpuModelRow) -> pb::GpuModel {
 /// All GPU models. The bytes of each are made once, however many ask.
 #[must_use]
 pub fn gpu_models(snapshot: &Snapshot) -> pb::ListGpuModelsResponse {
-    let encoded = |row: &api::GpuModelRow| row.memo.get_or_make(|| Bytes::from(gpu_model(row).encode_to_vec()));
+    let encoded = |row: &GpuModelRow| row.memo.get_or_make(|| Bytes::from(gpu_model(row).encode_to_vec()));
     let providers = snapshot.freshness.iter().cloned().map(freshness).collect();
     pb::ListGpuModelsResponse { gpu_models: snapshot.offers.models().iter().map(encoded).collect(), providers }
 }
