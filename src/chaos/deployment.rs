@@ -395,6 +395,7 @@ impl Deployment {
         let name = format!("copy of {}", self.plan.name);
         let (market, story) = (Arc::clone(&self.plan.market), Arc::clone(&self.plan.story));
         let witness = Witness::new(&name, self.tag, market, story, self.plan.policy.clone(), self.plan.sweep);
+        witness.inherit(&self.witness);
         witness.rewind(past);
         witness.begun(true);
         self.plan.story.tell(&name, "is started");

@@ -487,10 +487,10 @@ impl Memory {
         self.records.get(subject).map(|r| r.tally.at(now)).unwrap_or_default()
     }
 
-    /// The chance that a launch of this offer comes to a usable machine, from its adapter's prior and what was learnt.
+    /// The chance that a launch of this offer comes to a usable machine, from [`Offer::prior`] and what was learnt.
     #[must_use]
     pub fn confidence(&self, offer: &Offer, now: Time) -> f64 {
-        self.posterior(offer.confidence, &offer.provider, offer.host.as_ref(), Some(&offer.machine), now)
+        self.posterior(offer.prior, &offer.provider, offer.host.as_ref(), Some(&offer.machine), now)
     }
 
     fn posterior(&self, prior: f64, provider: &ProviderId, host: Option<&HostId>, machine: Option<&MachineId>, now: Time) -> f64 {

@@ -204,6 +204,9 @@ pub struct Offer {
     /// The chance that a launch of it comes to a usable machine, 0 to 1. As an adapter states it: the prior
     /// ([`crate::domain::memory::prior`]); as the inventory shows it: with all that was learnt since.
     pub confidence: f64,
+    /// What the adapter stated, kept by the inventory; nobody is told.
+    #[serde(skip)]
+    pub prior: f64,
     /// When the provider told us of it.
     pub seen_at: Time,
     /// For whoever tells of it.
@@ -482,6 +485,7 @@ pub(super) fn sample(name: &str) -> Offer {
         host_end: None,
         slots: Some(1),
         confidence: 0.5,
+        prior: 0.5,
         seen_at: Time::default(),
         memo: Memo::default(),
     }

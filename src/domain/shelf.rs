@@ -115,6 +115,12 @@ impl Shelf {
         Self(Arc::new(Inner { laid, changes, count, ..Inner::default() }))
     }
 
+    /// What was laid out, by place, whatever stands there now.
+    #[must_use]
+    pub fn laid(&self) -> &[Arc<Offer>] {
+        &self.0.laid.offers
+    }
+
     /// On how many places something else stands than was laid there.
     #[must_use]
     pub fn changes(&self) -> usize {

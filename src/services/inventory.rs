@@ -22,7 +22,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -57,8 +58,8 @@ pub struct Snapshot {
 }
 
 struct Part {
-    /// As the provider told of them, with its adapter's priors; what was evicted since is still among them.
-    told: Vec<Arc<Offer>>,
+    /// As they were last laid out, also those that are set aside; what was evicted since is still among them.
+    offers: Vec<Arc<Offer>>,
     /// What their age leaves of their chances.
     age_factor: f64,
     freshness: ProviderFreshness,
@@ -74,27 +75,30 @@ impl Part {
     }
 }
 
-/// What the present shelf was laid out from.
+/// Where what the present shelf was laid out with stands, by what it is remembered by.
 #[derive(Default)]
-struct LaidOut {
-    /// By place, as their providers told of them.
-    told: Vec<Arc<Offer>>,
-    /// Where the offers of machines and hosts, and those with an id or its twin's, stand. Made when the first is asked for.
-    places: Option<HashMap<Subject, Vec<Place>>>,
-}
+struct Places(Option<Vec<(u32, u32)>>);
 
-impl LaidOut {
-    /// Where the offers of some subjects stand, each once.
-    fn places(&mut self, subjects: &[Subject]) -> Vec<Place> {
-        let told = &self.told;
-        let places = self.places.get_or_insert_with(|| {
-            let mut places: HashMap<Subject, Vec<Place>> = HashMap::new();
-            for (place, offer) in told.iter().enumerate() {
-                Subject::of_offer(offer).for_each(|subject| places.entry(subject).or_default().push(place));
-            }
-            places
+impl Places {
+    /// Where the offers of some subjects stand, each once; perhaps also some others, since subjects are told apart by 32 bits.
+    fn of(&mut self, subjects: &[Subject], shelf: &Shelf) -> Vec<Place> {
+        let mark = |subject: &Subject| {
+            let mut hasher = DefaultHasher::new();
+            subject.hash(&mut hasher);
+            hasher.finish() as u32
+        };
+        let all = self.0.get_or_insert_with(|| {
+            let placed = shelf.laid().iter().zip(0..).flat_map(|(offer, place)| Subject::of_offer(offer).map(move |s| (mark(&s), place)));
+            let mut all: Vec<(u32, u32)> = placed.collect();
+            all.sort_unstable();
+            all.shrink_to_fit();
+            all
         });
-        let mut found: Vec<Place> = subjects.iter().filter_map(|subject| places.get(subject)).flatten().copied().collect();
+        let mut found: Vec<Place> = Vec::new();
+        for wanted in subjects.iter().map(mark) {
+            let from = all.partition_point(|(mark, _)| *mark < wanted);
+            found.extend(all[from..].iter().take_while(|(mark, _)| *mark == wanted).map(|(_, place)| *place as Place));
+        }
         found.sort_unstable();
         found.dedup();
         found
@@ -103,7 +107,7 @@ impl LaidOut {
 
 struct Parts {
     by_provider: BTreeMap<ProviderId, Part>,
-    laid_out: LaidOut,
+    places: Places,
     kept: VecDeque<Arc<Snapshot>>,
     number: u64,
     memory: Memory,
@@ -120,13 +124,13 @@ enum Stand {
 
 impl Parts {
     /// Where an offer belongs now, with its chance as it is believed to be.
-    fn stand(&self, part: &Part, told: &Arc<Offer>, now: Time) -> Stand {
-        if part.evicted(told) {
+    fn stand(&self, part: &Part, offer: &Arc<Offer>, now: Time) -> Stand {
+        if part.evicted(offer) {
             return Stand::Evicted;
         }
-        let learnt = if self.acts { self.memory.confidence(told, now) } else { told.confidence };
+        let learnt = if self.acts { self.memory.confidence(offer, now) } else { offer.prior };
         let confidence = learnt * part.age_factor;
-        let offer = if confidence == told.confidence { Arc::clone(told) } else { Arc::new(Offer { confidence, ..(**told).clone() }) };
+        let offer = if confidence == offer.confidence { Arc::clone(offer) } else { Arc::new(Offer { confidence, ..(**offer).clone() }) };
         if self.aside(&offer, now).is_some() { Stand::Aside(offer) } else { Stand::Shown(offer) }
     }
 
@@ -161,7 +165,7 @@ impl Inventory {
     #[must_use]
     pub fn new(providers: BTreeMap<ProviderId, Arc<dyn Provider>>, known: Vec<OfferIdCheck>, clock: Clock) -> Self {
         let part = |id: &ProviderId| Part {
-            told: Vec::new(),
+            offers: Vec::new(),
             age_factor: 1.0,
             freshness: ProviderFreshness {
                 provider: id.clone(),
@@ -177,7 +181,7 @@ impl Inventory {
         };
         let parts = Parts {
             by_provider: providers.keys().map(|id| (id.clone(), part(id))).collect(),
-            laid_out: LaidOut::default(),
+            places: Places::default(),
             kept: VecDeque::new(),
             number: 0,
             memory: Memory::default(),
@@ -409,25 +413,25 @@ impl Inventory {
     fn lay_out(&self, parts: &mut Parts) {
         let now = self.0.clock.now();
         parts.memory.forget(now);
-        let (mut told, mut offers, mut set_aside) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counts = Vec::with_capacity(parts.by_provider.len());
-        for part in parts.by_provider.values() {
-            let before = offers.len() + set_aside.len();
-            for offer in &part.told {
-                match parts.stand(part, offer, now) {
-                    Stand::Evicted => {}
-                    Stand::Aside(offer) => set_aside.push(offer),
-                    Stand::Shown(shown) => {
-                        offers.push(shown);
-                        told.push(Arc::clone(offer));
-                    }
-                }
+        let (mut shown, mut set_aside) = (Vec::new(), Vec::new());
+        let mut by_provider = std::mem::take(&mut parts.by_provider);
+        for part in by_provider.values_mut() {
+            let mut offers = Vec::with_capacity(part.offers.len());
+            for offer in &part.offers {
+                let (shelf, offer) = match parts.stand(part, offer, now) {
+                    Stand::Evicted => continue,
+                    Stand::Aside(offer) => (&mut set_aside, offer),
+                    Stand::Shown(offer) => (&mut shown, offer),
+                };
+                shelf.push(Arc::clone(&offer));
+                offers.push(offer);
             }
-            counts.push(offers.len() + set_aside.len() - before);
+            part.freshness.offers = offers.len();
+            part.offers = offers;
         }
-        parts.by_provider.values_mut().zip(counts).for_each(|(part, count)| part.freshness.offers = count);
-        parts.laid_out = LaidOut { told, places: None };
-        self.show(parts, Shelf::new(offers), set_aside, now);
+        parts.by_provider = by_provider;
+        parts.places = Places::default();
+        self.show(parts, Shelf::new(shown), set_aside, now);
     }
 
     /// Puts anew what the offers of some subjects are now, and shares all others with the snapshot before.
@@ -446,17 +450,17 @@ impl Inventory {
             !gone
         });
         let mut changes = Vec::new();
-        for place in parts.laid_out.places(concerned).into_iter().filter(|place| last.offers.at(*place).is_some()) {
-            let Some(told) = parts.laid_out.told.get(place) else { continue };
-            let Some(part) = parts.by_provider.get(&told.provider) else { continue };
-            let shown = match parts.stand(part, told, now) {
+        for place in parts.places.of(concerned, &last.offers) {
+            let Some(offer) = last.offers.at(place) else { continue };
+            let Some(part) = parts.by_provider.get(&offer.provider) else { continue };
+            let shown = match parts.stand(part, offer, now) {
                 Stand::Shown(offer) => Some(offer),
                 Stand::Aside(offer) => {
                     set_aside.push(offer);
                     None
                 }
                 Stand::Evicted => {
-                    evicted.push(told.provider.clone());
+                    evicted.push(offer.provider.clone());
                     None
                 }
             };
@@ -640,7 +644,9 @@ impl Inventory {
 /// Takes an answer over. What was evicted after the question was put may be in it all the same.
 fn take(part: &mut Part, batch: OfferBatch, asked: Time, now: Time) {
     part.evicted.retain(|_, since| *since >= asked);
-    part.told = batch.offers.into_iter().filter(|o| !part.evicted.contains_key(o.id.slice_str())).map(Arc::new).collect();
+    // Into room of its own: collected, it would keep that of the offers themselves, fifty times as much.
+    part.offers = Vec::with_capacity(batch.offers.len());
+    part.offers.extend(batch.offers.into_iter().map(|offer| Arc::new(Offer { prior: offer.confidence, ..offer })));
     part.age_factor = 1.0;
     part.asked_at = Some(asked);
     part.freshness.fetched_at = Some(now);

@@ -413,6 +413,7 @@ fn offer(id: &str, dialect: Dialect, listing: &Listing, gpu_count: u32, base: Pr
         slots: None,
         host: None,
         confidence: 1.0,
+        prior: 0.0,
         seen_at: now,
         memo: Memo::default(),
     }

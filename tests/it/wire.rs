@@ -630,6 +630,7 @@ fn sample_offer() -> Offer {
         host_end: None,
         slots: Some(1),
         confidence: 0.5,
+        prior: 0.0,
         seen_at: Time::from_millis(1_000),
         memo: Memo::default(),
     }

@@ -218,6 +218,7 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         host_end: None,
         slots: None,
         confidence: 1.0,
+        prior: 0.0,
         seen_at: Time::default(),
         memo: Memo::default(),
     }

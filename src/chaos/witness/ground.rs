@@ -115,6 +115,12 @@ impl Witness {
         self.seen().ground.planted.insert(native_id.to_owned(), Planted { label, provider, at, kind });
     }
 
+    /// Takes over what the world has put beside another's back: a copy of a deployment has its machines beside it, too.
+    pub fn inherit(&self, other: &Self) {
+        let planted = other.seen().ground.planted.clone();
+        self.seen().ground.planted = planted;
+    }
+
     /// Machines that the deployment did not launch, or does not know to have launched.
     #[must_use]
     pub fn not_launched(&self) -> BTreeSet<String> {

@@ -118,6 +118,7 @@ fn offer_of(stray: &Stray) -> Offer {
         host_end: None,
         slots: Some(1),
         confidence: 0.0,
+        prior: 0.0,
         seen_at: stray.look.answered,
         memo: Memo::default(),
     }

@@ -210,6 +210,7 @@ impl Gpu {
             host_end: None,
             slots: None,
             confidence: prior(USUAL_CHANCE, None, None, RentalKind::OnDemand),
+            prior: 0.0,
             seen_at,
             memo: Memo::default(),
         }

@@ -172,6 +172,7 @@ fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: T
         host_end: host_end(row, seen_at),
         slots: Some(1),
         confidence: prior(USUAL_CHANCE, reliability, verified, rental),
+        prior: 0.0,
         seen_at,
         memo: Memo::default(),
     })

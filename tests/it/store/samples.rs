@@ -54,6 +54,7 @@ pub fn offer(provider: &str, gpu: &str) -> Offer {
         host_end: Some(Time::from_millis(1_800_000_000_001)),
         slots: Some(1),
         confidence: 0.1 + 0.2,
+        prior: 0.0,
         seen_at: NOW,
         memo: Memo::default(),
     }
