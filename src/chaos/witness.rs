@@ -318,6 +318,8 @@ impl Witness {
                 over.push(Over::Session(session.id, format!("{} is {} ({:?})", session.id, session.state, session.end_reason)));
             }
         }
+        let known = |id: &String| seen.past.rows.values().any(|row| row.native_id.as_ref() == Some(id));
+        let found: BTreeSet<String> = batch.instances.iter().filter_map(|row| row.native_id.clone()).filter(|id| !known(id)).collect();
         for instance in &batch.instances {
             if let Some(settled) = instance.settled.filter(|_| seen.past.rows.get(&instance.label).is_none_or(|row| row.open)) {
                 let off_by = instance.off_by.map(Time::rfc3339).unwrap_or_default();
@@ -332,7 +334,7 @@ impl Witness {
             }
         }
         for over in over {
-            wrong.extend(self.outlived(seen, &over));
+            wrong.extend(self.outlived(seen, &over, &found));
         }
         drop(held);
         wrong.into_iter().for_each(|what| self.wrong(what));
@@ -379,9 +381,9 @@ impl Witness {
         (stray && !ripe()).then(|| format!("the stray {native_id} was taken over, and nobody ordered it"))
     }
 
-    /// Machines that live on although what they belong to is over. What the world has put beside them and no row knows
-    /// yet is for [`Witness::look`].
-    fn outlived(&self, seen: &Seen, over: &Over) -> Vec<String> {
+    /// Machines that live on although what they belong to is over. What the world has put beside them and no row knew
+    /// before it was `found` by this very commit is for [`Witness::look`].
+    fn outlived(&self, seen: &Seen, over: &Over, found: &BTreeSet<String>) -> Vec<String> {
         let (beginning, what, row) = match over {
             Over::Session(id, what) => (format!("gs-{}-{id}-", self.tag), what, None),
             Over::Row(label, native_id, what) => (label.to_string(), what, Some((*label, native_id.as_deref()))),
@@ -389,7 +391,8 @@ impl Witness {
         let alive = self.market.living(&beginning).into_iter().filter(|(native_id, label)| {
             // Whole labels only: attempt 1 is the beginning of attempt 10, and whatever merely begins like ours is not ours.
             let Some(label) = Label::parse(label) else { return false };
-            let unknown = seen.ground.planted.contains_key(native_id) && !seen.past.rows.values().any(|r| r.native_id.as_ref() == Some(native_id));
+            let known = !found.contains(native_id) && seen.past.rows.values().any(|r| r.native_id.as_ref() == Some(native_id));
+            let unknown = seen.ground.planted.contains_key(native_id) && !known;
             match row {
                 // Where a second machine has the row, the first is the one that no row knows yet.
                 None => {

@@ -490,7 +490,7 @@ impl Memory {
     /// The chance that a launch of this offer comes to a usable machine, from [`Offer::prior`] and what was learnt.
     #[must_use]
     pub fn confidence(&self, offer: &Offer, now: Time) -> f64 {
-        self.posterior(offer.prior, &offer.provider, offer.host.as_ref(), Some(&offer.machine), now)
+        self.posterior(offer.prior.0, &offer.provider, offer.host.as_ref(), Some(&offer.machine), now)
     }
 
     fn posterior(&self, prior: f64, provider: &ProviderId, host: Option<&HostId>, machine: Option<&MachineId>, now: Time) -> f64 {

@@ -204,14 +204,24 @@ pub struct Offer {
     /// The chance that a launch of it comes to a usable machine, 0 to 1. As an adapter states it: the prior
     /// ([`crate::domain::memory::prior`]); as the inventory shows it: with all that was learnt since.
     pub confidence: f64,
-    /// What the adapter stated, kept by the inventory; nobody is told.
+    /// What the adapter stated, kept by the inventory.
     #[serde(skip)]
-    pub prior: f64,
+    pub prior: Prior,
     /// When the provider told us of it.
     pub seen_at: Time,
     /// For whoever tells of it.
     #[serde(skip)]
     pub memo: Memo,
+}
+
+/// The chance that an adapter stated of an offer. It is no part of the offer: two are equal whatever it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prior(pub f64);
+
+impl PartialEq for Prior {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Offer {
@@ -485,7 +495,7 @@ pub(super) fn sample(name: &str) -> Offer {
         host_end: None,
         slots: Some(1),
         confidence: 0.5,
-        prior: 0.5,
+        prior: Prior(0.5),
         seen_at: Time::default(),
         memo: Memo::default(),
     }

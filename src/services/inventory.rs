@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::domain::explain::{Explanation, explain};
 use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::memory::{self, Aside, Health, Lesson, Memory, Subject};
-use crate::domain::offer::{Offer, OfferFilter};
+use crate::domain::offer::{Offer, OfferFilter, Prior};
 use crate::domain::session::Target;
 use crate::domain::shelf::{Place, Shelf};
 use crate::domain::time::Time;
@@ -128,7 +128,7 @@ impl Parts {
         if part.evicted(offer) {
             return Stand::Evicted;
         }
-        let learnt = if self.acts { self.memory.confidence(offer, now) } else { offer.prior };
+        let learnt = if self.acts { self.memory.confidence(offer, now) } else { offer.prior.0 };
         let confidence = learnt * part.age_factor;
         let offer = if confidence == offer.confidence { Arc::clone(offer) } else { Arc::new(Offer { confidence, ..(**offer).clone() }) };
         if self.aside(&offer, now).is_some() { Stand::Aside(offer) } else { Stand::Shown(offer) }
@@ -646,7 +646,7 @@ fn take(part: &mut Part, batch: OfferBatch, asked: Time, now: Time) {
     part.evicted.retain(|_, since| *since >= asked);
     // Into room of its own: collected, it would keep that of the offers themselves, fifty times as much.
     part.offers = Vec::with_capacity(batch.offers.len());
-    part.offers.extend(batch.offers.into_iter().map(|offer| Arc::new(Offer { prior: offer.confidence, ..offer })));
+    part.offers.extend(batch.offers.into_iter().map(|offer| Arc::new(Offer { prior: Prior(offer.confidence), ..offer })));
     part.age_factor = 1.0;
     part.asked_at = Some(asked);
     part.freshness.fetched_at = Some(now);

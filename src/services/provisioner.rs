@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::domain::backoff;
 use crate::domain::idle;
 use crate::domain::ids::{ProviderId, SessionId};
-use crate::domain::instance::{Instance, InstanceStatus, SshEndpoint};
+use crate::domain::instance::{Desired, Instance, InstanceStatus, SshEndpoint};
 use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
 use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
@@ -75,6 +75,11 @@ impl Tools {
         };
         match job.action {
             Action::Choose => Vec::new(),
+            // Its session was ended in the very commit that intended it: nobody has asked its provider for anything.
+            Action::Launch(attempt) if job.instance.desired == Desired::Gone => {
+                let text = "it was given up before its provider was asked".to_owned();
+                vec![Input::LaunchRefused { attempt, failure: AttemptFailure::SessionEnded, text }]
+            }
             Action::Launch(attempt) => vec![self.launch(&*provider, &job, attempt).await],
             Action::AttachKeys(attempt) => vec![Input::KeysAttached { attempt, result: self.attach(&*provider, &job).await }],
             Action::Start(attempt) => {

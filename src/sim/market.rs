@@ -492,9 +492,12 @@ impl Market {
         self.present().0.struck.clone()
     }
 
-    /// Makes a machine's host disappear.
+    /// Makes a machine's host disappear: later, if its vendor hides the machine now.
     pub fn vanish(&self, native_id: &str) -> bool {
-        self.touch(native_id, |state, serial, now| state.end(now, serial, Duration::from_secs(3_600)))
+        self.touch(native_id, |state, serial, now| {
+            state.plan_event(now, serial, Event::Vanish);
+            state.advance(now);
+        })
     }
 
     /// Lets somebody else outbid a machine.

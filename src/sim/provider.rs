@@ -8,7 +8,7 @@ use crate::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEn
 use crate::domain::memo::Memo;
 use crate::domain::memory::prior;
 use crate::domain::money::Rate;
-use crate::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
+use crate::domain::offer::{Component, DiskTerms, Offer, Price, Prior, Region, RentalKind, Traffic};
 use crate::domain::template::Template;
 use crate::domain::time::{Look, Time};
 use crate::ports::{
@@ -413,7 +413,7 @@ fn offer(id: &str, dialect: Dialect, listing: &Listing, gpu_count: u32, base: Pr
         slots: None,
         host: None,
         confidence: 1.0,
-        prior: 0.0,
+        prior: Prior::default(),
         seen_at: now,
         memo: Memo::default(),
     }

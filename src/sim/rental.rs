@@ -270,6 +270,12 @@ impl Rental {
         rental
     }
 
+    /// Whether its vendor hides it, or has just shown it again. Then it stays for a while: nobody could tell one absence from
+    /// the other.
+    pub fn is_veiled(&self, now: Time) -> bool {
+        self.visible_from > self.created && now < self.visible_from + Duration::from_secs(60)
+    }
+
     /// Notes which meters run from `at` on, by its vendor's rule. Called after every change.
     pub fn read_meter(&mut self, at: Time) {
         let exists = self.phase != Phase::Gone;

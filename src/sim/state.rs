@@ -209,8 +209,7 @@ impl State {
         match event {
             Event::Begin if rental.phase == Phase::Scheduled => rental.phase = Phase::Starting,
             Event::Run if matches!(rental.phase, Phase::Scheduled | Phase::Starting) => return self.run(at, serial),
-            // What its vendor hides, or has just shown again, stays for a while: nobody could tell one absence from the other.
-            Event::Vanish if at < rental.visible_from + Duration::from_secs(60) => {
+            Event::Vanish if rental.is_veiled(at) => {
                 let later = rental.visible_from + Duration::from_secs(1_200);
                 self.plan_event(later, serial, Event::Vanish);
             }

@@ -1,12 +1,12 @@
 //! Zero orphans: whatever an account shows, only what a row of ours says should be gone is destroyed unasked; strays,
 //! duplicates, holds, a database that must not kill by old facts.
 
-use crate::support::{Altered, House, Plan, any, caller, request};
+use crate::support::{Altered, House, Plan, any, caller, exactly, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::{ConsumerId, Label, ProviderId, SessionId};
 use gpu_shopper::domain::lifecycle::Fate;
-use gpu_shopper::domain::session::{EndReason, Request, State};
+use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Request, State};
 use gpu_shopper::domain::sweep::Caps;
 use gpu_shopper::ports::{LaunchSpec, Provider};
 use gpu_shopper::services::api::Command;
@@ -378,6 +378,30 @@ async fn holds_keep_clocks_and_launches_standing() {
     house.command(next, Command::Destroy).await.unwrap();
     house.until(next, State::Stopped, HOUR).await;
     assert_eq!(audited(&house).await, ["set_hold", "set_hold", "lift_hold"]);
+    clean(&house).await;
+}
+
+/// A hold keeps a session alive beyond its end while one provider's machine does not come up; the next provider is not asked
+/// for another one, which would be given up as soon as it was rented.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_its_session_ends_with_is_not_launched() {
+    let mut faults = Faults::gentle();
+    faults.tensordock.set_rate(gpu_shopper::sim::Fault::ImageStuck, gpu_shopper::sim::ALWAYS);
+    let house = Plan::new(44, faults).build().await;
+    let (provider, reason) = (id_of(Dialect::Tensordock), "looking".to_owned());
+    order(&house, Order::Hold { provider, kind: HoldKind::Expiry, until: None, reason }).await.unwrap();
+    let offer = house.core().inventory.snapshot().offers.iter().find(|o| o.provider == id_of(Dialect::Tensordock)).unwrap().id.clone();
+    let mut asked = request(exactly(&offer));
+    asked.failover.scope = FailoverScope::Any;
+    asked.reservation = 10 * MINUTE;
+    let id = house.create(asked).await.unwrap().session.id;
+    house.pass(12 * MINUTE).await;
+    assert_eq!(house.get(id).await.state, State::Provisioning, "its time is over, and held");
+    let ended = house.until(id, State::Stopped, HOUR).await;
+    assert_eq!(ended.end_reason, Some(EndReason::Expired));
+    let vastai = house.market.truth().into_iter().filter(|machine| machine.dialect == Dialect::Vastai).count();
+    assert_eq!((vastai, ended.attempts.len()), (0, 2), "the second attempt was intended, and nothing was launched for it");
+    assert_eq!(ended.attempts[1].failure, Some(AttemptFailure::SessionEnded));
     clean(&house).await;
 }
 

@@ -7,7 +7,7 @@ use gpu_shopper::domain::instance::{Desired, Evidence, InstanceStatus, Launch, S
 use gpu_shopper::domain::memo::Memo;
 use gpu_shopper::domain::meter::Amount;
 use gpu_shopper::domain::money::{Nanos, Rate};
-use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferOrder, Price, Region, RentalKind, Traffic};
+use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferOrder, Price, Prior, Region, RentalKind, Traffic};
 use gpu_shopper::domain::session::{
     Attempt, AttemptFailure, ConditionType, EndReason, FailoverScope, LaunchMode, Quantization, SealedStart, Session, Stage, State, StoragePolicy,
     Target, Truth, Workload,
@@ -630,7 +630,7 @@ fn sample_offer() -> Offer {
         host_end: None,
         slots: Some(1),
         confidence: 0.5,
-        prior: 0.0,
+        prior: Prior::default(),
         seen_at: Time::from_millis(1_000),
         memo: Memo::default(),
     }

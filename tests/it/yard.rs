@@ -11,7 +11,7 @@ use gpu_shopper::domain::ids::{MachineId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use gpu_shopper::domain::memo::Memo;
 use gpu_shopper::domain::money::Rate;
-use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Region, RentalKind, Traffic};
+use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Prior, Region, RentalKind, Traffic};
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::ports::{
@@ -218,7 +218,7 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         host_end: None,
         slots: None,
         confidence: 1.0,
-        prior: 0.0,
+        prior: Prior::default(),
         seen_at: Time::default(),
         memo: Memo::default(),
     }

@@ -10,7 +10,7 @@ use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, Label, MachineId, OfferId, ProviderId};
 use crate::domain::instance::{Desired, Evidence, Instance, Launch, PriceSeen, Seen, Sighting};
 use crate::domain::memo::Memo;
-use crate::domain::offer::{DiskTerms, Offer, Price, Region, RentalKind, Traffic};
+use crate::domain::offer::{DiskTerms, Offer, Price, Prior, Region, RentalKind, Traffic};
 use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, ConditionType, EndReason, Request, Session, Stage, State, Target, Truth};
 use crate::domain::time::{Look, Time};
@@ -118,7 +118,7 @@ fn offer_of(stray: &Stray) -> Offer {
         host_end: None,
         slots: Some(1),
         confidence: 0.0,
-        prior: 0.0,
+        prior: Prior::default(),
         seen_at: stray.look.answered,
         memo: Memo::default(),
     }

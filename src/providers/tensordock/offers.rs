@@ -8,7 +8,7 @@ use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId, clip};
 use crate::domain::memo::Memo;
 use crate::domain::memory::prior;
 use crate::domain::money::Rate;
-use crate::domain::offer::{DiskTerms, Offer, Price, Region, RentalKind, Traffic};
+use crate::domain::offer::{DiskTerms, Offer, Price, Prior, Region, RentalKind, Traffic};
 use crate::domain::time::Time;
 use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
@@ -210,7 +210,7 @@ impl Gpu {
             host_end: None,
             slots: None,
             confidence: prior(USUAL_CHANCE, None, None, RentalKind::OnDemand),
-            prior: 0.0,
+            prior: Prior::default(),
             seen_at,
             memo: Memo::default(),
         }

@@ -9,7 +9,7 @@ use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId, clip};
 use crate::domain::memo::Memo;
 use crate::domain::memory::prior;
 use crate::domain::money::{Nanos, Rate};
-use crate::domain::offer::{DiskTerms, Offer, Price, RentalKind, Traffic};
+use crate::domain::offer::{DiskTerms, Offer, Price, Prior, RentalKind, Traffic};
 use crate::domain::time::Time;
 use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
@@ -172,7 +172,7 @@ fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: T
         host_end: host_end(row, seen_at),
         slots: Some(1),
         confidence: prior(USUAL_CHANCE, reliability, verified, rental),
-        prior: 0.0,
+        prior: Prior::default(),
         seen_at,
         memo: Memo::default(),
     })

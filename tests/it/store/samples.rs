@@ -8,7 +8,7 @@ use gpu_shopper::domain::instance::{Absence, Billed, Desired, Destroying, Eviden
 use gpu_shopper::domain::memo::Memo;
 use gpu_shopper::domain::meter::{Amount, Segment};
 use gpu_shopper::domain::money::{Nanos, Rate};
-use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferFilter, OfferOrder, Price, Region, RentalKind, Traffic};
+use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, OfferFilter, OfferOrder, Price, Prior, Region, RentalKind, Traffic};
 use gpu_shopper::domain::session::{
     Attempt, AttemptFailure, Condition, ConditionType, EndReason, Failover, FailoverScope, LaunchMode, Pace, Request, SealedStart, Session, Stage,
     State, StoragePolicy, Target, Truth, Workload,
@@ -54,7 +54,7 @@ pub fn offer(provider: &str, gpu: &str) -> Offer {
         host_end: Some(Time::from_millis(1_800_000_000_001)),
         slots: Some(1),
         confidence: 0.1 + 0.2,
-        prior: 0.0,
+        prior: Prior::default(),
         seen_at: NOW,
         memo: Memo::default(),
     }
