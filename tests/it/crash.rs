@@ -2,21 +2,24 @@
 //! asked: no machine alive that nobody owns, never two launches for one attempt, every session ends, the bill within
 //! what was accounted. Then the suite's own teeth: with a wrong rule of recovery, the same audit finds something.
 
-use crate::support::{Doom, House, Plan, Wrap, any, request, silence};
+use crate::support::{Doom, House, Plan, Wrap, any, caller, request, silence};
 use async_trait::async_trait;
+use futures::StreamExt;
+use gpu_shopper::app::tag_of;
 use gpu_shopper::chaos::audit;
-use gpu_shopper::domain::ids::OfferId;
-use gpu_shopper::domain::instance::{PriceSeen, Sighting};
+use gpu_shopper::domain::ids::{Label, OfferId};
+use gpu_shopper::domain::instance::{Desired, PriceSeen, Sighting};
 use gpu_shopper::domain::session::{EndReason, Session, State};
 use gpu_shopper::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts};
-use gpu_shopper::services::api::Command;
+use gpu_shopper::services::api::{Command, SessionFilter, WatchMessage, WatchRequest, WatchStart};
 use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
 use gpu_shopper::store::{Point, SessionQuery};
 use rand::{Rng, SeedableRng};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -399,6 +402,76 @@ async fn the_audit_finds_a_gap_in_the_log() {
         assert!(!wrong.is_empty(), "event {lost} is not missed");
     }
     house.close().await;
+}
+
+/// Whichever commit hangs: while it is not on disk, or on disk without our knowing, nobody is told of it, no caller is
+/// answered by it, and no provider is called for it. Everything but the commit goes on meanwhile.
+#[tokio::test(start_paused = true)]
+async fn while_a_commit_hangs_nobody_hears_of_it_and_nothing_is_done_for_it() {
+    let mut hung = Vec::new();
+    for number in 1.. {
+        for point in [Point::BeforeCommit(number), Point::AfterCommit(number)] {
+            let house = Plan { refresh: Some(6 * HOUR), ..Plan::new(11, Faults::gentle()).at(Dialect::Vastai) }.build().await;
+            // What was told, by whom, and the last of the log that it is about.
+            let told: Arc<Mutex<Vec<(&str, i64)>>> = Arc::default();
+            let tell = |who, revision| told.lock().unwrap().push((who, revision));
+            let watch = WatchRequest { session: None, filter: SessionFilter::default(), start: WatchStart::Now, bookmark: 15 * SECOND };
+            let mut watch = house.core().sessions.watch(&caller(), watch).await.unwrap();
+            let watcher = async {
+                while let Some(Ok(message)) = watch.next().await {
+                    if let WatchMessage::Event { event, .. } = message {
+                        tell("a watcher", event.revision);
+                    }
+                }
+            };
+            let user = async {
+                let id = house.rent(None).await.session.id;
+                tell("create", house.get(id).await.revision);
+                house.until(id, State::Running, HOUR).await;
+                tell("extend", house.command(id, Command::Extend { by: Some(MINUTE), to: None, override_hard_max: false }).await.unwrap().revision);
+                tell("destroy", house.command(id, Command::Destroy).await.unwrap().revision);
+                tell("end", house.until(id, State::Stopped, HOUR).await.revision);
+            };
+            let (hangs, before, gate) = (Arc::new(Notify::new()), house.life().commits(), house.life().gate(None));
+            house.store().set_gate(Arc::new({
+                let hangs = Arc::clone(&hangs);
+                move |now, batch| {
+                    let here = match (now, point) {
+                        (Point::BeforeCommit(now), Point::BeforeCommit(at)) | (Point::AfterCommit(now), Point::AfterCommit(at)) => now == before + at,
+                        _ => false,
+                    };
+                    if here {
+                        hangs.notify_one();
+                    }
+                    here || gate(now, batch)
+                }
+            }));
+            let hanging = async {
+                hangs.notified().await;
+                house.pass(10 * SECOND).await;
+            };
+            tokio::select! {
+                () = user => return assert!(hung.len() >= 20, "{hung:?}"),
+                () = watcher => panic!("the watch ended"),
+                () = hanging => {}
+            }
+            // What is on disk and not known to be counts as not yet there.
+            let (log, tag) = (house.events().await, tag_of(&house.deployment));
+            let known = match point {
+                Point::BeforeCommit(_) => log.last().map_or(0, |event| event.revision),
+                Point::AfterCommit(_) => house.witness.last_revision(),
+            };
+            let early: Vec<_> = told.lock().unwrap().iter().filter(|(_, revision)| *revision > known).copied().collect();
+            assert!(early.is_empty(), "{point:?}: {early:?} were heard, and {known} is on disk");
+            for machine in house.market.truth() {
+                let label = Label::parse(&machine.label).filter(|label| label.tag == tag).unwrap();
+                let row = house.store().instance_by_label(label).await.unwrap();
+                let row = row.unwrap_or_else(|| panic!("{point:?}: {label} was launched before its intent was on disk"));
+                assert!(machine.alive || row.desired == Desired::Gone, "{point:?}: {label} was destroyed before that was on disk");
+            }
+            hung.push(point);
+        }
+    }
 }
 
 /// A launch whose intent comes to disk only after it: the process dies between the two. The disk of that rule is the
