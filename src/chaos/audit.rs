@@ -1,6 +1,7 @@
 //! The audit: what the service believes, told and billed, held against what the market knows. Returns what is wrong, in
 //! sentences; so the tests of the audit itself can ask it to find something.
 
+use crate::chaos::story::Story;
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, SessionId, Tag};
 use crate::domain::instance::Instance;
@@ -43,6 +44,8 @@ pub struct Books<'a> {
     pub repriced: &'a BTreeSet<String>,
     /// The ledger must be the bill, without bounds and to the nano.
     pub exact: bool,
+    /// Where it is counted how bills could be held against the ledger.
+    pub story: Option<&'a Story>,
 }
 
 impl Books<'_> {
@@ -126,9 +129,15 @@ impl Books<'_> {
         machines.iter().map(|(label, truths)| (*label, own(truths))).filter(|(_, truths)| !truths.is_empty()).collect()
     }
 
+    fn count(&self, what: &'static str) {
+        if let Some(story) = self.story {
+            story.count(what);
+        }
+    }
+
     async fn billed(&self, id: SessionId, machines: &[&Truth], rounding: Nanos, wrong: &mut Vec<String>) {
         if self.unbillable.contains(&id) || self.by_word.contains(&id) || machines.iter().any(|t| self.repriced.contains(&t.native_id)) {
-            return;
+            return self.count("bills_unknowable");
         }
         let rows = match self.store.instance_list(id).await {
             Ok(rows) => rows,
@@ -138,7 +147,7 @@ impl Books<'_> {
         let of = |r: &Instance, t: &Truth| r.native_id.as_ref().map_or_else(|| r.label.to_string() == t.label, |id| *id == t.native_id);
         let untold = |t: &&Truth| rows.iter().any(|r| of(r, t) && r.priced_at.is_none() && r.price.total() != t.price.total());
         if machines.iter().any(untold) {
-            return;
+            return self.count("bills_of_untold_prices");
         }
         let bill: Nanos = machines.iter().map(|t| t.bill.total).sum();
         let caller = Caller { principal: "audit".to_owned(), scope: None, admin: true, request: String::new() };
@@ -153,6 +162,7 @@ impl Books<'_> {
         // A host may take its machine back in the best of worlds, and a higher bid may have it; when, only looks can tell.
         let session = self.store.session_get(id).await.ok().flatten();
         let taken = session.is_some_and(|s| matches!(s.end_reason, Some(EndReason::ProviderTerminated | EndReason::Preempted)));
+        self.count(if self.exact && !taken { "bills_to_the_nano" } else { "bills_in_bounds" });
         if self.exact && !taken && (cost.low, cost.cost, cost.high) != (bill, bill, bill) {
             wrong.push(format!("{id}: the market bills {bill}, the ledger says {} ({} to {})", cost.cost, cost.low, cost.high));
         }

@@ -173,6 +173,9 @@ impl World {
         let sky = Arc::new(Sky::default());
         let accounts: BTreeMap<Dialect, AccountId> = Dialect::ALL.into_iter().map(|d| (d, market.add_account(d, credentials(d, 0), None))).collect();
         let rough = matches!(choice, FaultChoice::Field | FaultChoice::All);
+        if choice == FaultChoice::None {
+            story.count("worlds_calm");
+        }
         let others: BTreeMap<Dialect, AccountId> = if rough {
             Dialect::ALL.into_iter().map(|d| (d, market.add_account(d, credentials(d, 1), Some(Nanos::ZERO)))).collect()
         } else {
@@ -340,6 +343,7 @@ impl World {
             by_word: &apart.by_word,
             repriced: &apart.repriced,
             exact: self.exact,
+            story: Some(&self.story),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Known {
     pub native_id: Option<String>,
     /// That id is more than a launch's answer ([`crate::domain::instance::Instance::named`]).
     pub named: bool,
+    /// No look has shown that id yet (not [`crate::domain::instance::Instance::touchable`]): whatever carries the label is its machine.
+    pub unseen: bool,
     /// Still owed: absence means something.
     pub open: bool,
 }
@@ -63,12 +65,15 @@ pub fn sort<'a>(known: &[Known], tag: Tag, sightings: &'a [Sighting]) -> Sorted<
         let ours = label.filter(|label| label.tag == tag);
         if let Some(row) = by_id.get(sighting.native_id.as_str()) {
             sorted.fleet += 1;
-            found.insert(row.label);
+            // Of another label, it is another's, which a launch's answer named: the row's own may be in the list as well.
+            if row.named || ours == Some(row.label) || sighting.label.as_ref().is_none_or(String::is_empty) {
+                found.insert(row.label);
+            }
             sorted.seen.push((row.label, sighting));
         } else if let Some(label) = ours {
             sorted.fleet += usize::from(!over);
             match by_label.get(&label) {
-                Some(row) if row.native_id.is_none() && found.insert(label) => sorted.seen.push((label, sighting)),
+                Some(row) if (row.native_id.is_none() || row.unseen) && found.insert(label) => sorted.seen.push((label, sighting)),
                 Some(_) if !over => sorted.duplicates.push((label, sighting)),
                 None if !over => sorted.unknown.push((label, sighting)),
                 Some(_) | None => {}
@@ -141,9 +146,9 @@ mod tests {
         let (a, b, c) = (label(OURS, 1, 1), label(OURS, 2, 1), label(OURS, 3, 2));
         let running = InstanceStatus::Running;
         let known = [
-            Known { label: a, native_id: Some("10".to_owned()), named: true, open: true },
-            Known { label: b, native_id: None, named: true, open: true },
-            Known { label: c, native_id: Some("30".to_owned()), named: true, open: true },
+            Known { label: a, native_id: Some("10".to_owned()), named: true, unseen: false, open: true },
+            Known { label: b, native_id: None, named: true, unseen: false, open: true },
+            Known { label: c, native_id: Some("30".to_owned()), named: true, unseen: false, open: true },
         ];
         let other = label("6c9bd5at", 9, 1);
         let list = [
@@ -171,9 +176,27 @@ mod tests {
     }
 
     #[test]
+    fn what_only_an_answer_named_gives_way_to_what_carries_the_label() {
+        let (a, other) = (label(OURS, 1, 1), label("6c9bd5at", 9, 1).to_string());
+        let known = |unseen| [Known { label: a, native_id: Some("10".to_owned()), named: false, unseen, open: true }];
+        let ids = |found: &[(Label, &Sighting)]| found.iter().map(|(_, s)| s.native_id.clone()).collect::<Vec<_>>();
+        // Whether the named one is in the list, with another label, or not; it is told of, so that it can be dropped.
+        let both = [machine("10", Some(&other), InstanceStatus::Running), machine("11", Some(&a.to_string()), InstanceStatus::Running)];
+        for (list, seen) in [(&both[..], vec!["10", "11"]), (&both[1..], vec!["11"])] {
+            let sorted = sort(&known(true), a.tag, list);
+            assert_eq!((ids(&sorted.seen), sorted.duplicates.len(), sorted.missing.len()), (seen.iter().map(ToString::to_string).collect(), 0, 0));
+        }
+        assert_eq!(sort(&known(true), a.tag, &both[..1]).missing, [a]);
+        // Once it was looked at, without a label, another one is one too many.
+        let looked = [machine("10", None, InstanceStatus::Running), both[1].clone()];
+        let sorted = sort(&known(false), a.tag, &looked);
+        assert_eq!((ids(&sorted.seen), ids(&sorted.duplicates)), (vec!["10".to_owned()], vec!["11".to_owned()]));
+    }
+
+    #[test]
     fn a_closed_row_is_not_missed() {
         let a = label(OURS, 1, 1);
-        let sorted = sort(&[Known { label: a, native_id: Some("1".to_owned()), named: true, open: false }], a.tag, &[]);
+        let sorted = sort(&[Known { label: a, native_id: Some("1".to_owned()), named: true, unseen: false, open: false }], a.tag, &[]);
         assert_eq!(sorted, Sorted::default());
     }
 

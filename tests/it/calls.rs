@@ -1,12 +1,14 @@
 //! What sessions cost in calls to their providers: looking at them takes as many calls as there are lists, not as there are
 //! sessions.
 
-use crate::support::{BEGIN, House, Plan, any, request};
+use crate::support::{Altered, BEGIN, House, Plan, Wrap, any, request};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::session::State;
+use gpu_shopper::ports::ProviderFacts;
 use gpu_shopper::services::api::Command;
-use gpu_shopper::sim::{Credentials, Dialect, Faults, Market, MarketConfig};
+use gpu_shopper::sim::{ALWAYS, Credentials, Dialect, Fault, Faults, Market, MarketConfig};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -71,6 +73,25 @@ async fn looking_at_sessions_takes_calls_by_lists_and_not_by_sessions() {
     for (few, many) in [(&few.begin, &many.begin), (&few.end, &many.end)] {
         assert!(sum(many) <= sum(few) * 10 + 20, "{few:?} {many:?}");
     }
+}
+
+/// A vendor that wants to be asked for a list no more than every ten minutes, while machines are looked for every few seconds.
+#[tokio::test(start_paused = true)]
+async fn lists_keep_the_interval_of_the_vendor_however_closely_they_are_wanted() {
+    const EVERY: Duration = Duration::from_secs(600);
+    let rare: Wrap = Arc::new(|provider| {
+        let facts = ProviderFacts { list_interval: EVERY, ..provider.facts().clone() };
+        Arc::new(Altered { facts, ..Altered::of(provider) })
+    });
+    let faults = Faults::gentle().with(Fault::ImageStuck, ALWAYS);
+    let house = Plan::new(3, faults).at(Dialect::Vastai).wrapped(rare).build().await;
+    let lists = |house: &House| house.life().calls().iter().filter(|name| **name == "instances").count();
+    // Machines that do not come up are looked for closely.
+    house.create(request(any(None))).await.unwrap();
+    let before = lists(&house);
+    house.pass(HOUR).await;
+    let asked = lists(&house) - before;
+    assert!((4..=7).contains(&asked), "{asked} lists in an hour");
 }
 
 /// `cargo test --release --test it calls::table -- --ignored --nocapture` prints the table of the benches' README.

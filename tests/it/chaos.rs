@@ -14,14 +14,21 @@ fn sound(outcome: &Outcome) {
 
 #[test]
 fn whatever_goes_wrong_no_law_is_broken() {
-    let mut crashes = 0;
-    for seed in 1..=4 {
-        let outcome = world(seed, 5, FaultChoice::All);
+    let (seeds, hours) = (1..=4, 6);
+    let mut counts = std::collections::BTreeMap::new();
+    for seed in seeds.clone() {
+        let outcome = world(seed, hours, FaultChoice::All);
         sound(&outcome);
         assert!(outcome.offers >= 300, "{} offers", outcome.offers);
-        crashes += outcome.counts.get("crashes").copied().unwrap_or(0);
+        outcome.counts.iter().chain(&outcome.faults).for_each(|(what, count)| *counts.entry(*what).or_insert(0) += count);
     }
-    assert!(crashes > 0);
+    let a_day = |what: &str| counts.get(what).copied().unwrap_or(0) * 24 / (seeds.clone().count() as u64 * u64::from(hours));
+    for (what, least) in [("creates", 40), ("crashes", 3), ("bills_in_bounds", 5)] {
+        assert!(a_day(what) >= least, "{} {what} a day: {counts:?}", a_day(what));
+    }
+    for fault in ["reply_lost", "late_visible", "list_fails", "destroy_ignored", "key_never", "image_stuck"] {
+        assert!(a_day(fault) > 0, "no {fault} in a day: {counts:?}");
+    }
 }
 
 #[test]

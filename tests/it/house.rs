@@ -4,6 +4,7 @@
 //! Sources are read as text with comments and strings blanked out, which is enough for rules about names and paths. It
 //! is no parser: a rule that needs types belongs to clippy or the compiler. Every exception stands here with its reason.
 
+mod known;
 mod refusals;
 
 use clap::Parser;
@@ -833,38 +834,6 @@ fn shell_words(line: &str) -> Vec<String> {
     }
     words.extend(Some(word).filter(|w| !w.is_empty()));
     words
-}
-
-/// The known failures name tests; one whose test is gone would be a promise that nobody keeps.
-#[test]
-fn every_test_that_the_known_failures_name_exists() {
-    let text = fs::read_to_string(root().join("tests/KNOWN_FAILURES.md")).unwrap();
-    let mut names: BTreeSet<String> = BTreeSet::new();
-    for folder in ["src", "tests"] {
-        for path in files(folder).iter().map(|path| root().join(path)).filter(|path| path.extension().is_some_and(|e| e == "rs")) {
-            let source = fs::read_to_string(&path).unwrap();
-            let stem = match path.file_stem().unwrap().to_str().unwrap() {
-                "mod" | "tests" => path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned(),
-                stem => stem.to_owned(),
-            };
-            let mut lines = source.lines().map(str::trim).peekable();
-            while let Some(line) = lines.next() {
-                if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
-                    let named = lines.peek().and_then(|next| next.split("fn ").nth(1)).and_then(|rest| rest.split('(').next());
-                    names.extend(named.map(|name| format!("{stem}::{name}")));
-                }
-            }
-        }
-    }
-    let told: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
-    assert!(told.len() > 80);
-    let known = |word: &&&str| {
-        let mut parts = word.rsplit("::");
-        let (test, module) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        names.contains(&format!("{module}::{test}"))
-    };
-    let unknown: Vec<&&str> = told.iter().filter(|word| !known(word)).collect();
-    assert!(unknown.is_empty(), "no such test: {unknown:#?}");
 }
 
 #[test]

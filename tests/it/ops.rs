@@ -2,19 +2,22 @@
 //! what is spent, and the metrics of all that.
 
 use crate::grpc::{Face, by_requirements, nanos, reason};
-use crate::support::{House, Plan};
+use crate::support::{Altered, BEGIN, House, Plan, Wrap};
 use crate::sweep::{ours, planted};
 use clap::Parser;
 use futures::FutureExt;
 use gpu_shopper::app::tag_of;
 use gpu_shopper::cli::Cli;
 use gpu_shopper::domain::ids::{Label, ProviderId};
+use gpu_shopper::domain::instance::DestroyAnswer;
+use gpu_shopper::domain::time::Time;
 use gpu_shopper::grpc::pb;
 use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::services::counters;
 use gpu_shopper::services::sweeper::{HoldKind, lift_command};
 use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
 use gpu_shopper::telemetry;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -316,6 +319,41 @@ async fn a_debt_shows_its_age_and_is_tried_or_settled_over_the_wire() {
     assert!(entries[0].number > entries[1].number && entries[0].detail == "the vendor said so" && entries[0].actor == "operator");
     let garbage = face.operator().list_audit_entries(pb::ListAuditEntriesRequest { page_size: 0, page_token: "x".to_owned() }).await.unwrap_err();
     assert_eq!(wrong(&garbage), ["page_token"]);
+}
+
+/// A vendor that says until when it deletes nothing: everybody is told, over a restart, too, and then it is deleted.
+#[tokio::test(start_paused = true)]
+async fn a_refused_destroy_tells_until_when() {
+    let until = BEGIN + 2 * HOUR;
+    let termed: Wrap = Arc::new(move |provider| {
+        let destroyed = Box::new(move |answer: &mut DestroyAnswer| {
+            if let DestroyAnswer::Refused { until: told, .. } = answer {
+                *told = Some(until);
+            }
+        });
+        Arc::new(Altered { destroyed, ..Altered::of(provider) })
+    });
+    let faults = Faults::gentle().with(Fault::DestroyRefused, ALWAYS).with_delay(Delay::Undeletable, 119 * MINUTE);
+    let house = Plan::new(76, faults).at(Dialect::Vastai).on_disk().wrapped(termed).build().await;
+    let mut face = Face::over(house).await;
+    let session = face.running().await;
+    face.end(&session.session_id).await;
+    for round in ["at once", "after a restart"] {
+        face.house.pass(10 * MINUTE).await;
+        let debts = face.debts().await;
+        let instance = debts.destroys[0].instance.clone().unwrap();
+        let told = instance.destroy_refused_until_time.map(|time| Time::from_millis(time.seconds * 1000));
+        assert_eq!(told, Some(until), "{round}");
+        assert!(instance.destroy_error.contains("not ready for deletion"), "{round}: {}", instance.destroy_error);
+        // Whatever else holds its store goes first.
+        let Face { mut house, health, channel, router, access } = face;
+        drop((health, channel, router, access));
+        house.crash(MINUTE).await;
+        face = Face::over(house).await;
+    }
+    assert!(face.house.now() < until && face.house.alive().len() == 1);
+    face.house.pass(until.since(face.house.now()) + 10 * MINUTE).await;
+    assert!(face.debts().await.destroys.is_empty() && face.house.alive().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

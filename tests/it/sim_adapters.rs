@@ -17,7 +17,7 @@ use gpu_shopper::providers::http::{Context, Tuning, install_crypto};
 use gpu_shopper::providers::{Settings, entry};
 use gpu_shopper::services::api::Create;
 use gpu_shopper::services::lookout::Rhythm;
-use gpu_shopper::sim::{Delay, Dialect, Fault, Faults, SimProvider, Workload, World, WorldConfig};
+use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults, SimProvider, Workload, World, WorldConfig};
 use gpu_shopper::ssh::ThrusshProbe;
 use gpu_shopper::ssh::keys::Secret;
 use gpu_shopper::store::Store;
@@ -36,8 +36,13 @@ async fn street(faults: Faults) -> Street {
 }
 
 impl Street {
-    /// The real adapter, with the right key.
+    /// The real adapter, with the right key, as fast as it goes.
     fn adapter(&self, dialect: Dialect) -> Arc<dyn Provider> {
+        self.paced(dialect, 0)
+    }
+
+    /// The same at a share of the intervals that the vendor wants, percent.
+    fn paced(&self, dialect: Dialect, pace_percent: u32) -> Arc<dyn Provider> {
         let settings = match dialect {
             Dialect::Vastai => Settings::new().with("api_key", &self.world.keys.vastai_key).with("base_url", &self.world.vastai_url),
             Dialect::Tensordock => Settings::new()
@@ -45,7 +50,7 @@ impl Street {
                 .with("api_token", &self.world.keys.tensordock_token)
                 .with("base_url", &self.world.tensordock_url),
         };
-        let tuning = Tuning { pace_percent: 0, read_retries: 0, ..Tuning::default() };
+        let tuning = Tuning { pace_percent, read_retries: 0, ..Tuning::default() };
         let context = Context { tuning, ..Context::new(Clock::System, Arc::new(SystemChance)) };
         (entry(dialect.word()).unwrap().build)(&settings, &context).unwrap()
     }
@@ -110,6 +115,37 @@ async fn offers_on_the_wire_are_the_offers_of_the_market() {
         }
         let left_out = twin.keys().filter(|id| !wire.offers.iter().any(|offer| offer.id.as_str() == *id)).count();
         assert!(left_out * 10 < twin.len(), "{left_out} of {} are missing", twin.len());
+    }
+    street.world.stop().await;
+}
+
+/// At the pace that the vendors want, while they enforce it: no call is refused, looks wait for their turn, and a destroy does
+/// not wait behind them.
+#[tokio::test]
+async fn at_the_vendors_pace_nothing_is_refused_and_a_destroy_goes_first() {
+    let street = street(Faults::none()).await;
+    let paced = async |dialect: Dialect| {
+        let (twin, adapter) = (street.twin(dialect), street.paced(dialect, 100));
+        let offers = twin.offers().await.unwrap().offers;
+        let machine = twin.launch(&street.spec(plain(&offers), 1)).await.unwrap().native_id;
+        street.world.market.set_faults(Faults::none().with(Fault::Throttled, ALWAYS));
+        let looks = futures::future::join_all((0..4).map(|_| adapter.instance(&machine)));
+        let mut looks = std::pin::pin!(looks);
+        let destroyed = tokio::select! {
+            biased;
+            _ = &mut looks => panic!("{dialect:?}: the looks did not keep the vendor's interval, or the destroy waited for them"),
+            answer = adapter.destroy(&machine) => answer.unwrap(),
+        };
+        assert_eq!(destroyed, DestroyAnswer::Accepted);
+        for look in looks.await {
+            look.unwrap();
+        }
+        adapter.instances().await.unwrap();
+    };
+    // One after the other: the simulated vendors share their faults.
+    for dialect in Dialect::ALL {
+        street.world.market.set_faults(Faults::none());
+        paced(dialect).await;
     }
     street.world.stop().await;
 }

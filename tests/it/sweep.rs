@@ -675,6 +675,35 @@ async fn an_id_that_was_seen_is_not_forgotten_for_another() {
     assert_eq!(house.alive().len(), 0);
 }
 
+/// A launch's answer names the machine of another session, and before anybody has looked at that, a list shows ours: it is
+/// the attempt's machine, and not one too many.
+#[tokio::test(start_paused = true)]
+async fn what_carries_the_label_is_the_machine_and_not_what_an_answer_named() {
+    let other: Arc<std::sync::Mutex<Option<String>>> = Arc::default();
+    let astray = Arc::clone(&other);
+    let wrap: crate::support::Wrap = Arc::new(move |provider| {
+        let astray = Arc::clone(&astray);
+        let launched = Box::new(move |id: String| astray.lock().unwrap().clone().unwrap_or(id));
+        Arc::new(Altered { launched, look_takes: 40 * Duration::from_secs(1), ..Altered::of(provider) })
+    });
+    let house = Plan::new(45, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    let first = house.rent(None).await.session.id;
+    house.until(first, State::Running, 20 * MINUTE).await;
+    *other.lock().unwrap() = house.alive().pop();
+    let second = house.rent(None).await.session.id;
+    let session = house.until(second, State::Running, 20 * MINUTE).await;
+    assert_eq!(session.attempts.len(), 1, "{:?}", session.attempts);
+    house.pass(20 * MINUTE).await;
+    assert_eq!(house.alive().len(), 2);
+    assert!(house.events().await.iter().all(|event| event.kind != EventType::LatecomerDestroyed));
+    for id in [first, second] {
+        assert_eq!(house.store().instance_list(id).await.unwrap().len(), 1);
+        house.command(id, Command::Destroy).await.unwrap();
+        house.until(id, State::Stopped, 20 * MINUTE).await;
+    }
+    clean(&house).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sweep_can_be_asked_for() {
     let house = Plan::new(30, Faults::gentle()).build().await;

@@ -175,7 +175,7 @@ impl Work<'_> {
             // The answer names the machine of another attempt: as if it had been lost.
             self.rows[at].launched = Some(call);
             if self.rows[at].native_id.is_none() {
-                self.disown(at, native_id, &first.to_string());
+                self.disown(at, native_id, &format!("it is that of `{first}`"));
             }
             return;
         }
@@ -217,23 +217,30 @@ impl Work<'_> {
         let stale = row.settled.is_some_and(|s| look.sent <= s.at)
             || row.destroy.not_found_at.is_some_and(|gone| look.sent <= gone)
             || row.seen.as_ref().is_some_and(|seen| look.answered < seen.look.sent);
-        if other || stale {
+        if stale || (other && (row.touchable() || !row.carried_by(sighting))) {
             return;
         }
+        if let Some(answered) = row.native_id.clone().filter(|_| other) {
+            // What carries the label is what the launch brought forth; what its answer named nobody has seen.
+            self.disown(at, &answered, &format!("{} carries its label", sighting.native_id));
+        }
+        let row = &self.rows[at];
         if row.native_id.is_none() && !row.carried_by(sighting) {
             // By its id that is not known to be ours: an answer was wrong, and this look was under way.
             return;
         }
         if row.denied_by(sighting) {
-            let label = sighting.label.clone().unwrap_or_default();
-            return self.disown(at, &sighting.native_id, &label);
+            let label: String = sighting.label.iter().flat_map(|label| label.chars()).filter(|c| !c.is_control()).take(80).collect();
+            return self.disown(at, &sighting.native_id, &format!("it carries `{label}`"));
         }
         let untouched = !row.touchable();
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
         self.claim(at, sighting, look);
-        let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, self.rows[at].destroy.tries.max(1));
+        let (label, tries) = (self.rows[at].label, self.rows[at].destroy.tries.max(1));
+        let slow = backoff::doubling(self.policy().destroy_backoff, self.policy().destroy_backoff_max, tries);
+        let slow = backoff::spread(slow, (label, tries));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
         if row.native_id.is_none() || sighting.label.as_deref().is_some_and(|text| !text.is_empty()) {
@@ -298,7 +305,7 @@ impl Work<'_> {
 
     /// The launch's answer named a machine of somebody else, or of another attempt: nothing was done to it, and nothing will
     /// be. Ours, if there is one, is found by its label.
-    fn disown(&mut self, at: usize, other: &str, label: &str) {
+    fn disown(&mut self, at: usize, other: &str, why: &str) {
         let now = self.now;
         let row = &mut self.rows[at];
         row.native_id = None;
@@ -311,9 +318,8 @@ impl Work<'_> {
         row.destroy = Destroying { wanted_at: row.destroy.wanted_at, ..Destroying::default() };
         row.segments.clear();
         let attempt = row.label.attempt;
-        let label: String = label.chars().filter(|c| !c.is_control()).take(80).collect();
         let text = format!(
-            "the provider's answer to attempt {attempt} named machine {other}, which is not this one's (`{label}`): left alone; ours is looked for by its label"
+            "the provider's answer to attempt {attempt} named machine {other}, which is not this one's ({why}): left alone; ours is looked for by its label"
         );
         self.durable = true;
         if !self.s.state.is_final() {

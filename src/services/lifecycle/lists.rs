@@ -4,7 +4,7 @@ use super::Listing;
 use super::actor::{Actor, Staged};
 use crate::domain::event::Actor as Who;
 use crate::domain::ids::{Label, ProviderId, SessionId};
-use crate::domain::instance::{InstanceStatus, Sighting};
+use crate::domain::instance::{Instance, InstanceStatus, Sighting};
 use crate::domain::lifecycle::{Fate, Input, LookBy, Stray};
 use crate::domain::sweep::{self, Known};
 use crate::domain::time::{Look, Time};
@@ -17,7 +17,8 @@ impl Actor {
         let now = self.parts.tools.clock.now();
         let account = self.account(&listing.provider, listing.look);
         let rows = self.live.values().flat_map(|e| e.instances.iter().filter(|r| r.provider == listing.provider));
-        let known: Vec<Known> = rows.map(|r| Known { label: r.label, native_id: r.native_id.clone(), named: r.named, open: r.open() }).collect();
+        let known = |r: &Instance| Known { label: r.label, native_id: r.native_id.clone(), named: r.named, unseen: !r.touchable(), open: r.open() };
+        let known: Vec<Known> = rows.map(known).collect();
         let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
         let mut inputs: Vec<(SessionId, Input)> = Vec::new();
         let mut suspects: Vec<Suspect<'_>> = Vec::new();

@@ -16,6 +16,7 @@ type Alter<T> = Box<dyn Fn(&mut T) + Send + Sync>;
 /// See the module's header.
 pub struct Altered {
     pub of: Arc<dyn Provider>,
+    pub facts: ProviderFacts,
     pub offers: Alter<Vec<Offer>>,
     /// In lists and in looks by id.
     pub machine: Alter<Sighting>,
@@ -35,6 +36,8 @@ pub struct Altered {
     pub look_takes: Duration,
     /// How often a destroy was ordered.
     pub destroys: Arc<AtomicUsize>,
+    /// What a destroy is answered with.
+    pub destroyed: Alter<DestroyAnswer>,
     /// The id that a launch is answered with.
     pub launched: Box<dyn Fn(String) -> String + Send + Sync>,
 }
@@ -43,6 +46,7 @@ impl Altered {
     /// One that tells the truth.
     pub fn of(provider: Arc<dyn Provider>) -> Self {
         Self {
+            facts: provider.facts().clone(),
             of: provider,
             offers: Box::new(|_| {}),
             machine: Box::new(|_| {}),
@@ -54,6 +58,7 @@ impl Altered {
             account_takes: Duration::ZERO,
             look_takes: Duration::ZERO,
             destroys: Arc::default(),
+            destroyed: Box::new(|_| {}),
             launched: Box::new(|id| id),
         }
     }
@@ -75,7 +80,7 @@ impl Altered {
 #[async_trait]
 impl Provider for Altered {
     fn facts(&self) -> &ProviderFacts {
-        self.of.facts()
+        &self.facts
     }
     fn owns_offer_id(&self, id: &OfferId) -> bool {
         self.of.owns_offer_id(id)
@@ -139,6 +144,8 @@ impl Provider for Altered {
         if self.astray.load(Ordering::Relaxed) {
             return Ok(DestroyAnswer::NotThere);
         }
-        self.of.destroy(id).await
+        let mut answer = self.of.destroy(id).await?;
+        (self.destroyed)(&mut answer);
+        Ok(answer)
     }
 }

@@ -376,6 +376,7 @@ impl House {
             by_word: &BTreeSet::new(),
             repriced: &BTreeSet::new(),
             exact: false,
+            story: None,
         };
         books.audit().await.unwrap()
     }

@@ -1425,7 +1425,7 @@ type StrayInstance struct {
 	PricePerHour *money.Money `protobuf:"bytes,9,opt,name=price_per_hour,json=pricePerHour,proto3" json:"price_per_hour,omitempty"`
 	// The same for people: `$0.2467/h`; empty where the list does not tell. Output only.
 	PriceText string `protobuf:"bytes,10,opt,name=price_text,json=priceText,proto3" json:"price_text,omitempty"`
-	// When it was first seen since the server started.
+	// When it was first seen; a stray, restarts of the server included.
 	FirstSeenTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=first_seen_time,json=firstSeenTime,proto3" json:"first_seen_time,omitempty"`
 	// When it was last seen.
 	LastSeenTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_seen_time,json=lastSeenTime,proto3" json:"last_seen_time,omitempty"`

@@ -93,8 +93,8 @@ type OperatorServiceClient interface {
 	ListForeignInstances(ctx context.Context, in *ListForeignInstancesRequest, opts ...grpc.CallOption) (*ListForeignInstancesResponse, error)
 	// Keeps a stray: it becomes a running session of a consumer.
 	//
-	// Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-	// `SESSION_EXISTS`.
+	// Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+	// ALREADY_EXISTS `SESSION_EXISTS`.
 	AdoptInstance(ctx context.Context, in *AdoptInstanceRequest, opts ...grpc.CallOption) (*AdoptInstanceResponse, error)
 	// Destroys a stray or an orphan, past holds and pace. It gets a record first, so that it is tried until it is proven gone,
 	// and paid: see ListUnconfirmedDestroys.
@@ -116,7 +116,8 @@ type OperatorServiceClient interface {
 	// The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
 	// included. Look at sessions, strays and foreign machines before.
 	//
-	// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+	// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+	// database that tells a copy from it can't be written: nothing was accepted.
 	AcceptDatabase(ctx context.Context, in *AcceptDatabaseRequest, opts ...grpc.CallOption) (*AcceptDatabaseResponse, error)
 	// Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
 	// Nothing of it is ever deleted.
@@ -384,8 +385,8 @@ type OperatorServiceServer interface {
 	ListForeignInstances(context.Context, *ListForeignInstancesRequest) (*ListForeignInstancesResponse, error)
 	// Keeps a stray: it becomes a running session of a consumer.
 	//
-	// Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-	// `SESSION_EXISTS`.
+	// Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+	// ALREADY_EXISTS `SESSION_EXISTS`.
 	AdoptInstance(context.Context, *AdoptInstanceRequest) (*AdoptInstanceResponse, error)
 	// Destroys a stray or an orphan, past holds and pace. It gets a record first, so that it is tried until it is proven gone,
 	// and paid: see ListUnconfirmedDestroys.
@@ -407,7 +408,8 @@ type OperatorServiceServer interface {
 	// The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
 	// included. Look at sessions, strays and foreign machines before.
 	//
-	// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+	// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+	// database that tells a copy from it can't be written: nothing was accepted.
 	AcceptDatabase(context.Context, *AcceptDatabaseRequest) (*AcceptDatabaseResponse, error)
 	// Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
 	// Nothing of it is ever deleted.

@@ -3346,7 +3346,7 @@ pub struct StrayInstance {
     /// The same for people: `$0.2467/h`; empty where the list does not tell. Output only.
     #[prost(string, tag = "10")]
     pub price_text: ::prost::alloc::string::String,
-    /// When it was first seen since the server started.
+    /// When it was first seen; a stray, restarts of the server included.
     #[prost(message, optional, tag = "11")]
     pub first_seen_time: ::core::option::Option<::prost_types::Timestamp>,
     /// When it was last seen.
@@ -4161,8 +4161,8 @@ pub mod operator_service_client {
         }
         /// Keeps a stray: it becomes a running session of a consumer.
         ///
-        /// Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-        /// `SESSION_EXISTS`.
+        /// Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+        /// ALREADY_EXISTS `SESSION_EXISTS`.
         pub async fn adopt_instance(
             &mut self,
             request: impl tonic::IntoRequest<super::AdoptInstanceRequest>,
@@ -4303,7 +4303,8 @@ pub mod operator_service_client {
         /// The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
         /// included. Look at sessions, strays and foreign machines before.
         ///
-        /// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+        /// Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+        /// database that tells a copy from it can't be written: nothing was accepted.
         pub async fn accept_database(
             &mut self,
             request: impl tonic::IntoRequest<super::AcceptDatabaseRequest>,

@@ -809,7 +809,7 @@ class StrayInstance(_message.Message):
 
     @_builtins.property
     def first_seen_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was first seen since the server started."""
+        """When it was first seen; a stray, restarts of the server included."""
 
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:

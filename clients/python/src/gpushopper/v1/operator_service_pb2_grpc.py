@@ -229,8 +229,8 @@ class OperatorServiceServicer(object):
     def AdoptInstance(self, request, context):
         """Keeps a stray: it becomes a running session of a consumer.
 
-        Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-        `SESSION_EXISTS`.
+        Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+        ALREADY_EXISTS `SESSION_EXISTS`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,7 +277,8 @@ class OperatorServiceServicer(object):
         """The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
         included. Look at sessions, strays and foreign machines before.
 
-        Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+        Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+        database that tells a copy from it can't be written: nothing was accepted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -86,8 +86,8 @@ class OperatorServiceStub:
     AdoptInstance: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.AdoptInstanceRequest, _operator_service_pb2.AdoptInstanceResponse]
     """Keeps a stray: it becomes a running session of a consumer.
 
-    Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-    `SESSION_EXISTS`.
+    Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+    ALREADY_EXISTS `SESSION_EXISTS`.
     """
     DestroyInstance: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.DestroyInstanceRequest, _operator_service_pb2.DestroyInstanceResponse]
     """Destroys a stray or an orphan, past holds and pace. It gets a record first, so that it is tried until it is proven gone,
@@ -114,7 +114,8 @@ class OperatorServiceStub:
     """The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
     included. Look at sessions, strays and foreign machines before.
 
-    Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+    Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+    database that tells a copy from it can't be written: nothing was accepted.
     """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListAuditEntriesRequest, _operator_service_pb2.ListAuditEntriesResponse]
     """Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
@@ -204,8 +205,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     AdoptInstance: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.AdoptInstanceRequest, _operator_service_pb2.AdoptInstanceResponse]  # type: ignore[assignment]
     """Keeps a stray: it becomes a running session of a consumer.
 
-    Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-    `SESSION_EXISTS`.
+    Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+    ALREADY_EXISTS `SESSION_EXISTS`.
     """
     DestroyInstance: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.DestroyInstanceRequest, _operator_service_pb2.DestroyInstanceResponse]  # type: ignore[assignment]
     """Destroys a stray or an orphan, past holds and pace. It gets a record first, so that it is tried until it is proven gone,
@@ -232,7 +233,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
     included. Look at sessions, strays and foreign machines before.
 
-    Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+    Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+    database that tells a copy from it can't be written: nothing was accepted.
     """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListAuditEntriesRequest, _operator_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Who ordered what, the latest first: what operators order, and what users order about sessions (a KeepAlive excepted).
@@ -361,8 +363,8 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operator_service_pb2.AdoptInstanceResponse, _abc.Awaitable[_operator_service_pb2.AdoptInstanceResponse]]:
         """Keeps a stray: it becomes a running session of a consumer.
 
-        Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-        `SESSION_EXISTS`.
+        Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+        ALREADY_EXISTS `SESSION_EXISTS`.
         """
 
     @_abc_1.abstractmethod
@@ -419,7 +421,8 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
         included. Look at sessions, strays and foreign machines before.
 
-        Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+        Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+        database that tells a copy from it can't be written: nothing was accepted.
         """
 
     @_abc_1.abstractmethod

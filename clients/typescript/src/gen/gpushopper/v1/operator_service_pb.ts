@@ -817,7 +817,7 @@ export type StrayInstance = Message<"gpushopper.v1.StrayInstance"> & {
   priceText: string;
 
   /**
-   * When it was first seen since the server started.
+   * When it was first seen; a stray, restarts of the server included.
    *
    * @generated from field: google.protobuf.Timestamp first_seen_time = 11;
    */
@@ -2093,8 +2093,8 @@ export const OperatorService: GenService<{
   /**
    * Keeps a stray: it becomes a running session of a consumer.
    *
-   * Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`,
-   * `SESSION_EXISTS`.
+   * Errors: INVALID_ARGUMENT; OUT_OF_RANGE `HARD_MAX_EXCEEDED`; NOT_FOUND `STRAY_NOT_FOUND`; FAILED_PRECONDITION `NOT_OURS`;
+   * ALREADY_EXISTS `SESSION_EXISTS`.
    *
    * @generated from rpc gpushopper.v1.OperatorService.AdoptInstance
    */
@@ -2156,7 +2156,8 @@ export const OperatorService: GenService<{
    * The database is what it should be: everything automatic goes on, with all that is overdue by it, ends and destroys
    * included. Look at sessions, strays and foreign machines before.
    *
-   * Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance.
+   * Errors: FAILED_PRECONDITION `DATABASE_ACCEPTED` when it needs no acceptance, `EPOCH_NOT_WRITTEN` when the file beside the
+   * database that tells a copy from it can't be written: nothing was accepted.
    *
    * @generated from rpc gpushopper.v1.OperatorService.AcceptDatabase
    */
