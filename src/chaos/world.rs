@@ -362,13 +362,13 @@ impl World {
                 Ok(wrong) => wrong.into_iter().for_each(|what| self.story.wrong(format!("{}: {what}", deployment.name()))),
                 Err(error) => self.story.wrong(format!("{}: its books can't be read: {error}", deployment.name())),
             }
-            let last = deployment.witness().last_revision();
-            // A watcher may be away; it comes back and is told the rest.
+            // A watcher may be away; it comes back and is told the rest, to which a latecomer may add.
+            let both = || (reached.load(Ordering::Relaxed), deployment.witness().last_revision());
             let patience = self.clock.now() + HOUR;
-            while reached.load(Ordering::Relaxed) != last && self.clock.now() < patience {
+            while both().0 != both().1 && self.clock.now() < patience {
                 self.clock.sleep(MINUTE).await;
             }
-            let told = reached.load(Ordering::Relaxed);
+            let (told, last) = both();
             if told != last {
                 self.story.wrong(format!("{}: {last} events are on disk, and who watches all was told {told}", deployment.name()));
             }
