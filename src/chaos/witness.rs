@@ -28,9 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// From a machine's being unwanted to its being gone, and from a state's last moment to its end, while nothing disturbs:
-/// several of the longest waits between destroy calls, the vendor's own minutes, and the looks that prove it.
-const SETTLING: Duration = Duration::from_secs(45 * 60);
+/// How long a vendor may take for a destroy and its lists, at the most.
+const VENDORS_OWN: Duration = Duration::from_secs(15 * 60);
 /// From intending a launch to ending for want of offers or machines, while nothing disturbs.
 const PROVISIONING: Duration = Duration::from_secs(8 * 3600);
 
@@ -101,6 +100,12 @@ impl Witness {
     #[must_use]
     pub fn new(name: &str, tag: Tag, market: Arc<Market>, story: Arc<Story>, policy: Policy, sweep: SweepPolicy) -> Arc<Self> {
         Arc::new(Self { name: name.to_owned(), tag, market, story, policy, sweep, seen: Mutex::default() })
+    }
+
+    /// From a machine's being unwanted to its being gone, and from a state's last moment to its end, while nothing disturbs:
+    /// some of the longest waits between destroy calls, the vendor's own minutes, and the looks that prove it.
+    fn settling(&self) -> Duration {
+        self.policy.destroy_backoff_max * 6 + VENDORS_OWN
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -434,7 +439,7 @@ impl Witness {
         for (native_id, label) in alive.iter().filter_map(|(id, label)| Some((id, Label::parse(label)?))) {
             let swept = |since: Time, provider: &ProviderId, more: Duration| {
                 let free = ground.freed(provider, HoldKind::Sweeper, now);
-                free.is_some_and(|free| late(since.max(free), provider, SETTLING + more))
+                free.is_some_and(|free| late(since.max(free), provider, self.settling() + more))
             };
             let planted = ground.planted.get(native_id);
             let known = seen.rows.values().any(|row| row.native_id.as_ref() == Some(native_id));
@@ -471,10 +476,10 @@ impl Witness {
                             wrong.push(format!("{label}: machine {native_id} is alive and its debt is settled"));
                         }
                     }
-                    Some(since) if late(since, &row.provider, SETTLING) => {
+                    Some(since) if late(since, &row.provider, self.settling()) => {
                         wrong.push(format!("{label}: machine {native_id} is alive, unwanted since {}", since.rfc3339()));
                     }
-                    None if row.native_id.is_none() && late(row.intended_at, &row.provider, SETTLING) => {
+                    None if row.native_id.is_none() && late(row.intended_at, &row.provider, self.settling()) => {
                         wrong.push(format!("{label}: machine {native_id} is alive and was not found since {}", row.intended_at.rfc3339()));
                     }
                     Some(_) | None => {}
@@ -487,14 +492,14 @@ impl Witness {
             let clock = session.provider.as_ref().map_or(Some(Time::default()), |p| ground.freed(p, HoldKind::Expiry, now));
             let overdue = match session.state {
                 State::Pending | State::Provisioning => all().next().is_some() && all().all(|p| late(session.created_at, p, PROVISIONING)),
-                State::Running => clock.is_some_and(|free| all().all(|p| late(session.expires_at.max(free), p, SETTLING))),
-                State::Stopping => all().all(|p| late(session.state_at, p, SETTLING)),
+                State::Running => clock.is_some_and(|free| all().all(|p| late(session.expires_at.max(free), p, self.settling()))),
+                State::Stopping => all().all(|p| late(session.state_at, p, self.settling())),
                 State::Stopped | State::Failed => false,
             };
             // Nothing but being away, doubt and an operator's hold keeps a session from being ended at its hard limit; what
             // the vendor does then is another thing.
             let open = session.state != State::Stopping && !session.state.is_final() && !ground.frozen();
-            let limit = clock.map(|free| session.hard_max_at.max(free).max(ground.accepted_at.unwrap_or_default()) + SETTLING);
+            let limit = clock.map(|free| session.hard_max_at.max(free).max(ground.accepted_at.unwrap_or_default()) + self.settling());
             if overdue || (open && limit.is_some_and(|limit| now > limit)) {
                 wrong.push(format!("{id} is still {} since {}, expires {}", session.state, session.state_at.rfc3339(), session.expires_at.rfc3339()));
             }

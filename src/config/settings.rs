@@ -256,7 +256,7 @@ const AFTER_PROVIDERS: &[Setting] = &[
         Kind::Duration(1, 300),
         "The first wait between two destroy calls for a machine that is not gone; it doubles with each.",
     ),
-    plain("lifecycle.destroy_backoff_max", "LIFECYCLE_DESTROY_BACKOFF_MAX", "5m", Kind::Duration(1, HOUR), "The longest such wait."),
+    plain("lifecycle.destroy_backoff_max", "LIFECYCLE_DESTROY_BACKOFF_MAX", "5m", Kind::Duration(1, HOUR), "The longest such wait, give or take a fifth."),
     plain("absence.quorum", "ABSENCE_QUORUM", "3", Kind::Whole(2, 10), "Complete lists without a machine that it takes to believe that it is gone."),
     plain("absence.spacing", "ABSENCE_SPACING", "60s", Kind::Duration(1, 600), "The least time between two such lists."),
     plain("failover.max_attempts", "FAILOVER_MAX_ATTEMPTS", "8", Kind::Whole(1, 99), "Attempts for one session in which a machine came to be."),
