@@ -105,10 +105,17 @@ impl Places {
     }
 }
 
+struct Kept {
+    snapshot: Arc<Snapshot>,
+    /// When another one took its place.
+    replaced_at: Option<Time>,
+}
+
 struct Parts {
     by_provider: BTreeMap<ProviderId, Part>,
     places: Places,
-    kept: VecDeque<Arc<Snapshot>>,
+    /// The present snapshot, and before it those that a token leads back to.
+    kept: VecDeque<Kept>,
     number: u64,
     memory: Memory,
     /// Whether what was learnt changes anything; otherwise it is only shown.
@@ -484,11 +491,14 @@ impl Inventory {
             set_aside,
             freshness: parts.by_provider.values().map(|p| p.freshness.clone()).collect(),
         });
-        // Without a token that leads back to it nobody asks for it again; the last one may be in an answer under way.
-        let last = parts.number - 1;
-        parts.kept.retain(|old| old.offers.is_pinned() || old.number == last);
-        parts.kept.push_back(Arc::clone(&snapshot));
-        while parts.kept.len() > KEPT_SNAPSHOTS || parts.kept.get(1).is_some_and(|next| now.since(next.taken_at) > KEPT_FOR) {
+        // Without a token that leads back to it nobody asks for it again.
+        parts.kept.retain(|old| old.snapshot.offers.is_pinned());
+        for old in &mut parts.kept {
+            old.replaced_at.get_or_insert(now);
+        }
+        parts.kept.push_back(Kept { snapshot: Arc::clone(&snapshot), replaced_at: None });
+        let too_old = |first: &Kept| first.replaced_at.is_some_and(|at| now.since(at) > KEPT_FOR);
+        while parts.kept.len() > KEPT_SNAPSHOTS || parts.kept.front().is_some_and(too_old) {
             parts.kept.pop_front();
         }
         self.0.current.store(snapshot);
@@ -507,7 +517,7 @@ impl Inventory {
             freshness,
         });
         if let Some(last) = parts.kept.back_mut() {
-            *last = Arc::clone(&snapshot);
+            last.snapshot = Arc::clone(&snapshot);
         }
         self.0.current.store(snapshot);
     }
@@ -551,8 +561,8 @@ impl Inventory {
         let size = page_size(query.page_size);
         let (total, mut page) = snapshot.offers.page(&query.filter, query.order, skip, size);
         let next = skip.saturating_add(size).min(total);
-        if next < total {
-            snapshot.offers.pin();
+        if next < total && !snapshot.offers.is_pinned() {
+            self.pin(&snapshot);
         }
         if skip > 0 {
             // A snapshot that a token pins may be from before an eviction.
@@ -586,13 +596,22 @@ impl Inventory {
         })
     }
 
+    /// Keeps a snapshot for the token that leads back to it, even if another one has taken its place meanwhile.
+    fn pin(&self, snapshot: &Arc<Snapshot>) {
+        let mut parts = self.parts();
+        snapshot.offers.pin();
+        if let Err(place) = parts.kept.binary_search_by_key(&snapshot.number, |kept| kept.snapshot.number) {
+            parts.kept.insert(place, Kept { snapshot: Arc::clone(snapshot), replaced_at: Some(self.0.clock.now()) });
+        }
+    }
+
     fn pinned(&self, token: &str, hash: u64) -> Result<(Arc<Snapshot>, usize), Error> {
         let (number, of, skip) =
             read_page_token(token).ok_or_else(|| Error::field("page_token", "this is no token of ours: pass next_page_token as it came"))?;
         if of != hash {
             return Err(Error::field("page_token", "it belongs to another filter or order: keep the other fields as they were"));
         }
-        let kept = self.parts().kept.iter().find(|s| s.number == number).cloned();
+        let kept = self.parts().kept.iter().find(|kept| kept.snapshot.number == number).map(|kept| Arc::clone(&kept.snapshot));
         let kept = kept.ok_or_else(|| {
             Error::new(
                 Code::InvalidArgument,

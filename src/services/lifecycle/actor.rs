@@ -765,8 +765,16 @@ impl Actor {
     async fn commit(&mut self, staged: Staged) -> Result<(), StoreError> {
         let rows = |id: &SessionId| self.live.get(id);
         let lessons: Vec<Lesson> = staged.events.iter().filter_map(|e| Lesson::of(e)).chain(staged.lessons).collect();
+        // One copy for the disk, the board and, where it shows the session as it is now, its last event.
+        let last: BTreeMap<SessionId, &Arc<Session>> = staged.events.iter().map(|event| (event.session_id, &event.session)).collect();
+        let copy = |id: &SessionId| {
+            let session = &self.live.get(id)?.session;
+            let told = last.get(id).filter(|told| ****told == *session);
+            Some((*id, told.map_or_else(|| Arc::new(session.clone()), |told| Arc::clone(told))))
+        };
+        let mut copies: BTreeMap<SessionId, Arc<Session>> = staged.touched.union(&staged.durable).filter_map(copy).collect();
         let batch = Batch {
-            sessions: staged.durable.iter().filter_map(rows).map(|e| Arc::new(e.session.clone())).collect(),
+            sessions: staged.durable.iter().filter_map(|id| copies.get(id)).cloned().collect(),
             instances: staged.durable.iter().filter_map(rows).flat_map(Entry::unwritten).cloned().collect(),
             events: staged.events.clone(),
             requests: staged.requests,
@@ -792,8 +800,8 @@ impl Actor {
         for id in &staged.touched {
             let Some(entry) = self.live.get(id) else { continue };
             let over = entry.session.state.is_final() && entry.instances.iter().all(|r| !r.open());
-            let kept = (!over).then(|| shown(entry));
-            changed.push((*id, kept));
+            let session = copies.remove(id).filter(|_| !over);
+            changed.push((*id, session.map(|session| Live { session, instances: Arc::new(entry.instances.clone()) })));
             self.schedule(*id, over);
         }
         self.parts.board.publish(changed, &staged.events);
