@@ -560,10 +560,13 @@ impl Past {
             over.push(Over::Row(instance.label, row.native_id.clone(), format!("{}: settled ({:?})", instance.label, settled.evidence)));
         }
         let wrong = before.as_ref().and_then(|before| {
-            // An id that an answer gave, of a machine with another label, is dropped; no other ever is.
+            // An id that an answer gave and no look has shown with our label is dropped where its machine has another label, or
+            // another machine has ours; no other ever is.
             let ours = |label: &str| Label::parse(label) == Some(instance.label);
-            let theirs = |id: &String| !before.named && carries(id).is_some_and(|label| !ours(&label));
-            if before.native_id.is_some() && before.native_id != row.native_id && !before.native_id.as_ref().is_some_and(theirs) {
+            let theirs = |id: &String| carries(id).is_some_and(|label| !ours(&label));
+            let given_way = row.native_id.as_ref().is_some_and(|id| carries(id).is_some_and(|label| ours(&label)));
+            let may_go = |id: &String| !before.named && (given_way || theirs(id));
+            if before.native_id.is_some() && before.native_id != row.native_id && !before.native_id.as_ref().is_some_and(may_go) {
                 return Some(format!("the id {:?} became {:?}", before.native_id, row.native_id));
             }
             let back = before.desired == Desired::Gone && row.desired == Desired::Present;
