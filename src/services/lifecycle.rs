@@ -231,6 +231,7 @@ pub(super) enum Message {
     Create { caller: Caller, create: Box<Create>, template: Result<(), Error>, reply: Reply<Created> },
     Command { caller: Caller, id: SessionId, command: Command, idempotency: Option<Idempotency>, validate_only: bool, reply: Reply<Commanded> },
     Listed(Listing),
+    Reached { reply: Reply<()> },
     Learnt { id: SessionId, input: Box<Input> },
     Unlisted(ProviderId),
     Operator { caller: Caller, order: Order, reply: Reply<Done> },
@@ -370,6 +371,11 @@ impl Handle {
     /// Takes a complete list of a provider's instances.
     pub async fn listed(&self, listing: Listing) {
         let _ = self.mailbox.send(Message::Listed(listing).into()).await;
+    }
+
+    /// Resolves when everything that was told before is taken in and on disk, or can't be.
+    pub async fn reached(&self) {
+        let _ = self.ask(|reply| Message::Reached { reply }).await;
     }
 
     /// Takes what somebody else's look at a session's machine has shown. Nobody waits for it: with a full mailbox it is lost.

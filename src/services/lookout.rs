@@ -60,8 +60,8 @@ pub struct Outlook {
     pub listed_at: Option<Time>,
     /// Why the last list failed.
     pub list_error: Option<String>,
-    /// When a list last failed.
-    pub failed_at: Option<Time>,
+    /// When the last list that is over, well or not, was begun.
+    pub looked_from: Option<Time>,
     /// The look at the start is over, well or not.
     pub swept: bool,
     /// How often it had got other credentials by then.
@@ -127,7 +127,7 @@ impl Lookout {
                     Ok(looked) => looked,
                     Err(_) => {
                         seen.list_error = Some("no answer in time".to_owned());
-                        seen.failed_at = Some(self.clock.now());
+                        seen.looked_from = Some(sent);
                         self.judge(&mut seen, &mut listed).await;
                         seen.swept = true;
                         self.show(&seen);
@@ -136,9 +136,7 @@ impl Lookout {
                 }
             };
             self.looked(looked, sent, &mut seen).await;
-            if seen.list_error.is_some() {
-                seen.failed_at = Some(self.clock.now());
-            }
+            seen.looked_from = Some(sent);
             failed = if seen.list_error.is_some() { failed.saturating_add(1) } else { 0 };
             if failed >= UNREACHABLE_AFTER {
                 self.lifecycle.unlisted(self.id()).await;

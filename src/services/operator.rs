@@ -213,12 +213,16 @@ impl Operator {
         let since = self.0.tools.clock.now();
         let mut outlook = self.0.outlook.clone();
         asked.iter().filter_map(|p| self.0.sweep_now.get(p)).for_each(wake);
-        let done = |seen: &BTreeMap<ProviderId, Outlook>| {
-            asked.iter().all(|p| seen.get(p).is_some_and(|o| o.listed_at.is_some_and(|at| at >= since) || o.failed_at.is_some_and(|at| at >= since)))
-        };
+        // A list that was under way already shows what was there before.
+        let anew = |seen: Option<&Outlook>| seen.and_then(|o| o.looked_from).is_some_and(|from| from >= since);
+        let done = |seen: &BTreeMap<ProviderId, Outlook>| asked.iter().all(|p| anew(seen.get(p)));
         tokio::select! {
             biased;
-            _ = outlook.wait_for(done) => {}
+            // What the list has shown is judged by then, too.
+            () = async {
+                let _ = outlook.wait_for(done).await;
+                self.0.lifecycle.reached().await;
+            } => {}
             () = self.0.tools.clock.sleep(SWEEP_PATIENCE) => {}
         }
         let seen = self.0.outlook.borrow().clone();
@@ -226,7 +230,7 @@ impl Operator {
         swept.findings.machines.retain(|m| asked.contains(&m.provider));
         for provider in asked {
             let known = seen.get(&provider);
-            if known.and_then(|o| o.listed_at).is_some_and(|at| at >= since) {
+            if anew(known) && known.is_some_and(|o| o.list_error.is_none()) {
                 swept.complete.push(provider);
             } else {
                 let why = known.and_then(|o| o.list_error.clone()).unwrap_or_else(|| "no answer in time".to_owned());

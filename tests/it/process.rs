@@ -3,11 +3,14 @@
 
 use crate::child::{Child, Env, PATIENCE, Served, alive, http, log_in, pointed_at, wanted, word, world};
 use crate::port;
+use gpu_shopper::app::tag_of;
+use gpu_shopper::clock::Clock;
+use gpu_shopper::domain::ids::{Label, SessionId};
 use gpu_shopper::grpc::pb;
 use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
 use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::grpc::pb::watch_session_response::Message;
-use gpu_shopper::sim::Faults;
+use gpu_shopper::sim::{Dialect, Faults};
 use std::path::Path;
 use std::time::Duration;
 use tonic_health::pb::HealthCheckRequest;
@@ -515,5 +518,69 @@ async fn the_command_line_finds_the_server_of_its_own_settings() {
         }
         server.stop().await;
     }
+    world.stop().await;
+}
+
+/// What an operator orders, by the built program, of a built server with machines that nobody expects.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_orders_work_from_the_command_line() {
+    let (world, home) = (world(520, Faults::none()).await, tempfile::tempdir().unwrap());
+    let mut env = pointed_at(&world, home.path());
+    env.extend(crate::child::env(&[("DEPLOYMENT_ID", "orders"), ("LIFECYCLE_RECONCILIATION_INTERVAL", "10s")]));
+    let server = Served::ready(home.path(), &env, 2).await;
+    let ops = async |line: &str| {
+        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_gpu-shopper"));
+        program.args(line.split(' ')).args(["-o", "json"]).env("GPU_SHOPPER_URL", &server.url).current_dir(home.path());
+        let ran = program.output().await.unwrap();
+        let (out, err) = (String::from_utf8_lossy(&ran.stdout).into_owned(), String::from_utf8_lossy(&ran.stderr).into_owned());
+        (ran.status.code(), serde_json::from_str::<serde_json::Value>(&out).unwrap_or_default(), err)
+    };
+    let done = async |line: &str| {
+        let (code, answer, err) = ops(line).await;
+        assert_eq!(code, Some(0), "{line}: {answer} {err}");
+        answer
+    };
+    let refused = async |line: &str, reason: &str| {
+        let (code, answer, err) = ops(line).await;
+        assert!(code.is_some_and(|code| code > 1) && format!("{answer}{err}").contains(reason), "{line}: {code:?} {answer} {err}");
+    };
+    let label = |number: u128| {
+        let session = SessionId::new(Clock::System.now(), number);
+        Label { tag: tag_of("orders"), session, attempt: 1 }.to_string()
+    };
+    let account = world.market.first_account(Dialect::Vastai).unwrap();
+    let (kept, gone) = (world.market.plant(account, &label(1)).unwrap(), world.market.plant(account, &label(2)).unwrap());
+    let theirs = world.market.plant(account, "somebody's own").unwrap();
+
+    let swept = done("ops sweep vastai").await.to_string();
+    assert!([&kept, &gone, &theirs].iter().all(|id| swept.contains(id.as_str())), "{swept}");
+    let strays = done("ops strays").await.to_string();
+    assert!(strays.contains(&kept) && strays.contains(&gone) && !strays.contains(&theirs), "{strays}");
+    assert!(done("ops foreign").await.to_string().contains(&theirs));
+
+    done("ops hold vastai launches --reason we-look").await;
+    assert!(done("ops holds").await.to_string().contains("we-look"));
+    refused("provision --provider vastai", "LAUNCHES_HELD").await;
+    done("ops hold vastai launches --lift").await;
+    refused("ops hold vastai launches --lift", "HOLD_NOT_FOUND").await;
+
+    let adopted = done(&format!("ops adopt vastai {kept} --consumer finder")).await;
+    let id = adopted.pointer("/session/session_id").or_else(|| adopted.pointer("/session_id")).unwrap().as_str().unwrap().to_owned();
+    assert_eq!(server.get_session(&id).await.state(), State::Running);
+    done(&format!("ops destroy-instance vastai {gone} --yes")).await;
+    wait_for("the other's end", || !world.market.alive().contains(&gone)).await;
+    refused(&format!("ops destroy-instance vastai {theirs} --yes"), "NOT_OURS").await;
+    refused(&format!("ops settle {} --reason seen --yes", world.market.label_of(&kept).unwrap()), "INSTANCE_IN_USE").await;
+    refused(&format!("ops retry {}", label(9)), "INSTANCE_NOT_FOUND").await;
+    refused("ops accept-database --yes", "DATABASE_ACCEPTED").await;
+    let audit = done("ops audit").await.to_string();
+    for action in ["set_hold", "lift_hold", "adopt_instance", "destroy_instance"] {
+        assert!(audit.contains(action), "{action}: {audit}");
+    }
+
+    done(&format!("sessions destroy {id}")).await;
+    wait_for("the adopted one's end", || !world.market.alive().contains(&kept)).await;
+    assert!(world.market.alive().contains(&theirs), "what is not ours is left alone");
+    server.stop().await;
     world.stop().await;
 }

@@ -295,6 +295,10 @@ impl Actor {
                 self.command(&caller, id, command, idempotency, validate_only, reply, staged).await
             }
             Message::Listed(listing) => self.listed(listing, staged).await,
+            Message::Reached { reply } => {
+                staged.replies.push(Box::new(move || drop(reply.send(Ok(())))));
+                Ok(())
+            }
             Message::Learnt { id, input } => {
                 if self.live.contains_key(&id) {
                     self.apply(id, *input, staged);
