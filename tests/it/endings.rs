@@ -545,5 +545,8 @@ async fn a_hundred_destroys_at_once_are_one() {
     assert_eq!(destroys.load(Ordering::Relaxed), 1);
     let events = told(&house, session.id).await;
     assert_eq!(events.iter().filter(|e| e.to_state == State::Stopping && e.from_state == State::Running).count(), 1);
+    // Who ordered it is written down once.
+    let audit = house.core().operator.audit(None, 200).await.unwrap();
+    assert_eq!(audit.iter().filter(|(_, record)| record.action == "destroy_session").count(), 1, "{audit:?}");
     clean(house).await;
 }
