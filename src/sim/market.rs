@@ -500,10 +500,12 @@ impl Market {
         })
     }
 
-    /// Lets somebody else outbid a machine.
+    /// Lets somebody else outbid a machine; one that is being deleted stays so.
     pub fn preempt(&self, native_id: &str) -> bool {
         self.touch(native_id, |state, serial, now| {
-            state.rentals.entry(serial).and_modify(|rental| State::stop(rental, now, "outbid"));
+            if let Some(rental) = state.rentals.get_mut(&serial).filter(|rental| rental.phase != Phase::Deleting) {
+                State::stop(rental, now, "outbid");
+            }
         })
     }
 
