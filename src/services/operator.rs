@@ -233,7 +233,8 @@ impl Operator {
             if anew(known) && known.is_some_and(|o| o.list_error.is_none()) {
                 swept.complete.push(provider);
             } else {
-                let why = known.and_then(|o| o.list_error.clone()).unwrap_or_else(|| "no answer in time".to_owned());
+                // What an earlier list failed for is not why this one did.
+                let why = known.filter(|_| anew(known)).and_then(|o| o.list_error.clone()).unwrap_or_else(|| "no answer in time".to_owned());
                 swept.failed.push((provider, why));
             }
         }
