@@ -383,6 +383,8 @@ class World:
                 body = text.encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                # Said aloud, although HTTP/1.0 ends every connection: Java's client keeps one that does not say so for its next call.
+                self.send_header("Connection", "close")
                 self.end_headers()
                 self.wfile.write(body)
 
