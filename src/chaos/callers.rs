@@ -164,7 +164,8 @@ impl Visitor {
 
     /// Does something with the machine, or not: an idle one may be ended for it.
     fn occupy(&mut self, id: SessionId) {
-        let workload = Workload::ALL[self.dice.random_range(0..Workload::ALL.len())];
+        let all = [Workload::Idle, Workload::Busy, Workload::LoggedIn, Workload::Hidden];
+        let workload = all[self.dice.random_range(0..all.len())];
         self.deployment.occupy(id, workload);
     }
 

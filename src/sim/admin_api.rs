@@ -33,7 +33,7 @@ fn done(found: bool) -> Response {
     if found { Json(json!({"ok": true})).into_response() } else { wrong(StatusCode::NOT_FOUND, "no such machine") }
 }
 
-/// What its user does with a machine: `idle`, `busy`, `logged_in` or `hidden`.
+/// What its user does with a machine, by [`Workload::word`].
 async fn set_workload(State(market): Shared, Path((id, word)): Path<(String, String)>) -> Response {
     match Workload::ALL.into_iter().find(|workload| workload.word() == word) {
         Some(workload) => done(market.set_workload(&id, workload)),

@@ -137,7 +137,7 @@ impl SimProvider {
             price: Some(PriceSeen::Parts(shown.price)),
             interruptible: Some(shown.order.bid.is_some()),
             machine: Some(MachineId::new(&format!("{}:{}", self.dialect.word(), shown.listing.machine()))),
-            gpu_percent: (shown.phase == Phase::Running && self.dialect == Dialect::Vastai).then(|| shown.workload.gpu_percent()),
+            gpu_percent: (shown.phase == Phase::Running && self.dialect == Dialect::Vastai).then(|| shown.workload.reported_percent()),
         }
     }
 }

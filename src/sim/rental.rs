@@ -54,7 +54,7 @@ pub enum GpuTruth {
     NoDriver,
 }
 
-/// What its user does with a machine.
+/// What its user does with a machine. Those after the first four are seen by one signal alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Workload {
@@ -63,15 +63,24 @@ pub enum Workload {
     Idle,
     /// It computes.
     Busy,
-    /// Somebody is logged in and does nothing else.
+    /// Somebody is logged in, or forwards a port, and does nothing else.
     LoggedIn,
     /// Who is logged in can't be told.
     Hidden,
+    /// A process on the GPU that holds next to nothing and computes nothing.
+    Process,
+    /// Memory is held by a process that the container does not show.
+    Holding,
+    /// Short computations of processes that the container does not show.
+    Computing,
+    /// Only the provider sees that the GPU computes.
+    Reported,
 }
 
 impl Workload {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Busy, Self::LoggedIn, Self::Hidden];
+    pub const ALL: [Self; 8] =
+        [Self::Idle, Self::Busy, Self::LoggedIn, Self::Hidden, Self::Process, Self::Holding, Self::Computing, Self::Reported];
 
     /// Its word in the simulation's own paths.
     #[must_use]
@@ -81,40 +90,44 @@ impl Workload {
             Self::Busy => "busy",
             Self::LoggedIn => "logged_in",
             Self::Hidden => "hidden",
+            Self::Process => "process",
+            Self::Holding => "holding",
+            Self::Computing => "computing",
+            Self::Reported => "reported",
         }
     }
 
-    /// How much of the time each GPU computes, percent.
+    /// How much of the time each GPU computes, percent, as the machine tells it.
     #[must_use]
     pub const fn gpu_percent(self) -> u32 {
-        match self {
-            Self::Busy => 97,
-            Self::Idle | Self::LoggedIn | Self::Hidden => 0,
-        }
+        if matches!(self, Self::Busy | Self::Computing) { 97 } else { 0 }
+    }
+
+    /// The same as the provider tells it.
+    #[must_use]
+    pub const fn reported_percent(self) -> u32 {
+        if matches!(self, Self::Busy | Self::Reported) { 97 } else { 0 }
     }
 
     /// Memory in use on each GPU, MiB.
     #[must_use]
     pub const fn gpu_memory_mib(self) -> u32 {
-        match self {
-            Self::Busy => 6_002,
-            Self::Idle | Self::LoggedIn | Self::Hidden => 4,
-        }
+        if matches!(self, Self::Busy | Self::Holding) { 6_002 } else { 4 }
     }
 
     /// Processes that compute on the GPUs.
     #[must_use]
     pub const fn gpu_processes(self) -> u32 {
-        matches!(self, Self::Busy) as u32
+        matches!(self, Self::Busy | Self::Process) as u32
     }
 
     /// Users' SSH connections; `None` = they can't be seen.
     #[must_use]
     pub const fn connections(self) -> Option<u32> {
         match self {
-            Self::Idle | Self::Busy => Some(0),
-            Self::LoggedIn => Some(1),
             Self::Hidden => None,
+            Self::LoggedIn => Some(1),
+            _ => Some(0),
         }
     }
 }

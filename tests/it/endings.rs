@@ -94,10 +94,15 @@ async fn a_machine_that_nobody_uses_ends_after_a_warning() {
 
 #[tokio::test(start_paused = true)]
 async fn use_of_any_kind_keeps_it_and_so_does_what_can_not_be_told() {
+    // All but the first are seen by one signal alone, and each one is enough.
     for (workload, holds, reason) in [
         (Workload::Busy, Truth::False, "gpu_processes"),
         (Workload::LoggedIn, Truth::False, "ssh_connections"),
         (Workload::Hidden, Truth::Unknown, "ssh_connections"),
+        (Workload::Process, Truth::False, "gpu_processes"),
+        (Workload::Holding, Truth::False, "gpu_memory"),
+        (Workload::Computing, Truth::False, "gpu_utilization"),
+        (Workload::Reported, Truth::False, "provider_utilization"),
     ] {
         let house = plan(Dialect::Vastai).build().await;
         let (session, native) = running(&house, idling(10 * MINUTE)).await;

@@ -278,7 +278,6 @@ async fn a_machine_is_ended_when_real_logins_find_that_nobody_uses_it() {
     let (running, reached) = core.sessions.wait(&caller(), id, &[State::Running], Duration::from_secs(60)).await.unwrap();
     assert!(reached, "{}", running.status_message);
     let native = street.world.market.alive().pop().unwrap();
-    street.world.market.set_workload(&native, Workload::Busy);
     let idle = |wanted: (Truth, &'static str)| {
         let core = &core;
         async move {
@@ -293,9 +292,19 @@ async fn a_machine_is_ended_when_real_logins_find_that_nobody_uses_it() {
             panic!("it never is {wanted:?}");
         }
     };
-    idle((Truth::False, "gpu_processes")).await;
-    street.world.market.set_workload(&native, Workload::LoggedIn);
-    idle((Truth::False, "ssh_connections")).await;
+    // Each of the last six is seen by one signal alone, through the machine's own shell or the vendor's list.
+    for (workload, told) in [
+        (Workload::Busy, (Truth::False, "gpu_processes")),
+        (Workload::Hidden, (Truth::Unknown, "ssh_connections")),
+        (Workload::Process, (Truth::False, "gpu_processes")),
+        (Workload::Holding, (Truth::False, "gpu_memory")),
+        (Workload::Computing, (Truth::False, "gpu_utilization")),
+        (Workload::Reported, (Truth::False, "provider_utilization")),
+        (Workload::LoggedIn, (Truth::False, "ssh_connections")),
+    ] {
+        street.world.market.set_workload(&native, workload);
+        idle(told).await;
+    }
     let known = core.sessions.diagnostics(&caller(), id).await.unwrap();
     assert!(known.fresh_use.unwrap().unwrap().iter().any(|r| r.signal == Signal::SshConnections && r.value == Some(1)));
     street.world.market.set_workload(&native, Workload::Idle);
