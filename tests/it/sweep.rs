@@ -12,7 +12,7 @@ use gpu_shopper::ports::{LaunchSpec, Provider};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::services::sweeper::{FindingKind, HoldKind, Strays, SweepPolicy};
-use gpu_shopper::sim::{Dialect, Faults, SimProvider};
+use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults, SimProvider};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -250,7 +250,7 @@ async fn an_operators_tools_reach_their_own_deployment_only() {
 /// A stray beside a session's own machines, ordered destroyed, called gone, and still there: its record says gone.
 #[tokio::test(start_paused = true)]
 async fn a_stray_that_was_called_gone_and_is_not_is_destroyed() {
-    let refuses = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyRefused, gpu_shopper::sim::ALWAYS);
+    let refuses = Faults::gentle().with(Fault::DestroyRefused, ALWAYS);
     let house = Plan::new(24, refuses.with_delay(gpu_shopper::sim::Delay::Undeletable, HOUR)).at(Dialect::Vastai).build().await;
     let id = house.rent(None).await.session.id;
     house.until(id, State::Running, 10 * MINUTE).await;
@@ -275,7 +275,7 @@ async fn a_stray_that_was_called_gone_and_is_not_is_destroyed() {
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_is_as_old_as_the_wish_that_it_were_gone() {
     for dialect in Dialect::ALL {
-        let refuses = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyRefused, gpu_shopper::sim::ALWAYS);
+        let refuses = Faults::gentle().with(Fault::DestroyRefused, ALWAYS);
         let refuses = refuses.with_delay(gpu_shopper::sim::Delay::Undeletable, 4 * HOUR);
         let house = Plan::new(24, refuses).at(dialect).build().await;
         let id = house.create(Request { reservation: 6 * HOUR, ..request(any(None)) }).await.unwrap().session.id;
@@ -386,7 +386,7 @@ async fn holds_keep_clocks_and_launches_standing() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_its_session_ends_with_is_not_launched() {
     let mut faults = Faults::gentle();
-    faults.tensordock.set_rate(gpu_shopper::sim::Fault::ImageStuck, gpu_shopper::sim::ALWAYS);
+    faults.tensordock.set_rate(Fault::ImageStuck, ALWAYS);
     let house = Plan::new(44, faults).build().await;
     let (provider, reason) = (id_of(Dialect::Tensordock), "looking".to_owned());
     order(&house, Order::Hold { provider, kind: HoldKind::Expiry, until: None, reason }).await.unwrap();
@@ -407,7 +407,7 @@ async fn an_attempt_that_its_session_ends_with_is_not_launched() {
 
 #[tokio::test(start_paused = true)]
 async fn a_debt_can_be_tried_at_once_or_settled_by_word() {
-    let faults = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyRefused, gpu_shopper::sim::ALWAYS);
+    let faults = Faults::gentle().with(Fault::DestroyRefused, ALWAYS);
     let faults = faults.with_delay(gpu_shopper::sim::Delay::Undeletable, 10 * HOUR);
     let house = Plan::new(28, faults).at(Dialect::Vastai).build().await;
     let id = house.rent(None).await.session.id;
@@ -488,7 +488,7 @@ async fn nothing_that_reaches_a_frozen_house_wakes_its_old_facts() {
                     order(&house, Order::Hold { provider, kind: HoldKind::Launches, until, reason }).await.unwrap();
                 }
             }
-            "lists that fail" => house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::ListFails, gpu_shopper::sim::ALWAYS)),
+            "lists that fail" => house.market.set_faults(Faults::gentle().with(Fault::ListFails, ALWAYS)),
             "diagnostics" => drop(sessions.diagnostics(&caller(), kept).await.unwrap()),
             _ => {
                 let to = Some(house.now() + 2 * HOUR);
@@ -509,13 +509,40 @@ async fn nothing_that_reaches_a_frozen_house_wakes_its_old_facts() {
     }
 }
 
+/// What an operator orders about one machine of a session lets that session go on, but for renting: what the database has
+/// forgotten may have had the number of the next attempt.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_rented_in_a_frozen_house_for_a_session_that_an_order_woke() {
+    let mut house = Plan::new(38, Faults::gentle().with(Fault::KeyNever, ALWAYS)).on_disk().at(Dialect::Vastai).build().await;
+    let id = house.create(Request { reservation: 8 * HOUR, ..request(any(None)) }).await.unwrap().session.id;
+    house.until(id, State::Provisioning, MINUTE).await;
+    house.pass(30 * Duration::from_secs(1)).await;
+    house.die().await;
+    let label = Label { attempt: 6, session: id, tag: tag_of(&house.deployment) };
+    let forgotten = planted(&house, Dialect::Vastai, &label.to_string()).await;
+    house.frozen = Some("a restored backup".to_owned());
+    house.start(None).await;
+    house.pass(10 * MINUTE).await;
+    order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: forgotten, fate: Fate::Destroy }).await.unwrap();
+    house.pass(2 * HOUR).await;
+    let session = house.get(id).await;
+    assert_eq!((session.state, session.attempts.len()), (State::Provisioning, 1), "{}", session.status_message);
+    assert!(session.attempts[0].failure.is_some() && house.alive().is_empty(), "{:?}", house.alive());
+    house.market.set_faults(Faults::gentle());
+    order(&house, Order::Accept).await.unwrap();
+    assert_eq!(house.until(id, State::Running, HOUR).await.attempts.len(), 2);
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 10 * MINUTE).await;
+    clean(&house).await;
+}
+
 /// A database in doubt whose last act was to order a machine's end: what is said again now is done, without a restart.
 #[tokio::test(start_paused = true)]
 async fn an_end_that_is_asked_for_again_in_a_frozen_house_comes_and_its_acceptance_forgets_nothing() {
     let mut house = Plan::new(37, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
     let id = house.rent(None).await.session.id;
     house.until(id, State::Running, 10 * MINUTE).await;
-    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::DestroyIgnored, gpu_shopper::sim::ALWAYS));
+    house.market.set_faults(Faults::gentle().with(Fault::DestroyIgnored, ALWAYS));
     house.command(id, Command::Destroy).await.unwrap();
     house.die().await;
     house.market.set_faults(Faults::gentle());
@@ -568,7 +595,7 @@ async fn a_hold_of_expiry_ends_in_time_while_lists_fail() {
     let until = Some(session.expires_at + 10 * MINUTE);
     let (provider, reason) = (id_of(Dialect::Vastai), "looking".to_owned());
     order(&house, Order::Hold { provider, kind: HoldKind::Expiry, until, reason }).await.unwrap();
-    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::ListFails, gpu_shopper::sim::ALWAYS));
+    house.market.set_faults(Faults::gentle().with(Fault::ListFails, ALWAYS));
     house.pass(session.expires_at.since(house.now()) + 9 * MINUTE).await;
     assert_eq!(house.get(id).await.state, State::Running);
     house.pass(2 * MINUTE).await;
@@ -597,7 +624,7 @@ async fn a_twin_that_comes_back_after_the_end_is_destroyed() {
     let house = Plan::new(41, Faults::gentle()).at(Dialect::Vastai).build().await;
     let id = house.rent(None).await.session.id;
     house.until(id, State::Running, 10 * MINUTE).await;
-    let coming_back = Faults::gentle().with(gpu_shopper::sim::Fault::DestroyComesBack, gpu_shopper::sim::ALWAYS);
+    let coming_back = Faults::gentle().with(Fault::DestroyComesBack, ALWAYS);
     house.market.set_faults(coming_back.with_delay(gpu_shopper::sim::Delay::Invisible, 10 * MINUTE));
     let twin = planted(&house, Dialect::Vastai, &Label { attempt: 1, session: id, tag: tag_of(&house.deployment) }.to_string()).await;
     house.pass(5 * MINUTE).await;
@@ -620,7 +647,7 @@ async fn a_destroy_in_a_frozen_house_goes_on_after_a_restart() {
     house.pass(5 * HOUR).await;
     house.frozen = Some("a copy".to_owned());
     house.start(None).await;
-    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::DestroyIgnored, gpu_shopper::sim::ALWAYS));
+    house.market.set_faults(Faults::gentle().with(Fault::DestroyIgnored, ALWAYS));
     house.command(ended, Command::Destroy).await.unwrap();
     house.pass(Duration::from_secs(30)).await;
     house.market.set_faults(Faults::gentle());
@@ -658,7 +685,7 @@ async fn two_servers_of_one_deployment_leave_each_others_machines_alone() {
 /// that nobody has seen with our label.
 #[tokio::test(start_paused = true)]
 async fn an_id_that_was_seen_is_not_forgotten_for_another() {
-    let faults = Faults::gentle().with(gpu_shopper::sim::Fault::CreateSlow, gpu_shopper::sim::ALWAYS);
+    let faults = Faults::gentle().with(Fault::CreateSlow, ALWAYS);
     let house = Plan::new(35, faults)
         .at(Dialect::Vastai)
         .wrapped(Arc::new(|provider| Arc::new(Altered { launched: Box::new(|_| "4711".to_owned()), ..Altered::of(provider) })));
@@ -713,7 +740,7 @@ async fn a_sweep_can_be_asked_for() {
     let swept = house.core().operator.sweep_now(Some(&id_of(Dialect::Vastai))).await.unwrap();
     assert_eq!((swept.complete.len(), swept.findings.machines.len()), (1, 1));
     assert_eq!(house.core().operator.sweep_now(Some(&ProviderId::new("nobody"))).await.unwrap_err().reason, "INVALID_FIELD");
-    house.market.set_faults(Faults::gentle().with(gpu_shopper::sim::Fault::ListFails, gpu_shopper::sim::ALWAYS));
+    house.market.set_faults(Faults::gentle().with(Fault::ListFails, ALWAYS));
     house.pass(Duration::from_secs(1)).await;
     let failed = house.core().operator.sweep_now(None).await.unwrap();
     assert_eq!((failed.complete.len(), failed.failed.len()), (0, 2));

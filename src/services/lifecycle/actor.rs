@@ -90,7 +90,7 @@ pub(super) struct Actor {
     /// While frozen: sessions that their users have ended since.
     pub(super) thawed: BTreeSet<SessionId>,
     revision: i64,
-    draining: bool,
+    pub(super) draining: bool,
 }
 
 impl Actor {
@@ -696,8 +696,7 @@ impl Actor {
             self.tell(step.events, staged, now);
             for action in step.actions {
                 match action {
-                    // What is chosen now would not be launched; the next start chooses.
-                    Action::Choose if self.draining => {}
+                    Action::Choose if !self.may_choose() => {}
                     Action::Choose => inputs.push_back(self.choose(id, now)),
                     action => staged.actions.push((id, action)),
                 }

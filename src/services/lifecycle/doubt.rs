@@ -6,6 +6,7 @@
 use super::actor::Actor;
 use crate::domain::ids::SessionId;
 use crate::domain::lifecycle::Input;
+use crate::domain::session::{Session, State};
 use crate::store::{Error as StoreError, Store};
 use std::collections::BTreeSet;
 
@@ -29,6 +30,12 @@ impl Actor {
         self.sweeper.frozen().is_some() && !self.thawed.contains(&id)
     }
 
+    /// Whether a session may be given another machine: not when the next start chooses, nor while the database is in doubt and may
+    /// have forgotten what was rented under the same number; whoever accepts it lets choose.
+    pub(super) fn may_choose(&self) -> bool {
+        !self.draining && self.sweeper.frozen().is_none()
+    }
+
     /// Somebody has said what is wanted of a session now: that is no old fact, whatever the database is.
     pub(super) async fn thaw_one(&mut self, id: SessionId) -> Result<(), StoreError> {
         if self.asleep(id) {
@@ -49,7 +56,10 @@ impl Actor {
     /// Everything goes on as after a restart.
     pub(super) async fn thaw(&mut self) -> Result<(), StoreError> {
         self.sweeper.thaw();
-        let resumed: Vec<SessionId> = self.live.keys().filter(|id| !self.thawed.contains(id)).copied().collect();
+        // What was thawed has gone on by itself but for the choice of another machine.
+        let chooses = |s: &Session| matches!(s.state, State::Pending | State::Provisioning) && s.attempts.last().is_none_or(|a| a.failure.is_some());
+        let resumed = self.live.iter().filter(|(id, entry)| !self.thawed.contains(id) || chooses(&entry.session));
+        let resumed: Vec<SessionId> = resumed.map(|(id, _)| *id).collect();
         self.after_commit.extend(resumed.into_iter().map(|id| (id, Input::Resumed)));
         self.thawed.clear();
         self.keep_standing();
