@@ -1,14 +1,15 @@
 //! `chaos`: many seeds of the deterministic simulation, and what came of them.
 
 use crate::chaos::{self, FaultChoice, Outcome, Settings, Wrong};
+use crate::cli::output::{Console, Format};
 use crate::clock::Stopwatch;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Failing seeds that are told with their whole tail.
 const TOLD_WHOLE: usize = 3;
@@ -83,44 +84,42 @@ impl ChaosArgs {
 
 /// Plays the seeds; exit code 1 when a law was broken.
 #[must_use]
-pub fn run(args: &ChaosArgs, json: bool) -> ExitCode {
+pub fn run(args: &ChaosArgs, format: Format) -> ExitCode {
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let watch = Stopwatch::start();
+    let mut console = Console::standard(format);
     let mut report = Report::default();
+    // A reader that has closed its end has what it wanted; the code tells the rest.
     chaos::run(&args.settings(), args.seed..args.seed.saturating_add(args.seeds), jobs, |outcome| {
-        if !json && !outcome.wrong.is_empty() {
-            tell(&Failed::of(&outcome, args), report.failures.len() < TOLD_WHOLE);
+        if format != Format::Json && !outcome.wrong.is_empty() {
+            let _ = console.line(&Failed::of(&outcome, args).text(report.failures.len() < TOLD_WHOLE));
         }
         report.take(outcome, args);
+        report.passed(watch.elapsed());
+        console.busy(&format!("{} of {} seeds ({} per second): {}", report.seeds, args.seeds, report.seeds_per_second, report.verdict()));
         true
     });
-    report.elapsed_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-    let thousandths = report.seeds.saturating_mul(1_000_000) / report.elapsed_ms;
-    report.seeds_per_second = format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000);
-    let text = if json { serde_json::to_string_pretty(&report).unwrap_or_default() } else { report.text() };
-    // A reader that has closed its end has what it wanted.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    report.passed(watch.elapsed());
+    console.rest();
+    let _ = if format == Format::Json { console.json(&report) } else { console.line(&report.text()) };
     if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn tell(failed: &Failed, whole: bool) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "seed {} broke a law; to see it again:\n  {}", failed.seed, failed.replay);
-    for wrong in failed.wrong.iter().take(if whole { usize::MAX } else { 1 }) {
-        let _ = writeln!(out, "  {wrong}");
-    }
-    if whole {
-        let _ = writeln!(out, "the last of its story:");
-        for line in &failed.tail {
-            let _ = writeln!(out, "  {line}");
-        }
-    }
-    let _ = writeln!(out);
 }
 
 impl Failed {
     fn of(outcome: &Outcome, args: &ChaosArgs) -> Self {
         Self { seed: outcome.seed, replay: args.replay(outcome.seed), wrong: outcome.wrong.clone(), tail: outcome.tail.clone() }
+    }
+
+    /// `whole` = with all that was wrong and the last of its story.
+    fn text(&self, whole: bool) -> String {
+        let mut text = format!("seed {} broke a law; to see it again:\n  {}\n", self.seed, self.replay);
+        let mut lines = |lines: &[String]| lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        lines(if whole { &self.wrong } else { self.wrong.get(..1).unwrap_or_default() });
+        if whole {
+            lines(&["the last of its story:".to_owned()]);
+            lines(&self.tail);
+        }
+        text
     }
 }
 
@@ -136,6 +135,21 @@ impl Report {
         if !outcome.wrong.is_empty() {
             self.failed += 1;
             self.failures.push(Failed::of(&outcome, args));
+        }
+    }
+
+    /// So much time has passed since the beginning.
+    fn passed(&mut self, elapsed: Duration) {
+        self.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let thousandths = self.seeds.saturating_mul(1_000_000) / self.elapsed_ms;
+        self.seeds_per_second = format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000);
+    }
+
+    fn verdict(&self) -> String {
+        match self.failed {
+            0 => "no law was broken".to_owned(),
+            1 => "1 seed broke a law".to_owned(),
+            many => format!("{many} seeds broke a law"),
         }
     }
 
@@ -155,11 +169,7 @@ impl Report {
             self.elapsed_ms / 1000,
             self.elapsed_ms % 1000 / 100,
             self.seeds_per_second,
-            match self.failed {
-                0 => "no law was broken".to_owned(),
-                1 => "1 seed broke a law".to_owned(),
-                many => format!("{many} seeds broke a law"),
-            }
+            self.verdict()
         ));
         text
     }

@@ -328,7 +328,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Sim(args) => sim::run(args).await,
-        Command::Chaos(args) => chaos::run(&args, cli.global.output == Format::Json),
+        Command::Chaos(args) => chaos::run(&args, cli.global.output),
         Command::Backup(args) => ExitCode::from(backup::run(args, &mut Console::standard(cli.global.output)).await),
         Command::Config(args) => {
             let mut console = Console::standard(cli.global.output);
