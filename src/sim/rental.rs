@@ -79,8 +79,7 @@ pub enum Workload {
 
 impl Workload {
     /// Every one.
-    pub const ALL: [Self; 8] =
-        [Self::Idle, Self::Busy, Self::LoggedIn, Self::Hidden, Self::Process, Self::Holding, Self::Computing, Self::Reported];
+    pub const ALL: [Self; 8] = [Self::Idle, Self::Busy, Self::LoggedIn, Self::Hidden, Self::Process, Self::Holding, Self::Computing, Self::Reported];
 
     /// Its word in the simulation's own paths.
     #[must_use]

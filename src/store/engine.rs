@@ -1,7 +1,7 @@
 //! Where the work on the database is done: on threads of its own, or on the caller's.
 //!
 //! **Threaded** (a real server): one writer thread takes whole closures, runs all that are waiting in one transaction,
-//! each in a savepoint of its own, and replies after the one fsync. A few reader threads have read-only connections.
+//! each but the first in a savepoint of its own, and replies after the one fsync. A few reader threads have read-only connections.
 //! Since a closure once queued runs to its end whatever its caller does, no caller can leave a transaction open.
 //!
 //! **Inline** (simulated worlds): everything happens on the caller's thread, on one connection behind a mutex, without
@@ -177,11 +177,12 @@ fn at_commit(error: Error, ended: bool) -> Error {
 
 /// A write that waits for its turn.
 trait WriteJob: Send {
-    /// Does the work in a savepoint and keeps the outcome.
+    /// Does the work and keeps the outcome; in a savepoint, unless nothing else was done in the transaction yet: SQLite keeps
+    /// a second copy of all that a savepoint changes.
     ///
     /// # Errors
-    /// When the database itself failed, so that the whole transaction must be given up.
-    fn run(&mut self, conn: &mut SqliteConnection) -> Result<(), Error>;
+    /// When the whole transaction must be given up: the database itself failed, or the work did and had no savepoint.
+    fn run(&mut self, conn: &mut SqliteConnection, first: bool) -> Result<(), Error>;
 
     /// Tells the caller, now that the transaction has ended.
     fn reply(self: Box<Self>, group: &Result<(), Error>);
@@ -198,10 +199,10 @@ where
     T: Send,
     F: FnOnce(&mut SqliteConnection) -> Result<T, Error> + Send,
 {
-    fn run(&mut self, conn: &mut SqliteConnection) -> Result<(), Error> {
+    fn run(&mut self, conn: &mut SqliteConnection, first: bool) -> Result<(), Error> {
         let Some(work) = self.work.take() else { return Ok(()) };
-        let outcome = conn.transaction(work);
-        let fault = outcome.as_ref().err().filter(|e| e.is_fault()).cloned();
+        let outcome = if first { work(conn) } else { conn.transaction(work) };
+        let fault = outcome.as_ref().err().filter(|e| first || e.is_fault()).cloned();
         self.outcome = Some(outcome);
         fault.map_or(Ok(()), Err)
     }
@@ -244,7 +245,7 @@ impl Writing {
         let (mut group, mut next, mut ended) = (Vec::new(), Some(first), false);
         let result = conn.immediate_transaction(|conn| {
             while let Some(mut job) = next.take() {
-                let ran = job.run(conn);
+                let ran = job.run(conn, group.is_empty());
                 group.push(job);
                 ran?;
                 next = if group.len() < GROUP { self.jobs.try_recv().ok() } else { None };
@@ -256,7 +257,7 @@ impl Writing {
         self.groups.fetch_add(1, Ordering::Relaxed);
         let result = result.map_err(|e| at_commit(e, ended));
         // After a fault the connection's idea of its transaction may be wrong; the next group gets a fresh one.
-        if result.is_ok() {
+        if result.as_ref().err().is_none_or(|e| !e.is_fault()) {
             self.conn = Some(conn);
         }
         (group, result)
@@ -304,12 +305,19 @@ mod tests {
 
     /// Queues writes behind one that holds the writer until all are queued; their results in order.
     fn together<T: Send + 'static>(engine: &Engine, works: Vec<Work<T>>) -> Vec<Result<T, Error>> {
+        let (first, results) = behind(engine, Box::new(|_| Ok(())), works);
+        assert_eq!(first.is_err(), results.iter().any(|r| r.as_ref().is_err_and(Error::is_fault)), "one transaction, one fate");
+        results
+    }
+
+    /// The same behind this one, which does its work when all are queued.
+    fn behind<T: Send + 'static>(engine: &Engine, first: Work<()>, works: Vec<Work<T>>) -> (Result<(), Error>, Vec<Result<T, Error>>) {
         let (started, go) = (sync_channel::<()>(1), sync_channel::<()>(1));
         let mut nobody = Context::from_waker(Waker::noop());
-        let mut first = pin!(engine.write(move |_| {
+        let mut first = pin!(engine.write(move |conn| {
             let _ = started.0.send(());
             let _ = go.1.recv();
-            Ok(())
+            first(conn)
         }));
         assert!(first.as_mut().poll(&mut nobody).is_pending());
         started.1.recv().unwrap();
@@ -320,9 +328,7 @@ mod tests {
         go.0.send(()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let first = runtime.block_on(first);
-        let results: Vec<_> = waiting.into_iter().map(|one| runtime.block_on(one)).collect();
-        assert_eq!(first.is_err(), results.iter().any(|r| r.as_ref().is_err_and(Error::is_fault)), "one transaction, one fate");
-        results
+        (first, waiting.into_iter().map(|one| runtime.block_on(one)).collect())
     }
 
     fn rows(engine: &Engine) -> i64 {
@@ -367,6 +373,19 @@ mod tests {
         assert!(results[0].is_ok() && results[3].is_ok());
         assert!(matches!(results[1], Err(Error::Conflict(_))) && matches!(results[2], Err(Error::Conflict(_))));
         assert_eq!((engine.groups(), rows(&engine)), (1, 2));
+    }
+
+    #[test]
+    fn a_refused_first_one_ends_the_transaction_for_itself_alone() {
+        let (_dir, path) = file();
+        let engine = Engine::threaded(&path).unwrap();
+        let first = |c: &mut SqliteConnection| {
+            insert(c, 1)?;
+            Err(Error::Conflict("own".to_owned()))
+        };
+        let (first, behind) = behind(&engine, Box::new(first), (2..5).map(inserting).collect());
+        assert!(matches!(first, Err(Error::Conflict(_))) && behind.iter().all(Result::is_ok));
+        assert_eq!((engine.groups(), rows(&engine)), (2, 3));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! The event log: rows in commit order, numbered without gaps, written in the transaction that changes the session.
 //! `detail` restores an event; the other columns show it.
 
-use crate::domain::event::Event;
+use crate::domain::event::{Actor, Event, EventType, Matchable};
 use crate::domain::ids::SessionId;
+use crate::domain::meter::Amount;
+use crate::domain::session::{EndReason, Stage, State};
+use crate::domain::time::Time;
 use crate::store::error::Error;
 use crate::store::schema::events;
 use crate::store::{MAX_PAGE, Store};
 use diesel::dsl::{max, min};
 use diesel::prelude::*;
 use diesel::sqlite::Sqlite;
+use serde::Serialize;
 
 /// Which revisions are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +91,45 @@ pub(super) struct Row {
     detail: String,
 }
 
+/// An event's JSON, around that of its session: its last field, which is most of it and mostly known already.
+#[derive(Serialize)]
+struct Around<'a> {
+    revision: i64,
+    sequence: i64,
+    session_id: SessionId,
+    kind: EventType,
+    from_state: State,
+    to_state: State,
+    stage: Stage,
+    end_reason: Option<EndReason>,
+    actor: &'a Actor,
+    at: Time,
+    message: &'a str,
+    cost: Amount,
+    before: &'a Option<Matchable>,
+}
+
+/// The JSON of an event whose session's JSON is known.
+fn around(event: &Event, session: &str) -> serde_json::Result<String> {
+    let Event { revision, sequence, session_id, kind, from_state, to_state, stage, end_reason, .. } = *event;
+    let Event { actor, at, message, cost, before, session: _, memo: _, .. } = event;
+    let (at, cost) = (*at, *cost);
+    let rest = Around { revision, sequence, session_id, kind, from_state, to_state, stage, end_reason, actor, at, message, cost, before };
+    let mut text = serde_json::to_string(&rest)?;
+    // In place of the closing brace.
+    text.pop();
+    text.reserve(session.len() + 16);
+    text.push_str(",\"session\":");
+    text.push_str(session);
+    text.push('}');
+    Ok(text)
+}
+
 impl Row {
-    pub(super) fn of(event: &Event) -> Result<Self, Error> {
-        let detail = serde_json::to_string(event).map_err(|_| Error::Invalid(format!("event {}: no JSON can be made of it", event.revision)))?;
+    /// An event as a row. `session` = the JSON of its session, where that is known.
+    pub(super) fn of(event: &Event, session: Option<&str>) -> Result<Self, Error> {
+        let detail = session.map_or_else(|| serde_json::to_string(event), |session| around(event, session));
+        let detail = detail.map_err(|_| Error::Invalid(format!("event {}: no JSON can be made of it", event.revision)))?;
         Ok(Self {
             revision: event.revision,
             session_id: event.session_id.to_string(),

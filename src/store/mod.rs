@@ -256,7 +256,7 @@ struct Prepared {
 
 impl Prepared {
     fn of(batch: &Batch) -> Result<Self, Error> {
-        let mut sessions: BTreeMap<SessionId, &Session> = BTreeMap::new();
+        let mut sessions: BTreeMap<SessionId, &Arc<Session>> = BTreeMap::new();
         for session in &batch.sessions {
             if let Some(before) = sessions.insert(session.id, session)
                 && before.version >= session.version
@@ -273,10 +273,22 @@ impl Prepared {
         }
         let mut instances: BTreeMap<_, &Instance> = BTreeMap::new();
         instances.extend(batch.instances.iter().map(|instance| (instance.label, instance)));
+        // The last event of a session mostly tells it as it is stored, and is most of what is written: its JSON is made once.
+        let (mut writes, mut known) = (Vec::with_capacity(sessions.len()), BTreeMap::new());
+        for session in sessions.values() {
+            let (write, json) = sessions::Write::new(session, told.get(&session.id).map_or(&[], Vec::as_slice))?;
+            writes.push(write);
+            known.insert(session.id, json);
+        }
+        let event = |event: &Arc<Event>| {
+            let same = sessions.get(&event.session_id).is_some_and(|stored| Arc::ptr_eq(stored, &event.session));
+            events::Row::of(event, known.get(&event.session_id).filter(|_| same).map(String::as_str))
+        };
+        let of = |instance: &Instance| sessions.get(&instance.label.session).map(|session| &***session);
         Ok(Self {
-            sessions: sessions.values().map(|s| sessions::Write::new(s, told.get(&s.id).map_or(&[], Vec::as_slice))).collect::<Result<_, _>>()?,
-            instances: instances.values().map(|i| instances::Write::new(i, sessions.get(&i.label.session).copied())).collect::<Result<_, _>>()?,
-            events: batch.events.iter().map(|e| events::Row::of(e)).collect::<Result<_, _>>()?,
+            sessions: writes,
+            instances: instances.values().map(|i| instances::Write::new(i, of(i))).collect::<Result<_, _>>()?,
+            events: batch.events.iter().map(event).collect::<Result<_, _>>()?,
             requests: batch.requests.iter().cloned().map(requests::Row::of).collect(),
             lessons: batch.lessons.iter().map(lessons::Row::of).collect(),
             audit: batch.audit.clone(),

@@ -125,12 +125,15 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<SqliteConnection, E
     };
     let mut conn = SqliteConnection::establish(&format!("file://{escaped}?{query}")).map_err(|e| failed(&e))?;
     // Waiting comes first: what follows may already meet a lock.
-    let settings = match access {
-        Access::Write => "PRAGMA busy_timeout=10000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-        Access::WriteUnsynced => "PRAGMA busy_timeout=10000; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA foreign_keys=ON;",
-        Access::Read | Access::Immutable => "PRAGMA busy_timeout=10000;",
+    conn.batch_execute("PRAGMA busy_timeout=10000;").map_err(|e| failed(&e))?;
+    let synced = match access {
+        Access::Write => "FULL",
+        Access::WriteUnsynced => "OFF",
+        Access::Read | Access::Immutable => return Ok(conn),
     };
-    conn.batch_execute(settings).map_err(|e| failed(&e))?;
+    // What a savepoint may have to take back is kept in memory, not in a file of its own.
+    let settings = format!("PRAGMA journal_mode=WAL; PRAGMA synchronous={synced}; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;");
+    conn.batch_execute(&settings).map_err(|e| failed(&e))?;
     Ok(conn)
 }
 

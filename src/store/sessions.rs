@@ -12,7 +12,7 @@ use crate::store::schema::{instances, session_labels, sessions};
 use crate::store::{MAX_PAGE, Store};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::Sqlite;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -295,27 +295,39 @@ struct Row {
 }
 
 // Whose it is and when it was created never changes.
-rewrites!(Rewrite(Row) in sessions by id {
-    provider, offer_id, gpu_type, gpu_count, status, stage, end_reason, error, status_message, workload_type, price_nanos, cost_nanos, cost_final,
-    ssh_host, ssh_port, ssh_user, updated_at, expires_at, hard_max_at, running_at, stopped_at, attempt, version, revision, sequence, labels,
-    request, detail,
-});
+macro_rules! rewrites_session {
+    ($name:ident, $($column:ident),*) => {
+        rewrites!($name(Row) in sessions by id {
+            $($column,)* offer_id, gpu_type, gpu_count, stage, end_reason, error, status_message, workload_type, price_nanos, cost_nanos,
+            cost_final, ssh_host, ssh_port, ssh_user, updated_at, expires_at, hard_max_at, running_at, attempt, version, revision, sequence,
+            labels, request, detail,
+        });
+    };
+}
+rewrites_session!(Rewrite, provider, status, stopped_at);
+// What no index holds: SQLite writes each index anew that a column of an update is in, changed or not.
+rewrites_session!(Refresh,);
 
-/// The same where the stored row is what this one follows on: all that is asked of it is in the statement itself.
-struct Follow<'a> {
+/// The same where the stored row is what this one follows on: all that is asked of it is in the statement itself. `STILL` =
+/// what indexes hold is as it was.
+struct Follow<'a, const STILL: bool> {
     row: &'a Row,
     /// The number of the last stored event.
     sequence: i64,
 }
 
-impl QueryId for Follow<'_> {
-    type QueryId = Follow<'static>;
+impl<const STILL: bool> QueryId for Follow<'_, STILL> {
+    type QueryId = Follow<'static, STILL>;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl QueryFragment<Sqlite> for Follow<'_> {
+impl<const STILL: bool> QueryFragment<Sqlite> for Follow<'_, STILL> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        Rewrite::of(self.row, &mut out)?;
+        if STILL {
+            Refresh::of(self.row, &mut out)?
+        } else {
+            Rewrite::of(self.row, &mut out)?
+        }
         out.push_sql(" AND version < ");
         out.push_bind_param::<BigInt, _>(&self.row.version)?;
         out.push_sql(" AND sequence = ");
@@ -324,11 +336,20 @@ impl QueryFragment<Sqlite> for Follow<'_> {
         out.push_sql(" AND updated_at <= ");
         out.push_bind_param::<Text, _>(&self.row.updated_at)?;
         out.push_sql(" AND labels = ");
-        out.push_bind_param::<Text, _>(&self.row.labels)
+        out.push_bind_param::<Text, _>(&self.row.labels)?;
+        if STILL {
+            out.push_sql(" AND status = ");
+            out.push_bind_param::<Text, _>(self.row.status)?;
+            out.push_sql(" AND provider IS ");
+            out.push_bind_param::<Nullable<Text>, _>(&self.row.provider)?;
+            out.push_sql(" AND stopped_at IS ");
+            out.push_bind_param::<Nullable<Text>, _>(&self.row.stopped_at)?;
+        }
+        Ok(())
     }
 }
 
-impl RunQueryDsl<SqliteConnection> for Follow<'_> {}
+impl<const STILL: bool> RunQueryDsl<SqliteConnection> for Follow<'_, STILL> {}
 
 /// A session ready to be written, with the numbers of its events in the same batch.
 pub(super) struct Write {
@@ -336,10 +357,13 @@ pub(super) struct Write {
     labels: BTreeMap<String, String>,
     /// Sequence and revision of each of its events.
     events: Vec<(i64, i64)>,
+    /// None of them tells of another state.
+    still: bool,
 }
 
 impl Write {
-    pub(super) fn new(session: &Session, events: &[&Event]) -> Result<Self, Error> {
+    /// A session as rows, and its whole JSON, for whatever else tells it.
+    pub(super) fn new(session: &Session, events: &[&Event]) -> Result<(Self, String), Error> {
         let odd = |what: &str| Error::Invalid(format!("session {}: {what}", session.id));
         // JSON knows no NaN: such a row could be written and never be read again.
         if session.attempts.iter().any(|a| !a.offer.confidence.is_finite() || a.offer.reliability.is_some_and(|r| !r.is_finite())) {
@@ -348,10 +372,9 @@ impl Write {
         let json = |value: serde_json::Result<String>| value.map_err(|_| odd("no JSON can be made of it"));
         let labels = json(serde_json::to_string(&session.labels))?;
         let request = json(serde_json::to_string(&session.request))?;
-        let mut detail = json(serde_json::to_string(session))?;
-        let most = detail.strip_suffix(&apart(&request, &labels)).ok_or_else(|| odd("request and labels are not its last fields"))?.len();
-        detail.truncate(most);
-        detail.push('}');
+        let whole = json(serde_json::to_string(session))?;
+        let most = whole.strip_suffix(&apart(&request, &labels)).ok_or_else(|| odd("request and labels are not its last fields"))?;
+        let detail = format!("{most}}}");
         let offer = session.offer();
         let row = Row {
             id: session.id.to_string(),
@@ -386,7 +409,8 @@ impl Write {
             request,
             detail,
         };
-        Ok(Self { row, labels: session.labels.clone(), events: events.iter().map(|e| (e.sequence, e.revision)).collect() })
+        let still = events.iter().all(|e| e.from_state == e.to_state);
+        Ok((Self { row, labels: session.labels.clone(), events: events.iter().map(|e| (e.sequence, e.revision)).collect(), still }, whole))
     }
 
     /// Writes it, if the stored version is older and its events follow on the stored ones.
@@ -395,8 +419,12 @@ impl Write {
         let sequence = self.row.sequence.saturating_sub(told);
         let in_order = self.events.iter().zip(sequence + 1..).all(|((number, _), next)| *number == next);
         let last = self.events.last().is_none_or(|(_, revision)| *revision == self.row.revision);
-        if sequence > 0 && in_order && last && (Follow { row: &self.row, sequence }).execute(conn)? == 1 {
-            return Ok(());
+        if sequence > 0 && in_order && last {
+            let row = &self.row;
+            let refreshed = self.still && (Follow::<true> { row, sequence }).execute(conn)? == 1;
+            if refreshed || (Follow::<false> { row, sequence }).execute(conn)? == 1 {
+                return Ok(());
+            }
         }
         self.apply_looking(conn)
     }
