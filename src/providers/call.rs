@@ -124,7 +124,7 @@ impl Call {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The body, unpacked.
+    /// The body, unpacked; of one that was taken while it arrived, the rest.
     pub body: Vec<u8>,
     /// When the call was sent and the answer complete.
     pub look: Look,

@@ -16,6 +16,7 @@ use crate::domain::time::{Look, Time};
 use crate::ports::{Breaker as Position, Chance, ErrorKind, LinkState, ProviderError};
 use crate::providers::call::{Call, CallKind, Fault, Reply};
 use crate::providers::lanes::{Breaker, Lane};
+use crate::providers::rows::{Arriving, Whole};
 use crate::providers::words;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Url};
@@ -214,6 +215,20 @@ impl Link {
         T: Send,
         R: Fn(&Reply) -> Result<T, Fault> + Send + Sync,
     {
+        self.ask_arriving(call, || Whole, |_, reply| read(reply)).await
+    }
+
+    /// The same where the body of a success is taken by what `begin` makes, while it arrives; the reply has the rest of it.
+    ///
+    /// # Errors
+    /// As those of [`Link::ask`].
+    pub async fn ask_arriving<T, A, B, R>(&self, call: Call, begin: B, read: R) -> Result<T, ProviderError>
+    where
+        T: Send,
+        A: Arriving,
+        B: Fn() -> A + Send + Sync,
+        R: Fn(A, &Reply) -> Result<T, Fault> + Send + Sync,
+    {
         let span = tracing::info_span!(
             "provider_call",
             otel.name = format_args!("{} {}", self.provider, call.operation),
@@ -226,13 +241,15 @@ impl Link {
             tries = tracing::field::Empty,
             error_type = tracing::field::Empty,
         );
-        self.ask_in_span(call, read).instrument(span).await
+        self.ask_in_span(call, begin, read).instrument(span).await
     }
 
-    async fn ask_in_span<T, R>(&self, call: Call, read: R) -> Result<T, ProviderError>
+    async fn ask_in_span<T, A, B, R>(&self, call: Call, begin: B, read: R) -> Result<T, ProviderError>
     where
         T: Send,
-        R: Fn(&Reply) -> Result<T, Fault> + Send + Sync,
+        A: Arriving,
+        B: Fn() -> A + Send + Sync,
+        R: Fn(A, &Reply) -> Result<T, Fault> + Send + Sync,
     {
         let pass = match self.breaker.enter(call.past_breaker) {
             Ok(pass) => pass,
@@ -246,7 +263,7 @@ impl Link {
         self.show_breaker();
         let mut tries = 0;
         let outcome = loop {
-            let outcome = self.once(&call, &read).await;
+            let outcome = self.once(&call, begin(), &read).await;
             tracing::Span::current().record("tries", tries + 1);
             match &outcome {
                 Err(fault) if fault.again && call.kind == CallKind::Read && tries < self.tuning().read_retries => {
@@ -289,9 +306,10 @@ impl Link {
     }
 
     /// One try: a turn in the lane, the exchange, its reading, its numbers.
-    async fn once<T, R>(&self, call: &Call, read: &R) -> Result<T, Fault>
+    async fn once<T, A, R>(&self, call: &Call, mut arriving: A, read: &R) -> Result<T, Fault>
     where
-        R: Fn(&Reply) -> Result<T, Fault> + Send + Sync,
+        A: Arriving,
+        R: Fn(A, &Reply) -> Result<T, Fault> + Send + Sync,
     {
         let lane = self.lanes.iter().find(|lane| lane.name == call.lane);
         if let Some(lane) = lane {
@@ -304,7 +322,7 @@ impl Link {
         }
         let begun = Stopwatch::start();
         let mut refused = false;
-        let outcome = match self.exchange(call).await {
+        let outcome = match self.exchange(call, &mut arriving).await {
             Ok(mut reply) => {
                 // "Not yet" is an answer to a destroy, and a call that failed all the same; "not there" is what it wants.
                 refused = call.operation == "destroy" && reply.status >= 400 && reply.status != 404;
@@ -315,7 +333,7 @@ impl Link {
                     self.throttled(lane, wait);
                 }
                 // Only the words of a refusal: an answer that says what was created is read as it is.
-                read(&reply).map_err(|fault| Fault { text: hide(&fault.text, &call.hidden), ..fault })
+                read(arriving, &reply).map_err(|fault| Fault { text: hide(&fault.text, &call.hidden), ..fault })
             }
             Err(fault) => Err(fault),
         };
@@ -341,17 +359,17 @@ impl Link {
         notes.throttled_until = notes.throttled_until.max(Some(until));
     }
 
-    async fn exchange(&self, call: &Call) -> Result<Reply, Fault> {
+    async fn exchange(&self, call: &Call, arriving: &mut dyn Arriving) -> Result<Reply, Fault> {
         let deadline = call.deadline.unwrap_or(match call.kind {
             CallKind::Launch => self.tuning().launch_deadline,
             CallKind::Read | CallKind::Write => self.tuning().call_deadline,
         });
         let late = || Fault::maybe(ErrorKind::Unavailable, format!("no complete answer within {} s", deadline.as_secs_f64()));
-        tokio::time::timeout(deadline, self.follow(call)).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(deadline, self.follow(call, arriving)).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Sends the call and follows redirects that stay on the host.
-    async fn follow(&self, call: &Call) -> Result<Reply, Fault> {
+    async fn follow(&self, call: &Call, arriving: &mut dyn Arriving) -> Result<Reply, Fault> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
         if !call.query.is_empty() {
@@ -376,7 +394,8 @@ impl Link {
                 continue;
             }
             let retry_after = retry_after(response.headers(), self.context.clock.now());
-            let body = take_body(response, call.cap).await?;
+            let arriving: &mut dyn Arriving = if response.status().is_success() { arriving } else { &mut Whole };
+            let body = take_body(response, call.cap, arriving).await?;
             return Ok(Reply { status, body, look: Look { sent, answered: self.context.clock.answered() }, retry_after });
         }
         Err(Fault::refused(ErrorKind::Unavailable, "too many redirects"))
@@ -470,13 +489,14 @@ fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
-async fn take_body(mut response: reqwest::Response, cap: usize) -> Result<Vec<u8>, Fault> {
-    let mut body = Vec::new();
+async fn take_body(mut response: reqwest::Response, cap: usize, arriving: &mut dyn Arriving) -> Result<Vec<u8>, Fault> {
+    let (mut body, mut taken) = (Vec::new(), 0);
     while let Some(chunk) = response.chunk().await.map_err(|fault| transport_fault(&fault))? {
-        if body.len() + chunk.len() > cap {
+        taken += chunk.len();
+        if taken > cap {
             return Err(Fault::garbled(format!("the answer is larger than {} MiB", cap / 1024 / 1024)));
         }
-        body.extend_from_slice(&chunk);
+        arriving.take(&chunk, &mut body);
     }
     Ok(body)
 }

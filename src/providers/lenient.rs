@@ -6,7 +6,7 @@
 //! without that.
 
 use crate::domain::money::{Nanos, Rate, scaled};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -226,6 +226,12 @@ impl<'a> Object<'a> {
         self.get(name)?.boolean()
     }
 
+    /// A row by itself: `None` when it is no JSON as it stands, `Some(None)` when it is no object.
+    #[must_use]
+    pub fn row(bytes: &'a [u8]) -> Option<Option<Self>> {
+        serde_json::from_slice::<Row<'a>>(bytes).ok().map(|row| row.0)
+    }
+
     /// A field as an object.
     #[must_use]
     pub fn object(&self, name: &str) -> Option<Object<'a>> {
@@ -319,56 +325,6 @@ impl<'de> Deserialize<'de> for Row<'de> {
     }
 }
 
-/// Gives the rows of the array `name` of a body that is an object to `take`, one by one and in one pass; a row that is no
-/// object is `None`. `false` = the body is not made so (rows may have been given all the same): see [`Body`] for why.
-pub fn each_row(body: &[u8], name: &str, take: &mut dyn FnMut(Option<Object<'_>>)) -> bool {
-    struct Top<'t>(&'t str, &'t mut dyn FnMut(Option<Object<'_>>));
-    impl<'de> Visitor<'de> for Top<'_> {
-        type Value = bool;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
-            let mut found = false;
-            while let Some(field) = map.next_key::<Name<'de>>()? {
-                if field.0 == self.0 {
-                    // Of two such arrays the last would count: not for the straight way.
-                    if found {
-                        return Err(serde::de::Error::custom("twice"));
-                    }
-                    map.next_value_seed(Each(&mut *self.1))?;
-                    found = true;
-                } else {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-            Ok(found)
-        }
-    }
-    struct Each<'t>(&'t mut dyn FnMut(Option<Object<'_>>));
-    impl<'de> DeserializeSeed<'de> for Each<'_> {
-        type Value = ();
-        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-            deserializer.deserialize_seq(self)
-        }
-    }
-    impl<'de> Visitor<'de> for Each<'_> {
-        type Value = ();
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array")
-        }
-        fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
-            while let Some(row) = seq.next_element::<Row<'de>>()? {
-                (self.0)(row.0);
-            }
-            Ok(())
-        }
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let found = (&mut deserializer).deserialize_map(Top(name, take)).unwrap_or(false);
-    found && deserializer.end().is_ok()
-}
-
 /// The text with bare `NaN`, `Infinity` and `-Infinity` outside strings replaced by `null`; `None` when there is none.
 fn without_bare_words(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
@@ -450,18 +406,6 @@ mod tests {
         }
         assert!(Body::read(b"\xef\xbb\xbf {\"a\":1}").unwrap().value().object().is_some());
         assert!(Body::read(b"{\"a\":\"\xff\"}").unwrap().value().object().is_some());
-    }
-
-    #[test]
-    fn rows_are_given_one_by_one_when_the_body_is_made_so() {
-        let count = |body: &str| {
-            let mut rows = 0;
-            each_row(body.as_bytes(), "rows", &mut |row| rows += usize::from(row.is_some())).then_some(rows)
-        };
-        assert_eq!(count(r#"{"a":{"rows":[1]},"rows":[{"x":1},null,{}],"b":2}"#), Some(2));
-        for other in ["", "[]", "{}", r#"{"rows":{}}"#, r#"{"rows":[],"rows":[]}"#, r#"{"rows":[NaN]}"#, r#"{"rows":[]} x"#, r#"{"rows":[]"#] {
-            assert_eq!(count(other), None, "{other}");
-        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod lanes;
 pub mod lenient;
 pub mod place;
 pub mod renewable;
+pub mod rows;
 pub mod tensordock;
 pub mod vastai;
 pub mod words;

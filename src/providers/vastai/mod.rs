@@ -87,11 +87,12 @@ impl Vastai {
     async fn search(&self, rental: RentalKind) -> Result<OfferBatch, ProviderError> {
         let call = Call::repeatable("offers", "offers", Method::POST, "/api/v0/bundles/");
         let call = call.with_json(offers::search_body(rental)).with_offers(self.link.tuning());
-        let read = |reply: &Reply| match reply.ok() {
-            true => offers::read(&reply.body, rental, reply.look.answered),
+        let begin = || offers::Reading::new(rental, self.link.clock().now());
+        let read = |reading: offers::Reading, reply: &Reply| match reply.ok() {
+            true => reading.end(&reply.body),
             false => Err(wire::refusal(reply)),
         };
-        self.link.ask(call, read).await
+        self.link.ask_arriving(call, begin, read).await
     }
 
     async fn search_templates(&self, filters: String) -> Result<Vec<Template>, ProviderError> {

@@ -13,8 +13,9 @@ use crate::domain::offer::{DiskTerms, Offer, Price, Prior, RentalKind, Traffic};
 use crate::domain::time::Time;
 use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
-use crate::providers::lenient::{self, Body, Object};
+use crate::providers::lenient::{Body, Object};
 use crate::providers::place;
+use crate::providers::rows::{Arriving, Rows};
 
 /// Rows asked for by one search. As many rows in the answer mean that there may be more.
 pub const SEARCH_LIMIT: usize = 5000;
@@ -66,28 +67,61 @@ pub fn parse_offer_id(text: &str) -> Option<(i64, RentalKind)> {
     (ask > 0 && ask.to_string() == digits).then_some((ask, rental))
 }
 
-/// Reads the answer to a search. Rows that make no sense are counted as skipped; rows that don't satisfy the search are
-/// left out silently.
+/// Reads a complete answer to a search; see [`Reading`].
 ///
 /// # Errors
 /// When the body is none of a search.
 pub fn read(body: &[u8], rental: RentalKind, seen_at: Time) -> Result<OfferBatch, Fault> {
-    // The straight way reads the body in one pass; only a body that does not take it is looked at again.
-    let mut reading = Reading::new(rental, seen_at);
-    if lenient::each_row(body, "offers", &mut |row| reading.take(row)) {
-        return Ok(reading.batch());
-    }
-    let body = Body::read(body).map_err(|text| Fault::garbled(format!("offers: {text}")))?;
-    let object = body.value().object().ok_or_else(|| Fault::garbled("offers: the body is no object"))?;
-    let offers = object.get("offers").ok_or_else(|| Fault::garbled("offers: the body has no `offers`"))?;
-    let rows = offers.rows().ok_or_else(|| Fault::garbled("offers: `offers` is no array"))?;
-    let mut reading = Reading::new(rental, seen_at);
-    rows.into_iter().for_each(|row| reading.take(row));
-    Ok(reading.batch())
+    let (mut reading, mut rest) = (Reading::new(rental, seen_at), Vec::new());
+    reading.take(body, &mut rest);
+    reading.end(&rest)
 }
 
-/// Rows becoming offers.
-struct Reading {
+/// The answer to a search, read while it arrives. Rows that make no sense are counted as skipped; rows that don't satisfy the
+/// search are left out silently.
+#[derive(Debug)]
+pub struct Reading {
+    rows: Rows,
+    kept: Kept,
+}
+
+impl Reading {
+    /// Of a search for such offers, as seen at this moment.
+    #[must_use]
+    pub fn new(rental: RentalKind, seen_at: Time) -> Self {
+        let kept = Kept { rental, seen_at, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() };
+        Self { rows: Rows::of(ROWS), kept }
+    }
+
+    /// All offers, now that the answer is complete.
+    ///
+    /// # Errors
+    /// When it is none of a search.
+    pub fn end(self, rest: &[u8]) -> Result<OfferBatch, Fault> {
+        let Self { rows, mut kept } = self;
+        let body = Body::read(rest).map_err(|text| Fault::garbled(format!("offers: {text}")))?;
+        let object = body.value().object().ok_or_else(|| Fault::garbled("offers: the body is no object"))?;
+        let offers = object.get(ROWS).ok_or_else(|| Fault::garbled("offers: the body has no `offers`"))?;
+        rows.end().map_err(|text| Fault::garbled(format!("offers: {text}")))?;
+        // Rows that did not come as they mostly do.
+        offers.rows().ok_or_else(|| Fault::garbled("offers: `offers` is no array"))?.into_iter().for_each(|row| kept.take(row));
+        Ok(OfferBatch { truncated: kept.rows >= SEARCH_LIMIT, ..kept.batch })
+    }
+}
+
+impl Arriving for Reading {
+    fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>) {
+        let Self { rows, kept } = self;
+        rows.take(bytes, rest, &mut |row| kept.take(row));
+    }
+}
+
+/// The field that has the rows.
+const ROWS: &str = "offers";
+
+/// What rows have become.
+#[derive(Debug)]
+struct Kept {
     rental: RentalKind,
     seen_at: Time,
     provider: ProviderId,
@@ -95,11 +129,7 @@ struct Reading {
     batch: OfferBatch,
 }
 
-impl Reading {
-    fn new(rental: RentalKind, seen_at: Time) -> Self {
-        Self { rental, seen_at, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() }
-    }
-
+impl Kept {
     fn take(&mut self, row: Option<Object<'_>>) {
         self.rows += 1;
         if row.as_ref().is_some_and(|row| !wanted(row, self.rental)) {
@@ -109,10 +139,6 @@ impl Reading {
             Some(offer) => self.batch.offers.push(offer),
             None => self.batch.skipped += 1,
         }
-    }
-
-    fn batch(self) -> OfferBatch {
-        OfferBatch { truncated: self.rows >= SEARCH_LIMIT, ..self.batch }
     }
 }
 

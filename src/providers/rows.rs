@@ -1,0 +1,217 @@
+//! The rows of a large body, read while it arrives: `{…, "offers": [row, row, …], …}`.
+//!
+//! A list of offers may have seventy megabytes. Each row is read when its last byte is there, and forgotten; what is kept is
+//! the rest of the body, with an empty array in the rows' place, for whoever reads the whole answer.
+//!
+//! This only finds where rows begin and end, by counting brackets outside of strings; whether a row is JSON says who reads it,
+//! and whether the body is, its rest. Rows that are not found where they are expected stay in the rest.
+
+use crate::providers::lenient::{Body, Object};
+
+/// Takes the bytes of an answer as they come.
+pub trait Arriving: Send {
+    /// Takes the next bytes; `rest` is the body that is read when the answer is complete.
+    fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>);
+}
+
+/// Keeps everything for the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole;
+
+impl Arriving for Whole {
+    fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>) {
+        rest.extend_from_slice(bytes);
+    }
+}
+
+/// Where in the body the next byte is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Before,
+    Within,
+    After,
+}
+
+/// Finds the rows of one array of the body's own fields.
+#[derive(Debug)]
+pub struct Rows {
+    name: &'static str,
+    place: Place,
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+    /// The beginning of a row whose end has not come yet.
+    row: Vec<u8>,
+    any: bool,
+    fault: Option<String>,
+}
+
+impl Rows {
+    /// The rows of the array with this name.
+    #[must_use]
+    pub const fn of(name: &'static str) -> Self {
+        Self { name, place: Place::Before, depth: 0, quoted: false, escaped: false, row: Vec::new(), any: false, fault: None }
+    }
+
+    /// Takes the next bytes and gives each row that they complete to `each`; one that is no object is `None`.
+    pub fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>, each: &mut dyn FnMut(Option<Object<'_>>)) {
+        let mut begun = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.quoted {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.quoted = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.quoted = true,
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    if self.place == Place::Before && *byte == b'[' && self.depth == 2 {
+                        rest.extend_from_slice(&bytes[begun..at]);
+                        begun = at;
+                        if follows(rest, self.name) {
+                            self.place = Place::Within;
+                            rest.push(b'[');
+                            begun = at + 1;
+                        }
+                    }
+                }
+                b'}' | b']' => {
+                    if self.place == Place::Within && self.depth == 2 {
+                        self.complete(&bytes[begun..at], true, each);
+                        self.place = Place::After;
+                        begun = at;
+                    }
+                    self.depth = self.depth.saturating_sub(1);
+                }
+                b',' if self.place == Place::Within && self.depth == 2 => {
+                    self.complete(&bytes[begun..at], false, each);
+                    begun = at + 1;
+                }
+                _ => {}
+            }
+        }
+        match self.place {
+            Place::Within => self.row.extend_from_slice(&bytes[begun..]),
+            Place::Before | Place::After => rest.extend_from_slice(&bytes[begun..]),
+        }
+    }
+
+    /// Why what was taken for rows was none, if so.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn end(self) -> Result<(), String> {
+        self.fault.map_or(Ok(()), Err)
+    }
+
+    /// A row's last bytes have come; after the `last` one the array ends.
+    fn complete(&mut self, bytes: &[u8], last: bool, each: &mut dyn FnMut(Option<Object<'_>>)) {
+        let mut begun = std::mem::take(&mut self.row);
+        let row = if begun.is_empty() {
+            bytes
+        } else {
+            begun.extend_from_slice(bytes);
+            &begun
+        };
+        // Nothing between two brackets is an empty array, and nothing else.
+        if !last || self.any || !row.trim_ascii().is_empty() {
+            match Object::row(row) {
+                Some(row) => each(row),
+                None => match Body::read(row) {
+                    Ok(body) => each(body.value().object()),
+                    Err(text) => drop(self.fault.get_or_insert(text)),
+                },
+            }
+        }
+        self.any = true;
+        begun.clear();
+        self.row = begun;
+    }
+}
+
+/// Whether what has come so far ends with this name of a field and its colon.
+fn follows(rest: &[u8], name: &str) -> bool {
+    let before = |text: &'_ [u8]| {
+        let text = text.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end().strip_suffix(b"\"")?;
+        let text = text.strip_suffix(name.as_bytes())?.strip_suffix(b"\"")?;
+        text.trim_ascii_end().last().copied()
+    };
+    matches!(before(rest), Some(b'{' | b','))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What comes of a body in pieces of these lengths, the last one repeated: names of rows, the rest, what is wrong.
+    fn read(body: &[u8], pieces: &[usize]) -> (Vec<Option<String>>, String, Option<String>) {
+        let (mut rows, mut told, mut rest, mut left) = (Rows::of("rows"), Vec::new(), Vec::new(), body);
+        let mut lengths = pieces.iter().copied().chain(std::iter::repeat(pieces.last().copied().unwrap_or(1)));
+        while !left.is_empty() {
+            let (piece, later) = left.split_at(lengths.next().unwrap_or(1).clamp(1, left.len()));
+            rows.take(piece, &mut rest, &mut |row| told.push(row.map(|row| row.text("n").unwrap_or_default().into_owned())));
+            left = later;
+        }
+        (told, String::from_utf8_lossy(&rest).into_owned(), rows.end().err())
+    }
+
+    fn some(names: &[&str]) -> Vec<Option<String>> {
+        names.iter().map(|name| Some((*name).to_owned())).collect()
+    }
+
+    #[test]
+    fn rows_come_in_order_and_leave_an_empty_array() {
+        let body = br#" {"a":{"rows":[1]},"rows" : [ {"n":"one, ]"} ,{"n":"t\"wo","x":[[],{}]}],"b":"rows"} "#;
+        for length in 1..body.len() {
+            let (told, rest, wrong) = read(body, &[length]);
+            assert_eq!((told, wrong), (some(&["one, ]", "t\"wo"]), None), "{length}");
+            assert_eq!(rest, r#" {"a":{"rows":[1]},"rows" : [],"b":"rows"} "#);
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_or_needs_repair_is_a_row_too() {
+        let (told, _, wrong) = read(br#"{"rows":[null,3,{"n":"x","y":NaN},[],{"n":"\ud800"}]}"#, &[7]);
+        assert_eq!((told, wrong), (vec![None, None, Some("x".to_owned()), None, Some(String::new())], None));
+        assert_eq!(read(b"{\"rows\":[{\"n\":\"\xff\"}]}", &[3]).0, some(&["\u{fffd}"]));
+        assert_eq!(read(br#"{"rows":[]}"#, &[2]), (Vec::new(), r#"{"rows":[]}"#.to_owned(), None));
+    }
+
+    #[test]
+    fn what_is_no_json_is_told() {
+        for body in [r#"{"rows":[,{}]}"#, r#"{"rows":[{},]}"#, r#"{"rows":[{} {}]}"#, r#"{"rows":[{"n":}]}"#, r#"{"rows":[nope]}"#] {
+            assert!(read(body.as_bytes(), &[5]).2.is_some(), "{body}");
+        }
+        let (told, rest, _) = read(br#"{"rows":[{"n":"a"},{"n":"b""#, &[6]);
+        assert_eq!((told, rest.as_str()), (some(&["a"]), "{\"rows\":["), "cut off, and its rest says so");
+    }
+
+    #[test]
+    fn rows_elsewhere_stay_where_they_are() {
+        for body in [r#"[{"rows":[{}]}]"#, r#"{"rows":{"rows":[{}]}}"#, r#"{"x\"rows":[{}],"y":"\"rows\":["}"#, r#"{"x":["rows",[{}]]}"#] {
+            let (told, rest, wrong) = read(body.as_bytes(), &[4]);
+            assert_eq!((told, rest.as_str(), wrong), (Vec::new(), body, None));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_cut_it_reads_the_same(
+            names in prop::collection::vec("[a-z\"\\\\\\]\\[{},:é ]{0,6}", 0..6),
+            pieces in prop::collection::vec(1_usize..9, 1..9),
+        ) {
+            let rows: Vec<_> = names.iter().map(|name| serde_json::json!({"n": name, "deep": [[name], {"rows": [name]}]})).collect();
+            let body = serde_json::to_vec_pretty(&serde_json::json!({"a": names, "rows": rows, "z": {"rows": names}})).unwrap();
+            let told: Vec<_> = names.iter().cloned().map(Some).collect();
+            let (found, rest, wrong) = read(&body, &pieces);
+            prop_assert_eq!((found, wrong), (told, None));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&rest).unwrap(), serde_json::json!({"a": names, "rows": [], "z": {"rows": names}}));
+        }
+    }
+}
