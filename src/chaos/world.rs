@@ -515,6 +515,8 @@ impl World {
             (1, Some(label)) => format!("{label}-copy"),
             // Of ours by all its parts, and no row knows it: as after a lost database.
             (2, _) => Label { tag: house.tag(), session: SessionId::new(self.clock.now(), dice.random()), attempt: 1 }.to_string(),
+            // As made in the vendor's console.
+            (3, _) => String::new(),
             _ => "my training box".to_owned(),
         };
         if let Some(native_id) = self.market.plant(self.accounts[&dialect], &label) {

@@ -78,6 +78,12 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// Whether it carries a label or name: vendors tell none as null or as an empty one.
+    #[must_use]
+    pub fn is_labelled(&self) -> bool {
+        self.label.as_ref().is_some_and(|text| !text.is_empty())
+    }
+
     /// A machine of which nothing is known but its id, and its label where it is.
     #[must_use]
     pub fn untold(native_id: &str, label: Option<String>) -> Self {
@@ -260,6 +266,9 @@ pub struct Instance {
     /// that shows it with another label says that the answer was wrong.
     #[serde(default = "known")]
     pub named: bool,
+    /// A look has shown that id without any label: whose it is says a complete list that begins later.
+    #[serde(default)]
+    pub unlabelled: bool,
     /// What became of the launch.
     pub launch: Launch,
     /// What we want.
@@ -325,6 +334,7 @@ impl Instance {
             machine: offer.machine.clone(),
             native_id: None,
             named: false,
+            unlabelled: false,
             launch: Launch::Intended,
             desired: Desired::Present,
             intended_at: now,
@@ -345,8 +355,8 @@ impl Instance {
         }
     }
 
-    /// Whether anything may be done to its machine: a look has shown it, with our label or with none. That a look has not
-    /// found it says nothing of whose it is.
+    /// Whether anything may be done to its machine: a look has shown it, with our label, or a complete list has, with none, and
+    /// nothing else with ours. That a look has not found it says nothing of whose it is.
     #[must_use]
     pub fn touchable(&self) -> bool {
         self.named || self.seen.is_some()
@@ -357,8 +367,7 @@ impl Instance {
     /// still ours.
     #[must_use]
     pub fn denied_by(&self, sighting: &Sighting) -> bool {
-        let told = sighting.label.as_ref().is_some_and(|text| !text.is_empty());
-        !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && told && !self.carried_by(sighting)
+        !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && sighting.is_labelled() && !self.carried_by(sighting)
     }
 
     /// Whether a machine carries this row's label: what a launch brings forth does. Only a row of a machine that is too many

@@ -54,6 +54,7 @@ pub fn sort<'a>(known: &[Known], tag: Tag, sightings: &'a [Sighting]) -> Sorted<
     let ids = |named| known.iter().filter(move |k| k.named == named).filter_map(|k| Some((k.native_id.as_deref()?, k)));
     let by_id: BTreeMap<&str, &Known> = ids(false).chain(ids(true)).collect();
     let by_label: BTreeMap<Label, &Known> = known.iter().map(|k| (k.label, k)).collect();
+    let carried: BTreeSet<Label> = sightings.iter().filter_map(|s| s.label.as_deref().and_then(Label::parse)).collect();
     let mut found: BTreeSet<Label> = BTreeSet::new();
     // A vendor's order of rows must not decide which of two machines is kept.
     let mut all: Vec<&Sighting> = sightings.iter().collect();
@@ -63,10 +64,13 @@ pub fn sort<'a>(known: &[Known], tag: Tag, sightings: &'a [Sighting]) -> Sorted<
         let over = matches!(sighting.status, InstanceStatus::Gone | InstanceStatus::Deleting);
         let label = sighting.label.as_deref().and_then(Label::parse);
         let ours = label.filter(|label| label.tag == tag);
-        if let Some(row) = by_id.get(sighting.native_id.as_str()) {
+        let named = by_id.get(sighting.native_id.as_str());
+        // Without a label, it is the row's only where nothing carries that: else a launch's answer has named a stranger's.
+        let named = named.filter(|row| !row.unseen || sighting.is_labelled() || !carried.contains(&row.label));
+        if let Some(row) = named {
             sorted.fleet += 1;
             // Of another label, it is another's, which a launch's answer named: the row's own may be in the list as well.
-            if row.named || ours == Some(row.label) || sighting.label.as_ref().is_none_or(String::is_empty) {
+            if row.named || ours == Some(row.label) || !sighting.is_labelled() {
                 found.insert(row.label);
             }
             sorted.seen.push((row.label, sighting));
@@ -179,7 +183,9 @@ mod tests {
     fn what_only_an_answer_named_gives_way_to_what_carries_the_label() {
         let (a, other) = (label(OURS, 1, 1), label("6c9bd5at", 9, 1).to_string());
         let known = |unseen| [Known { label: a, native_id: Some("10".to_owned()), named: false, unseen, open: true }];
-        let ids = |found: &[(Label, &Sighting)]| found.iter().map(|(_, s)| s.native_id.clone()).collect::<Vec<_>>();
+        fn ids<L>(found: &[(L, &Sighting)]) -> Vec<String> {
+            found.iter().map(|(_, s)| s.native_id.clone()).collect()
+        }
         // Whether the named one is in the list, with another label, or not; it is told of, so that it can be dropped.
         let both = [machine("10", Some(&other), InstanceStatus::Running), machine("11", Some(&a.to_string()), InstanceStatus::Running)];
         for (list, seen) in [(&both[..], vec!["10", "11"]), (&both[1..], vec!["11"])] {
@@ -187,10 +193,15 @@ mod tests {
             assert_eq!((ids(&sorted.seen), sorted.duplicates.len(), sorted.missing.len()), (seen.iter().map(ToString::to_string).collect(), 0, 0));
         }
         assert_eq!(sort(&known(true), a.tag, &both[..1]).missing, [a]);
-        // Once it was looked at, without a label, another one is one too many.
-        let looked = [machine("10", None, InstanceStatus::Running), both[1].clone()];
-        let sorted = sort(&known(false), a.tag, &looked);
-        assert_eq!((ids(&sorted.seen), ids(&sorted.duplicates)), (vec!["10".to_owned()], vec!["11".to_owned()]));
+        // Without a label it is the row's as long as nothing carries that; later another one is one too many.
+        for blank in [None, Some("")] {
+            let list = [machine("10", blank, InstanceStatus::Running), both[1].clone()];
+            let sorted = sort(&known(true), a.tag, &list);
+            assert_eq!((ids(&sorted.seen), ids(&sorted.foreign)), (vec!["11".to_owned()], vec!["10".to_owned()]));
+            assert_eq!(ids(&sort(&known(true), a.tag, &list[..1]).seen), ["10"]);
+            let sorted = sort(&known(false), a.tag, &list);
+            assert_eq!((ids(&sorted.seen), ids(&sorted.duplicates)), (vec!["10".to_owned()], vec!["11".to_owned()]));
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ const LAUNCH_LIMIT: Duration = Duration::from_secs(330);
 const CALL_LIMIT: Duration = Duration::from_secs(150);
 /// No probe is waited for longer than this.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
+/// How long a first destroy waits for the look that tells until when its machine surely ran.
+const LOOK_BEFORE_DESTROY: Duration = Duration::from_secs(1);
 
 /// What the provisioner works with.
 #[derive(Clone)]
@@ -203,8 +205,10 @@ impl Tools {
         let instance = &job.instance;
         let Some(id) = &instance.native_id else { return Vec::new() };
         let mut learnt = Vec::new();
+        // Looks have a lane of their own with their own queue, and no destroy waits in it.
+        let before = tokio::time::timeout(LOOK_BEFORE_DESTROY, self.look(provider, instance, attempt));
         if instance.destroy.tries == 0
-            && let Input::Seen { attempt, sighting, look } = self.look(provider, instance, attempt).await
+            && let Ok(Input::Seen { attempt, sighting, look }) = before.await
         {
             let theirs = instance.denied_by(&sighting);
             learnt.push(Input::Seen { attempt, sighting, look });

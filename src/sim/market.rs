@@ -394,7 +394,7 @@ impl Market {
         // What is on its way out does not come back.
         if !deleting && state.strikes(dialect, Fault::DestroyComesBack) {
             let back = now + state.wait(dialect, Delay::Invisible);
-            state.rentals.entry(serial).and_modify(|rental| rental.visible_from = back);
+            state.rentals.entry(serial).and_modify(|rental| (rental.visible_from, rental.denied) = (back, true));
             return Ok(wait);
         }
         let gone = now + state.wait(dialect, Delay::Destroy);
@@ -492,7 +492,7 @@ impl Market {
         self.present().0.struck.clone()
     }
 
-    /// Makes a machine's host disappear: later, if its vendor hides the machine now.
+    /// Makes a machine's host disappear: later, if its vendor hides the machine now; never, if it came back from a destroy.
     pub fn vanish(&self, native_id: &str) -> bool {
         self.touch(native_id, |state, serial, now| {
             state.plan_event(now, serial, Event::Vanish);

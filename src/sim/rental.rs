@@ -178,6 +178,9 @@ pub(super) struct Rental {
     pub epoch: u32,
     pub created: Time,
     pub visible_from: Time,
+    /// It was destroyed, denied, and came back: now only another destroy ends it. That it came back and went between two looks
+    /// nobody could know, or bill.
+    pub denied: bool,
     pub first_run: Option<Time>,
     pub gone: Option<Time>,
     pub fate: Fate,
@@ -264,6 +267,7 @@ impl Rental {
             epoch: 0,
             created: now,
             visible_from: now,
+            denied: false,
             first_run: None,
             gone: None,
             fate,

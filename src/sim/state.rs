@@ -209,6 +209,7 @@ impl State {
         match event {
             Event::Begin if rental.phase == Phase::Scheduled => rental.phase = Phase::Starting,
             Event::Run if matches!(rental.phase, Phase::Scheduled | Phase::Starting) => return self.run(at, serial),
+            Event::Vanish if rental.denied => {}
             Event::Vanish if rental.is_veiled(at) => {
                 let later = rental.visible_from + Duration::from_secs(1_200);
                 self.plan_event(later, serial, Event::Vanish);

@@ -575,6 +575,22 @@ async fn a_look_with_the_credentials_of_before_proves_nothing() {
     assert_eq!(this.session.state, State::Stopped);
 }
 
+/// A list that takes long shows what was before a look that began later and was answered sooner: that one counts.
+#[tokio::test(start_paused = true)]
+async fn of_two_looks_at_once_the_one_that_began_later_counts() {
+    let mut this = Running::new(request(any(None))).await;
+    this.now = this.now + Duration::from_secs(600);
+    let list = Look { sent: this.now, answered: this.now + Duration::from_secs(8) };
+    this.now = this.now + Duration::from_secs(5);
+    let (mut sighting, look) = (this.sighting("n1", None), this.look());
+    sighting.status = InstanceStatus::Stopped;
+    this.put(Input::Seen { attempt: 1, sighting, look });
+    this.now = list.answered;
+    let sighting = this.sighting("n1", None);
+    this.put(Input::Seen { attempt: 1, sighting, look: list });
+    assert_eq!(this.rows[0].seen.as_ref().map(|seen| (seen.status, seen.look)), Some((InstanceStatus::Stopped, look)));
+}
+
 /// One look does not find a machine whose destroy was accepted, and a second destroy is accepted for it: it was there all the
 /// while, is proven gone by two looks after that, and may cost until the first of those.
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use crate::support::{Altered, House, Plan, any, caller, exactly, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::{ConsumerId, Label, ProviderId, SessionId};
+use gpu_shopper::domain::instance::Sighting;
 use gpu_shopper::domain::lifecycle::Fate;
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Request, State};
 use gpu_shopper::domain::sweep::Caps;
@@ -12,10 +13,10 @@ use gpu_shopper::ports::{LaunchSpec, Provider};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::services::sweeper::{FindingKind, HoldKind, Strays, SweepPolicy};
-use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults, SimProvider};
+use gpu_shopper::sim::{ALWAYS, AccountId, Dialect, Fault, Faults, Market, SimProvider};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -727,6 +728,84 @@ async fn what_carries_the_label_is_the_machine_and_not_what_an_answer_named() {
         assert_eq!(house.store().instance_list(id).await.unwrap().len(), 1);
         house.command(id, Command::Destroy).await.unwrap();
         house.until(id, State::Stopped, 20 * MINUTE).await;
+    }
+    clean(&house).await;
+}
+
+/// A launch's answer names a machine without any label, as made in the vendor's console: one that was listed before, or one that
+/// has just come to be. It is nobody's of ours; ours is found by its label.
+#[tokio::test(start_paused = true)]
+async fn a_strangers_machine_without_a_label_is_not_taken_for_ours() {
+    for listed_before in [true, false] {
+        let street: Arc<OnceLock<(Arc<Market>, AccountId)>> = Arc::default();
+        let (named, destroys) = (Arc::new(OnceLock::<String>::new()), Arc::new(AtomicUsize::new(0)));
+        let (there, names, counted) = (Arc::clone(&street), Arc::clone(&named), Arc::clone(&destroys));
+        let wrap: crate::support::Wrap = Arc::new(move |provider| {
+            let (there, names) = (Arc::clone(&there), Arc::clone(&names));
+            let stranger = move || {
+                let (market, account) = there.get().unwrap();
+                market.plant(*account, "").unwrap()
+            };
+            let launched = Box::new(move |_| names.get_or_init(&stranger).clone());
+            Arc::new(Altered { launched, destroys: Arc::clone(&counted), ..Altered::of(provider) })
+        });
+        let house = Plan::new(46, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+        let account = house.accounts[&Dialect::Vastai];
+        let _ = street.set((Arc::clone(&house.market), account));
+        if listed_before {
+            named.set(house.market.plant(account, "").unwrap()).unwrap();
+            house.pass(2 * MINUTE).await;
+        }
+        let id = house.rent(None).await.session.id;
+        let running = house.until(id, State::Running, 20 * MINUTE).await;
+        let stranger = named.get().unwrap().clone();
+        let rows = house.store().instance_list(id).await.unwrap();
+        assert_eq!((rows.len(), running.attempts.len()), (1, 1), "{:?}", running.attempts);
+        assert!(rows[0].native_id.as_ref().is_some_and(|native_id| *native_id != stranger), "before: {listed_before}");
+        house.command(id, Command::Destroy).await.unwrap();
+        house.until(id, State::Stopped, 20 * MINUTE).await;
+        assert_eq!((house.alive(), destroys.load(Ordering::SeqCst)), (vec![stranger.clone()], 1), "before: {listed_before}");
+        assert!(kinds(&house).contains(&(FindingKind::Foreign, stranger)));
+        billed(&house, id).await;
+        clean(&house).await;
+    }
+}
+
+/// Looks have their own pace at a vendor, and their own queue: a destroy does not wait until one was answered.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_does_not_wait_for_a_look() {
+    let destroys = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&destroys);
+    let wrap: crate::support::Wrap = Arc::new(move |provider| {
+        let (look_takes, destroys) = (40 * Duration::from_secs(1), Arc::clone(&counted));
+        Arc::new(Altered { look_takes, destroys, ..Altered::of(provider) })
+    });
+    let house = Plan::new(48, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 20 * MINUTE).await;
+    house.command(id, Command::Destroy).await.unwrap();
+    house.pass(3 * Duration::from_secs(1)).await;
+    assert_eq!((destroys.load(Ordering::SeqCst), house.alive().len()), (1, 0));
+    house.until(id, State::Stopped, 20 * MINUTE).await;
+    billed(&house, id).await;
+    clean(&house).await;
+}
+
+/// A vendor that tells no labels: a machine that a launch's answer named is ours when a complete list has shown nothing else.
+#[tokio::test(start_paused = true)]
+async fn where_no_label_is_told_a_complete_list_vouches_for_what_an_answer_named() {
+    let blank = || Box::new(|sighting: &mut Sighting| sighting.label = None);
+    let wrap: crate::support::Wrap = Arc::new(move |provider| Arc::new(Altered { machine: blank(), ..Altered::of(provider) }));
+    let house = Plan::new(47, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    let id = house.rent(None).await.session.id;
+    let running = house.until(id, State::Running, 20 * MINUTE).await;
+    assert_eq!(running.attempts.len(), 1, "{:?}", running.attempts);
+    let again = house.rent(None).await.session.id;
+    house.command(again, Command::Destroy).await.unwrap();
+    house.command(id, Command::Destroy).await.unwrap();
+    for id in [id, again] {
+        house.until(id, State::Stopped, 40 * MINUTE).await;
+        billed(&house, id).await;
     }
     clean(&house).await;
 }

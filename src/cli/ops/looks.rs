@@ -89,7 +89,7 @@ fn tell_strays(strays: &[pb::StrayInstance], desk: &mut Desk) -> Result<(), Fail
     for stray in strays {
         let name = clean(&format!("{} {}", stray.provider, stray.native_id));
         if stray.kind() == Kind::Orphan {
-            desk.console.note(&format!("{name} waits for {}", clean(&stray.waits_for)));
+            desk.console.note(&format!("{name} waits: {}", clean(&stray.waits_for)));
         } else {
             desk.console.note(&format!("to keep {name}: {}", clean(&stray.adopt_command)));
         }
@@ -138,7 +138,7 @@ pub fn tell_holds(holds: &[pb::Hold], desk: &mut Desk) -> Result<(), Failure> {
     let now = desk.clock.now();
     let mut table = Table::new(["PROVIDER", "HELD", "UNTIL", ">SET", "BY", "REASON"]);
     for hold in holds {
-        let until = hold.until_time.as_ref().map_or_else(|| "lifted".to_owned(), |at| words::moment(Some(at)));
+        let until = hold.until_time.as_ref().map_or_else(|| "it is lifted".to_owned(), |at| words::moment(Some(at)));
         table.row([
             hold.provider.as_str().into(),
             Cell::tinted(words::hold(hold.kind), Tint::Busy),

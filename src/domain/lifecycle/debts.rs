@@ -216,7 +216,7 @@ impl Work<'_> {
         let other = row.native_id.as_ref().is_some_and(|id| *id != sighting.native_id);
         let stale = row.settled.is_some_and(|s| look.sent <= s.at)
             || row.destroy.not_found_at.is_some_and(|gone| look.sent <= gone)
-            || row.seen.as_ref().is_some_and(|seen| look.answered < seen.look.sent);
+            || row.seen.as_ref().is_some_and(|seen| look.sent < seen.look.sent);
         if stale || (other && (row.touchable() || !row.carried_by(sighting))) {
             return;
         }
@@ -234,6 +234,12 @@ impl Work<'_> {
             return self.disown(at, &sighting.native_id, &format!("it carries `{label}`"));
         }
         let untouched = !row.touchable();
+        if untouched && row.native_id.is_some() && !sighting.is_labelled() {
+            // Only a launch's answer says that it is ours: a list tells.
+            self.rows[at].unlabelled = true;
+            self.durable = true;
+            return;
+        }
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
@@ -243,7 +249,7 @@ impl Work<'_> {
         let slow = backoff::spread(slow, (label, tries));
         let (look_wait, unseen_after) = (self.policy().gone_spacing, self.policy().unseen_after);
         let row = &mut self.rows[at];
-        if row.native_id.is_none() || sighting.label.as_deref().is_some_and(|text| !text.is_empty()) {
+        if row.native_id.is_none() || sighting.is_labelled() {
             row.named = true;
         }
         if untouched && row.desired == Desired::Gone {
@@ -308,7 +314,7 @@ impl Work<'_> {
     fn disown(&mut self, at: usize, other: &str, why: &str) {
         let now = self.now;
         let row = &mut self.rows[at];
-        row.native_id = None;
+        (row.native_id, row.unlabelled) = (None, false);
         row.launch = Launch::Unknown;
         row.uncertain_since = Some(now);
         row.absence = Absence::default();

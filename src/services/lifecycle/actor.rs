@@ -235,6 +235,7 @@ impl Actor {
         }
         let _within = done.span.enter();
         for input in done.inputs {
+            let input = self.weighed(done.session, input);
             self.learn(done.session, &input);
             self.apply(done.session, input, staged);
         }

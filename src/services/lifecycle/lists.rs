@@ -23,14 +23,19 @@ impl Actor {
         let mut inputs: Vec<(SessionId, Input)> = Vec::new();
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
         let seen = |label: Label, sighting: &Sighting| {
-            (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting.clone()), look: listing.look })
+            let mut sighting = sighting.clone();
+            if self.vouches(label, &sighting, listing.look) {
+                sighting.label = Some(label.to_string());
+            }
+            (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting), look: listing.look })
         };
         for (label, sighting) in &sorted.seen {
             if sighting.status == InstanceStatus::Gone {
                 // Listed as something that is gone: missing like what is not listed.
                 inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
-            } else if self.is_settled(*label) {
-                suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), sighting });
+            } else if let Some(row) = self.row(*label).filter(|row| row.settled.is_some()) {
+                let kind = if row.touchable() || sighting.is_labelled() { FindingKind::Orphan } else { FindingKind::Foreign };
+                suspects.push(Suspect { kind, label: Some(*label), sighting });
             } else {
                 inputs.push(seen(*label, sighting));
             }
@@ -81,9 +86,28 @@ impl Actor {
         Ok(rows.iter().any(|row| row.native_id.as_deref() == Some(native_id)))
     }
 
-    fn is_settled(&self, label: Label) -> bool {
-        let entry = self.live.get(&label.session);
-        entry.is_some_and(|e| e.instances.iter().any(|r| r.label == label && r.settled.is_some()))
+    fn row(&self, label: Label) -> Option<&Instance> {
+        self.live.get(&label.session)?.instances.iter().find(|row| row.label == label)
+    }
+
+    /// Whether a complete list says that an unlabelled machine is that of a row: a launch's answer named it, a look has shown it
+    /// so before, and in this list, which began after that answer, nothing carries the row's label.
+    fn vouches(&self, label: Label, sighting: &Sighting, look: Look) -> bool {
+        let over = |row: &Instance| row.launched.is_some_and(|call| look.sent >= call.answered);
+        !sighting.is_labelled() && self.row(label).is_some_and(|row| row.unlabelled && !row.touchable() && over(row))
+    }
+
+    /// What a launch's answer is worth: a machine that a list has shown before the launch was sent is not what it brought forth,
+    /// whatever its answer says. Ours is looked for by its label then, as if the answer had been lost.
+    pub(super) fn weighed(&self, id: SessionId, input: Input) -> Input {
+        let Input::Launched { attempt, native_id, call, .. } = &input else { return input };
+        let row = self.live.get(&id).and_then(|e| e.instances.iter().find(|row| row.label.attempt == *attempt));
+        let older = row.and_then(|row| self.sweeper.finding(&row.provider, native_id)).filter(|found| found.first_seen <= call.sent);
+        if older.is_none() {
+            return input;
+        }
+        let text = format!("the answer named machine {native_id}, which was there before: it is left alone, and ours is looked for by its label");
+        Input::LaunchUnknown { attempt: *attempt, text, call: *call }
     }
 
     /// Gives what is to be destroyed unasked a row that says so.

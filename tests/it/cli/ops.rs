@@ -32,7 +32,7 @@ async fn strays_and_foreign_machines_are_tables_with_the_commands_to_paste() {
         "to keep vastai 17294410: gpu-shopper ops adopt vastai 17294410\n\
          to destroy vastai 17294410: gpu-shopper ops destroy-instance vastai 17294410\n\
          to end vastai 17294410 at its vendor by hand: curl -X DELETE https://vendor/17294410\n\
-         vastai 9 waits for its turn\n\
+         vastai 9 waits: its turn\n\
          to destroy vastai 9: gpu-shopper ops destroy-instance vastai 9\n\
          in all: $0.2467 per hour, and 1 whose price no list tells\n"
     );
@@ -133,7 +133,7 @@ async fn orders_tell_what_came_of_them() {
 async fn holds_are_set_listed_and_lifted() {
     let mock = Mock::start().await;
     let ran = gs(&mock, &["ops", "hold", "vastai", "sweeper", "--for", "2h", "--reason", "we look ourselves"]).await;
-    let table = "PROVIDER  HELD     UNTIL      SET  BY        REASON\nvastai    sweeper  lifted  30m00s  operator  we look ourselves\n";
+    let table = "PROVIDER  HELD     UNTIL            SET  BY        REASON\nvastai    sweeper  it is lifted  30m00s  operator  we look ourselves\n";
     assert_eq!((ran.code, ran.out.as_str()), (0, table), "{}", ran.err);
     gs(&mock, &["ops", "hold", "vastai", "expiry", "--until", "2026-11-23T22:00:00Z", "--reason", "r"]).await;
     let ran = gs(&mock, &["ops", "hold", "vastai", "launches", "--lift"]).await;

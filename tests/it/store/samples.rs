@@ -213,6 +213,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         machine: MachineId::new("m-4711"),
         native_id: None,
         named: false,
+        unlabelled: true,
         launch: Launch::Intended,
         desired: Desired::Present,
         intended_at: from,
