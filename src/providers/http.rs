@@ -299,7 +299,7 @@ impl Link {
                 span.record("error_type", error.kind.word());
                 span.record("otel.status_code", "ERROR");
                 tracing::debug!(kind = error.kind.word(), certainty = ?error.certainty, error = %error.text, "provider call failed");
-                notes.last_error = Some((now, format!("{}: {}", error.operation, error.text)));
+                notes.last_error = Some((now, noted(&error)));
                 Err(error)
             }
         }
@@ -435,6 +435,15 @@ impl Link {
         self.error(operation, Fault::refused(kind, text))
     }
 
+    /// An error that several good answers make together. It is told by [`Link::state`] like that of a call.
+    #[must_use]
+    pub fn incomplete(&self, operation: &'static str, text: impl Into<String>) -> ProviderError {
+        let error = self.unsent(operation, ErrorKind::Garbled, text);
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.last_error = Some((self.context.clock.now(), noted(&error)));
+        error
+    }
+
     /// Cleans a vendor's text, our own credentials included in what is masked.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
@@ -487,6 +496,11 @@ fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
         }
     };
     Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+/// An error as the state of a link tells it.
+fn noted(error: &ProviderError) -> String {
+    format!("{}: {}", error.operation, error.text)
 }
 
 async fn take_body(mut response: reqwest::Response, cap: usize, arriving: &mut dyn Arriving) -> Result<Vec<u8>, Fault> {

@@ -241,6 +241,8 @@ async fn the_adapters_read_every_state_rightly() {
     }
     market.set_faults(Faults::none().with(Fault::ListPartial, 1_000_000));
     assert_eq!(provider.instances().await.unwrap_err().kind, ErrorKind::Garbled);
+    let told = provider.link().last_error.unwrap();
+    assert!(told.starts_with("instances: the list is not complete"), "{told}");
     market.set_faults(Faults::none().with(Fault::DestroyRefused, 1_000_000));
     let offers = provider.offers().await.unwrap().offers;
     let id = provider.launch(&street.spec(plain(&offers), 3)).await.unwrap().native_id;

@@ -213,17 +213,17 @@ impl Provider for Vastai {
             match page.next {
                 None if all.len() < counted => {
                     let text = format!("the list is not complete: {} of {counted} instances", all.len());
-                    return Err(self.link.unsent("instances", ErrorKind::Garbled, text));
+                    return Err(self.link.incomplete("instances", text));
                 }
                 None => return Ok(all.into_values().collect()),
                 Some(next) if after.as_ref() == Some(&next) || all.len() == known => {
                     let text = "the list is not complete: its next page leads nowhere new";
-                    return Err(self.link.unsent("instances", ErrorKind::Garbled, text));
+                    return Err(self.link.incomplete("instances", text));
                 }
                 Some(next) => after = Some(next),
             }
         }
-        Err(self.link.unsent("instances", ErrorKind::Garbled, "the list is not complete: it has no end"))
+        Err(self.link.incomplete("instances", "the list is not complete: it has no end"))
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
