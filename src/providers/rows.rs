@@ -55,14 +55,15 @@ impl Rows {
 
     /// Takes the next bytes and gives each row that they complete to `each`; one that is no object is `None`.
     pub fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>, each: &mut dyn FnMut(Option<Object<'_>>)) {
-        let mut begun = 0;
-        for (at, byte) in bytes.iter().enumerate() {
+        let (mut begun, mut next) = (0, 0);
+        while let Some(at) = self.mark(bytes, next) {
+            next = at + 1;
+            let byte = &bytes[at];
             if self.quoted {
                 match byte {
                     _ if self.escaped => self.escaped = false,
                     b'\\' => self.escaped = true,
-                    b'"' => self.quoted = false,
-                    _ => {}
+                    _ => self.quoted = false,
                 }
                 continue;
             }
@@ -107,6 +108,17 @@ impl Rows {
     /// In words.
     pub fn end(self) -> Result<(), String> {
         self.fault.map_or(Ok(()), Err)
+    }
+
+    /// The next byte from here on that means something where it stands.
+    fn mark(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        let left = bytes.get(from..)?;
+        let found = match self.quoted {
+            true if self.escaped => (!left.is_empty()).then_some(0),
+            true => left.iter().position(|byte| matches!(byte, b'"' | b'\\')),
+            false => left.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',')),
+        };
+        found.map(|at| from + at)
     }
 
     /// A row's last bytes have come; after the `last` one the array ends.
