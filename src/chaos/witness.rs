@@ -380,7 +380,7 @@ impl Witness {
         let carried = self.market.label_of(native_id).as_deref().and_then(Label::parse);
         let stray = before.is_none() && carried.is_some_and(|label| !seen.past.rows.contains_key(&label));
         let ripe = || {
-            let since = seen.ground.planted.get(native_id).map_or(now, |planted| planted.at);
+            let since = seen.ground.planted.get(native_id).map_or(now, |planted| planted.since);
             self.sweep.strays == Strays::Destroy && now.since(since) >= self.sweep.grace
         };
         (stray && !ripe()).then(|| format!("the stray {native_id} was taken over, and nobody ordered it"))

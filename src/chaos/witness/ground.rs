@@ -25,8 +25,10 @@ pub enum Plant {
 pub(super) struct Planted {
     pub label: Label,
     pub provider: ProviderId,
-    /// Since when it is that.
+    /// Since when it is that for the present disk.
     pub at: Time,
+    /// Since when it may be known as that: an earlier disk may have had it already.
+    pub since: Time,
     pub kind: Plant,
 }
 
@@ -112,7 +114,7 @@ impl Witness {
     /// The world has put a machine with a label of the deployment on its account.
     pub fn planted(&self, native_id: &str, label: Label, provider: ProviderId, kind: Plant) {
         let at = self.now();
-        self.seen().ground.planted.insert(native_id.to_owned(), Planted { label, provider, at, kind });
+        self.seen().ground.planted.insert(native_id.to_owned(), Planted { label, provider, at, since: at, kind });
     }
 
     /// Takes over what the world has put beside another's back: a copy of a deployment has its machines beside it, too.
@@ -238,7 +240,10 @@ impl Witness {
         ground.gone.extend(seen.past.launched.difference(&past.launched).copied());
         for (native_id, label, provider) in labels {
             if !past.rows.contains_key(&label) {
-                ground.planted.insert(native_id, Planted { label, provider, at: now, kind: Plant::Stray });
+                // What was a stray before may be known as one on this disk, and since when.
+                let before = ground.planted.get(&native_id).filter(|planted| planted.kind == Plant::Stray);
+                let since = before.map_or(now, |planted| planted.since);
+                ground.planted.insert(native_id, Planted { label, provider, at: now, since, kind: Plant::Stray });
             } else if let Some(planted) = ground.planted.get_mut(&native_id) {
                 planted.at = now;
             }

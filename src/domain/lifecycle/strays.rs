@@ -200,6 +200,8 @@ impl Work<'_> {
         if row.open() && row.desired == Desired::Gone && row.native_id.is_some() {
             row.destroy.next_at = Some(now);
             row.destroy.refused_until = None;
+            // No look proves anything before it is answered: a vendor that takes the order had the machine all the while.
+            row.destroy.answered_at = None;
             self.durable = true;
         }
     }
