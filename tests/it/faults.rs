@@ -8,7 +8,7 @@ use gpu_shopper::domain::instance::{Evidence, InstanceStatus, Sighting};
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::RentalKind;
 use gpu_shopper::domain::policy::Policy;
-use gpu_shopper::domain::session::{ConditionType, EndReason, Request, Session, State, Target, Truth};
+use gpu_shopper::domain::session::{AttemptFailure, ConditionType, EndReason, Request, Session, State, Target, Truth};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::error::Code;
@@ -588,6 +588,68 @@ async fn an_account_out_of_credit_ends_what_ran_on_it_and_takes_nothing_new() {
     let refused = house.create(request(exactly(&offer))).await.unwrap_err();
     assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, "PROVIDER_CREDIT"));
     clean(&house).await;
+}
+
+/// What a launch is the first to meet: the only provider refuses our credentials, or has no more credit from us.
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_the_account_is_refused_for_ends_its_session_for_that() {
+    for (reason, code) in [(EndReason::ProviderAuth, "PROVIDER_AUTH"), (EndReason::ProviderCredit, "PROVIDER_CREDIT")] {
+        for dialect in Dialect::ALL.into_iter().filter(|d| reason == EndReason::ProviderAuth || *d == Dialect::Vastai) {
+            let house = house(dialect, 61, Faults::gentle()).await;
+            house.pass(MINUTE).await;
+            let account = house.accounts[&dialect];
+            match reason {
+                EndReason::ProviderAuth => house.market.set_valid(account, false),
+                _ => house.market.set_credit(account, Some(Nanos::ZERO)),
+            }
+            let id = house.rent(None).await.session.id;
+            let ended = house.until(id, State::Failed, 30 * MINUTE).await;
+            assert_eq!((ended.end_reason, ended.attempts.len()), (Some(reason), 1), "{dialect:?} {:?}", ended.error);
+            let events = house.events().await;
+            let end = events.iter().rfind(|e| e.kind == EventType::StateChanged).unwrap();
+            assert_eq!((end.to_state, end.end_reason, end.session.cost_final), (State::Failed, Some(reason), true));
+            assert_eq!((ended.cost.high, house.bill(id)), (Nanos::ZERO, Nanos::ZERO));
+            let refused = house.create(request(any(None))).await.unwrap_err();
+            assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, code));
+            house.market.set_valid(account, true);
+            clean(&house).await;
+        }
+    }
+}
+
+/// A pull of an image has its half hour from when something last moved, and an attempt three quarters in all.
+#[tokio::test(start_paused = true)]
+async fn a_stage_has_its_time_from_the_last_progress_and_an_attempt_its_own() {
+    for (moves, reason, took) in [
+        (0, AttemptFailure::StageTimeout, 30 * MINUTE),
+        (10, AttemptFailure::StageTimeout, 40 * MINUTE),
+        (60, AttemptFailure::AttemptTimeout, 45 * MINUTE),
+    ] {
+        let layers = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&layers);
+        let wrap: Wrap = Arc::new(move |provider| {
+            let told = Arc::clone(&told);
+            let machine = Box::new(move |sighting: &mut Sighting| {
+                sighting.status = InstanceStatus::Starting;
+                sighting.progress = Some(format!("layer {}", told.load(Ordering::SeqCst)));
+            });
+            Arc::new(Altered { machine, ..Altered::of(provider) })
+        });
+        let house = Plan::new(62, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+        let mut wanted = request(any(None));
+        (wanted.reservation, wanted.failover.max_attempts) = (4 * HOUR, 1);
+        let id = house.create(wanted).await.unwrap().session.id;
+        for _ in 0..moves {
+            house.pass(MINUTE).await;
+            layers.fetch_add(1, Ordering::SeqCst);
+        }
+        house.reach(id, Some(State::Failed), HOUR).await;
+        let ended = house.get(id).await;
+        let attempt = &ended.attempts[0];
+        let lasted = attempt.ended_at.unwrap().since(attempt.started_at);
+        assert_eq!((attempt.failure, ended.attempts.len()), (Some(reason), 1), "{moves}: {}", attempt.text);
+        assert!(lasted >= took && lasted < took + MINUTE, "{moves}: {lasted:?}");
+    }
 }
 
 /// A day of the field: forty sessions, as launches in the field went.

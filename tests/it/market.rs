@@ -4,7 +4,7 @@
 use crate::support::{Altered, House, Plan, any, caller, exactly, request};
 use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId};
 use gpu_shopper::domain::memory::{Outcome, SubjectKind};
-use gpu_shopper::domain::money::Rate;
+use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Session, State, Target};
@@ -317,6 +317,32 @@ async fn no_next_offer_is_dearer_than_allowed() {
     assert!(ended.attempts.len() > 1 && ended.attempts.len() < 25, "{}", ended.attempts.len());
     assert!(ended.attempts.iter().all(|a| a.offer.price(Some(a.disk_gb)).total() <= most));
     assert!(ended.status_message.contains("beyond the session's own price limits"), "{}", ended.status_message);
+}
+
+/// The machine of one provider never comes up: the next attempt is at the other one, under the same session, and runs there; the
+/// session costs what both have cost.
+#[tokio::test(start_paused = true)]
+async fn a_session_moves_to_the_other_provider_and_runs_there() {
+    let mut faults = Faults::gentle();
+    faults.tensordock.set_rate(Fault::BootFails, ALWAYS);
+    let house = Plan::new(6, faults).build().await;
+    let at = |offer: &Offer, dialect: Dialect| offer.provider.as_str() == dialect.word();
+    let first = offers(&house).into_iter().find(|o| at(o, Dialect::Tensordock)).unwrap();
+    let mut wanted = request(exactly(&first.id));
+    (wanted.failover.scope, wanted.reservation) = (FailoverScope::Any, 6 * HOUR);
+    let id = house.create(wanted).await.unwrap().session.id;
+    let running = house.until(id, State::Running, 5 * HOUR).await;
+    let (last, before) = running.attempts.split_last().unwrap();
+    assert!(at(&last.offer, Dialect::Vastai) && at(&before[0].offer, Dialect::Tensordock));
+    assert!(running.endpoint.is_some() && running.price == last.offer.price(Some(last.disk_gb)));
+    house.pass(HOUR).await;
+    house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+    let ended = house.until(id, State::Stopped, 30 * MINUTE).await;
+    let (cost, bill) = (ended.cost, house.bill(id));
+    assert!(cost.low <= bill && bill <= cost.high, "{cost:?} {bill}");
+    assert!(ended.attempts[0].came_to_be, "its machine was there, and is in the bill");
+    assert_eq!(ended.attempts.iter().map(|a| a.cost).sum::<Nanos>(), cost.cost);
+    clean(&house).await;
 }
 
 #[tokio::test(start_paused = true)]
