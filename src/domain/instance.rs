@@ -370,6 +370,14 @@ impl Instance {
         !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && sighting.is_labelled() && !self.carried_by(sighting)
     }
 
+    /// Whether a complete list in which nothing carries this row's label says that an unlabelled machine in it is the row's: a
+    /// launch's answer named it, a look has shown it so before, and the list began after that answer.
+    #[must_use]
+    pub fn vouched_by(&self, sighting: &Sighting, list: Look) -> bool {
+        let later = self.launched.is_some_and(|call| list.sent >= call.answered);
+        later && self.unlabelled && !self.touchable() && !sighting.is_labelled()
+    }
+
     /// Whether a machine carries this row's label: what a launch brings forth does. Only a row of a machine that is too many
     /// has a number of its own, and its machine that of another.
     #[must_use]

@@ -236,8 +236,7 @@ impl Work<'_> {
         let untouched = !row.touchable();
         if untouched && row.native_id.is_some() && !sighting.is_labelled() {
             // Only a launch's answer says that it is ours: a list tells.
-            self.rows[at].unlabelled = true;
-            self.durable = true;
+            self.durable |= !std::mem::replace(&mut self.rows[at].unlabelled, true);
             return;
         }
         if row.native_id.is_none() || row.settled.is_some() {

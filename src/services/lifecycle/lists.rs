@@ -24,7 +24,7 @@ impl Actor {
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
         let seen = |label: Label, sighting: &Sighting| {
             let mut sighting = sighting.clone();
-            if self.vouches(label, &sighting, listing.look) {
+            if self.row(label).is_some_and(|row| row.vouched_by(&sighting, listing.look)) {
                 sighting.label = Some(label.to_string());
             }
             (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting), look: listing.look })
@@ -34,8 +34,10 @@ impl Actor {
                 // Listed as something that is gone: missing like what is not listed.
                 inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
             } else if let Some(row) = self.row(*label).filter(|row| row.settled.is_some()) {
-                let kind = if row.touchable() || sighting.is_labelled() { FindingKind::Orphan } else { FindingKind::Foreign };
-                suspects.push(Suspect { kind, label: Some(*label), sighting });
+                // What only an answer named, and carries no label, is nobody's of ours.
+                let ours = row.touchable() || sighting.is_labelled();
+                let (kind, label) = if ours { (FindingKind::Orphan, Some(*label)) } else { (FindingKind::Foreign, None) };
+                suspects.push(Suspect { kind, label, sighting });
             } else {
                 inputs.push(seen(*label, sighting));
             }
@@ -88,13 +90,6 @@ impl Actor {
 
     fn row(&self, label: Label) -> Option<&Instance> {
         self.live.get(&label.session)?.instances.iter().find(|row| row.label == label)
-    }
-
-    /// Whether a complete list says that an unlabelled machine is that of a row: a launch's answer named it, a look has shown it
-    /// so before, and in this list, which began after that answer, nothing carries the row's label.
-    fn vouches(&self, label: Label, sighting: &Sighting, look: Look) -> bool {
-        let over = |row: &Instance| row.launched.is_some_and(|call| look.sent >= call.answered);
-        !sighting.is_labelled() && self.row(label).is_some_and(|row| row.unlabelled && !row.touchable() && over(row))
     }
 
     /// What a launch's answer is worth: a machine that a list has shown before the launch was sent is not what it brought forth,
