@@ -8,9 +8,10 @@ use crate::chaos::watchers;
 use crate::clock::Clock;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
 use crate::domain::money::Nanos;
-use crate::domain::offer::{OfferFilter, OfferOrder, RentalKind};
+use crate::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
 use crate::domain::session::{EndReason, LaunchMode, Request, Session, StartSecrets, State, Target};
 use crate::domain::time::Time;
+use crate::domain::verify::Verify;
 use crate::services::api::{Caller, Command, Create, Created, Idempotency, NewKey};
 use crate::services::error::{Code, Error};
 use crate::sim::Workload;
@@ -26,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A template of the simulated marketplace.
 const TEMPLATE: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
+
+/// The stream of a caller's dice from which it draws what it may cost and what must be proven.
+const CAPS: u64 = 1_000;
 
 /// What a caller is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,14 +270,20 @@ impl Visitor {
             request.launch_mode = LaunchMode::Entrypoint;
             request.exposed_ports = vec![8_000];
         }
+        let fits = |o: &&Arc<Offer>| match &request.target {
+            Target::Offer(id) => o.id == *id,
+            Target::Requirements { filter, .. } => filter.check(o).is_ok(),
+        };
+        let cheapest = offers.iter().filter(fits).map(|o| o.price(None).total()).min().unwrap_or_default();
+        // Drawn aside, so that the rest of a seed's world does not depend on it.
+        let mut aside = dice.clone();
+        aside.set_stream(CAPS);
+        let mut cap = |one_in: u32| aside.random_ratio(1, one_in).then(|| cheapest.scaled(aside.random_range(100..160), 100));
+        (request.max_price, request.failover.max_price) = (cap(8), cap(6));
+        request.verify = [Verify::Ssh, Verify::Strict, Verify::Gpu, Verify::Gpu, Verify::Gpu, Verify::Gpu][aside.random_range(0..6)];
         if limited {
             // About what the cheapest would cost: one bad attempt or a higher price, and it is reached.
-            let fits = offers.iter().filter(|o| match &request.target {
-                Target::Offer(id) => o.id == *id,
-                Target::Requirements { filter, .. } => filter.check(o).is_ok(),
-            });
-            let rate = fits.map(|o| o.price(None).total()).min().unwrap_or_default();
-            let whole = rate.accrued(i64::try_from(request.reservation.as_millis()).unwrap_or(i64::MAX));
+            let whole = cheapest.accrued(i64::try_from(request.reservation.as_millis()).unwrap_or(i64::MAX));
             request.max_total_cost = Some(Nanos(whole.0 / 100 * percent));
         }
         (request, templated.then(|| TEMPLATE.to_owned()))

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::domain::ids::{ProviderId, SessionId, Tag};
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
-use crate::ports::{Chance, Provider, SeededChance};
+use crate::ports::{Chance, Provider, SeededChance, SshProbe};
 use crate::providers;
 use crate::server::require_owing;
 use crate::services::api::Caller;
@@ -149,6 +149,7 @@ impl Deployment {
         }
         let tag = tag_of(&plan.name);
         let witness = Witness::new(&plan.name, tag, Arc::clone(&plan.market), Arc::clone(&plan.story), plan.policy.clone(), plan.sweep);
+        witness.given_by_mistake(plan.other_accounts.values().map(|account| account.user_id().to_string()).collect());
         let standing = Standing {
             store: Store::open_memory()?,
             starts: 0,
@@ -529,13 +530,17 @@ impl Deployment {
             }
             map.insert(provider.facts().id.clone(), provider);
         }
+        let probe: Arc<dyn SshProbe> = Arc::new(SimProbe::new(Arc::clone(&self.plan.market), [7; 32]));
         let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(self.plan.seed.wrapping_mul(1000).wrapping_add(number)));
         let frozen = store.meta_get(DOUBT).await?.filter(|text| !text.is_empty());
         Core::start(CoreParts {
             store,
             deployment_id: self.plan.name.clone(),
             providers: map,
-            probe: Arc::new(SimProbe::new(Arc::clone(&self.plan.market), [7; 32])),
+            probe: match self.plan.wrong {
+                Some(rule) => rule.probe(probe),
+                None => probe,
+            },
             chance,
             clock: self.plan.clock.clone(),
             policy: self.plan.policy.clone(),

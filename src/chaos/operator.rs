@@ -225,7 +225,7 @@ impl Keeper {
         }
     }
 
-    /// Lifts every hold, has every stray destroyed, ends every session.
+    /// Lifts every hold, has every stray destroyed, settles what may be on an account that was a mistake, ends every session.
     async fn close(&self, doors: &Doors) {
         let witness = self.deployment.witness();
         let findings = doors.operator.findings();
@@ -238,6 +238,12 @@ impl Keeper {
             let (provider, native_id) = (finding.provider.clone(), finding.sighting.native_id.clone());
             witness.permitted(&native_id, finding.label);
             self.order(doors, Order::Stray { provider, native_id, fate: Fate::Destroy }).await;
+        }
+        let owed = doors.operator.unconfirmed_destroys().await.unwrap_or_default();
+        for debt in owed.iter().map(|debt| &debt.instance).filter(|debt| witness.is_elsewhere(debt)) {
+            witness.word(debt.label);
+            witness.ordered(debt.label);
+            self.order(doors, Order::Settle { label: debt.label, reason: "that account is not ours".to_owned() }).await;
         }
         for live in doors.winding_up.open() {
             witness.asked(live.session.id);

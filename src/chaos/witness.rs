@@ -5,9 +5,11 @@
 //! earlier time; then what came after that is lost to the deployment, and its machines are strays. It changes nothing.
 //!
 //! * [`warnings`]: what must have been told before an ending.
+//! * [`wares`]: what a session gets, and at what price.
 //! * [`ground`]: what the world did beside the deployment's back, and what people ordered.
 
 mod ground;
+mod wares;
 mod warnings;
 
 pub use ground::Plant;
@@ -37,6 +39,7 @@ const PROVISIONING: Duration = Duration::from_secs(8 * 3600);
 #[derive(Clone, Debug)]
 struct Row {
     provider: ProviderId,
+    account: String,
     native_id: Option<String>,
     /// That a look has shown that id with our label.
     named: bool,
@@ -73,6 +76,8 @@ pub struct Past {
     /// Which session an accepted create is, by its caller and request id.
     requests: BTreeMap<(String, String), SessionId>,
     told: BTreeMap<SessionId, warnings::Told>,
+    /// What sessions may cost.
+    limits: BTreeMap<SessionId, wares::Limit>,
     /// Sessions that somebody has asked something of while the database was in doubt, and when last.
     asked: BTreeMap<SessionId, Time>,
     commits: u64,
@@ -298,6 +303,7 @@ impl Witness {
             if event.kind == EventType::KeyRotated {
                 wrong.extend(self.rotated(&seen.past, event));
             }
+            wrong.extend(wares::check(&mut seen.past, &seen.ground, &self.market, event));
         }
         for request in batch.requests.iter().filter(|r| r.method == "CreateSession") {
             let key = (request.principal.clone(), request.request_id.clone());
@@ -433,7 +439,9 @@ impl Witness {
             quiet.get(provider).copied().flatten().is_some_and(|quiet| now.since(since.max(quiet)) > bound)
         };
         let mut wrong = Vec::new();
-        let held = self.seen();
+        let mut held = self.seen();
+        let Seen { past, ground } = &mut *held;
+        past.weigh(ground, &self.market, now);
         let (seen, ground) = (&held.past, &held.ground);
         let alive = self.market.living(&format!("gs-{}-", self.tag));
         for (native_id, label) in alive.iter().filter_map(|(id, label)| Some((id, Label::parse(label)?))) {
@@ -490,16 +498,25 @@ impl Witness {
             let all = || seen.rows.iter().filter(|(label, _)| label.session == *id).map(|(_, row)| &row.provider).chain(&session.provider);
             // Since when the clock ends it, whatever it says; `None` while an operator holds that.
             let clock = session.provider.as_ref().map_or(Some(Time::default()), |p| ground.freed(p, HoldKind::Expiry, now));
+            // What may be on an account that is gone for good is for its operator.
+            let elsewhere = seen.rows.iter().any(|(label, row)| label.session == *id && row.open && ground.elsewhere.contains(&row.account));
             let overdue = match session.state {
                 State::Pending | State::Provisioning => all().next().is_some() && all().all(|p| late(session.created_at, p, PROVISIONING)),
                 State::Running => clock.is_some_and(|free| all().all(|p| late(session.expires_at.max(free), p, self.settling()))),
-                State::Stopping => all().all(|p| late(session.state_at, p, self.settling())),
+                State::Stopping => !elsewhere && all().all(|p| late(session.state_at, p, self.settling())),
                 State::Stopped | State::Failed => false,
             };
             // Nothing but being away, doubt and an operator's hold keeps a session from being ended at its hard limit; what
             // the vendor does then is another thing.
             let open = session.state != State::Stopping && !session.state.is_final() && !ground.frozen();
             let limit = clock.map(|free| session.hard_max_at.max(free).max(ground.accepted_at.unwrap_or_default()) + self.settling());
+            let awake = ground.accepted_at.unwrap_or_default();
+            if let Some(exceeded) = seen.limits.get(id).and_then(|limit| limit.exceeded).filter(|_| session.state == State::Running)
+                && !ground.frozen()
+                && all().all(|p| late(exceeded.max(awake), p, VENDORS_OWN))
+            {
+                wrong.push(format!("{id} runs on although it has cost more than max_total_cost since {}", exceeded.rfc3339()));
+            }
             if overdue || (open && limit.is_some_and(|limit| now > limit)) {
                 wrong.push(format!("{id} is still {} since {}, expires {}", session.state, session.state_at.rfc3339(), session.expires_at.rfc3339()));
             }
@@ -547,6 +564,7 @@ impl Past {
         let unwanted = instance.desired == Desired::Gone;
         let mut row = Row {
             provider: instance.provider.clone(),
+            account: instance.account.clone(),
             native_id: instance.native_id.clone(),
             named: instance.named,
             desired: instance.desired,

@@ -5,11 +5,14 @@
 //! look, as if it followed the wrong rule. They exist for simulated worlds only.
 
 use crate::chaos::life::Aside;
-use crate::domain::ids::{Label, OfferId};
+use crate::domain::ids::{Label, MachineId, OfferId, SessionId};
 use crate::domain::instance::{Desired, Evidence, Instance, Launch, Sighting};
 use crate::domain::policy::Policy;
 use crate::domain::template::Template;
-use crate::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, LinkState, OfferBatch, Provider, ProviderError, ProviderFacts};
+use crate::ports::{
+    Account, ApiTarget, Certainty, DestroyAnswer, GpuAnswer, LaunchSpec, Launched, LinkState, Measured, OfferBatch, ProbeFailure, ProbeReport,
+    ProbeTarget, Provider, ProviderError, ProviderFacts, SshProbe,
+};
 use crate::store::{Batch, Point};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -45,11 +48,15 @@ pub enum Wrong {
     DebtsLeftBehind,
     /// A debt is over by an operator's word, and nobody has given it.
     WordForNothing,
+    /// Nobody looks which GPU a machine has.
+    GpuUnasked,
+    /// Another ask is another machine.
+    MachineForgotten,
 }
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::LaunchAgain,
         Self::PartialListIsComplete,
         Self::PrefixIsOurs,
@@ -63,6 +70,8 @@ impl Wrong {
         Self::RenewedUnheard,
         Self::DebtsLeftBehind,
         Self::WordForNothing,
+        Self::GpuUnasked,
+        Self::MachineForgotten,
     ];
 
     /// Its name on the command line.
@@ -82,6 +91,8 @@ impl Wrong {
             Self::RenewedUnheard => "renewed-unheard",
             Self::DebtsLeftBehind => "debts-left-behind",
             Self::WordForNothing => "word-for-nothing",
+            Self::GpuUnasked => "gpu-unasked",
+            Self::MachineForgotten => "machine-forgotten",
         }
     }
 
@@ -103,6 +114,8 @@ impl Wrong {
             Self::IdDropped => &["became None"],
             Self::DebtsLeftBehind => &["at which it owes"],
             Self::WordForNothing => &["nobody has given it"],
+            Self::GpuUnasked => &["was handed over"],
+            Self::MachineForgotten => &["and so was attempt"],
             Self::PartialListIsComplete | Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone | Self::RenewedUnheard => OUTLIVED,
         }
     }
@@ -134,6 +147,12 @@ impl Wrong {
             })),
             _ => None,
         }
+    }
+
+    /// A probe through which the service follows the rule.
+    #[must_use]
+    pub fn probe(self, inner: Arc<dyn SshProbe>) -> Arc<dyn SshProbe> {
+        if self == Self::GpuUnasked { Arc::new(Unasked(inner)) } else { inner }
     }
 
     /// A provider through which the service follows the rule.
@@ -197,6 +216,33 @@ impl Memory {
     }
 }
 
+/// Logins after which no GPU answers.
+struct Unasked(Arc<dyn SshProbe>);
+
+#[async_trait]
+impl SshProbe for Unasked {
+    fn verifier_key(&self, session: SessionId) -> String {
+        self.0.verifier_key(session)
+    }
+
+    async fn api(&self, target: &ApiTarget) -> Result<u16, ProbeFailure> {
+        self.0.api(target).await
+    }
+
+    async fn install_key(&self, target: &ProbeTarget, add: &str, remove: &[String]) -> Result<(), ProbeFailure> {
+        self.0.install_key(target, add, remove).await
+    }
+
+    async fn probe(&self, target: &ProbeTarget) -> Result<ProbeReport, ProbeFailure> {
+        let report = self.0.probe(target).await?;
+        Ok(ProbeReport { gpu: report.gpu.map(|_| GpuAnswer::Silent("nobody looked".to_owned())), ..report })
+    }
+
+    async fn measure(&self, target: &ProbeTarget) -> Result<Measured, ProbeFailure> {
+        self.0.measure(target).await
+    }
+}
+
 struct Crooked {
     inner: Arc<dyn Provider>,
     rule: Wrong,
@@ -219,7 +265,11 @@ impl Provider for Crooked {
     }
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        self.inner.offers().await
+        let mut batch = self.inner.offers().await?;
+        if self.rule == Wrong::MachineForgotten {
+            batch.offers.iter_mut().for_each(|offer| offer.machine = MachineId::new(offer.id.as_str()));
+        }
+        Ok(batch)
     }
 
     async fn templates(&self) -> Result<Vec<Template>, ProviderError> {

@@ -519,6 +519,16 @@ impl Request {
         self.image.as_deref().or(self.template.as_ref().map(|t| t.image.as_str()))
     }
 
+    /// The CUDA version that a machine's driver must have at least, as major × 100 + minor: the filter's or the template's, whichever is higher.
+    #[must_use]
+    pub fn min_cuda(&self) -> Option<u32> {
+        let filtered = match &self.target {
+            Target::Requirements { filter, .. } => filter.min_cuda,
+            Target::Offer(_) => None,
+        };
+        filtered.max(self.template.as_ref().and_then(|t| t.needs.min_cuda))
+    }
+
     /// The login stage's budget, where the provider's does not hold.
     #[must_use]
     pub fn login_budget(&self) -> Option<Duration> {

@@ -22,10 +22,6 @@ pub(super) fn count(event: &Event) {
     match event.kind {
         EventType::StateChanged => state_changed(event, session, &provider),
         EventType::AttemptEnded => attempt_ended(session, &provider),
-        EventType::LatecomerDestroyed => {
-            counter!("gpu_orphans_detected_total").increment(1);
-            counter!("gpu_reconciliation_mismatches_total").increment(1);
-        }
         EventType::CostWarning => counter!("gpu_budget_alerts_total", "alert_type" => "warning").increment(1),
         EventType::ConditionChanged => {
             if let (Some(ran), Some(answered)) = (session.running_at, session.pace.api_at.filter(|at| *at == event.at)) {
@@ -48,6 +44,8 @@ pub(super) fn count(event: &Event) {
         | EventType::PriceChanged
         | EventType::Updated
         | EventType::KeyRotated
+        // Counted when it was found.
+        | EventType::LatecomerDestroyed
         | EventType::CostAmended => {}
     }
 }
@@ -143,8 +141,8 @@ pub(super) fn outcome(provider: &ProviderId, input: &Input) {
     }
 }
 
-/// Counts an instance with a label of ours that no record knows.
-pub(super) fn stray() {
+/// Counts an instance with a label of ours that no record knows, or that its record says is gone.
+pub(super) fn unaccounted() {
     counter!("gpu_orphans_detected_total").increment(1);
     counter!("gpu_reconciliation_mismatches_total").increment(1);
 }

@@ -324,7 +324,7 @@ impl Sweeper {
         let label = label.map(|l| l.to_string()).unwrap_or_default();
         match finding.kind {
             FindingKind::Stray if new => {
-                counters::stray();
+                counters::unaccounted();
                 tracing::warn!(%provider, %native_id, %label, "an instance carries a label of this deployment that no record knows: left alone");
             }
             FindingKind::Stray if ripe && !finding.alarmed => {
@@ -336,6 +336,7 @@ impl Sweeper {
                 );
             }
             FindingKind::Orphan if new => {
+                counters::unaccounted();
                 tracing::warn!(%provider, %native_id, %label, "an instance is alive that its record says is gone");
             }
             FindingKind::Stray | FindingKind::Orphan | FindingKind::Foreign => {}

@@ -486,6 +486,20 @@ impl Market {
         by_native(&state, native_id).map(|rental| rental.order.label.clone())
     }
 
+    /// The machine or place behind a rented machine.
+    #[must_use]
+    pub fn hardware_of(&self, native_id: &str) -> Option<String> {
+        let (state, _) = self.present();
+        by_native(&state, native_id).map(|rental| rental.listing.machine())
+    }
+
+    /// What a machine has cost by now.
+    #[must_use]
+    pub fn bill_of(&self, native_id: &str) -> Option<Nanos> {
+        let (state, now) = self.present();
+        by_native(&state, native_id).map(|rental| rental.meter.bill(now).total)
+    }
+
     /// How often each fault has struck, or was decided to strike a machine later on.
     #[must_use]
     pub fn struck(&self) -> BTreeMap<Fault, u64> {

@@ -96,3 +96,39 @@ async fn a_forgotten_attempt_is_destroyed_where_it_is() {
     still_runs(&house, id).await;
     ends(&house, id).await;
 }
+
+/// What may have been launched on an account whose credentials are no longer there can't be proven never to have been: the
+/// session says so, and an operator's word ends it.
+#[tokio::test(start_paused = true)]
+async fn a_launch_on_an_account_that_is_gone_waits_for_an_operator() {
+    for dialect in Dialect::ALL {
+        let stranger = Arc::new(AtomicBool::new(false));
+        let wrap = with_switch(&stranger, Duration::ZERO, Duration::ZERO);
+        let house = Plan::new(93, Faults::gentle()).at(dialect).wrapped(wrap).build().await;
+        let provider = ProviderId::new(dialect.word());
+        let renewed = async |other| {
+            house.core().operator.renew(&provider, || stranger.store(other, Ordering::Relaxed)).await.unwrap();
+            house.pass(MINUTE).await;
+        };
+        renewed(true).await;
+        let id = house.rent(None).await.session.id;
+        house.pass(5 * SECOND).await;
+        renewed(false).await;
+        house.command(id, Command::Destroy).await.unwrap();
+        house.pass(30 * MINUTE).await;
+        let waits = house.get(id).await;
+        assert_eq!(waits.state, State::Stopping);
+        let error = waits.error.clone().unwrap_or_default();
+        assert!(error.contains("whether attempt 1 left a machine behind can't be seen: its account is stranger"), "{error}");
+        let told = house.events().await.iter().filter(|event| event.message == error).count();
+        assert_eq!(told, 1, "{error}");
+        let owed = house.core().operator.unconfirmed_destroys().await.unwrap();
+        assert!(owed[0].instance.destroy.last_error.as_ref().is_some_and(|text| error.contains(text.as_str())), "{owed:?}");
+        let settle = Order::Settle { label: owed[0].instance.label, reason: "that account is closed".to_owned() };
+        house.core().operator.order(caller(), settle).await.unwrap();
+        let over = house.until(id, State::Stopped, MINUTE).await;
+        assert_eq!(over.error, None);
+        let wrong = house.audit().await;
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}

@@ -1,7 +1,16 @@
 //! A few small worlds of the deterministic simulation; and its teeth: a service that follows a wrong rule is found out.
 //! The built program lives hundreds of days of it.
 
-use gpu_shopper::chaos::{FaultChoice, Outcome, Settings, Wrong, play};
+use crate::support::House;
+use gpu_shopper::app::tag_of;
+use gpu_shopper::chaos::{FaultChoice, Outcome, Settings, Story, Witness, Wrong, play};
+use gpu_shopper::domain::money::{Nanos, Rate};
+use gpu_shopper::domain::session::{Request, State};
+use gpu_shopper::services::sweeper::SweepPolicy;
+use gpu_shopper::sim::Faults;
+use gpu_shopper::store::Batch;
+use std::sync::Arc;
+use std::time::Duration;
 
 fn world(seed: u64, hours: u32, faults: FaultChoice) -> Outcome {
     play(seed, &Settings { hours, faults, ..Settings::default() })
@@ -14,7 +23,7 @@ fn sound(outcome: &Outcome) {
 
 #[test]
 fn whatever_goes_wrong_no_law_is_broken() {
-    let (seeds, hours) = (1..=4, 6);
+    let (seeds, hours) = (2..=5, 6);
     let mut counts = std::collections::BTreeMap::new();
     for seed in seeds.clone() {
         let outcome = world(seed, hours, FaultChoice::All);
@@ -75,5 +84,47 @@ fn every_wrong_rule_is_found_out_by_the_law_that_it_breaks() {
         let (seed, what) = found.unwrap_or_else(|| panic!("{rule:?} is not found"));
         assert!(rule.breaks().iter().any(|law| what.contains(law)), "{}: seed {seed}: {what}", rule.word());
         println!("{}: seed {seed}: {what}", rule.word());
+    }
+}
+
+/// A session that was as it was, and of which its witness is told that it was allowed less.
+#[tokio::test(start_paused = true)]
+async fn who_pays_more_than_is_allowed_is_found_out() {
+    type Change = fn(&mut Request);
+    const MINUTE: Duration = Duration::from_secs(60);
+    let house = House::new(95, Faults::none()).await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    house.pass(30 * MINUTE).await;
+    let (events, instances) = (house.events().await, house.store().instance_list(id).await.unwrap());
+    let told = |change: Change| {
+        let story = Arc::new(Story::new(house.clock.clone(), 0));
+        let market = Arc::clone(&house.market);
+        let witness = Witness::new("told", tag_of(&house.deployment), market, Arc::clone(&story), house.policy.clone(), SweepPolicy::default());
+        let mut events = events.clone();
+        for event in &mut events {
+            change(Arc::make_mut(&mut Arc::make_mut(&mut event.session).request));
+        }
+        let sessions = events.last().map(|event| Arc::clone(&event.session)).into_iter().collect();
+        instances.iter().filter_map(|row| row.native_id.as_deref()).for_each(|native_id| witness.launched(native_id));
+        witness.committed(&Batch { sessions, events: events.into_iter().map(Arc::new).collect(), instances: instances.clone(), ..Batch::default() });
+        (witness, story)
+    };
+    let begun = house.now();
+    let cases: [(Change, &str); 5] = [
+        (|_| {}, ""),
+        (|request| request.max_price = Some(Rate::from_nanos(1)), "is allowed"),
+        // That one counts from the second attempt.
+        (|request| request.failover.max_price = Some(Rate::from_nanos(1)), ""),
+        (|request| request.max_total_cost = Some(Nanos(1_000_000_000_000)), ""),
+        (|request| request.max_total_cost = Some(Nanos(1)), "it has cost more than max_total_cost"),
+    ];
+    let told: Vec<_> = cases.iter().map(|(change, law)| (told(*change), *law)).collect();
+    told.iter().for_each(|((witness, _), _)| witness.look(|_| Some(begun)));
+    house.pass(20 * MINUTE).await;
+    for ((witness, story), law) in &told {
+        witness.look(|_| Some(begun));
+        let wrongs = story.wrongs();
+        assert!(if law.is_empty() { wrongs.is_empty() } else { wrongs.len() == 1 && wrongs[0].contains(law) }, "{law}: {wrongs:?}");
     }
 }

@@ -22,6 +22,9 @@ use tonic::transport::Endpoint;
 /// Nothing in these tests takes longer; what does has hung.
 pub const PATIENCE: Duration = Duration::from_secs(100);
 
+/// A proxy that nobody is. What a test starts is told of it, and so asks no vendor and nobody else beyond this machine.
+pub const NOBODY: &str = "http://127.0.0.1:9";
+
 pub type Env = BTreeMap<String, String>;
 
 /// What a process has written so far.
@@ -71,10 +74,10 @@ pub struct Ended {
 }
 
 impl Child {
-    /// Starts the program in a folder, with nothing but this environment.
+    /// Starts the program in a folder, with nothing but this environment and no way beyond this machine.
     pub fn start(args: &[&str], folder: &Path, env: &Env) -> Self {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gpu-shopper"));
-        command.args(args).current_dir(folder).env_clear().envs(env).kill_on_drop(true);
+        command.args(args).current_dir(folder).env_clear().envs([("http_proxy", NOBODY), ("https_proxy", NOBODY)]).envs(env).kill_on_drop(true);
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, out_task) = Heard::listen(process.stdout.take().unwrap());
         let (err, err_task) = Heard::listen(process.stderr.take().unwrap());

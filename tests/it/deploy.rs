@@ -1,7 +1,7 @@
 //! What lies in `deploy/`, the compose file and the image's recipe, compared with the code: every variable is a setting, every
 //! command line one of ours, every metric one that exists, every name leads somewhere. No container engine is needed for that.
 
-use crate::child::{Child, Served, env, log_in, wanted};
+use crate::child::{Child, Env, NOBODY, PATIENCE, Served, env, http, log_in, wanted};
 use clap::Parser;
 use figment::Figment;
 use figment::providers::{Format, Yaml};
@@ -13,7 +13,12 @@ use gpu_shopper::telemetry::{METRICS, Metric};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 fn text(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -272,49 +277,177 @@ fn every_metric_of_rules_and_dashboard_exists_with_its_labels() {
     assert!(seen.len() > 30, "{seen:?}");
 }
 
-/// The market and the server as the compose file runs them, as two processes that know of each other what files tell.
+/// What the image says about itself, the last stage of its recipe.
+fn image() -> String {
+    text("Dockerfile").rsplit("\nFROM ").next().unwrap().to_owned()
+}
+
+/// Each container may write to the folders that it has to write to, which are the image's user's, and to nothing else.
+#[test]
+fn each_container_may_write_where_it_has_to_and_nowhere_else() {
+    let stage = image();
+    let rest = |head: &str| stage.lines().find_map(|line| line.split_once(head)).unwrap_or_else(|| panic!("no {head}")).1;
+    let (user, group) = rest("USER ").split_once(':').unwrap();
+    let own: BTreeSet<&str> = rest(&format!("install -d -o {user} -g {group} -m 0700 ")).split_whitespace().collect();
+    assert!(own.contains(rest("WORKDIR ")));
+    let compose = yaml("docker-compose.yml");
+    let mut writes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        // What it says itself, or what all of ours have in common.
+        let said = |key: &str| service.get(key).or_else(|| service["<<"].get(key)).cloned().unwrap_or_default();
+        if said("build").is_null() {
+            continue;
+        }
+        assert_eq!((said("read_only").as_bool(), said("privileged")), (Some(true), Value::Null), "{name}");
+        for volume in words(&service["volumes"]) {
+            let parts: Vec<&str> = volume.split(':').collect();
+            assert!(own.contains(parts[1]), "{name}: {} is not its user's", parts[1]);
+            if parts.get(2) != Some(&"ro") {
+                writes.entry(name.as_str()).or_default().push(parts[1]);
+            }
+        }
+    }
+    assert_eq!(writes, BTreeMap::from([("market", vec!["/credentials"]), ("server", vec!["/data"]), ("tokens", vec!["/tokens"])]));
+}
+
+/// Runs something again and again until it does not fail.
+async fn in_the_end(what: &str, mut works: impl AsyncFnMut() -> bool) {
+    let tried = async {
+        while !works().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, tried).await.is_ok(), "it never came to: {what}");
+}
+
+/// What the compose file starts, in its order, with its commands, settings and checks of health, as processes of this machine: other
+/// are only the names of the containers, where their folders lie, and the ports. A machine of each market is rented, logged in to
+/// and given back, and the metrics are read with the token that was made for that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_market_hands_its_credentials_to_a_server_in_files() {
+async fn what_the_compose_file_starts_rents_machines_from_end_to_end() {
     let home = tempfile::tempdir().unwrap();
-    let credentials = home.path().join("credentials").display().to_string();
-    let arguments = [
-        "sim",
-        "--bind",
-        "127.0.0.1",
-        "--vastai-port",
-        "0",
-        "--tensordock-port",
-        "0",
-        "--advertise-host",
-        "localhost",
-        "--credentials",
-        &credentials,
-    ];
-    let market = Child::start(&arguments, home.path(), &env(&[]));
-    let vastai = market.prints("VASTAI_BASE_URL=").await;
-    let tensordock = market.prints("TENSORDOCK_BASE_URL=").await;
+    let folder = |name: &str| home.path().join(name);
+    for name in ["credentials", "tokens", "data", "work"] {
+        fs::create_dir(folder(name)).unwrap();
+    }
+    let here = |text: &str| {
+        let moved = |text: String, name: &str| text.replace(&format!("/{name}"), &folder(name).display().to_string());
+        ["credentials", "tokens", "data"].into_iter().fold(text.to_owned(), moved)
+    };
+    let run = |words: &[&str]| Command::new(words[0]).args(words[1..].iter().map(|word| here(word))).status().unwrap().success();
+    let written = |name: &str| -> BTreeSet<String> {
+        fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let private = |path: &str| fs::metadata(folder(path)).unwrap().permissions().mode() & 0o777;
+
+    let tokens = service("tokens");
+    let line = [words(&tokens["entrypoint"]), words(&tokens["command"])].concat();
+    assert!(run(&line));
+    let token = fs::read_to_string(folder("tokens/read-only")).unwrap();
+    assert_eq!((token.len(), private("tokens/read-only")), (64, 0o600));
+    assert!(run(&line));
+    assert_eq!(fs::read_to_string(folder("tokens/read-only")).unwrap(), token, "it is made once");
+
+    let market = service("market");
+    let first = 21_000 + 100 * u16::try_from(std::process::id() % 100).unwrap();
+    let command = words(&market["command"]).into_iter().map(|word| match word {
+        "market" => "localhost".to_owned(),
+        "20000-20099" => format!("{first}-{}", first + 99),
+        word => here(word),
+    });
+    let command: Vec<String> = command.chain(["--vastai-port", "0", "--tensordock-port", "0"].map(str::to_owned)).collect();
+    let running_market = Child::start(&command.iter().map(String::as_str).collect::<Vec<_>>(), &folder("work"), &Env::new());
+    let check = words(&market["healthcheck"]["test"]);
+    assert_eq!(check[0], "CMD");
+    in_the_end("the market's health", async || run(&check[1..])).await;
+    assert_eq!(private("credentials/vastai_api_key"), 0o600);
+    let vastai = running_market.prints("VASTAI_BASE_URL=").await;
+    let tensordock = running_market.prints("TENSORDOCK_BASE_URL=").await;
     let url = |line: &str| line.split(' ').next().unwrap().to_owned();
     assert!(url(&vastai).starts_with("http://localhost:"), "{vastai}");
-    use std::os::unix::fs::PermissionsExt;
-    assert_eq!(fs::metadata(format!("{credentials}/vastai_api_key")).unwrap().permissions().mode() & 0o777, 0o600);
-    let settings = env(&[
+
+    let server = service("server");
+    assert_eq!(words(&server["command"]), ["serve"]);
+    let mut settings: Env =
+        server["environment"].as_object().unwrap().iter().map(|(name, value)| (name.clone(), here(value.as_str().unwrap()))).collect();
+    for (name, value) in [
+        ("SERVER_PORT", "0"),
+        ("LOG_LEVEL", "info"),
         ("VASTAI_BASE_URL", &url(&vastai)),
         ("TENSORDOCK_BASE_URL", &url(&tensordock)),
-        ("VASTAI_API_KEY_FILE", &format!("{credentials}/vastai_api_key")),
-        ("TENSORDOCK_AUTH_ID_FILE", &format!("{credentials}/tensordock_auth_id")),
-        ("TENSORDOCK_API_TOKEN_FILE", &format!("{credentials}/tensordock_api_token")),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY),
+    ] {
+        assert!(settings.insert(name.to_owned(), value.to_owned()).is_some(), "{name}");
+    }
+    let mut served = Served::start(&folder("work"), &settings).await;
+    let port = served.url.rsplit(':').next().unwrap().to_owned();
+    served.url = format!("http://127.0.0.1:{port}");
+    let stage = image();
+    let check = stage.lines().find(|line| line.starts_with("HEALTHCHECK ")).unwrap();
+    let check: Vec<String> = serde_json::from_str(&check[check.find('[').unwrap()..]).unwrap();
+    assert_eq!(check[0], "gpu-shopper");
+    settings.insert("SERVER_PORT".to_owned(), port);
+    let ask: Vec<&str> = check[1..].iter().map(String::as_str).collect();
+    in_the_end("the server's health", async || Child::start(&ask, &folder("work"), &settings).end().await.status.success()).await;
+
+    for provider in ["vastai", "tensordock"] {
+        let created = served.sessions().await.create_session(wanted(provider)).await.unwrap().into_inner();
+        let id = created.session.unwrap().session_id;
+        let running = served.until(&id, State::Running).await;
+        assert_eq!(running.ssh_host, "localhost");
+        assert!(log_in(&running, &created.ssh_private_key).await.contains("GPU 0"));
+        served.complete(&id).await;
+        served.until(&id, State::Stopped).await;
+    }
+    let job = yaml("deploy/prometheus/prometheus.yml")["scrape_configs"][0].clone();
+    assert_eq!(here(job["authorization"]["credentials_file"].as_str().unwrap()), folder("tokens/read-only").display().to_string());
+    let metrics = format!("{}{}", served.url, job["metrics_path"].as_str().unwrap());
+    let scraped = http().get(&metrics).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(scraped.status(), 200);
+    assert!(scraped.text().await.unwrap().contains("gpu_sessions_active"));
+    assert_eq!(http().get(&metrics).send().await.unwrap().status(), 401);
+    let rents = http().post(format!("{}/api/v1/sessions", served.url)).bearer_auth(&token).header("content-type", "application/json").body("{}");
+    assert_eq!(rents.send().await.unwrap().status(), 403, "it may only look");
+    served.stop().await;
+    running_market.terminate();
+    assert_eq!(running_market.end().await.status.code(), Some(0));
+
+    assert_eq!(written("work"), BTreeSet::new(), "only the volumes can be written to");
+    assert_eq!(written("tokens"), BTreeSet::from(["read-only".to_owned()]));
+    assert_eq!(written("credentials"), ["tensordock_api_token", "tensordock_auth_id", "vastai_api_key"].map(str::to_owned).into());
+}
+
+/// What a test starts reaches nobody beyond this machine: it is told of a proxy that nobody is, and takes no way around it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_program_that_a_test_starts_reaches_a_vendor() {
+    let home = tempfile::tempdir().unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    // A name that leads nowhere, so that nobody is called even if this fails.
+    let mut settings = env(&[
+        ("VASTAI_API_KEY", &"ab".repeat(32)),
+        ("VASTAI_BASE_URL", "https://vendor.invalid"),
         ("SERVER_PORT", "0"),
         ("DATABASE_PATH", &home.path().join("house.db").display().to_string()),
     ]);
-    let server = Served::ready(home.path(), &settings, 2).await;
-    let created = server.sessions().await.create_session(wanted("tensordock")).await.unwrap().into_inner();
-    let id = created.session.unwrap().session_id;
-    let running = server.until(&id, State::Running).await;
-    assert_eq!(running.ssh_host, "localhost");
-    log_in(&running, &created.ssh_private_key).await;
-    server.complete(&id).await;
-    server.until(&id, State::Stopped).await;
+    let server = Served::start(home.path(), &settings).await;
+    let told = fs::read(format!("/proc/{}/environ", server.child.id())).unwrap();
+    for name in ["http_proxy", "https_proxy"] {
+        assert!(told.split(|byte| *byte == 0).any(|pair| pair == format!("{name}={NOBODY}").as_bytes()), "{name}");
+    }
     server.stop().await;
-    market.terminate();
-    assert_eq!(market.end().await.status.code(), Some(0));
+
+    settings.insert("https_proxy".to_owned(), address);
+    let server = Served::start(home.path(), &settings).await;
+    let asked = async {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut bytes = vec![0; 1024];
+        let read = stream.read(&mut bytes).await.unwrap();
+        stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    };
+    let asked = tokio::time::timeout(PATIENCE, asked).await.expect("the proxy is passed by");
+    assert!(asked.starts_with("CONNECT vendor.invalid:443 HTTP/1.1\r\n"), "{asked}");
+    assert!(!asked.contains(&"ab".repeat(32)), "the key is for the vendor alone");
+    server.stop().await;
 }

@@ -74,6 +74,31 @@ async fn an_api_is_found_and_asked_until_it_is_ready() {
     }
 }
 
+/// What compiles for its GPU at its first start takes minutes, now and then many: that ends nothing, it is asked all the while,
+/// and told once when it answers.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_warms_up_for_long_is_waited_for_and_told_when_it_answers() {
+    for (minutes, soon) in [(3, 11), (25, 11), (50, 61)] {
+        let house = Plan { refresh: Some(360 * MINUTE), ..Plan::new(9, Faults::none()) }.build().await;
+        house.script.say().api = Some(503);
+        let id = create(&house, Request { reservation: 120 * MINUTE, ..serving("vastai") }).await.unwrap().session.id;
+        house.until(id, State::Running, 5 * MINUTE).await;
+        house.pass(minutes * MINUTE).await;
+        let cold = house.get(id).await;
+        let api = cold.condition(ConditionType::ApiReady).unwrap();
+        assert_eq!((cold.state, api.status, api.reason.as_str()), (State::Running, Truth::False, "http_503"), "{minutes}");
+        let warm = house.now();
+        house.script.say().api = None;
+        house.pass(MINUTE + MINUTE / 6).await;
+        let told = house.events().await.into_iter().filter(|e| e.kind == EventType::ConditionChanged && e.message.starts_with("api_ready"));
+        let told: Vec<_> = told.map(|e| (e.message, e.at)).collect();
+        let words: Vec<&str> = told.iter().map(|(message, _)| message.as_str()).collect();
+        assert_eq!(words, ["api_ready is false: http_503", "api_ready is true: answers"], "{minutes}");
+        assert!(told[1].1.since(warm) <= Duration::from_secs(soon), "{minutes}: {} after {warm}", told[1].1);
+        finish(house, id).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_plain_machine_has_no_api_and_is_not_asked_for_one() {
     let house = House::new(3, Faults::none()).await;

@@ -343,7 +343,7 @@ async fn another_account_proves_nothing() {
         house.pass(20 * MINUTE).await;
         assert_eq!((house.get(id).await.state, house.alive().len()), (State::Stopping, 1));
         let owed = house.core().operator.unconfirmed_destroys().await.unwrap();
-        assert!(owed[0].instance.destroy.last_error.as_ref().is_some_and(|e| e.contains("is on account")));
+        assert!(owed[0].instance.destroy.last_error.as_ref().is_some_and(|e| e.contains("its account is ")));
         house.die().await;
         house.accounts.insert(dialect, own);
         house.start(None).await;

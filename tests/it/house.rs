@@ -5,6 +5,7 @@
 //! is no parser: a rule that needs types belongs to clippy or the compiler. Every exception stands here with its reason.
 
 mod known;
+mod outside;
 mod refusals;
 
 use clap::Parser;

@@ -12,9 +12,10 @@ use gpu_shopper::domain::lifecycle::{Action, Ask, Input, KeyFault, LookBy, Refus
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::Offer;
 use gpu_shopper::domain::policy::{Policy, Rules};
-use gpu_shopper::domain::session::{AttemptFailure, EndReason, LaunchMode, Request, Session, State};
+use gpu_shopper::domain::session::{AttemptFailure, ConditionType, EndReason, LaunchMode, Request, Session, State, Target, Truth};
+use gpu_shopper::domain::template::{Needs, Template};
 use gpu_shopper::domain::time::{Look, Time};
-use gpu_shopper::domain::verify::{GpuAnswer, GpuReport, ProbeFailureKind};
+use gpu_shopper::domain::verify::{GpuAnswer, GpuReport, ProbeFailureKind, Verify};
 use gpu_shopper::ports::{Chance, Provider, SeededChance};
 use gpu_shopper::sim::{Credentials, Dialect, Faults, Market, MarketConfig, SimProvider};
 use std::collections::BTreeSet;
@@ -448,6 +449,14 @@ struct Running {
 
 impl Running {
     async fn new(request: Request) -> Self {
+        let mut this = Self::booted(request).await;
+        this.proven(None);
+        assert_eq!(this.session.state, State::Running, "{}", this.session.status_message);
+        this
+    }
+
+    /// Its machine is up and was not yet logged in to.
+    async fn booted(request: Request) -> Self {
         let (offers, mut rules) = market().await;
         rules.terms.values_mut().for_each(|terms| terms.account = "one".to_owned());
         let offer = Arc::clone(&offers[0]);
@@ -460,14 +469,15 @@ impl Running {
         this.put(Input::Launched { attempt: 1, native_id: "n1".to_owned(), call, failed: None });
         this.now = this.now + Duration::from_secs(60);
         this.seen("n1", None);
-        let report = {
-            let offer = this.session.offer().unwrap();
-            GpuReport { gpus: vec![(offer.gpu.to_string(), offer.gpu_memory_mib); offer.gpu_count as usize], driver: None, cuda: None }
-        };
-        let (endpoint, host_key) = (this.session.pace.endpoints[0].clone(), "ssh-ed25519 AAAA".to_owned());
-        this.put(Input::Probed { attempt: 1, endpoint, host_key, gpu: Some(GpuAnswer::Report(report)), disk_free_gb: None });
-        assert_eq!(this.session.state, State::Running, "{}", this.session.status_message);
         this
+    }
+
+    /// A login works, and its GPUs are those of the offer, with such a driver.
+    fn proven(&mut self, cuda: Option<u32>) {
+        let offer = self.session.offer().unwrap();
+        let report = GpuReport { gpus: vec![(offer.gpu.to_string(), offer.gpu_memory_mib); offer.gpu_count as usize], driver: None, cuda };
+        let (endpoint, host_key) = (self.session.pace.endpoints[0].clone(), "ssh-ed25519 AAAA".to_owned());
+        self.put(Input::Probed { attempt: 1, endpoint, host_key, gpu: Some(GpuAnswer::Report(report)), disk_free_gb: None });
     }
 
     fn put(&mut self, input: Input) -> Vec<(EventType, State)> {
@@ -505,6 +515,60 @@ impl Running {
 
     fn terms(&mut self) -> &mut gpu_shopper::domain::policy::Terms {
         self.rules.terms.get_mut(&self.provider).unwrap()
+    }
+}
+
+/// What is needed of CUDA by the request or by its template is asked of the machine, whatever its offer said; what the offer
+/// said is asked of it where somebody has named that offer, or wants everything proven.
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_driver_is_too_old_is_not_handed_over() {
+    let offer = Arc::clone(&market().await.0[0]);
+    let told = offer.cuda.unwrap();
+    let asked = |filtered: Option<u32>, of_template: Option<u32>, verify: Verify, named: bool| {
+        let mut request = Request { verify, ..request(any(None)) };
+        match &mut request.target {
+            target if named => *target = Target::Offer(offer.id.clone()),
+            Target::Requirements { filter, .. } => filter.min_cuda = filtered,
+            Target::Offer(_) => {}
+        }
+        let provider = ProviderId::new("vastai");
+        let needs = Needs { min_cuda: of_template, ..Needs::of(provider.clone()) };
+        request.template = of_template.map(|_| Template { needs, ..Template::bare(provider, "0123456789abcdef", "pytorch/pytorch") });
+        request
+    };
+    let (verified, untold) = (Ok((Truth::True, "nvidia_smi")), Ok((Truth::Unknown, "cuda_untold")));
+    let (less, more) = (told - 1, told + 1);
+    for (filtered, of_template, verify, named, has, comes) in [
+        (Some(told), None, Verify::Gpu, false, Some(told), verified),
+        (Some(told), None, Verify::Gpu, false, Some(less), Err(told)),
+        (None, Some(more), Verify::Gpu, false, Some(told), Err(more)),
+        (Some(less), Some(more), Verify::Gpu, false, Some(told), Err(more)),
+        (Some(more), Some(less), Verify::Gpu, false, Some(told), Err(more)),
+        (None, None, Verify::Gpu, false, Some(less), verified),
+        (None, None, Verify::Gpu, false, None, verified),
+        (None, None, Verify::Gpu, true, Some(told), verified),
+        (None, None, Verify::Gpu, true, Some(less), Err(told)),
+        (None, Some(less), Verify::Gpu, true, Some(less), Err(told)),
+        (None, None, Verify::Strict, false, Some(told), verified),
+        (None, None, Verify::Strict, false, Some(less), Err(told)),
+        (None, Some(told), Verify::Gpu, false, None, untold),
+        (None, Some(told), Verify::Strict, false, None, Err(0)),
+    ] {
+        let mut this = Running::booted(asked(filtered, of_template, verify, named)).await;
+        this.proven(has);
+        let condition = this.session.condition(ConditionType::GpuVerified).map(|c| (c.status, c.reason.as_str()));
+        let (attempt, case) = (&this.session.attempts[0], (filtered, of_template, verify, named, has));
+        match comes {
+            Ok(proven) => assert_eq!((this.session.state, condition), (State::Running, Some(proven)), "{case:?}"),
+            Err(least) => {
+                assert_eq!((this.session.state, attempt.failure), (State::Provisioning, Some(AttemptFailure::GpuMismatch)), "{case:?}");
+                let text = match has {
+                    Some(has) => format!("CUDA {}.{} instead of at least {}.{}", has / 100, has % 100, least / 100, least % 100),
+                    None => "nvidia-smi does not tell which CUDA version".to_owned(),
+                };
+                assert!(attempt.text.contains(&text), "{case:?}: {}", attempt.text);
+            }
+        }
     }
 }
 

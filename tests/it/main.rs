@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod alarms;
 mod calls;
 mod chaos;
 mod child;
@@ -45,6 +46,7 @@ mod support;
 mod sweep;
 mod templates;
 mod traces;
+mod verified;
 mod watch;
 mod wire;
 mod yard;

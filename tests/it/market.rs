@@ -183,6 +183,46 @@ async fn what_failed_is_set_aside_for_everybody_over_a_restart_and_comes_back() 
     clean(&house).await;
 }
 
+/// A vendor gives a machine that is free again another id; it is known by its own. Each time that it fails anew it is left alone
+/// for longer and believed less, over restarts; once it has worked, that begins anew.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_fails_again_under_another_id_is_left_alone_for_longer() {
+    let mut house = plan(Faults::gentle()).on_disk().build().await;
+    let (all, stays) = (offers(&house), house.now() + 50 * HOUR);
+    let slices = |o: &Offer| all.iter().filter(|other| other.machine == o.machine && other.rental == o.rental).count();
+    let lasting = |o: &&Arc<Offer>| o.rental == RentalKind::OnDemand && slices(o) == 1 && o.host_end.is_none_or(|end| end > stays);
+    let first = all.iter().filter(lasting).min_by_key(|o| o.price(None).total()).unwrap().clone();
+    let (mut ids, mut chances, mut free_at) = (BTreeSet::new(), Vec::new(), house.now());
+    // What becomes of each launch, and how many hours the machine is left alone for it.
+    for (works, hours) in [(false, 6), (false, 24), (true, 0), (false, 6)] {
+        house.clock.sleep_until(free_at).await;
+        house.core().inventory.refresh(&first.provider).await.unwrap();
+        let offer = offers(&house).into_iter().find(|o| o.machine == first.machine && o.rental == first.rental).unwrap();
+        house.market.set_fault("driver_missing", if works { "0" } else { "1" }).unwrap();
+        let id = house.create(request(exactly(&offer.id))).await.unwrap().session.id;
+        let session = house.reach(id, Some(State::Running), HOUR).await;
+        if works {
+            assert_eq!(session.state, State::Running, "{}", session.status_message);
+            house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
+            house.until(id, State::Stopped, 5 * MINUTE).await;
+            free_at = house.now() + 2 * MINUTE;
+        } else {
+            assert_eq!((session.state, session.attempts[0].failure), (State::Failed, Some(AttemptFailure::GpuBroken)));
+            free_at = session.attempts[0].ended_at.unwrap() + hours * HOUR;
+        }
+        house.crash(MINUTE).await;
+        let machine = &health(&house, SubjectKind::Machine)[first.machine.as_str()];
+        assert_eq!(machine.aside.map(|a| a.until), (!works).then_some(free_at), "launch {} of it", machine.launches);
+        chances.push(machine.confidence);
+        ids.insert(offer.id.clone());
+    }
+    assert_eq!(ids.len(), 4, "{ids:?}");
+    assert!(chances[1] < chances[0] && chances[2] > chances[1] && chances[3] < chances[2], "{chances:?}");
+    let machine = &health(&house, SubjectKind::Machine)[first.machine.as_str()];
+    assert_eq!((machine.launches, machine.usable, machine.failures[&Outcome::Failed(AttemptFailure::GpuBroken)]), (4, 1, 3));
+    clean(&house).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_observing_memory_changes_nothing() {
     let policy = Policy { memory_acts: false, ..Policy::default() };

@@ -4,8 +4,9 @@
 use crate::child::{Served, http, pointed_at, wanted, world};
 use crate::support::{House, Plan, any, caller, request};
 use crate::sweep::{ours, planted};
+use gpu_shopper::app::tag_of;
 use gpu_shopper::clock::Clock;
-use gpu_shopper::domain::ids::ProviderId;
+use gpu_shopper::domain::ids::{Label, ProviderId};
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::session::{EndReason, LaunchMode, Request, State, Workload};
 use gpu_shopper::grpc::pb;
@@ -229,6 +230,28 @@ async fn strangers_and_holds_move_theirs() {
     house.core().lifecycle.order(caller(), hold).await.unwrap();
     house.pass(5 * MINUTE).await;
     all_moved(&scraped(&house, &handle).await, STRANGERS);
+}
+
+/// An orphan is counted once: when it is found, however long a hold keeps it from being destroyed.
+#[tokio::test(start_paused = true)]
+async fn an_orphan_behind_a_hold_is_counted_when_it_is_found() {
+    let (recorder, handle) = recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let house = Plan::new(209, Faults::none()).at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let provider = ProviderId::new("vastai");
+    let hold = Order::Hold { provider: provider.clone(), kind: HoldKind::Sweeper, until: None, reason: "we look".to_owned() };
+    house.core().lifecycle.order(caller(), hold).await.unwrap();
+    planted(&house, Dialect::Vastai, &Label { tag: tag_of(&house.deployment), session: id, attempt: 1 }.to_string()).await;
+    house.pass(5 * MINUTE).await;
+    let counted = async || scraped(&house, &handle).await.get("gpu_orphans_detected_total").copied();
+    assert_eq!((counted().await, house.alive().len()), (Some(1.0), 2));
+    house.core().lifecycle.order(caller(), Order::Lift { provider, kind: HoldKind::Sweeper, reason: String::new() }).await.unwrap();
+    house.pass(5 * MINUTE).await;
+    assert_eq!((counted().await, house.alive().len()), (Some(1.0), 1));
+    end(&house, id).await;
+    house.close().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::ids::{Label, SessionId};
 use gpu_shopper::grpc::pb;
 use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
+use gpu_shopper::grpc::pb::operator_service_client::OperatorServiceClient;
 use gpu_shopper::grpc::pb::session::State;
 use gpu_shopper::grpc::pb::watch_session_response::Message;
 use gpu_shopper::sim::{Dialect, Faults};
@@ -429,6 +430,38 @@ async fn a_refused_key_is_told_everywhere_and_rents_nothing() {
     server.until(&id, State::Running).await;
     let ended = server.stop().await;
     assert!(!ended.err.contains(&wrong));
+    world.stop().await;
+}
+
+/// What launches taught is remembered and shown, and hides nothing until it may: a setting decides, anew at each start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_memory_only_observes_until_it_may_act() {
+    let mut faults = Faults::none();
+    faults.set("vastai.boot_fails", "1").unwrap();
+    let (world, home) = (world(132, faults).await, tempfile::tempdir().unwrap());
+    let with_memory = |word: &str| with(&pointed_at(&world, home.path()), &[("INVENTORY_FAILURE_MEMORY", word)]);
+    let offered = async |server: &Served| {
+        let filter = pb::OfferFilter { providers: vec!["vastai".to_owned()], ..Default::default() };
+        let asked = pb::ListOffersRequest { filter: Some(filter), order_by: "price".to_owned(), page_size: 1000, ..Default::default() };
+        InventoryServiceClient::new(server.channel().await).list_offers(asked).await.unwrap().into_inner().read_offers().unwrap()
+    };
+    let server = Served::ready(home.path(), &with_memory("observe"), 2).await;
+    let offer = offered(&server).await.into_iter().find(|o| o.rental_kind() == pb::RentalKind::OnDemand).unwrap();
+    let target = Some(pb::create_session_request::Target::OfferId(offer.offer_id.clone()));
+    let created = server.sessions().await.create_session(pb::CreateSessionRequest { target, ..Default::default() }).await.unwrap().into_inner();
+    let failed = server.until(&created.session.unwrap().session_id, State::Failed).await;
+    assert_eq!(failed.attempts[0].failure(), pb::AttemptFailure::InstanceFailed);
+    server.stop().await;
+    for (word, acts) in [("observe", false), ("act", true), ("observe", false)] {
+        let server = Served::ready(home.path(), &with_memory(word), 2).await;
+        let shown = offered(&server).await;
+        assert_eq!(shown.iter().any(|o| o.machine_id == offer.machine_id), !acts, "{word}: {} offers", shown.len());
+        let asked = pb::ListOfferHealthRequest { kinds: vec![pb::offer_health::Kind::Machine.into()], ..Default::default() };
+        let known = OperatorServiceClient::new(server.channel().await).list_offer_health(asked).await.unwrap().into_inner();
+        let machines: Vec<(&str, i32, i32)> = known.entries.iter().map(|e| (e.name.as_str(), e.launch_count, e.usable_count)).collect();
+        assert_eq!((known.observes_only, machines), (!acts, vec![(offer.machine_id.as_str(), 1, 0)]), "{word}");
+        server.stop().await;
+    }
     world.stop().await;
 }
 

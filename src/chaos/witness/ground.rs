@@ -4,7 +4,7 @@
 use super::{Past, Seen, Witness};
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, ProviderId, SessionId};
-use crate::domain::instance::Desired;
+use crate::domain::instance::{Desired, Instance};
 use crate::domain::session::State;
 use crate::domain::time::Time;
 use crate::services::sweeper::{Hold, HoldKind};
@@ -55,6 +55,8 @@ pub(super) struct Ground {
     pub accepted_at: Option<Time>,
     /// When the present process began.
     pub up_since: Time,
+    /// Accounts that the deployment is given by mistake for a while.
+    pub elsewhere: BTreeSet<String>,
     /// Sessions that were on a disk that was lost.
     lost: BTreeSet<SessionId>,
     /// Attempts that were on a disk that was lost.
@@ -115,6 +117,17 @@ impl Witness {
     pub fn planted(&self, native_id: &str, label: Label, provider: ProviderId, kind: Plant) {
         let at = self.now();
         self.seen().ground.planted.insert(native_id.to_owned(), Planted { label, provider, at, since: at, kind });
+    }
+
+    /// The deployment is given these accounts by mistake for a while: what it launches there it can't prove to be gone later.
+    pub fn given_by_mistake(&self, accounts: BTreeSet<String>) {
+        self.seen().ground.elsewhere = accounts;
+    }
+
+    /// Whether a debt is on an account that the deployment was given by mistake.
+    #[must_use]
+    pub fn is_elsewhere(&self, debt: &Instance) -> bool {
+        self.seen().ground.elsewhere.contains(&debt.account)
     }
 
     /// Takes over what the world has put beside another's back: a copy of a deployment has its machines beside it, too.

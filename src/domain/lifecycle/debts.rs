@@ -21,7 +21,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(60);
 fn elsewhere_text(row: &Instance) -> String {
     match row.account.as_str() {
         "" => "the credentials were changed meanwhile".to_owned(),
-        account => format!("the machine is on account {account}, and whether these credentials open it is not known"),
+        account => format!("its account is {account}, and whether these credentials open that one is not known"),
     }
 }
 
@@ -132,6 +132,7 @@ impl Work<'_> {
         if row.open() && row.desired == Desired::Gone && row.destroy.last_error.as_ref() != Some(&why) {
             row.destroy.last_error = Some(why);
             self.durable = true;
+            self.tell_of_unproven_end(at);
         }
     }
 
@@ -438,18 +439,23 @@ impl Work<'_> {
             }
         }
         self.durable = true;
-        self.tell_of_failed_destroy(at);
+        self.tell_of_unproven_end(at);
     }
 
     /// An ending that can't come to its end says why, until it does; a failed session keeps the error that it failed with.
-    fn tell_of_failed_destroy(&mut self, at: usize) {
+    fn tell_of_unproven_end(&mut self, at: usize) {
         let lasting = self.s.end_reason.is_some_and(|reason| reason.final_state() == State::Failed);
         if self.s.state != State::Stopping || lasting {
             return;
         }
         let row = &self.rows[at];
-        let machine = row.native_id.as_deref().unwrap_or_default();
-        let error = row.destroy.last_error.as_ref().map(|why| format!("destroying machine {machine} failed and is tried again: {why}"));
+        let error = row.destroy.last_error.as_ref().map(|why| match &row.native_id {
+            Some(machine) => format!("destroying machine {machine} failed and is tried again: {why}"),
+            None => format!(
+                "whether attempt {} left a machine behind can't be seen: {why}; an operator can bring that account's credentials back, or settle it",
+                row.label.attempt
+            ),
+        });
         if error.is_some() && error != self.s.error {
             let text = error.clone().unwrap_or_default();
             self.s.error = error;

@@ -103,6 +103,10 @@ impl Provider for Altered {
         Ok(batch)
     }
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
+        if self.astray.load(Ordering::Relaxed) {
+            // Nothing comes of it on that account, and nobody learns so.
+            return Err(ProviderError { certainty: Certainty::MayHaveHappened, ..self.failed("launch") });
+        }
         let launched = self.of.launch(spec).await?;
         Ok(Launched { native_id: (self.launched)(launched.native_id), ..launched })
     }

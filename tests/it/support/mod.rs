@@ -1,10 +1,13 @@
 //! A whole service in memory: simulated market, paused time, inline store, one seed. Its end checks that nothing is left.
 
 mod altered;
+mod doctored;
 mod echo;
 pub mod real;
 
 pub use altered::Altered;
+use doctored::Doctored;
+pub use doctored::{Script, Told};
 pub use echo::Echo;
 use gpu_shopper::app::{Core, CoreParts, tag_of};
 use gpu_shopper::chaos::audit::{self, Books};
@@ -18,7 +21,7 @@ use gpu_shopper::domain::offer::{OfferFilter, OfferOrder};
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::session::{Request, Session, StartSecrets, State, Target};
 use gpu_shopper::domain::time::Time;
-use gpu_shopper::ports::{Chance, Provider, SeededChance};
+use gpu_shopper::ports::{Chance, Provider, SeededChance, SshProbe};
 use gpu_shopper::providers;
 use gpu_shopper::server::vault;
 use gpu_shopper::services::api::{Caller, Command, Create, Created, Idempotency};
@@ -48,6 +51,8 @@ pub struct House {
     pub witness: Arc<Witness>,
     /// How providers are wrapped at the next start.
     pub wrap: Option<Wrap>,
+    /// What its probe tells instead of the truth.
+    pub script: Script,
     /// How often offers are fetched; `None` = as each provider says.
     pub refresh: Option<Duration>,
     /// What the server's own keys come from, in the next life.
@@ -152,6 +157,7 @@ impl Plan {
             life: Life::new(None, Arc::clone(&witness)),
             witness,
             wrap: self.wrap,
+            script: Script::default(),
             refresh: self.refresh,
             secret: [7; 32],
             store,
@@ -201,13 +207,14 @@ impl House {
             map.insert(provider.facts().id.clone(), Arc::new(Watched { inner: provider, life: self.life() }));
         }
         let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(self.seed.wrapping_mul(1000) + self.starts));
+        let of: Arc<dyn SshProbe> = Arc::new(SimProbe::new(Arc::clone(&self.market), self.secret));
         let core = Core::start(CoreParts {
             sweep: self.sweep,
             frozen: self.frozen.clone(),
             store: self.store.clone(),
             deployment_id: self.deployment.clone(),
             providers: map,
-            probe: Arc::new(SimProbe::new(Arc::clone(&self.market), self.secret)),
+            probe: Arc::new(Doctored { of, script: self.script.clone() }),
             chance,
             clock: self.clock.clone(),
             policy: self.policy.clone(),
