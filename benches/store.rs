@@ -3,7 +3,7 @@
 
 use crate::samples::{self, plain};
 use crate::{only_tries, world};
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use gpu_shopper::domain::session::Session;
 use gpu_shopper::store::{Batch, Store};
 use libsqlite3_sys as ffi;
@@ -22,7 +22,7 @@ pub fn measure(criterion: &mut Criterion) {
         let store = world::open(folder.path());
         let mut crowd = Crowd::new(*size);
         group.bench_with_input(BenchmarkId::new("transitions_in_one_batch", size), size, |b, _| {
-            b.iter(|| runtime.block_on(store.commit(crowd.together())).unwrap());
+            b.iter_batched(|| crowd.together(), |batch| runtime.block_on(store.commit(batch)).unwrap(), BatchSize::PerIteration);
         });
         drop(store);
         // More than the writer's queue holds would come in any order, and revisions come in theirs.
@@ -31,7 +31,7 @@ pub fn measure(criterion: &mut Criterion) {
             let store = world::open(folder.path());
             let mut crowd = Crowd::new(*size);
             group.bench_with_input(BenchmarkId::new("callers_at_once", size), size, |b, _| {
-                b.iter(|| runtime.block_on(each(&store, crowd.apart())));
+                b.iter_batched(|| crowd.apart(), |batches| runtime.block_on(each(&store, batches)), BatchSize::PerIteration);
             });
         }
         let folder = tempfile::tempdir().unwrap();

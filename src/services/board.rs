@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Events kept in memory; older ones are read from the table.
-const RING: usize = 4_096;
+const RING: usize = 1_024;
 /// Doorbells that nobody listens to are looked for when there are this many, and at each doubling.
 const MANY_BELLS: usize = 1024;
 

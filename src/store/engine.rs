@@ -12,8 +12,7 @@ use crate::store::open::{Access, connect};
 use diesel::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as sync_mpsc};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,8 +20,6 @@ use tokio::sync::{mpsc, oneshot};
 const GROUP: usize = 256;
 /// Jobs that may wait; callers beyond it wait for a place.
 const QUEUE: usize = 4096;
-/// Parts that are handed to the writer together: a thread that waits is not woken for each.
-const PARTS: usize = 8;
 /// Readers: enough that one long report does not hold up the rest, few enough for a small machine.
 const READERS: usize = 4;
 
@@ -111,41 +108,6 @@ impl Engine {
         }
     }
 
-    /// The same with the parts that `feed` makes: on the caller's side, and with a writer of its own while that is at work on
-    /// the first ones already. Without all of them nothing is written.
-    pub(super) async fn write_fed<P, W>(&self, feed: impl FnOnce(&mut dyn FnMut(P)), work: W) -> Result<(), Error>
-    where
-        P: Send + 'static,
-        W: FnOnce(&mut SqliteConnection, &mut dyn Iterator<Item = P>) -> Result<(), Error> + Send + 'static,
-    {
-        if let Self::Inline(_) = self {
-            let mut parts = Vec::new();
-            feed(&mut |part| parts.push(part));
-            return self.write(move |conn| work(conn, &mut parts.into_iter())).await;
-        }
-        let (give, take) = sync_mpsc::channel();
-        let mut writing = std::pin::pin!(self.write(move |conn| {
-            let mut fed = Fed { take, some: Vec::new().into_iter(), whole: false };
-            work(conn, &mut fed)?;
-            if fed.whole { Ok(()) } else { Err(Error::Closed { certainty: Certainty::NotCommitted }) }
-        }));
-        // In the queue from here on.
-        let early = futures::poll!(writing.as_mut());
-        let mut some = Vec::new();
-        feed(&mut |part| {
-            some.push(part);
-            if some.len() == PARTS {
-                let _ = give.send(Some(std::mem::take(&mut some)));
-            }
-        });
-        // Nobody takes them any more where the work has failed.
-        let _ = give.send(Some(some)).and_then(|()| give.send(None));
-        match early {
-            Poll::Ready(result) => result,
-            Poll::Pending => writing.await,
-        }
-    }
-
     /// Runs `work` on one consistent state of the database.
     pub(super) async fn read<T, F>(&self, work: F) -> Result<T, Error>
     where
@@ -181,34 +143,6 @@ impl Engine {
         match self {
             Self::Inline(inline) => inline.groups.load(Ordering::Relaxed),
             Self::Threaded(threaded) => threaded.groups.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// Parts as they come, some at a time; `None` = these were all.
-struct Fed<P> {
-    take: sync_mpsc::Receiver<Option<Vec<P>>>,
-    some: std::vec::IntoIter<P>,
-    whole: bool,
-}
-
-impl<P> Iterator for Fed<P> {
-    type Item = P;
-
-    fn next(&mut self) -> Option<P> {
-        loop {
-            if let Some(part) = self.some.next() {
-                return Some(part);
-            }
-            match self.take.recv() {
-                Ok(Some(some)) => self.some = some.into_iter(),
-                Ok(None) => {
-                    self.whole = true;
-                    return None;
-                }
-                // Whoever makes them broke off.
-                Err(_) => return None,
-            }
         }
     }
 }
@@ -502,36 +436,6 @@ mod tests {
         assert_eq!((wrote, read), (here, here));
         let threaded = Engine::threaded(&path).unwrap();
         assert_ne!(runtime.block_on(threaded.write(|_| Ok(std::thread::current().id()))).unwrap(), here);
-    }
-
-    /// Parts are written as they come, and all of them or none.
-    #[test]
-    fn what_is_fed_is_written_whole_or_not_at_all() {
-        let (_dir, path) = file();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let write = |conn: &mut SqliteConnection, parts: &mut dyn Iterator<Item = i64>| {
-            for n in parts {
-                insert(conn, n)?;
-            }
-            Ok(())
-        };
-        for engine in [Engine::threaded(&path).unwrap(), Engine::inline(connect(&path, Access::WriteUnsynced).unwrap())] {
-            let fed = |from: i64, to: i64| engine.write_fed(move |put| (from..to).for_each(put), write);
-            let before = rows(&engine);
-            runtime.block_on(fed(before, before + 50)).unwrap();
-            runtime.block_on(fed(before + 50, before + 50)).unwrap();
-            assert!(runtime.block_on(fed(before + 40, before + 60)).is_err(), "the first is there already");
-            assert_eq!(rows(&engine), before + 50);
-            // Whoever makes them breaks in the middle: what the writer has done already is taken back.
-            let breaks = |put: &mut dyn FnMut(i64)| {
-                (before + 50..before + 90).for_each(put);
-                panic!("broken");
-            };
-            let broken = std::panic::AssertUnwindSafe(|| runtime.block_on(engine.write_fed(breaks, write)));
-            assert!(std::panic::catch_unwind(broken).is_err());
-            runtime.block_on(fed(before + 50, before + 51)).unwrap();
-            assert_eq!(rows(&engine), before + 51);
-        }
     }
 
     #[test]

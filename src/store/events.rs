@@ -146,18 +146,20 @@ impl Row {
             detail,
         })
     }
+}
 
-    /// Appends it, if its revision follows on the last one: `last`, once that was looked up.
-    pub(super) fn append(&self, conn: &mut SqliteConnection, last: &mut Option<i64>) -> Result<(), Error> {
-        let before = match *last {
-            Some(last) => last,
-            None => last_revision(conn)?,
-        };
-        if self.revision != before + 1 {
-            return Err(Error::Conflict(format!("revision {} was expected, not {}", before + 1, self.revision)));
-        }
-        *last = Some(self.revision);
-        diesel::insert_into(events::table).values(self).execute(conn)?;
-        Ok(())
+/// Appends events whose revisions follow on the last one.
+pub(super) fn append(conn: &mut SqliteConnection, rows: &[Row]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
     }
+    let mut last = last_revision(conn)?;
+    for row in rows {
+        if row.revision != last + 1 {
+            return Err(Error::Conflict(format!("revision {} was expected, not {}", last + 1, row.revision)));
+        }
+        last = row.revision;
+        diesel::insert_into(events::table).values(row).execute(conn)?;
+    }
+    Ok(())
 }

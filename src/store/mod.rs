@@ -19,7 +19,6 @@ mod open;
 mod plans;
 mod prepared;
 mod requests;
-mod rows;
 mod schema;
 mod segments;
 mod sessions;
@@ -39,11 +38,13 @@ pub use tokens::TokenRecord;
 pub use upkeep::{Keep, Trimmed};
 
 use crate::domain::event::Event;
+use crate::domain::ids::SessionId;
 use crate::domain::instance::Instance;
 use crate::domain::memory::Lesson;
 use crate::domain::session::Session;
 use diesel::SqliteConnection;
 use engine::Engine;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -213,7 +214,8 @@ impl Store {
         let number = self.inner.commits.fetch_add(1, Ordering::Relaxed) + 1;
         self.pass(Point::BeforeCommit(number), &mut batch).await;
         // Rows are made here, on the caller's side: the writer's time is what everybody waits for.
-        self.inner.engine.write_fed(|put| rows::make(&batch, put), rows::write).await?;
+        let prepared = Prepared::of(&batch)?;
+        self.write(|conn| prepared.apply(conn)).await?;
         self.pass(Point::AfterCommit(number), &mut batch).await;
         Ok(())
     }
@@ -239,5 +241,66 @@ impl Store {
         F: FnOnce(&mut SqliteConnection) -> Result<T, Error> + Send + 'static,
     {
         self.inner.engine.read(work).await
+    }
+}
+
+/// A batch as rows, in the order in which they refer to each other.
+struct Prepared {
+    sessions: Vec<sessions::Write>,
+    instances: Vec<instances::Write>,
+    events: Vec<events::Row>,
+    requests: Vec<requests::Row>,
+    lessons: Vec<lessons::Row>,
+    audit: Vec<AuditRecord>,
+}
+
+impl Prepared {
+    fn of(batch: &Batch) -> Result<Self, Error> {
+        let mut sessions: BTreeMap<SessionId, &Arc<Session>> = BTreeMap::new();
+        for session in &batch.sessions {
+            if let Some(before) = sessions.insert(session.id, session)
+                && before.version >= session.version
+            {
+                return Err(Error::Conflict(format!("session {}: version {} twice or backwards in one batch", session.id, session.version)));
+            }
+        }
+        let mut told: BTreeMap<SessionId, Vec<&Event>> = BTreeMap::new();
+        for event in &batch.events {
+            if !sessions.contains_key(&event.session_id) {
+                return Err(Error::Conflict(format!("revision {}: an event without its session", event.revision)));
+            }
+            told.entry(event.session_id).or_default().push(event);
+        }
+        let mut instances: BTreeMap<_, &Instance> = BTreeMap::new();
+        instances.extend(batch.instances.iter().map(|instance| (instance.label, instance)));
+        // The last event of a session mostly tells it as it is stored, and is most of what is written: its JSON is made once.
+        let (mut writes, mut known) = (Vec::with_capacity(sessions.len()), BTreeMap::new());
+        for session in sessions.values() {
+            let (write, json) = sessions::Write::new(session, told.get(&session.id).map_or(&[], Vec::as_slice))?;
+            writes.push(write);
+            known.insert(session.id, json);
+        }
+        let event = |event: &Arc<Event>| {
+            let same = sessions.get(&event.session_id).is_some_and(|stored| Arc::ptr_eq(stored, &event.session));
+            events::Row::of(event, known.get(&event.session_id).filter(|_| same).map(String::as_str))
+        };
+        let of = |instance: &Instance| sessions.get(&instance.label.session).map(|session| &***session);
+        Ok(Self {
+            sessions: writes,
+            instances: instances.values().map(|i| instances::Write::new(i, of(i))).collect::<Result<_, _>>()?,
+            events: batch.events.iter().map(event).collect::<Result<_, _>>()?,
+            requests: batch.requests.iter().cloned().map(requests::Row::of).collect(),
+            lessons: batch.lessons.iter().map(lessons::Row::of).collect(),
+            audit: batch.audit.clone(),
+        })
+    }
+
+    fn apply(self, conn: &mut SqliteConnection) -> Result<(), Error> {
+        self.sessions.into_iter().try_for_each(|session| session.apply(conn))?;
+        self.instances.into_iter().try_for_each(|instance| instance.apply(conn))?;
+        events::append(conn, &self.events)?;
+        self.requests.iter().try_for_each(|request| request.insert(conn))?;
+        self.lessons.iter().try_for_each(|lesson| lesson.insert(conn))?;
+        self.audit.iter().try_for_each(|record| record.insert(conn))
     }
 }

@@ -129,7 +129,11 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<SqliteConnection, E
     let synced = match access {
         Access::Write => "FULL",
         Access::WriteUnsynced => "OFF",
-        Access::Read | Access::Immutable => return Ok(conn),
+        Access::Read | Access::Immutable => {
+            // What they read lies in the system's memory; each keeps little of its own.
+            conn.batch_execute("PRAGMA cache_size=-512;").map_err(|e| failed(&e))?;
+            return Ok(conn);
+        }
     };
     // What a savepoint may have to take back is kept in memory, not in a file of its own.
     let settings = format!("PRAGMA journal_mode=WAL; PRAGMA synchronous={synced}; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;");

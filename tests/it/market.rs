@@ -2,12 +2,15 @@
 //! told to whom nothing fits.
 
 use crate::support::{Altered, House, Plan, any, caller, exactly, request};
-use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId};
+use crate::yard::{offer, rate};
+use gpu_shopper::domain::attempt::{Choice, Market, choose};
+use gpu_shopper::domain::ids::{ConsumerId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::memory::{Outcome, SubjectKind};
 use gpu_shopper::domain::money::{Nanos, Rate};
-use gpu_shopper::domain::offer::{Offer, OfferFilter, OfferOrder, RentalKind};
+use gpu_shopper::domain::offer::{DiskTerms, Offer, OfferFilter, OfferOrder, Price, RentalKind};
 use gpu_shopper::domain::policy::Policy;
-use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Session, State, Target};
+use gpu_shopper::domain::session::{Attempt, AttemptFailure, EndReason, FailoverScope, Request, Session, Stage, State, Target};
+use gpu_shopper::domain::shelf::Shelf;
 use gpu_shopper::services::api::{Command, Create, HealthQuery};
 use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
 use gpu_shopper::store::Keep;
@@ -49,6 +52,44 @@ fn health(house: &House, kind: SubjectKind) -> BTreeMap<String, gpu_shopper::dom
 async fn clean(house: &House) {
     let wrong = house.audit().await;
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// After a failed attempt an offer must fit into what is left: its host stays for a whole reservation from now on, and the whole
+/// still costs no more than it may.
+#[test]
+fn the_next_offer_fits_into_what_is_left_of_time_and_money() {
+    let begin = gpu_shopper::domain::time::Time::from_millis(1_795_000_000_000);
+    let at = |name: &str, price: &str, host_end| {
+        let base = Price { gpu: rate(price), ..Price::default() };
+        let disk = DiskTerms { per_gb: Rate::ZERO, ..offer("vastai", name).disk };
+        Arc::new(Offer { base, disk, host_end, seen_at: begin, ..offer("vastai", name) })
+    };
+    let shelf = Shelf::new(vec![at("leaves", "0.30", Some(begin + 100 * MINUTE)), at("stays", "0.40", None), at("dear", "0.50", None)]);
+    let chosen = |now, spent: i64, most: i64| {
+        let request = Request { reservation: HOUR, max_total_cost: Some(Nanos(most * 1_000_000)), ..request(any(None)) };
+        let mut session = Session::new(SessionId::new(begin, 1), request, BTreeMap::new(), 12 * HOUR, begin);
+        session.cost.high = Nanos(spent * 1_000_000);
+        if now > begin {
+            let tried = Choice { offer: at("tried", "0.20", None), disk_gb: 10 };
+            session.attempts.push(Attempt { failure: Some(AttemptFailure::StageTimeout), came_to_be: true, ..attempt(tried, begin) });
+        }
+        let market = Market { offers: &shelf, set_aside: &[], claimed: &|_| false, closed: &|_| false, not_before: begin };
+        choose(&session, &market, now).map(|choice| choice.offer.machine.to_string()).map_err(|unmet| unmet.why)
+    };
+    let (stays, leaves) = (Ok("vastai:stays".to_owned()), Ok("vastai:leaves".to_owned()));
+    assert_eq!(chosen(begin, 0, 1_000), leaves);
+    // Forty minutes and a failed attempt later its host would leave before the hour is over.
+    assert_eq!(chosen(begin + 40 * MINUTE, 100, 1_000), leaves);
+    assert_eq!(chosen(begin + 41 * MINUTE, 100, 1_000), stays);
+    assert_eq!(chosen(begin + 41 * MINUTE, 100, 500), stays);
+    let refused = chosen(begin + 41 * MINUTE, 101, 500).unwrap_err();
+    assert!(refused.contains("beyond the session's own price limits"), "{refused}");
+}
+
+fn attempt(choice: Choice, at: gpu_shopper::domain::time::Time) -> Attempt {
+    let Choice { offer, disk_gb } = choice;
+    let (stage, text) = (Stage::Accepted, String::new());
+    Attempt { number: 1, offer, disk_gb, started_at: at, stage, came_to_be: true, failure: None, text, ended_at: Some(at), cost: Nanos::ZERO }
 }
 
 // === a limit on our calls ===

@@ -863,7 +863,7 @@ type OfferHealth struct {
 	LastTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last_time,json=lastTime,proto3" json:"last_time,omitempty"`
 	// It in words, cleaned; empty for a success.
 	LastMessage string `protobuf:"bytes,9,opt,name=last_message,json=lastMessage,proto3" json:"last_message,omitempty"`
-	// Hidden from everybody until then; absent when it is not.
+	// Hidden from everybody until then; absent when it is not. Where the memory only observes, until when it would be.
 	SetAsideUntilTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=set_aside_until_time,json=setAsideUntilTime,proto3" json:"set_aside_until_time,omitempty"`
 	// For which reason it is hidden.
 	SetAsideReason string `protobuf:"bytes,11,opt,name=set_aside_reason,json=setAsideReason,proto3" json:"set_aside_reason,omitempty"`

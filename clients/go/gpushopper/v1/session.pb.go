@@ -302,9 +302,10 @@ const (
 	VerifyLevel_VERIFY_LEVEL_UNSPECIFIED VerifyLevel = 0
 	// A login is enough.
 	VerifyLevel_VERIFY_LEVEL_SSH VerifyLevel = 1
-	// A login, then `nvidia-smi`; no answer leaves the condition GPU_VERIFIED unknown.
+	// A login, then `nvidia-smi`: number, model and memory of the GPUs are the offer's, and CUDA is what the filter, the template
+	// or an offer that was named tells. No answer leaves the condition GPU_VERIFIED unknown.
 	VerifyLevel_VERIFY_LEVEL_GPU VerifyLevel = 2
-	// Only with everything proven.
+	// Only with everything proven, the CUDA version of whatever offer was chosen included.
 	VerifyLevel_VERIFY_LEVEL_STRICT VerifyLevel = 3
 )
 

@@ -1922,9 +1922,10 @@ pub enum VerifyLevel {
     Unspecified = 0,
     /// A login is enough.
     Ssh = 1,
-    /// A login, then `nvidia-smi`; no answer leaves the condition GPU_VERIFIED unknown.
+    /// A login, then `nvidia-smi`: number, model and memory of the GPUs are the offer's, and CUDA is what the filter, the template
+    /// or an offer that was named tells. No answer leaves the condition GPU_VERIFIED unknown.
     Gpu = 2,
-    /// Only with everything proven.
+    /// Only with everything proven, the CUDA version of whatever offer was chosen included.
     Strict = 3,
 }
 impl VerifyLevel {
@@ -3167,7 +3168,7 @@ pub struct OfferHealth {
     /// It in words, cleaned; empty for a success.
     #[prost(string, tag = "9")]
     pub last_message: ::prost::alloc::string::String,
-    /// Hidden from everybody until then; absent when it is not.
+    /// Hidden from everybody until then; absent when it is not. Where the memory only observes, until when it would be.
     #[prost(message, optional, tag = "10")]
     pub set_aside_until_time: ::core::option::Option<::prost_types::Timestamp>,
     /// For which reason it is hidden.

@@ -481,7 +481,7 @@ class OfferHealth(_message.Message):
 
     @_builtins.property
     def set_aside_until_time(self) -> _timestamp_pb2.Timestamp:
-        """Hidden from everybody until then; absent when it is not."""
+        """Hidden from everybody until then; absent when it is not. Where the memory only observes, until when it would be."""
 
     @_builtins.property
     def gpu_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

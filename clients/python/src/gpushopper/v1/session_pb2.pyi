@@ -187,9 +187,11 @@ class _VerifyLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerifyLev
     VERIFY_LEVEL_SSH: _VerifyLevel.ValueType  # 1
     """A login is enough."""
     VERIFY_LEVEL_GPU: _VerifyLevel.ValueType  # 2
-    """A login, then `nvidia-smi`; no answer leaves the condition GPU_VERIFIED unknown."""
+    """A login, then `nvidia-smi`: number, model and memory of the GPUs are the offer's, and CUDA is what the filter, the template
+    or an offer that was named tells. No answer leaves the condition GPU_VERIFIED unknown.
+    """
     VERIFY_LEVEL_STRICT: _VerifyLevel.ValueType  # 3
-    """Only with everything proven."""
+    """Only with everything proven, the CUDA version of whatever offer was chosen included."""
 
 class VerifyLevel(_VerifyLevel, metaclass=_VerifyLevelEnumTypeWrapper):
     """How much is proven before a session is RUNNING."""
@@ -199,9 +201,11 @@ VERIFY_LEVEL_UNSPECIFIED: VerifyLevel.ValueType  # 0
 VERIFY_LEVEL_SSH: VerifyLevel.ValueType  # 1
 """A login is enough."""
 VERIFY_LEVEL_GPU: VerifyLevel.ValueType  # 2
-"""A login, then `nvidia-smi`; no answer leaves the condition GPU_VERIFIED unknown."""
+"""A login, then `nvidia-smi`: number, model and memory of the GPUs are the offer's, and CUDA is what the filter, the template
+or an offer that was named tells. No answer leaves the condition GPU_VERIFIED unknown.
+"""
 VERIFY_LEVEL_STRICT: VerifyLevel.ValueType  # 3
-"""Only with everything proven."""
+"""Only with everything proven, the CUDA version of whatever offer was chosen included."""
 Global___VerifyLevel: _TypeAlias = VerifyLevel  # noqa: Y015
 
 class _FailoverScope:

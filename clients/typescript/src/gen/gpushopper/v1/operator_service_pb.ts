@@ -444,7 +444,7 @@ export type OfferHealth = Message<"gpushopper.v1.OfferHealth"> & {
   lastMessage: string;
 
   /**
-   * Hidden from everybody until then; absent when it is not.
+   * Hidden from everybody until then; absent when it is not. Where the memory only observes, until when it would be.
    *
    * @generated from field: google.protobuf.Timestamp set_aside_until_time = 10;
    */

@@ -1802,14 +1802,15 @@ export enum VerifyLevel {
   SSH = 1,
 
   /**
-   * A login, then `nvidia-smi`; no answer leaves the condition GPU_VERIFIED unknown.
+   * A login, then `nvidia-smi`: number, model and memory of the GPUs are the offer's, and CUDA is what the filter, the template
+   * or an offer that was named tells. No answer leaves the condition GPU_VERIFIED unknown.
    *
    * @generated from enum value: VERIFY_LEVEL_GPU = 2;
    */
   GPU = 2,
 
   /**
-   * Only with everything proven.
+   * Only with everything proven, the CUDA version of whatever offer was chosen included.
    *
    * @generated from enum value: VERIFY_LEVEL_STRICT = 3;
    */
