@@ -279,8 +279,12 @@ impl Visitor {
         let mut aside = dice.clone();
         aside.set_stream(CAPS);
         let mut cap = |one_in: u32| aside.random_ratio(1, one_in).then(|| cheapest.scaled(aside.random_range(100..160), 100));
+        let filtered = cap(8);
         (request.max_price, request.failover.max_price) = (cap(8), cap(6));
         request.verify = [Verify::Ssh, Verify::Strict, Verify::Gpu, Verify::Gpu, Verify::Gpu, Verify::Gpu][aside.random_range(0..6)];
+        if let Target::Requirements { filter, .. } = &mut request.target {
+            filter.max_price = filtered;
+        }
         if limited {
             // About what the cheapest would cost: one bad attempt or a higher price, and it is reached.
             let whole = cheapest.accrued(i64::try_from(request.reservation.as_millis()).unwrap_or(i64::MAX));

@@ -1,7 +1,7 @@
 //! The simulation's own teeth: rules that a service might follow and must not. A world with one of them is a world in
 //! which something must be found.
 //!
-//! None of them is in the service: each is a provider, a disk or a setting that makes the service behave, to all who
+//! None of them is in the service: each is a provider, a probe, a disk or a setting that makes the service behave, to all who
 //! look, as if it followed the wrong rule. They exist for simulated worlds only.
 
 use crate::chaos::life::Aside;

@@ -141,7 +141,7 @@ pub(super) fn outcome(provider: &ProviderId, input: &Input) {
     }
 }
 
-/// Counts an instance with a label of ours that no record knows, or that its record says is gone.
+/// Counts an instance with a label of ours that no record knows, that its record says is gone, or that is one too many.
 pub(super) fn unaccounted() {
     counter!("gpu_orphans_detected_total").increment(1);
     counter!("gpu_reconciliation_mismatches_total").increment(1);

@@ -297,7 +297,8 @@ impl Sweeper {
             strays.retain(|id, _| self.found.get(&(provider.clone(), id.clone())).is_some_and(|f| f.kind == FindingKind::Stray));
         }
         let allowed = self.allowed(provider, wanted, fleet, now);
-        for id in &allowed {
+        // What has no account may not get a row yet: it is the same finding at the next list.
+        for id in allowed.iter().filter(|_| !account.is_empty()) {
             self.found.remove(&(provider.clone(), id.clone()));
         }
         self.show();
@@ -337,7 +338,7 @@ impl Sweeper {
             }
             FindingKind::Orphan if new => {
                 counters::unaccounted();
-                tracing::warn!(%provider, %native_id, %label, "an instance is alive that its record says is gone");
+                tracing::warn!(%provider, %native_id, %label, "an instance is alive that its record says is gone, or is one too many");
             }
             FindingKind::Stray | FindingKind::Orphan | FindingKind::Foreign => {}
         }

@@ -1,8 +1,8 @@
 //! What a session gets: a machine that is what its offer said, on hardware that it has not tried, at a price that its user
 //! allows; and no more of it than it may cost.
 
-use super::Past;
 use super::ground::Ground;
+use super::{Past, Row};
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, SessionId};
 use crate::domain::money::Nanos;
@@ -53,7 +53,7 @@ fn dearer(session: &Session, attempt: &Attempt) -> Option<String> {
 /// A machine is handed over whose GPUs are not those of its offer, or is called verified and has none that answer.
 fn other_than_offered(past: &Past, market: &Market, session: &Session) -> Option<String> {
     let attempt = session.attempts.last()?;
-    let native_id = past.machine_of(session.id, attempt.number)?;
+    let native_id = past.row_of(session.id, attempt.number)?.native_id.as_deref()?;
     let verified = session.condition(ConditionType::GpuVerified).is_some_and(|c| c.status == Truth::True);
     match market.gpu_truth(native_id)? {
         GpuTruth::Present { gpus, .. } if session.request.verify != Verify::Ssh => {
@@ -72,9 +72,8 @@ fn again(past: &Past, ground: &Ground, market: &Market, session: &Session) -> Op
     let tried = session.attempts.iter().filter(|a| !a.failure.is_some_and(AttemptFailure::passes));
     let mut seen: BTreeMap<String, u8> = BTreeMap::new();
     for attempt in tried {
-        // What the world has put beside what was ordered may be anywhere.
-        let ordered = past.machine_of(session.id, attempt.number).filter(|native_id| !ground.planted.contains_key(*native_id));
-        let hardware = ordered.and_then(|native_id| market.hardware_of(native_id));
+        let own = past.row_of(session.id, attempt.number).and_then(|row| row.own(ground));
+        let hardware = own.and_then(|native_id| market.hardware_of(native_id));
         let Some(hardware) = hardware else { continue };
         if let Some(before) = seen.insert(hardware.clone(), attempt.number) {
             return Some(format!("attempt {} is on machine {hardware}, and so was attempt {before}", attempt.number));
@@ -83,11 +82,17 @@ fn again(past: &Past, ground: &Ground, market: &Market, session: &Session) -> Op
     None
 }
 
+impl Row {
+    /// Its machine, unless the world has put that there, or only a launch's answer has named it, which may be wrong.
+    fn own(&self, ground: &Ground) -> Option<&str> {
+        self.native_id.as_deref().filter(|native_id| self.named && !ground.planted.contains_key(*native_id))
+    }
+}
+
 impl Past {
-    fn machine_of(&self, session: SessionId, attempt: u8) -> Option<&str> {
+    fn row_of(&self, session: SessionId, attempt: u8) -> Option<&Row> {
         let of = |label: &Label| label.session == session && label.attempt == attempt;
-        let (_, row) = self.rows.iter().find(|(label, _)| of(label))?;
-        row.native_id.as_deref()
+        self.rows.iter().find(|(label, _)| of(label)).map(|(_, row)| row)
     }
 
     /// Sees which sessions have cost more than they may, by more than the twentieth that the meter may be behind the bill.
@@ -97,9 +102,8 @@ impl Past {
         for (id, limit) in
             limits.iter_mut().filter(|(id, limit)| limit.exceeded.is_none() && sessions.get(id).is_some_and(|s| s.state == State::Running))
         {
-            let own = rows.iter().filter(|(label, _)| label.session == *id).filter_map(|(_, row)| row.native_id.as_deref());
-            let ordered = own.filter(|native_id| !ground.planted.contains_key(*native_id));
-            let bill: Nanos = ordered.filter_map(|native_id| market.bill_of(native_id)).sum();
+            let own = rows.iter().filter(|(label, _)| label.session == *id).filter_map(|(_, row)| row.own(ground));
+            let bill: Nanos = own.filter_map(|native_id| market.bill_of(native_id)).sum();
             limit.exceeded = (bill.0 > limit.most.0 / 20 * 21).then_some(now);
         }
     }

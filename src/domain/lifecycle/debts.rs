@@ -25,6 +25,23 @@ fn elsewhere_text(row: &Instance) -> String {
     }
 }
 
+/// Whether a debt can't be proven settled because its account is not the one at hand.
+fn is_elsewhere(row: &Instance) -> bool {
+    row.destroy.last_error.as_ref() == Some(&elsewhere_text(row))
+}
+
+/// Why a debt is not proven settled, where there is more to say than that it takes its time.
+fn unproven_text(row: &Instance) -> Option<String> {
+    let (why, attempt) = (row.destroy.last_error.as_ref()?, row.label.attempt);
+    Some(match &row.native_id {
+        Some(machine) if is_elsewhere(row) && row.destroy.answered_at.is_some() => format!("whether machine {machine} is gone can't be seen: {why}"),
+        Some(machine) => format!("destroying machine {machine} failed and is tried again: {why}"),
+        None => format!(
+            "whether attempt {attempt} left a machine behind can't be seen: {why}; an operator can bring that account's credentials back, or settle it"
+        ),
+    })
+}
+
 impl Work<'_> {
     /// Puts what an input says about a machine into its row.
     pub(super) fn record(&mut self, input: &Input) {
@@ -125,15 +142,21 @@ impl Work<'_> {
         }
     }
 
-    /// A debt that can't be proven settled says why.
+    /// A debt that can't be proven settled says why; a destroy's own words stand. Just after a start or a change of credentials,
+    /// whose account they open is about to be known.
     fn note_elsewhere(&mut self, at: usize) {
-        let row = &mut self.rows[at];
-        let why = elsewhere_text(row);
-        if row.open() && row.desired == Desired::Gone && row.destroy.last_error.as_ref() != Some(&why) {
-            row.destroy.last_error = Some(why);
-            self.durable = true;
-            self.tell_of_unproven_end(at);
+        let row = &self.rows[at];
+        let known = self.terms(&row.provider).is_none_or(|terms| !terms.account.is_empty());
+        if !known || !row.open() || row.desired != Desired::Gone {
+            return;
         }
+        let why = elsewhere_text(row);
+        let said = row.destroy.last_error.as_ref();
+        if said.is_none() || (row.native_id.is_none() && said != Some(&why)) {
+            self.rows[at].destroy.last_error = Some(why);
+            self.durable = true;
+        }
+        self.tell_of_unproven_end(at);
     }
 
     fn look_again_later(&mut self, at: usize) {
@@ -442,26 +465,20 @@ impl Work<'_> {
         self.tell_of_unproven_end(at);
     }
 
-    /// An ending that can't come to its end says why, until it does; a failed session keeps the error that it failed with.
+    /// An ending that can't come to its end says why, until it does; a failed session keeps the error that it failed with. What
+    /// was said of one machine stands as long as it is true: two of them don't take turns.
     fn tell_of_unproven_end(&mut self, at: usize) {
         let lasting = self.s.end_reason.is_some_and(|reason| reason.final_state() == State::Failed);
         if self.s.state != State::Stopping || lasting {
             return;
         }
+        let stands = |row: &Instance| row.open() && self.s.error.is_some() && self.s.error == unproven_text(row);
         let row = &self.rows[at];
-        let error = row.destroy.last_error.as_ref().map(|why| match &row.native_id {
-            Some(machine) => format!("destroying machine {machine} failed and is tried again: {why}"),
-            None => format!(
-                "whether attempt {} left a machine behind can't be seen: {why}; an operator can bring that account's credentials back, or settle it",
-                row.label.attempt
-            ),
-        });
-        if error.is_some() && error != self.s.error {
-            let text = error.clone().unwrap_or_default();
-            self.s.error = error;
-            self.set_condition(ConditionType::DestroyConfirmed, Truth::False, "failed");
-            self.tell(EventType::Updated, Actor::Provider, text);
-        }
+        let Some(text) = unproven_text(row).filter(|_| !self.rows.iter().any(stands)) else { return };
+        let (who, reason) = if is_elsewhere(row) { (Actor::Service, "other_account") } else { (Actor::Provider, "failed") };
+        self.s.error = Some(text.clone());
+        self.set_condition(ConditionType::DestroyConfirmed, Truth::False, reason);
+        self.tell(EventType::Updated, who, text);
     }
 
     /// Pushes what is due for open debts, and settles what the evidence settles.

@@ -110,7 +110,7 @@ impl Provider for Tensordock {
         let call = Call::get("account", "any", "/api/v2/instances");
         self.link.ask(call, wire::read_instances).await?;
         // The vendor tells no name. The token alone opens the account, whatever the id beside it says: other credentials count
-        // as another account until a list made with them shows a machine of ours.
+        // as another account, but for a machine of ours that a list made with them shows.
         Ok(Account { identity: self.identity.clone(), balance: None })
     }
 

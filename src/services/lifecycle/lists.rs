@@ -11,6 +11,11 @@ use crate::domain::time::{Look, Time};
 use crate::services::sweeper::{FindingKind, Suspect};
 use crate::store::Error as StoreError;
 
+/// Whether a debt was settled when a look was under way already: what that shows of it may be over.
+fn settled_since(row: &Instance, look: Look) -> bool {
+    row.settled.is_some_and(|settled| look.sent <= settled.at)
+}
+
 impl Actor {
     /// Compares the list with the rows, has the sweeper judge what no row wants, and tells the machine the rest.
     pub(super) async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
@@ -33,6 +38,8 @@ impl Actor {
             if sighting.status == InstanceStatus::Gone {
                 // Listed as something that is gone: missing like what is not listed.
                 inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
+            } else if self.row(*label).is_some_and(|row| settled_since(row, listing.look)) {
+                // Gone since the list was asked for, or not: the next one tells.
             } else if let Some(row) = self.row(*label).filter(|row| row.settled.is_some()) {
                 // What only an answer named, and carries no label, is nobody's of ours.
                 let ours = row.touchable() || sighting.is_labelled();
@@ -51,6 +58,7 @@ impl Actor {
         // Ours, and no open session accounts for it: a latecomer's row says gone. A label that no row knows is a stray.
         for (label, sighting) in &sorted.unknown {
             let kind = match self.parts.store.instance_by_label(*label).await? {
+                Some(row) if settled_since(&row, listing.look) => continue,
                 Some(_) => FindingKind::Orphan,
                 // A stray that was ordered destroyed beside its session's machines has a row with another number.
                 None if self.has_row(label.session, &sighting.native_id).await? => FindingKind::Orphan,
