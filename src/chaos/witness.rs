@@ -18,6 +18,7 @@ use crate::chaos::story::Story;
 use crate::domain::event::{Event, EventType};
 use crate::domain::ids::{Label, ProviderId, SessionId, Tag};
 use crate::domain::instance::{Desired, Evidence, Instance, Launch, Sighting};
+use crate::domain::money::Nanos;
 use crate::domain::policy::Policy;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::time::Time;
@@ -63,6 +64,8 @@ struct Known {
     end_reason: Option<EndReason>,
     version: i64,
     sequence: i64,
+    /// What it may have cost beyond what is accounted, since nobody could look.
+    unsure: Nanos,
 }
 
 /// What is on a deployment's disk, and what it did while that was written.
@@ -546,6 +549,7 @@ impl Known {
             end_reason: session.end_reason,
             version: session.version,
             sequence: session.sequence,
+            unsure: session.cost.high - session.cost.cost,
         }
     }
 }

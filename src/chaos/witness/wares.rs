@@ -95,16 +95,15 @@ impl Past {
         self.rows.iter().find(|(label, _)| of(label)).map(|(_, row)| row)
     }
 
-    /// Sees which sessions have cost more than they may, by more than the twentieth that the meter may be behind the bill.
+    /// Sees which sessions have surely cost more than they may, by more than the twentieth that the meter may be behind the bill.
     /// What came beside what was ordered costs from when it was found, for all that its session can know.
     pub(super) fn weigh(&mut self, ground: &Ground, market: &Market, now: Time) {
         let Self { limits, rows, sessions, .. } = self;
-        for (id, limit) in
-            limits.iter_mut().filter(|(id, limit)| limit.exceeded.is_none() && sessions.get(id).is_some_and(|s| s.state == State::Running))
-        {
+        for (id, limit) in limits.iter_mut().filter(|(_, limit)| limit.exceeded.is_none()) {
+            let Some(session) = sessions.get(id).filter(|s| s.state == State::Running) else { continue };
             let own = rows.iter().filter(|(label, _)| label.session == *id).filter_map(|(_, row)| row.own(ground));
             let bill: Nanos = own.filter_map(|native_id| market.bill_of(native_id)).sum();
-            limit.exceeded = (bill.0 > limit.most.0 / 20 * 21).then_some(now);
+            limit.exceeded = ((bill - session.unsure).0 > limit.most.0 / 20 * 21).then_some(now);
         }
     }
 }
