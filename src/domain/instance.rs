@@ -370,6 +370,12 @@ impl Instance {
         !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && sighting.is_labelled() && !self.carried_by(sighting)
     }
 
+    /// Whether its debt was settled when this look was under way already: what that shows of it may be over, and the next tells.
+    #[must_use]
+    pub fn settled_since(&self, look: Look) -> bool {
+        self.settled.is_some_and(|settled| look.sent <= settled.at)
+    }
+
     /// Whether a complete list in which nothing carries this row's label says that an unlabelled machine in it is the row's: a
     /// launch's answer named it, a look has shown it so before, and the list began after that answer.
     #[must_use]

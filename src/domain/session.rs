@@ -519,14 +519,16 @@ impl Request {
         self.image.as_deref().or(self.template.as_ref().map(|t| t.image.as_str()))
     }
 
-    /// The CUDA version that a machine's driver must have at least, as major × 100 + minor: the filter's or the template's, whichever is higher.
+    /// The CUDA version that the driver of this offer's machine must have at least, as major × 100 + minor: what the filter or the
+    /// template needs; and what the offer said, where somebody named it or wants everything proven.
     #[must_use]
-    pub fn min_cuda(&self) -> Option<u32> {
-        let filtered = match &self.target {
-            Target::Requirements { filter, .. } => filter.min_cuda,
-            Target::Offer(_) => None,
+    pub fn min_cuda(&self, offer: &Offer) -> Option<u32> {
+        let (filtered, named) = match &self.target {
+            Target::Requirements { filter, .. } => (filter.min_cuda, false),
+            Target::Offer(id) => (None, *id == offer.id),
         };
-        filtered.max(self.template.as_ref().and_then(|t| t.needs.min_cuda))
+        let told = offer.cuda.filter(|_| named || self.verify == Verify::Strict);
+        filtered.max(self.template.as_ref().and_then(|t| t.needs.min_cuda)).max(told)
     }
 
     /// The login stage's budget, where the provider's does not hold.

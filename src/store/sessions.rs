@@ -246,18 +246,15 @@ pub(super) fn get(conn: &mut SqliteConnection, id: SessionId) -> Result<Option<S
     sessions::table.find(id.to_string()).select(STORED).get_result::<Stored>(conn).optional()?.map(restore).transpose()
 }
 
-/// Before the request in a session's JSON; the brace is the request's own.
-const REQUEST: &str = r#","request":{"#;
-
-/// How a session's JSON ends.
-fn labels_last(labels: &str) -> String {
-    format!(r#","labels":{labels}}}"#)
+/// How a session's JSON ends: what is stored in columns of its own.
+fn apart(request: &str, labels: &str) -> String {
+    format!(r#","request":{request},"labels":{labels}}}"#)
 }
 
 fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
     // Put together as text and read once.
     let most = detail.trim_end().strip_suffix('}').unwrap_or_default();
-    let whole = format!(r#"{most},"request":{request}{}"#, labels_last(&labels));
+    let whole = format!("{most}{}", apart(&request, &labels));
     serde_json::from_str(&whole).map_err(|e| Error::unreadable("session", &id, &e))
 }
 
@@ -374,13 +371,10 @@ impl Write {
         }
         let json = |value: serde_json::Result<String>| value.map_err(|_| odd("no JSON can be made of it"));
         let labels = json(serde_json::to_string(&session.labels))?;
+        let request = json(serde_json::to_string(&session.request))?;
         let whole = json(serde_json::to_string(session))?;
-        // No quote stands bare in a text, and nothing in a request is an object of that name: so the last one begins it.
-        let (most, request) = whole
-            .strip_suffix(&labels_last(&labels))
-            .and_then(|most| most.rsplit_once(REQUEST))
-            .ok_or_else(|| odd("request and labels are not its last fields"))?;
-        let (detail, request) = (format!("{most}}}"), format!("{{{request}"));
+        let most = whole.strip_suffix(&apart(&request, &labels)).ok_or_else(|| odd("request and labels are not its last fields"))?;
+        let detail = format!("{most}}}");
         let offer = session.offer();
         let row = Row {
             id: session.id.to_string(),

@@ -2,7 +2,7 @@
 //! adds it to a scenario, or this file does not let it pass.
 
 use crate::child::{Served, http, pointed_at, wanted, world};
-use crate::support::{House, Plan, any, caller, request};
+use crate::support::{Altered, House, Plan, Wrap, any, caller, request};
 use crate::sweep::{ours, planted};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::clock::Clock;
@@ -251,6 +251,33 @@ async fn an_orphan_behind_a_hold_is_counted_when_it_is_found() {
     house.pass(5 * MINUTE).await;
     assert_eq!((counted().await, house.alive().len()), (Some(1.0), 1));
     end(&house, id).await;
+    house.close().await;
+}
+
+/// A list that was on its way when a machine was proven gone says nothing of it, be it of a session that goes on or one that is over.
+#[tokio::test(start_paused = true)]
+async fn a_list_from_before_a_machine_was_gone_finds_no_orphan() {
+    let (recorder, handle) = recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let wrap: Wrap = Arc::new(|provider| Arc::new(Altered { answer_takes: MINUTE, ..Altered::of(provider) }));
+    let house = Plan::new(210, Faults::none()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    let kept = house.rent(None).await.session.id;
+    house.until(kept, State::Running, 10 * MINUTE).await;
+    let twin = Label { tag: tag_of(&house.deployment), session: kept, attempt: 1 };
+    planted(&house, Dialect::Vastai, &twin.to_string()).await;
+    house.pass(10 * MINUTE).await;
+    let counted = async || scraped(&house, &handle).await.get("gpu_orphans_detected_total").copied();
+    assert_eq!((counted().await, house.alive().len()), (Some(1.0), 1), "it was one too many, once");
+    for seconds in [0, 7, 19, 31, 43, 55] {
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        house.pass(Duration::from_secs(60 + seconds)).await;
+        end(&house, id).await;
+        house.pass(5 * MINUTE).await;
+    }
+    end(&house, kept).await;
+    house.pass(5 * MINUTE).await;
+    assert_eq!(counted().await, Some(1.0));
     house.close().await;
 }
 

@@ -460,6 +460,7 @@ async fn a_failure_memory_only_observes_until_it_may_act() {
         let known = OperatorServiceClient::new(server.channel().await).list_offer_health(asked).await.unwrap().into_inner();
         let machines: Vec<(&str, i32, i32)> = known.entries.iter().map(|e| (e.name.as_str(), e.launch_count, e.usable_count)).collect();
         assert_eq!((known.observes_only, machines), (!acts, vec![(offer.machine_id.as_str(), 1, 0)]), "{word}");
+        assert!(known.entries[0].set_aside_until_time.is_some(), "until then it is hidden, or would be: {word}");
         server.stop().await;
     }
     world.stop().await;

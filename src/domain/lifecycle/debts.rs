@@ -238,7 +238,7 @@ impl Work<'_> {
         let now = self.now;
         let row = &self.rows[at];
         let other = row.native_id.as_ref().is_some_and(|id| *id != sighting.native_id);
-        let stale = row.settled.is_some_and(|s| look.sent <= s.at)
+        let stale = row.settled_since(look)
             || row.destroy.not_found_at.is_some_and(|gone| look.sent <= gone)
             || row.seen.as_ref().is_some_and(|seen| look.sent < seen.look.sent);
         if stale || (other && (row.touchable() || !row.carried_by(sighting))) {

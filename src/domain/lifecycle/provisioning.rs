@@ -8,7 +8,7 @@ use crate::domain::ids::Label;
 use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
 use crate::domain::offer::RentalKind;
 use crate::domain::policy::Rules;
-use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Target, Truth};
+use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Truth};
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::{GpuAnswer, ProbeFailureKind, Verify, contradictions};
 use std::sync::Arc;
@@ -343,9 +343,7 @@ impl Work<'_> {
         self.set_stage(Stage::SshReachable, "login works");
         self.set_condition(ConditionType::SshReachable, Truth::True, "login");
         let Some(offer) = self.s.offer().cloned() else { return };
-        // Who names an offer, and who wants everything proven, asks for what that offer said.
-        let named = matches!(&self.s.request.target, Target::Offer(id) if *id == offer.id) || self.s.request.verify == Verify::Strict;
-        let min_cuda = self.s.request.min_cuda().max(offer.cuda.filter(|_| named));
+        let min_cuda = self.s.request.min_cuda(&offer);
         match gpu {
             None => {
                 self.set_condition(ConditionType::GpuVerified, Truth::Unknown, "not_asked");

@@ -102,7 +102,7 @@ pub const ADDED: &[(&str, &[Member])] = &[
     (
         "OfferHealth",
         &[
-            ("is_suppressed", Kind::Truth, "It is set aside now."),
+            ("is_suppressed", Kind::Truth, "It is set aside now; where the memory only observes, it would be."),
             ("suppressed_until", Kind::TimeOrNull, "The same as `set_aside_until`."),
             ("recent_failures", Kind::Whole, "Launches that did not come to a usable machine, and complaints."),
             ("confidence_multiplier", Kind::Number, "The same as `confidence`."),

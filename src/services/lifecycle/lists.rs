@@ -11,11 +11,6 @@ use crate::domain::time::{Look, Time};
 use crate::services::sweeper::{FindingKind, Suspect};
 use crate::store::Error as StoreError;
 
-/// Whether a debt was settled when a look was under way already: what that shows of it may be over.
-fn settled_since(row: &Instance, look: Look) -> bool {
-    row.settled.is_some_and(|settled| look.sent <= settled.at)
-}
-
 impl Actor {
     /// Compares the list with the rows, has the sweeper judge what no row wants, and tells the machine the rest.
     pub(super) async fn listed(&mut self, listing: Listing, staged: &mut Staged) -> Result<(), StoreError> {
@@ -38,9 +33,10 @@ impl Actor {
             if sighting.status == InstanceStatus::Gone {
                 // Listed as something that is gone: missing like what is not listed.
                 inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
-            } else if self.row(*label).is_some_and(|row| settled_since(row, listing.look)) {
-                // Gone since the list was asked for, or not: the next one tells.
             } else if let Some(row) = self.row(*label).filter(|row| row.settled.is_some()) {
+                if row.settled_since(listing.look) {
+                    continue;
+                }
                 // What only an answer named, and carries no label, is nobody's of ours.
                 let ours = row.touchable() || sighting.is_labelled();
                 let (kind, label) = if ours { (FindingKind::Orphan, Some(*label)) } else { (FindingKind::Foreign, None) };
@@ -57,11 +53,9 @@ impl Actor {
         }
         // Ours, and no open session accounts for it: a latecomer's row says gone. A label that no row knows is a stray.
         for (label, sighting) in &sorted.unknown {
-            let kind = match self.parts.store.instance_by_label(*label).await? {
-                Some(row) if settled_since(&row, listing.look) => continue,
+            let kind = match self.row_of(*label, &sighting.native_id).await? {
+                Some(row) if row.settled_since(listing.look) => continue,
                 Some(_) => FindingKind::Orphan,
-                // A stray that was ordered destroyed beside its session's machines has a row with another number.
-                None if self.has_row(label.session, &sighting.native_id).await? => FindingKind::Orphan,
                 None => FindingKind::Stray,
             };
             suspects.push(Suspect { kind, label: Some(*label), sighting });
@@ -91,9 +85,12 @@ impl Actor {
         self.rules.terms.get(provider).map(|t| t.account_of(look).to_owned()).unwrap_or_default()
     }
 
-    async fn has_row(&self, session: SessionId, native_id: &str) -> Result<bool, StoreError> {
-        let rows = self.parts.store.instance_list(session).await?;
-        Ok(rows.iter().any(|row| row.native_id.as_deref() == Some(native_id)))
+    /// The row of an ended session's machine: that with its id, or else that with its label. A second machine, or a stray that was
+    /// ordered destroyed beside its session's machines, has a row with another number.
+    async fn row_of(&self, label: Label, native_id: &str) -> Result<Option<Instance>, StoreError> {
+        let mut rows = self.parts.store.instance_list(label.session).await?;
+        let at = rows.iter().position(|row| row.native_id.as_deref() == Some(native_id)).or_else(|| rows.iter().position(|row| row.label == label));
+        Ok(at.map(|at| rows.swap_remove(at)))
     }
 
     fn row(&self, label: Label) -> Option<&Instance> {

@@ -26,6 +26,8 @@ pub struct Altered {
     pub blind: Arc<AtomicBool>,
     /// How long a list takes.
     pub list_takes: Duration,
+    /// How long its answer is on the way.
+    pub answer_takes: Duration,
     /// Its credentials are of another account while it is set.
     pub astray: Arc<AtomicBool>,
     /// Whose that is; `None` = they do not tell.
@@ -53,6 +55,7 @@ impl Altered {
             listed: Box::new(|_| {}),
             blind: Arc::default(),
             list_takes: Duration::ZERO,
+            answer_takes: Duration::ZERO,
             astray: Arc::default(),
             stranger: None,
             account_takes: Duration::ZERO,
@@ -137,6 +140,9 @@ impl Provider for Altered {
         for machine in &mut all {
             (self.machine)(machine);
             (self.listed)(machine);
+        }
+        if self.answer_takes > Duration::ZERO {
+            tokio::time::sleep(self.answer_takes).await;
         }
         Ok(all)
     }
