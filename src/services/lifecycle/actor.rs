@@ -1,32 +1,26 @@
 //! The actor's task: message, outcome, deadline, shutdown; one transaction for all that was waiting.
 
-use super::commands::{allowed, ask_of, in_scope, key_gone, method_of, ordered, refused, written};
 use super::doubt;
 use super::orders::expiry_held;
 use super::roster::{Entry, Roster};
-use super::{Closed, Content, Letter, Message, Parts, Reply, Standing};
+use super::{Closed, Letter, Message, Parts, Standing};
 use crate::domain::attempt::{self, Market};
-use crate::domain::event::{Actor as Who, Event, EventType};
+use crate::domain::event::Event;
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
 use crate::domain::instance::Instance;
 use crate::domain::lifecycle::{Action, Draft, Input, Refusal, next_deadline, step};
 use crate::domain::memo::Memo;
 use crate::domain::memory::Lesson;
 use crate::domain::policy::Rules;
-use crate::domain::session::{AttemptFailure, Session, StartSecrets, State, Target};
+use crate::domain::session::{AttemptFailure, Session};
 use crate::domain::time::Time;
-use crate::services::api::{Caller, Command, Commanded, Create, Created, Idempotency, ProviderFreshness};
+use crate::services::api::ProviderFreshness;
 use crate::services::board::Live;
 use crate::services::counters;
-use crate::services::error::{Code, Error};
 use crate::services::provisioner::{self, Job};
 use crate::services::sweeper::Sweeper;
-use crate::services::tokens;
 use crate::services::trail;
 use crate::store::{AuditRecord, Batch, Error as StoreError, RequestRecord};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -46,9 +40,6 @@ pub(super) const HOLDS: &str = "holds";
 /// Under this name is kept since when which strays are there.
 pub(super) const STRAYS: &str = "strays";
 
-/// A private key may be told again this long after its creation, and until the first RUNNING.
-const KEY_WINDOW: Duration = Duration::from_secs(600);
-
 struct Done {
     session: SessionId,
     action: Action,
@@ -66,9 +57,9 @@ pub(super) struct Staged {
     tellings: Vec<Span>,
     /// The spans of the calls under way; they end with the commit.
     calls: Vec<Span>,
-    requests: Vec<RequestRecord>,
-    lessons: Vec<Lesson>,
-    audit: Vec<AuditRecord>,
+    pub(super) requests: Vec<RequestRecord>,
+    pub(super) lessons: Vec<Lesson>,
+    pub(super) audit: Vec<AuditRecord>,
     pub(super) actions: Vec<(SessionId, Action)>,
     pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -84,12 +75,12 @@ pub(super) struct Actor {
     in_flight: BTreeSet<(SessionId, Action)>,
     /// Inputs that wait for the commit before them.
     pub(super) after_commit: VecDeque<(SessionId, Input)>,
-    requests: BTreeMap<(String, &'static str, String), RequestRecord>,
+    pub(super) requests: BTreeMap<(String, &'static str, String), RequestRecord>,
     /// What nobody has asked for, and what of it may be done.
     pub(super) sweeper: Sweeper,
     /// While frozen: sessions that their users have ended since.
     pub(super) thawed: BTreeSet<SessionId>,
-    revision: i64,
+    pub(super) revision: i64,
     pub(super) draining: bool,
 }
 
@@ -355,294 +346,6 @@ impl Actor {
         }
     }
 
-    // === requests of callers ===
-
-    async fn create(
-        &mut self,
-        caller: &Caller,
-        create: Create,
-        template: Result<(), Error>,
-        reply: Reply<Created>,
-        staged: &mut Staged,
-    ) -> Result<(), StoreError> {
-        let now = self.parts.tools.clock.now();
-        if let Err(error) = in_scope(caller, &create.request.consumer) {
-            let _ = reply.send(Err(error));
-            return Ok(());
-        }
-        let caller = &caller.speaking_for(&create.request.consumer);
-        if let Some(idempotency) = &create.idempotency {
-            match self.earlier(caller, "CreateSession", idempotency).await? {
-                Some(Ok(record)) => {
-                    let answer = self.replayed_create(&record, now).await?;
-                    staged.replies.push(Box::new(move || drop(reply.send(answer))));
-                    return Ok(());
-                }
-                Some(Err(error)) => {
-                    let _ = reply.send(Err(error));
-                    return Ok(());
-                }
-                None => {}
-            }
-        }
-        if let Some(why) = self.sweeper.frozen() {
-            let _ = reply.send(Err(Error::new(
-                Code::FailedPrecondition,
-                "DATABASE_NOT_ACCEPTED",
-                format!("nothing is rented before an operator has accepted the database: {why}"),
-            )));
-            return Ok(());
-        }
-        let random = u128::from(self.parts.tools.chance.bits()) << 64 | u128::from(self.parts.tools.chance.bits());
-        let id = SessionId::new(now, random);
-        let admitted = template.and_then(|()| self.admit(&create, id, now)).and_then(|session| self.seal_start(session, &create.secrets));
-        let session = match admitted {
-            Ok(session) => session,
-            Err(error) => {
-                let _ = reply.send(Err(error));
-                return Ok(());
-            }
-        };
-        let warnings = self.warnings(&session, now);
-        let before = self.revision;
-        let resume_token = self.parts.tokens.at(before, tokens::subject(Some(id), &crate::services::api::SessionFilter::default()));
-        if create.validate_only {
-            let _ = reply.send(Ok(Created { session: Arc::new(session), private_key: None, resume_token: String::new(), replayed: false, warnings }));
-            return Ok(());
-        }
-        let mut first = session;
-        first.sequence = 1;
-        first.version = 1;
-        first.trace = trail::traceparent(&Span::current());
-        let mut entry = Entry::new(first.clone(), Vec::new());
-        entry.trail.begin(&first, &caller.request);
-        self.live.insert(id, entry);
-        let draft = Draft {
-            kind: EventType::Created,
-            from_state: State::Pending,
-            before: None,
-            actor: Who::User(caller.principal.clone()),
-            message: "accepted".to_owned(),
-            session: first,
-        };
-        let target = match &create.request.target {
-            Target::Offer(offer) => format!("offer {offer}"),
-            Target::Requirements { .. } => "what fits".to_owned(),
-        };
-        let detail = format!("for {}: {target}, {} s", create.request.consumer, create.request.reservation.as_secs());
-        staged.audit.push(ordered(caller, "create_session", id, detail, now));
-        self.tell(vec![draft], staged, now);
-        staged.durable.insert(id);
-        let session = self.live.get(&id).map(|e| Arc::new(e.session.clone()));
-        if let Some(idempotency) = create.idempotency {
-            let sealed = create.private_key.as_ref().and_then(|key| self.sealed(id, key));
-            self.remember(caller, "CreateSession", idempotency, id, before, sealed, now, staged);
-        }
-        self.after_commit.push_back((id, Input::Begin));
-        if let Some(session) = session {
-            let created = Created { session, private_key: create.private_key, resume_token, replayed: false, warnings };
-            staged.replies.push(Box::new(move || drop(reply.send(Ok(created)))));
-        }
-        Ok(())
-    }
-
-    /// The session with what its machines are started with, sealed.
-    fn seal_start(&self, mut session: Session, secrets: &StartSecrets) -> Result<Session, Error> {
-        if *secrets != StartSecrets::default() {
-            let text = serde_json::to_string(secrets).map_err(|_| Error::internal("writing the start secrets"))?;
-            let sealed = (self.parts.tools.vault.seal)(Content::Start, session.id, &text.into());
-            let sealed = sealed.ok_or_else(|| Error::internal("sealing the start secrets"))?;
-            Arc::make_mut(&mut session.request).start.sealed = Some(STANDARD.encode(sealed));
-        }
-        Ok(session)
-    }
-
-    async fn replayed_create(&mut self, record: &RequestRecord, now: Time) -> Result<Result<Created, Error>, StoreError> {
-        let Some(session) = self.read(record.session).await? else { return Ok(Err(Error::session_not_found(record.session))) };
-        let private_key = self.private_key(record, &session, now);
-        let subject = tokens::subject(Some(record.session), &crate::services::api::SessionFilter::default());
-        let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-        let mut warnings = self.warnings(&session, now);
-        if record.sealed.is_some() && private_key.is_none() {
-            warnings.push("KEY_NO_LONGER_AVAILABLE: the private key is not told any more; get another one by RotateSessionKey".to_owned());
-        }
-        Ok(Ok(Created { session: Arc::new(session), private_key, resume_token, replayed: true, warnings }))
-    }
-
-    /// A private key as it is kept, with the public one that it belongs to: the one wanted now.
-    fn sealed(&self, id: SessionId, private: &SecretString) -> Option<Vec<u8>> {
-        let public = self.live.get(&id)?.session.wanted_key();
-        (self.parts.tools.vault.seal)(Content::ConsumerKey, id, &format!("{public}\n{}", private.expose_secret()).into())
-    }
-
-    /// The private key that came with an accepted call, while it may be told again: until the first RUNNING (or the end)
-    /// and at least for [`KEY_WINDOW`]; for a change of key for the window alone. Never once another one was asked for, and
-    /// not when it was sealed with a secret that the server no longer has.
-    fn private_key(&self, record: &RequestRecord, session: &Session, now: Time) -> Option<SecretString> {
-        let sealed = record.sealed.as_ref()?;
-        let waits = record.method == "CreateSession" && session.running_at.is_none() && !session.state.is_final();
-        if !waits && now > record.created_at + KEY_WINDOW {
-            return None;
-        }
-        let pair = (self.parts.tools.vault.open)(Content::ConsumerKey, record.session, sealed)?;
-        let (public, private) = pair.expose_secret().split_once('\n')?;
-        (public == session.wanted_key()).then(|| private.into())
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one message, taken apart")]
-    async fn command(
-        &mut self,
-        caller: &Caller,
-        id: SessionId,
-        command: Command,
-        idempotency: Option<Idempotency>,
-        validate_only: bool,
-        reply: Reply<Commanded>,
-        staged: &mut Staged,
-    ) -> Result<(), StoreError> {
-        let (now, method, before) = (self.parts.tools.clock.now(), method_of(&command), self.revision);
-        let subject = tokens::subject(Some(id), &crate::services::api::SessionFilter::default());
-        let found = self.awaken(id).await?;
-        // Touched, so that an ended session that was only looked at is put away again.
-        staged.touched.insert(id);
-        let entry = self.live.get(&id).filter(|e| found && caller.scope.as_ref().is_none_or(|s| *s == e.session.request.consumer));
-        let Some(entry) = entry else {
-            let _ = reply.send(Err(Error::session_not_found(id)));
-            return Ok(());
-        };
-        if let Err(error) = allowed(caller, &command) {
-            let _ = reply.send(Err(error));
-            return Ok(());
-        }
-        let caller = &caller.speaking_for(&entry.session.request.consumer);
-        if let Some(idempotency) = &idempotency {
-            match self.earlier(caller, method, idempotency).await? {
-                Some(Ok(record)) => {
-                    let resume_token = self.parts.tokens.at(record.watch_revision, subject);
-                    if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
-                        let private_key = self.private_key(&record, &session, now);
-                        let answer = if record.sealed.is_some() && private_key.is_none() {
-                            Err(key_gone(id))
-                        } else {
-                            Ok(Commanded { session, resume_token, replayed: true, private_key })
-                        };
-                        staged.replies.push(Box::new(move || drop(reply.send(answer))));
-                    }
-                    staged.touched.insert(id);
-                    return Ok(());
-                }
-                Some(Err(error)) => {
-                    let _ = reply.send(Err(error));
-                    return Ok(());
-                }
-                None => {}
-            }
-        }
-        staged.touched.insert(id);
-        let operators = matches!(command, Command::Extend { override_hard_max: true, .. } | Command::EndByOperator);
-        let who = if caller.admin && operators { Who::Operator(caller.principal.clone()) } else { Who::User(caller.principal.clone()) };
-        let input = Input::Asked { ask: ask_of(&command, caller.admin), actor: who };
-        if validate_only {
-            self.rules.asleep = self.asleep(id);
-            let answer = self.live.get(&id).map(|e| step(&e.session, &e.instances, input, &self.rules, now));
-            let answer = match answer {
-                Some(Ok(step)) => Ok(Commanded { session: Arc::new(step.session), resume_token: String::new(), replayed: false, private_key: None }),
-                Some(Err(refusal)) => Err(refused(&refusal, id)),
-                None => Err(Error::session_not_found(id)),
-            };
-            let _ = reply.send(answer);
-            return Ok(());
-        }
-        if matches!(command, Command::Complete { .. } | Command::Destroy | Command::EndByOperator) {
-            self.thaw_one(id).await?;
-        }
-        let version = |this: &Self| this.live.get(&id).map(|e| e.session.version);
-        let unchanged = version(self);
-        if let Err(refusal) = self.try_apply(id, input, staged) {
-            let _ = reply.send(Err(refused(&refusal, id)));
-            return Ok(());
-        }
-        if let Some((action, detail)) = written(&command)
-            && version(self) != unchanged
-        {
-            staged.audit.push(ordered(caller, action, id, detail, now));
-        }
-        if let Some(entry) = self.live.get_mut(&id).filter(|_| command.leads_to_work()) {
-            entry.trail.begin(&entry.session, &caller.request);
-        }
-        if let Command::Complete { bad_machine: true } = command
-            && let Some(lesson) = self.live.get(&id).and_then(|e| Lesson::complaint(&e.session, now))
-        {
-            staged.lessons.push(lesson);
-        }
-        let private_key = match command {
-            Command::RotateKey(key) => key.private,
-            _ => None,
-        };
-        if let Some(idempotency) = idempotency {
-            let sealed = private_key.as_ref().and_then(|key| self.sealed(id, key));
-            self.remember(caller, method, idempotency, id, before, sealed, now, staged);
-        }
-        if let Some(session) = self.live.get(&id).map(|e| Arc::new(e.session.clone())) {
-            let resume_token = self.parts.tokens.at(before, subject);
-            staged.replies.push(Box::new(move || drop(reply.send(Ok(Commanded { session, resume_token, replayed: false, private_key })))));
-        }
-        Ok(())
-    }
-
-    /// An earlier call with this id: its record, or that it was another request.
-    async fn earlier(
-        &self,
-        caller: &Caller,
-        method: &'static str,
-        idempotency: &Idempotency,
-    ) -> Result<Option<Result<RequestRecord, Error>>, StoreError> {
-        let key = (caller.principal.clone(), method, idempotency.request_id.clone());
-        let found = match self.requests.get(&key) {
-            Some(record) => Some(record.clone()),
-            None => self.parts.store.request_get(&caller.principal, method, &idempotency.request_id).await?,
-        };
-        Ok(found.map(|record| {
-            if record.hash == idempotency.hash {
-                Ok(record)
-            } else {
-                Err(Error::new(
-                    Code::InvalidArgument,
-                    "REQUEST_ID_REUSED",
-                    format!("request_id `{}` was used for another {method}: choose a new one", idempotency.request_id),
-                )
-                .with("request_id", &idempotency.request_id)
-                .with("session_id", record.session))
-            }
-        }))
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the columns of one record")]
-    fn remember(
-        &mut self,
-        caller: &Caller,
-        method: &'static str,
-        idempotency: Idempotency,
-        session: SessionId,
-        watch_revision: i64,
-        sealed: Option<Vec<u8>>,
-        now: Time,
-        staged: &mut Staged,
-    ) {
-        let record = RequestRecord {
-            principal: caller.principal.clone(),
-            method: method.to_owned(),
-            request_id: idempotency.request_id.clone(),
-            hash: idempotency.hash,
-            session,
-            created_at: now,
-            watch_revision,
-            sealed,
-        };
-        self.requests.insert((caller.principal.clone(), method, idempotency.request_id), record.clone());
-        staged.requests.push(record);
-    }
-
     /// Makes sure that a session is in memory; false when there is none.
     pub(super) async fn awaken(&mut self, id: SessionId) -> Result<bool, StoreError> {
         if self.live.contains_key(&id) {
@@ -654,7 +357,7 @@ impl Actor {
         Ok(true)
     }
 
-    async fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+    pub(super) async fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         match self.live.get(&id) {
             Some(entry) => Ok(Some(entry.session.clone())),
             None => self.parts.store.session_get(id).await,
