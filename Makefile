@@ -2,6 +2,9 @@
 
 .PHONY: test test-rust test-clients test-python test-go test-typescript test-java test-rust-client server clients clients-check descriptor fmt demo deny cargo
 
+# Many tests wait for real programs, so that more of them than there are cores run at once.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 test: test-rust test-clients ## format, lints, every test there is
 
 cargo: # says what is missing, in place of make's bare error

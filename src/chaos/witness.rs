@@ -347,6 +347,8 @@ impl Witness {
                 wrong.push(format!("{}: {text}", instance.label));
             }
         }
+        let concerned: BTreeSet<SessionId> = batch.instances.iter().map(|row| row.label.session).collect();
+        wrong.extend(concerned.into_iter().filter_map(|id| seen.past.doubled(id)));
         for over in over {
             wrong.extend(self.outlived(seen, &over, &found));
         }
@@ -560,6 +562,13 @@ impl Past {
         let (first, last) = (Label { attempt: 0, ..label }, Label { attempt: u8::MAX, ..label });
         let mut same = self.rows.range(first..=last).map(|(_, row)| row);
         same.find(|row| row.native_id.as_deref() == Some(native_id)).or_else(|| self.rows.get(&label))
+    }
+
+    /// What is wrong when a session wants more than one machine at a time.
+    fn doubled(&self, id: SessionId) -> Option<String> {
+        let wanted = |(label, row): &(&Label, &Row)| label.session == id && row.open && row.desired == Desired::Present;
+        let wanted: Vec<u8> = self.rows.iter().filter(wanted).map(|(label, _)| label.attempt).collect();
+        (wanted.len() > 1).then(|| format!("{id} wants the machines of attempts {wanted:?} at once"))
     }
 
     /// A debt as it was committed; what is wrong with how it follows on what was known. When it was settled, `over` gets

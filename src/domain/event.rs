@@ -6,6 +6,7 @@ use crate::domain::meter::Amount;
 use crate::domain::session::{EndReason, Session, Stage, State};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use std::sync::Arc;
 
 /// What kind of thing happened.
@@ -111,6 +112,7 @@ impl Actor {
 }
 
 /// One event, as committed and told.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Store-wide, gap-free, in commit order.
@@ -147,6 +149,7 @@ pub struct Event {
 }
 
 /// What watch filters look at.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matchable {
     /// Provider of the current attempt.

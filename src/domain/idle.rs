@@ -8,6 +8,7 @@
 use crate::domain::session::{Truth, words};
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use std::time::Duration;
 
 /// A GPU that computes at least this share of the time is in use, percent; below it is noise of drivers and desktops.
@@ -44,6 +45,7 @@ words! {
 }
 
 /// What one look at a machine measured; `None` = it could not be told.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
     /// How much of the time the busiest GPU computes, percent.
@@ -142,6 +144,7 @@ pub enum Turn {
 }
 
 /// What is remembered of looks. Kept with the session, so that a restart costs nothing but the time it took.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IdleClock {

@@ -9,6 +9,7 @@ use crate::domain::money::Rate;
 use crate::domain::offer::{Component, Offer, Price};
 use crate::domain::time::{Look, Time};
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 /// What an instance does, in our words. Vendors' words are mapped to these totally; what no table knows is `Unknown`,
 /// which never leads to a destroy by itself.
@@ -49,6 +50,7 @@ pub struct SshEndpoint {
 }
 
 /// One instance as a vendor showed it.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sighting {
     /// The vendor's id.
@@ -212,6 +214,7 @@ pub struct Settled {
 }
 
 /// How far the destroy of a machine has come.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destroying {
     /// Since when it should be gone; `None` = it need not be, or a version that did not write this down wanted it.
@@ -234,6 +237,7 @@ pub struct Destroying {
 }
 
 /// Looks that did not show an instance, counted towards a verdict.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absence {
     /// Complete lists without it, spaced.
@@ -247,6 +251,7 @@ pub struct Absence {
 }
 
 /// One attempt's machine: the debt.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     /// Our label; unique, names session and attempt.

@@ -1,4 +1,5 @@
-//! Room beside a value for what is worked out of it once and told to many: an offer or an event as bytes of the wire.
+//! Room beside a value for what is worked out of it once and told to many: an offer or an event as bytes of the wire, or as
+//! JSON.
 //!
 //! It is no part of the value: two values are equal whatever is in their memos, and a copy, which may become another value,
 //! begins with an empty one.
@@ -9,13 +10,14 @@ use std::sync::OnceLock;
 
 /// See the module's header.
 #[derive(Default)]
-pub struct Memo(OnceLock<Box<dyn Any + Send + Sync>>);
+pub struct Memo([OnceLock<Box<dyn Any + Send + Sync>>; 2]);
 
 impl Memo {
-    /// What was put there first, or else is made now. A memo holds one kind of thing; of another it is made anew each time.
+    /// What was put there first, or else is made now. A memo holds two kinds of things, one of each; of a third it is made
+    /// anew each time.
     pub fn get_or_make<T: Clone + Send + Sync + 'static>(&self, make: impl Fn() -> T) -> T {
-        let kept = self.0.get_or_init(|| Box::new(make()));
-        kept.downcast_ref::<T>().map_or_else(make, T::clone)
+        let kept = |slot: &OnceLock<Box<dyn Any + Send + Sync>>| slot.get_or_init(|| Box::new(make())).downcast_ref::<T>().cloned();
+        self.0.iter().find_map(kept).unwrap_or_else(make)
     }
 }
 
@@ -56,5 +58,10 @@ mod tests {
         let copy = memo.clone();
         assert_eq!((copy.get_or_make(make), memo.get_or_make(make)), (2, 1));
         assert_eq!(memo, copy, "no part of the value");
+
+        let word = || format!("{}", make());
+        assert_eq!((memo.get_or_make(word), memo.get_or_make(word), memo.get_or_make(make)), ("3".to_owned(), "3".to_owned(), 1), "two kinds");
+        let third = || u8::try_from(make()).unwrap();
+        assert_eq!((memo.get_or_make(third), memo.get_or_make(third)), (4, 5));
     }
 }

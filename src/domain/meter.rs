@@ -9,9 +9,11 @@ use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::Component;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use std::ops::{Add, AddAssign};
 
 /// A stretch of metered time of one component at one rate.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// The session.

@@ -10,6 +10,7 @@ use crate::domain::region;
 use crate::domain::template::Needs;
 use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use std::cmp::Ordering;
 
 /// A priced part of a machine.
@@ -139,6 +140,7 @@ pub enum RentalKind {
 }
 
 /// Where a machine stands.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// ISO 3166-1 alpha-2 code in capitals; `None` when the vendor's text names no country we know.
@@ -154,6 +156,7 @@ pub struct Region {
 const WASTED_MINUTES: i64 = 1;
 
 /// One thing that can be rented.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
     /// The id to rent it by.
@@ -253,6 +256,7 @@ impl Offer {
 }
 
 /// Which offers somebody wants. Absent fields don't filter; nothing is filtered by default.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OfferFilter {

@@ -14,6 +14,7 @@ use crate::domain::offer::{Offer, Price, RentalKind};
 use crate::domain::time::Time;
 use crate::domain::verify::GpuReport;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -295,6 +296,7 @@ pub struct Condition {
 }
 
 /// One offer tried.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// 1…99.
@@ -320,6 +322,7 @@ pub struct Attempt {
 }
 
 /// Clocks and counters of the current attempt. They pace probes and stage budgets; losing them in a crash costs time only.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pace {
@@ -384,6 +387,7 @@ pub struct Pace {
 }
 
 /// Another key that its consumer wants on the machine, while it is not there yet.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rekey {
     /// The key wanted, OpenSSH format.
@@ -399,6 +403,7 @@ pub struct Rekey {
 }
 
 /// A session, whole.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// Its id.

@@ -6,10 +6,12 @@
 use crate::domain::ids::ProviderId;
 use crate::domain::offer::Offer;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A template, as its vendor has it now.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
     /// What it is named by in requests; changes when its vendor changes the template.
@@ -37,6 +39,7 @@ pub struct Template {
 }
 
 /// What a template needs of a machine. Absent = no matter.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
     /// Only at this vendor: whose template it is.

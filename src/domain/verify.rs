@@ -5,6 +5,7 @@
 use crate::domain::gpu::{GpuModel, snap_memory_mib};
 use crate::domain::offer::Offer;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 /// How much is proven before RUNNING.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,7 @@ pub enum Verify {
 }
 
 /// What `nvidia-smi` told.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GpuReport {
     /// Each GPU's name as reported and its memory in MiB.

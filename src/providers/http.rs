@@ -31,6 +31,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same for launches, which may stand in a long queue.
 pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(180);
+/// The same for destroys: whatever waits longer is told of, and comes again.
+pub const DESTROY_PATIENCE: Duration = Duration::from_secs(600);
 /// A vendor's wait above this is not waited for inside a call.
 const LONGEST_INNER_WAIT: Duration = Duration::from_secs(20);
 /// The longest wait that we believe a vendor: a machine that nobody wants costs money meanwhile, and nobody sees what it does.
@@ -313,7 +315,11 @@ impl Link {
     {
         let lane = self.lanes.iter().find(|lane| lane.name == call.lane);
         if let Some(lane) = lane {
-            let patience = if call.kind == CallKind::Launch { LAUNCH_PATIENCE } else { PATIENCE };
+            let patience = match call.kind {
+                CallKind::Launch => LAUNCH_PATIENCE,
+                _ if call.operation == "destroy" => DESTROY_PATIENCE,
+                _ => PATIENCE,
+            };
             lane.enter(patience).await.map_err(|wait| {
                 // Without the wait, which is another one each time: who is told the same thing twice is not told again.
                 let text = "no call made: the vendor's rate limit leaves no room now".to_owned();

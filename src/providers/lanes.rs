@@ -26,6 +26,8 @@ pub struct Lane {
     interval: Duration,
     burst: u32,
     state: Mutex<LaneState>,
+    /// Whose turn is next waits here, first come first served; who goes away leaves no gap.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -34,13 +36,25 @@ struct LaneState {
     busy_until: Option<Instant>,
     /// The vendor wants no call before then.
     held_until: Option<Instant>,
+    /// How many wait for their turn.
+    waiting: u32,
+}
+
+/// One who waits, until it is dropped.
+struct Waiting<'a>(&'a Lane);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.waiting = state.waiting.saturating_sub(1);
+    }
 }
 
 impl Lane {
     /// A lane with one call per `interval` in the long run and up to `burst` at once (at least 1).
     #[must_use]
     pub fn new(name: &'static str, interval: Duration, burst: u32) -> Self {
-        Self { name, interval, burst: burst.max(1), state: Mutex::default() }
+        Self { name, interval, burst: burst.max(1), state: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// The interval that the lane keeps.
@@ -49,35 +63,49 @@ impl Lane {
         self.interval
     }
 
-    /// Waits for its turn, but not longer than `patience`.
+    /// Waits for its turn, but not longer than `patience`. Dropped meanwhile, it takes no turn.
     ///
     /// # Errors
     /// How long the wait would have been; no turn was taken.
     pub async fn enter(&self, patience: Duration) -> Result<(), Duration> {
-        let give_up = Instant::now() + patience;
-        loop {
-            let at = self.reserve(give_up)?;
-            tokio::time::sleep_until(at).await;
-            // The vendor may have begun to throttle while we waited: then the turn is taken anew.
-            let held = lock(&self.state).held_until;
-            if held.is_none_or(|until| until <= Instant::now()) {
-                return Ok(());
+        let begun = Instant::now();
+        let give_up = begun + patience;
+        let _waiting = {
+            let mut state = lock(&self.state);
+            let at = self.next(&state, begun, state.waiting);
+            if at > give_up {
+                return Err(at - begun);
             }
+            state.waiting += 1;
+            Waiting(self)
+        };
+        // The vendor may begin to throttle while we wait.
+        let late = || self.next(&lock(&self.state), Instant::now(), 0) - begun;
+        let Ok(_turn) = tokio::time::timeout_at(give_up, self.turn.lock()).await else { return Err(late()) };
+        loop {
+            let now = Instant::now();
+            let at = {
+                let mut state = lock(&self.state);
+                let at = self.next(&state, now, 0);
+                if at <= now {
+                    state.busy_until = Some(state.busy_until.map_or(now, |until| until.max(now)) + self.interval);
+                    return Ok(());
+                }
+                at
+            };
+            if at > give_up {
+                return Err(at - begun);
+            }
+            tokio::time::sleep_until(at).await;
         }
     }
 
-    fn reserve(&self, give_up: Instant) -> Result<Instant, Duration> {
-        let now = Instant::now();
-        let mut state = lock(&self.state);
-        let busy = state.busy_until.map_or(now, |until| until.max(now));
+    /// When a call may go out that has so many before it.
+    fn next(&self, state: &LaneState, now: Instant, before: u32) -> Instant {
+        let busy = state.busy_until.map_or(now, |until| until.max(now)) + self.interval.saturating_mul(before);
         let allowance = self.interval.saturating_mul(self.burst - 1);
         let earliest = busy.checked_sub(allowance).map_or(now, |at| at.max(now));
-        let at = state.held_until.map_or(earliest, |until| until.max(earliest));
-        if at > give_up {
-            return Err(at - now);
-        }
-        state.busy_until = Some(busy.max(at) + self.interval);
-        Ok(at)
+        state.held_until.map_or(earliest, |until| until.max(earliest))
     }
 
     /// Stands still for `wait` from now on (the vendor throttles).
@@ -225,6 +253,20 @@ mod tests {
         let start = Instant::now();
         lane.enter(LONG).await.unwrap();
         assert_eq!(start.elapsed(), secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_leaves_no_gap() {
+        let lane = Lane::new("instance", secs(10), 1);
+        let start = Instant::now();
+        let brief = || tokio::time::timeout(secs(1), lane.enter(LONG));
+        let (first, _, last, ..) = tokio::join!(lane.enter(LONG), brief(), lane.enter(LONG), brief(), brief());
+        assert_eq!((first, last, start.elapsed()), (Ok(()), Ok(()), secs(10)));
+        // Fifty who wait for a second each keep nobody from the turn that comes then.
+        let crowd: Vec<_> = (0..50).map(|_| brief()).collect();
+        assert!(futures::future::join_all(crowd).await.iter().all(Result::is_err));
+        lane.enter(secs(9)).await.unwrap();
+        assert_eq!(start.elapsed(), secs(20));
     }
 
     #[tokio::test(start_paused = true)]

@@ -151,11 +151,11 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// As an id: a string that is not blank, or a whole number, as text.
+    /// As an id: a string that is not blank, or a whole number, as text. What nobody could print or name in a path is none.
     #[must_use]
     pub fn id(self) -> Option<String> {
         match self.text() {
-            Some(text) => Some(text.trim().to_owned()).filter(|id| !id.is_empty()),
+            Some(text) => Some(text.trim().to_owned()).filter(|id| (1..=128).contains(&id.len()) && !id.chars().any(char::is_control)),
             None => self.int().map(|id| id.to_string()),
         }
     }

@@ -31,6 +31,8 @@ use std::time::Duration;
 const LAUNCH_LIMIT: Duration = Duration::from_secs(330);
 /// No other call to a provider is waited for longer than this; the adapters' own deadlines are shorter.
 const CALL_LIMIT: Duration = Duration::from_secs(150);
+/// No destroy is waited for longer than this: many at once stand in a long queue.
+const DESTROY_LIMIT: Duration = Duration::from_secs(750);
 /// No probe is waited for longer than this.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// How long a first destroy waits for the look that tells until when its machine surely ran.
@@ -217,9 +219,13 @@ impl Tools {
             }
         }
         let sent = self.clock.now();
-        let answer = limited(provider.destroy(id)).await;
+        let answer = within(DESTROY_LIMIT, provider.destroy(id)).await;
         let call = Look { sent, answered: self.clock.answered() };
-        let wait = backoff::doubling(policy.destroy_backoff, policy.destroy_backoff_max, instance.destroy.tries.saturating_add(1));
+        let backoff = backoff::doubling(policy.destroy_backoff, policy.destroy_backoff_max, instance.destroy.tries.saturating_add(1));
+        // Who is told when there is room again need not guess.
+        let told = answer.as_ref().err().and_then(|error| error.as_ref()).filter(|error| error.kind == ErrorKind::RateLimited);
+        let wait = told.and_then(|error| error.retry_after).map_or(backoff, |room| room.clamp(policy.destroy_backoff, policy.destroy_backoff_max));
+        let answer = answer.map_err(in_words);
         let retry_at = call.answered + self.chance.jitter(wait, 0.2);
         learnt.push(Input::DestroyAnswered { attempt, answer, call, retry_at });
         learnt
@@ -332,10 +338,16 @@ pub(super) fn broken(action: &Action, session: &Session, now: Time) -> Vec<Input
 }
 
 async fn limited<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, String> {
-    match tokio::time::timeout(CALL_LIMIT, call).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
-    }
+    within(CALL_LIMIT, call).await.map_err(in_words)
+}
+
+/// The answer to a call; the error is `None` when there was none in time.
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, Option<ProviderError>> {
+    tokio::time::timeout(limit, call).await.map_or(Err(None), |answer| answer.map_err(Some))
+}
+
+fn in_words(error: Option<ProviderError>) -> String {
+    error.map_or_else(|| "no answer in time".to_owned(), |error| error.to_string())
 }
 
 fn failure_of(error: &ProviderError) -> AttemptFailure {

@@ -96,6 +96,8 @@ pub struct Finding {
     pub account: String,
     /// The label it carries, when it is one: ours, or another deployment's.
     pub label: Option<Label>,
+    /// No session of its label is on record: it can become one.
+    pub keepable: bool,
     /// As it was last seen.
     pub sighting: Sighting,
     /// When.
@@ -122,8 +124,8 @@ impl Finding {
     #[must_use]
     pub fn adopt_command(&self) -> String {
         match self.kind {
-            FindingKind::Stray => format!("gpu-shopper ops adopt {} {}", self.provider, shell_word(&self.sighting.native_id)),
-            FindingKind::Orphan | FindingKind::Foreign => String::new(),
+            FindingKind::Stray if self.keepable => format!("gpu-shopper ops adopt {} {}", self.provider, shell_word(&self.sighting.native_id)),
+            FindingKind::Stray | FindingKind::Orphan | FindingKind::Foreign => String::new(),
         }
     }
 
@@ -220,6 +222,8 @@ impl Default for SweepPolicy {
 pub(super) struct Suspect<'a> {
     pub kind: FindingKind,
     pub label: Option<Label>,
+    /// See [`Finding::keepable`].
+    pub keepable: bool,
     pub sighting: &'a Sighting,
 }
 
@@ -274,6 +278,7 @@ impl Sweeper {
                 provider: provider.clone(),
                 account: account.to_owned(),
                 label: suspect.label,
+                keepable: suspect.keepable,
                 sighting: suspect.sighting.clone(),
                 look,
                 first_seen,
@@ -331,10 +336,12 @@ impl Sweeper {
             FindingKind::Stray if ripe && !finding.alarmed => {
                 finding.alarmed = true;
                 let cost = finding.per_hour().map_or_else(|| "an unknown amount".to_owned(), |rate| format!("{rate}"));
-                tracing::error!(
-                    %provider, %native_id, %label,
-                    "a stray instance costs {cost}: keep it with `{}`, or end it with `{}`", finding.adopt_command(), finding.destroy_command()
-                );
+                let cure = if finding.keepable {
+                    format!("keep it with `{}`, or end it with `{}`", finding.adopt_command(), finding.destroy_command())
+                } else {
+                    format!("its session is on record with other machines, so that it can't be kept: end it with `{}`", finding.destroy_command())
+                };
+                tracing::error!(%provider, %native_id, %label, "a stray instance costs {cost}: {cure}");
             }
             FindingKind::Orphan if new => {
                 counters::unaccounted();
@@ -475,7 +482,7 @@ mod tests {
     }
 
     fn suspects(machines: &[Sighting], kind: FindingKind) -> Vec<Suspect<'_>> {
-        machines.iter().map(|sighting| Suspect { kind, label: None, sighting }).collect()
+        machines.iter().map(|sighting| Suspect { kind, label: None, keepable: true, sighting }).collect()
     }
 
     #[test]
@@ -529,8 +536,8 @@ mod tests {
         for (strays, destroyed) in [(Strays::Report, 0), (Strays::Destroy, 1)] {
             let mut it = sweeper(SweepPolicy { strays, ..SweepPolicy::default() });
             let both = [
-                Suspect { kind: FindingKind::Stray, label: None, sighting: &machines[0] },
-                Suspect { kind: FindingKind::Foreign, label: None, sighting: &machines[1] },
+                Suspect { kind: FindingKind::Stray, label: None, keepable: true, sighting: &machines[0] },
+                Suspect { kind: FindingKind::Foreign, label: None, keepable: true, sighting: &machines[1] },
             ];
             for minute in 0..15 {
                 assert_eq!(it.judge(&provider, "1", look(minute * 60), 1, &both), [""; 0]);

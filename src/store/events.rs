@@ -13,6 +13,7 @@ use diesel::dsl::{max, min};
 use diesel::prelude::*;
 use diesel::sqlite::Sqlite;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 /// Which revisions are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,7 @@ pub(super) struct Row {
 }
 
 /// An event's JSON, around that of its session: its last field, which is most of it and mostly known already.
+#[skip_serializing_none]
 #[derive(Serialize)]
 struct Around<'a> {
     revision: i64,
@@ -106,14 +108,14 @@ struct Around<'a> {
     at: Time,
     message: &'a str,
     cost: Amount,
-    before: &'a Option<Matchable>,
+    before: Option<&'a Matchable>,
 }
 
 /// The JSON of an event whose session's JSON is known.
 fn around(event: &Event, session: &str) -> serde_json::Result<String> {
     let Event { revision, sequence, session_id, kind, from_state, to_state, stage, end_reason, .. } = *event;
     let Event { actor, at, message, cost, before, session: _, memo: _, .. } = event;
-    let (at, cost) = (*at, *cost);
+    let (at, cost, before) = (*at, *cost, before.as_ref());
     let rest = Around { revision, sequence, session_id, kind, from_state, to_state, stage, end_reason, actor, at, message, cost, before };
     let mut text = serde_json::to_string(&rest)?;
     // In place of the closing brace.

@@ -399,7 +399,7 @@ fn the_domain_is_pure() {
         for line in source.code.lines().map(str::trim).filter(|l| l.starts_with("use ") || l.starts_with("pub use ")) {
             let head: String = line.trim_start_matches("pub ").trim_start_matches("use ").chars().take_while(|c| is_word(*c)).collect();
             // An upper-case head is a type of the same file.
-            let own = head.starts_with(char::is_uppercase) || ["std", "serde", "crate", "super", "self"].contains(&head.as_str());
+            let own = head.starts_with(char::is_uppercase) || ["std", "serde", "serde_with", "crate", "super", "self"].contains(&head.as_str());
             if !own && !root().join(format!("src/domain/{head}.rs")).exists() {
                 found.push(format!("{}: {line}", source.path));
             }

@@ -150,6 +150,8 @@ impl World {
                 assert!(rows.iter().all(|r| !r.open()), "ended with an open debt: {input}");
             }
         }
+        let wanted = rows.iter().filter(|r| r.open() && r.desired == Desired::Present).count();
+        assert!(wanted <= 1, "{wanted} machines are wanted at once: {input}");
         let near = self.now >= after.expires_at - self.rules.policy.expiring_before;
         assert!(ending || after.expiring_told || !near, "{} ends soon, and nobody was told: {input}", after.state);
         if before.attempts.len() == after.attempts.len() {

@@ -9,9 +9,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use futures::future::join_all;
 use futures::poll;
+use gpu_shopper::domain::event::Event;
 use gpu_shopper::domain::session::{Session, State};
 use gpu_shopper::store::{Batch, Certainty, Error, Mode, Options, Point, SessionQuery, Store};
 use samples::*;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +75,48 @@ async fn what_was_committed_is_there_after_a_restart() {
         assert_eq!(store.last_revision().await.unwrap(), 1);
         store.commit(told(&mut session, 2)).await.unwrap();
     }
+}
+
+/// An event as earlier versions wrote it, each `null` said.
+const EVENT_WITH_NULLS: &str = include_str!("store/event_with_nulls.json");
+
+/// Without the members that are `null`.
+fn said(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, said(value))).collect(),
+        Value::Array(values) => values.into_iter().map(said).collect(),
+        other => other,
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_written_and_rows_that_say_null_are_read() {
+    let (_dir, path) = folder();
+    let before: Value = serde_json::from_str(EVENT_WITH_NULLS).unwrap();
+    let mut event: Event = serde_json::from_str(EVENT_WITH_NULLS).unwrap();
+    assert_eq!(event.session.request.image, None);
+    assert_eq!(serde_json::to_value(&event).unwrap(), said(before.clone()));
+
+    let mut session = (*event.session).clone();
+    (session.revision, session.sequence, event.revision, event.sequence) = (1, 1, 1, 1);
+    event.session = Arc::new(session);
+    let batch = Batch { sessions: vec![event.session.clone()], events: vec![Arc::new(event.clone())], ..Batch::default() };
+    open(&path).commit(batch).await.unwrap();
+    let stored = ask(&path, "SELECT detail AS text, length(detail) AS number FROM events UNION ALL SELECT request || detail, 0 FROM sessions");
+    assert_eq!(stored.len(), 2);
+    assert!(stored.iter().all(|row| !row.text.contains(":null")), "{stored:?}");
+    // With what else its row has, it lies on one page of 4 096 bytes, no longer on two.
+    assert!(EVENT_WITH_NULLS.len() > 4_000 && stored[0].number < 3_500, "{} bytes", stored[0].number);
+
+    // A row with nulls is the same row.
+    let mut old = before;
+    old["revision"] = 1.into();
+    old["sequence"] = 1.into();
+    old["session"]["revision"] = 1.into();
+    old["session"]["sequence"] = 1.into();
+    let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    diesel::sql_query("UPDATE events SET detail = ?").bind::<Text, _>(old.to_string()).execute(&mut conn).unwrap();
+    assert_eq!(open(&path).event_list(None, 0, 10).await.unwrap(), vec![event]);
 }
 
 #[tokio::test]

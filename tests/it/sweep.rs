@@ -510,28 +510,61 @@ async fn nothing_that_reaches_a_frozen_house_wakes_its_old_facts() {
     }
 }
 
-/// What an operator orders about one machine of a session lets that session go on, but for renting: what the database has
-/// forgotten may have had the number of the next attempt.
+/// What an operator orders about one machine is no word about the others: a session that goes on is not ended by old facts, and
+/// gets no other machine, since the database may have forgotten what had the number of its next attempt.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_rented_in_a_frozen_house_for_a_session_that_an_order_woke() {
-    let mut house = Plan::new(38, Faults::gentle().with(Fault::KeyNever, ALWAYS)).on_disk().at(Dialect::Vastai).build().await;
-    let id = house.create(Request { reservation: 8 * HOUR, ..request(any(None)) }).await.unwrap().session.id;
-    house.until(id, State::Provisioning, MINUTE).await;
-    house.pass(30 * Duration::from_secs(1)).await;
+async fn an_order_about_a_forgotten_machine_wakes_no_session_that_goes_on() {
+    for state in [State::Provisioning, State::Running] {
+        let key = if state == State::Provisioning { Faults::gentle().with(Fault::KeyNever, ALWAYS) } else { Faults::gentle() };
+        let mut house = Plan::new(38, key).on_disk().at(Dialect::Vastai).build().await;
+        let id = house.create(Request { reservation: HOUR, ..request(any(None)) }).await.unwrap().session.id;
+        house.until(id, state, 10 * MINUTE).await;
+        house.pass(30 * Duration::from_secs(1)).await;
+        house.die().await;
+        let label = Label { attempt: 6, session: id, tag: tag_of(&house.deployment) };
+        let forgotten = planted(&house, Dialect::Vastai, &label.to_string()).await;
+        house.frozen = Some("a restored backup".to_owned());
+        house.start(None).await;
+        house.pass(10 * MINUTE).await;
+        let found = house.core().operator.findings();
+        let stray = found.machines.iter().find(|f| f.sighting.native_id == forgotten).unwrap();
+        assert_eq!((stray.kind, stray.adopt_command().as_str()), (FindingKind::Stray, ""), "it can't be kept, and nobody is told to");
+        let keep = Fate::Keep { consumer: ConsumerId::new("me"), reservation: HOUR };
+        let refused = order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: forgotten.clone(), fate: keep }).await.unwrap_err();
+        assert_eq!(refused, "SESSION_EXISTS");
+        order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: forgotten.clone(), fate: Fate::Destroy }).await.unwrap();
+        // Its reservation is over by what is on record, which may long be untrue.
+        house.pass(2 * HOUR).await;
+        let session = house.get(id).await;
+        assert_eq!((session.state, session.attempts.len()), (state, 1), "{}", session.status_message);
+        assert!(session.attempts[0].failure.is_none(), "{:?}", session.attempts[0]);
+        assert!(house.alive().len() == 1 && house.alive()[0] != forgotten, "{:?}", house.alive());
+        house.market.set_faults(Faults::gentle());
+        order(&house, Order::Accept).await.unwrap();
+        house.until(id, State::Stopped, HOUR).await;
+        clean(&house).await;
+    }
+}
+
+/// A choice that was due while the house was frozen is made once when its database is believed: one machine at a time.
+#[tokio::test(start_paused = true)]
+async fn a_choice_that_was_due_in_a_frozen_house_is_made_once() {
+    let mut house = Plan::new(40, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
+    house.market.set_faults(Faults::gentle().with(Fault::TooManyRequests, ALWAYS));
+    let id = house.create(request(any(None))).await.unwrap().session.id;
+    while !house.get(id).await.attempts.last().is_some_and(|a| a.failure == Some(AttemptFailure::RateLimited)) {
+        house.pass(Duration::from_secs(1)).await;
+    }
+    let before = house.get(id).await.attempts.len();
     house.die().await;
-    let label = Label { attempt: 6, session: id, tag: tag_of(&house.deployment) };
-    let forgotten = planted(&house, Dialect::Vastai, &label.to_string()).await;
-    house.frozen = Some("a restored backup".to_owned());
-    house.start(None).await;
-    house.pass(10 * MINUTE).await;
-    order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: forgotten, fate: Fate::Destroy }).await.unwrap();
-    house.pass(2 * HOUR).await;
-    let session = house.get(id).await;
-    assert_eq!((session.state, session.attempts.len()), (State::Provisioning, 1), "{}", session.status_message);
-    assert!(session.attempts[0].failure.is_some() && house.alive().is_empty(), "{:?}", house.alive());
+    house.frozen = Some("a copy".to_owned());
     house.market.set_faults(Faults::gentle());
+    house.start(None).await;
+    house.pass(5 * MINUTE).await;
+    assert_eq!(house.get(id).await.attempts.len(), before, "nothing is chosen while it is in doubt");
     order(&house, Order::Accept).await.unwrap();
-    assert_eq!(house.until(id, State::Running, HOUR).await.attempts.len(), 2);
+    let session = house.until(id, State::Running, 10 * MINUTE).await;
+    assert_eq!((session.attempts.len(), house.alive().len()), (before + 1, 1), "{:?}", session.attempts);
     house.command(id, Command::Destroy).await.unwrap();
     house.until(id, State::Stopped, 10 * MINUTE).await;
     clean(&house).await;

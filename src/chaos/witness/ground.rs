@@ -147,7 +147,12 @@ impl Witness {
         let now = self.now();
         let mut seen = self.seen();
         seen.ground.permitted.insert(native_id.to_owned());
-        seen.ground.asked.extend(label.map(|label| (label.session, now)));
+        let Some(id) = label.map(|label| label.session) else { return };
+        if seen.past.sessions.get(&id).is_some_and(|known| known.state != State::Stopping && !known.state.is_final()) {
+            seen.ground.ordered.insert(id);
+        } else {
+            seen.ground.asked.insert(id, now);
+        }
     }
 
     /// An operator is about to call a debt settled.

@@ -91,7 +91,11 @@ fn tell_strays(strays: &[pb::StrayInstance], desk: &mut Desk) -> Result<(), Fail
         if stray.kind() == Kind::Orphan {
             desk.console.note(&format!("{name} waits: {}", clean(&stray.waits_for)));
         } else {
-            desk.console.note(&format!("to keep {name}: {}", clean(&stray.adopt_command)));
+            if stray.adopt_command.is_empty() {
+                desk.console.note(&format!("{name} can't be kept: its session is on record with other machines"));
+            } else {
+                desk.console.note(&format!("to keep {name}: {}", clean(&stray.adopt_command)));
+            }
         }
         desk.console.note(&format!("to destroy {name}: {}", clean(&stray.destroy_command)));
         if !stray.vendor_call.is_empty() {

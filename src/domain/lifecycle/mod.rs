@@ -496,6 +496,7 @@ impl Work<'_> {
             },
             State::Provisioning => match input {
                 Input::Resumed => self.resume_provisioning(),
+                Input::Chosen(_) | Input::NoOffer(_) | Input::OffersAwaited(_) if self.attempting() => {}
                 Input::Chosen(choice) => self.begin_attempt(choice),
                 Input::NoOffer(why) => self.no_further_offer(&why),
                 Input::OffersAwaited(why) => self.offers_awaited(&why),

@@ -112,7 +112,14 @@ impl Work<'_> {
     /// An offer is to be chosen by a server that has just started.
     pub(super) fn resume_choosing(&mut self) {
         self.s.pace.choosing_since = None;
+        // This is that choice.
+        self.s.pace.next_choice = None;
         self.actions.push(Action::Choose);
+    }
+
+    /// An attempt is under way: whatever a choice comes to now, it is not for this session. One machine at a time is launched.
+    pub(super) fn attempting(&self) -> bool {
+        self.s.attempts.last().is_some_and(|a| a.failure.is_none())
     }
 
     /// There may be offers that we have not heard of yet: an empty inventory is no news about the market.

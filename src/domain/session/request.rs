@@ -9,6 +9,7 @@ use crate::domain::offer::{Offer, OfferFilter, OfferOrder};
 use crate::domain::template::Template;
 use crate::domain::verify::Verify;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -96,6 +97,7 @@ words! {
 }
 
 /// What a machine is started with that may hold secrets. Shows nothing of it.
+#[skip_serializing_none]
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartSecrets {
     /// Environment of the machine.
@@ -142,6 +144,7 @@ impl fmt::Debug for RegistryLogin {
 }
 
 /// [`StartSecrets`] as they are kept: sealed, with what may be told of them.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SealedStart {
@@ -158,6 +161,7 @@ pub struct SealedStart {
 }
 
 /// When and how to try another offer.
+#[skip_serializing_none]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failover {
     /// How widely to look.
@@ -184,6 +188,7 @@ pub enum Target {
 }
 
 /// An accepted request, as kept with the session.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// Who asks.

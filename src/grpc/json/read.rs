@@ -159,6 +159,7 @@ fn shown(given: &Json) -> String {
         Json::Number(text) | Json::Text(text) => format!("`{}`", clip(text, QUOTED)),
         Json::List(_) => "a list".to_owned(),
         Json::Map(_) => "an object".to_owned(),
+        Json::Written(_) => "a value".to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@ use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;
+use std::sync::Arc;
 
 /// How deep a document may be nested.
 const DEEPEST: usize = 32;
@@ -24,7 +25,21 @@ pub enum Json {
     List(Vec<Json>),
     /// An object.
     Map(Map),
+    /// Any of them, as it was written before.
+    Written(Written),
 }
+
+/// A value that is told often, as its text. Two are equal when their texts are.
+#[derive(Clone, Debug)]
+pub struct Written(Arc<RawValue>);
+
+impl PartialEq for Written {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Written {}
 
 /// The members of an object, in order.
 pub type Map = Vec<(String, Json)>;
@@ -60,6 +75,14 @@ impl Json {
             Some(b'n') => Self::Null,
             _ => Self::Number(text.to_owned()),
         })
+    }
+
+    /// The value as its text, so that it need not be written again.
+    ///
+    /// # Errors
+    /// When a number in it is none.
+    pub fn written(&self) -> Result<Written, serde_json::Error> {
+        serde_json::value::to_raw_value(self).map(|text| Written(text.into()))
     }
 
     /// A whole number.
@@ -134,6 +157,7 @@ impl Serialize for Json {
                 }
                 map.end()
             }
+            Self::Written(Written(text)) => text.serialize(s),
         }
     }
 }
@@ -182,6 +206,14 @@ mod tests {
     fn numbers_stay_as_they_are_written() {
         let text = r#"{"b":[0.246666667,1e-7,12345678901234567890.123456789],"a":{"x":null,"y":true},"s":"ä\"\n"}"#;
         assert_eq!(Json::parse(text.as_bytes()).unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn what_was_written_is_told_as_it_is() {
+        let value = Json::parse(br#"{"a":[1e-7,"\""]}"#).unwrap();
+        let list = Json::List(vec![Json::Written(value.written().unwrap()), value.clone(), Json::Null]);
+        assert_eq!(list.to_string(), format!("[{value},{value},null]"));
+        assert!(Json::Number("one".into()).written().is_err());
     }
 
     #[test]

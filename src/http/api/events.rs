@@ -4,12 +4,11 @@
 use super::Api;
 use super::asked::{Asked, Given};
 use super::params::{Param, fields};
-use super::reply::told;
+use super::reply::{kept, told};
 use super::route::Route;
-use super::sessions::id_of;
+use super::sessions::{id_of, whole};
 use super::shapes::Shape;
 use crate::grpc::convert::{answers, requests};
-use crate::grpc::json::tree::Json;
 use crate::grpc::pb;
 use crate::grpc::pb::watch_session_response::Message;
 use crate::http::json;
@@ -20,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use http::{HeaderValue, StatusCode};
-use prost::bytes::Bytes;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -103,7 +101,7 @@ fn named(last: Option<&str>, given: &Given, error: Error) -> Error {
 fn streamed(api: Api, asked: &Asked, messages: BoxStream<'static, Result<WatchMessage, Error>>) -> Response {
     let request = asked.request.clone();
     let events = messages.map(move |message| {
-        let told = message.and_then(|message| event(answers::watched(message, &api.settings)));
+        let told = message.and_then(|message| event(&api, message));
         Ok::<_, Infallible>(told.unwrap_or_else(|error| {
             let (_, body) = json::error_body(&error, &request, Vec::new());
             Event::default().event("failure").retry(COME_BACK).data(body.to_string())
@@ -115,19 +113,23 @@ fn streamed(api: Api, asked: &Asked, messages: BoxStream<'static, Result<WatchMe
     response
 }
 
-fn read(event: &Bytes) -> Result<pb::SessionEvent, Error> {
-    pb::read(event).map_err(|_| Error::internal("an event's own bytes"))
-}
-
-fn event(message: pb::WatchSessionResponse) -> Result<Event, Error> {
-    let (name, data) = match message.message {
-        Some(Message::Snapshot(session)) => ("snapshot", told("Session", &session)?),
-        Some(Message::SnapshotEnd(end)) => ("snapshot_end", told("SnapshotEnd", &end)?),
-        Some(Message::Event(event)) => ("event", told("SessionEvent", &read(&event)?)?),
-        Some(Message::Bookmark(bookmark)) => ("bookmark", told("Bookmark", &bookmark)?),
-        None => ("bookmark", Json::Null),
+/// A message of a watch. Sessions and events are written once, however many watch.
+fn event(api: &Api, message: WatchMessage) -> Result<Event, Error> {
+    let (name, token, data) = match message {
+        WatchMessage::Snapshot(session) => ("snapshot", String::new(), whole(api, &session)?),
+        WatchMessage::Event { resume_token, event } => {
+            ("event", resume_token, kept("SessionEvent", &event.memo, || answers::event(&event, &api.settings))?)
+        }
+        other => {
+            let pb::WatchSessionResponse { message, resume_token } = answers::watched(other, &api.settings);
+            match message {
+                Some(Message::SnapshotEnd(end)) => ("snapshot_end", resume_token, told("SnapshotEnd", &end)?),
+                Some(Message::Bookmark(bookmark)) => ("bookmark", resume_token, told("Bookmark", &bookmark)?),
+                _ => return Err(Error::internal("writing a message of a watch")),
+            }
+        }
     };
     let event = Event::default().event(name).data(data.to_string());
     // Without a token the browser keeps the one before.
-    Ok(if message.resume_token.is_empty() { event } else { event.id(message.resume_token) })
+    Ok(if token.is_empty() { event } else { event.id(token) })
 }

@@ -3,12 +3,14 @@
 use super::Api;
 use super::asked::{Asked, Part};
 use super::params::{Param, Unit, fields, pages, parts};
-use super::reply::{add, listed, members, message, object, told};
+use super::reply::{add, around, kept, listed, message, object, told};
 use super::route::Route;
 use super::shapes::{Kind, Member, PAGE, Shape};
+use crate::domain::offer::Offer;
 use crate::grpc::convert::{answers, market, requests};
 use crate::grpc::json::tree::{Json, Map};
 use crate::grpc::pb;
+use crate::http::json;
 use crate::services::api::{Caller, OfferPage, OfferQuery};
 use crate::services::{Code, Error};
 use axum::response::Response;
@@ -94,15 +96,22 @@ async fn list(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
     let mut query = given.checked(|m| requests::offers(&paged(m), &api.settings))?;
     api.services.templates.resolve(&mut query.filter).await?;
     let disk = query.filter.disk_gb;
-    let page = pages_of(&api, query, &part).map_err(|e| given.named(e))?;
+    let mut page = pages_of(&api, query, &part).map_err(|e| given.named(e))?;
     let (total, count) = (page.total, page.offers.len());
+    let offers = std::mem::take(&mut page.offers).iter().map(|o| offer(o, disk)).collect::<Result<Vec<_>, Error>>()?;
     let mut told = answers::offers(page, disk);
     for applied in &mut told.applied_defaults {
         *applied = applied.trim_start_matches("filter.").to_owned();
     }
-    let mut answer = members("ListOffersResponse", &told)?;
+    let mut answer = around("ListOffersResponse", &told, "offers", offers)?;
     part.tell(&mut answer, count, total);
     Ok(object(StatusCode::OK, answer))
+}
+
+/// An offer, priced with a disk of this size. That of an offer with the usual disk is made once, however many ask.
+fn offer(offer: &Offer, disk: Option<u32>) -> Result<Json, Error> {
+    let make = || answers::offer(offer, disk);
+    if disk.is_some() { told("Offer", &make()) } else { kept("Offer", &offer.memo, make) }
 }
 
 /// As many pages as the part takes, all of one snapshot.
@@ -138,8 +147,8 @@ async fn get(api: Api, _: Caller, asked: Asked) -> Result<Response, Error> {
     let named = asked.segment("offer_id");
     let read = given.checked(|m| requests::offer(&pb::GetOfferRequest { offer_id: named.to_owned(), ..m }, &api.settings));
     let (id, disk) = read.map_err(|e| no_offer(e, named))?;
-    let offer = api.services.inventory.get(&id).map_err(|e| no_offer(e, named))?;
-    message("Offer", &answers::offer(&offer, disk))
+    let found = api.services.inventory.get(&id).map_err(|e| no_offer(e, named))?;
+    Ok(json::answer(StatusCode::OK, &offer(&found, disk)?))
 }
 
 /// What is no id is the id of nothing: a path that leads nowhere.

@@ -2,6 +2,7 @@
 
 use super::asked::Part;
 use super::shapes::{adorn, names};
+use crate::domain::memo::Memo;
 use crate::grpc::json::tree::{Json, Map};
 use crate::grpc::json::write::write;
 use crate::http::json;
@@ -29,6 +30,26 @@ pub fn members<M: prost::Message>(name: &str, message: &M) -> Result<Map, Error>
         Json::Map(members) => Ok(members),
         _ => Err(Error::internal("writing the answer")),
     }
+}
+
+/// A message that many ask for: its JSON is made once, in the memo of what it tells.
+///
+/// # Errors
+/// As [`told`].
+pub fn kept<M: prost::Message>(name: &str, memo: &Memo, make: impl Fn() -> M) -> Result<Json, Error> {
+    let written = memo.get_or_make(|| told(name, &make()).ok().and_then(|json| json.written().ok()));
+    written.map(Json::Written).ok_or_else(|| Error::internal("writing the answer"))
+}
+
+/// The members of an answer around a list whose entries are at hand as JSON. `answer` has that list empty.
+///
+/// # Errors
+/// As [`told`].
+pub fn around<M: prost::Message>(name: &str, answer: &M, list: &str, entries: Vec<Json>) -> Result<Map, Error> {
+    let mut members = members(name, answer)?;
+    let (_, place) = members.iter_mut().find(|(own, _)| own == list).ok_or_else(|| Error::internal("writing the answer"))?;
+    *place = Json::List(entries);
+    Ok(members)
 }
 
 /// An answer that is a message of the contract.

@@ -3,7 +3,7 @@
 use super::Api;
 use super::asked::{Asked, Given, Part};
 use super::params::{Param, Unit, fields, pages, parts};
-use super::reply::{add, members, message, object, told};
+use super::reply::{add, around, kept, members, message, object};
 use super::route::Route;
 use super::shapes::{Kind, Member, PAGE, Shape};
 use crate::domain::ids::{SessionId, clip};
@@ -239,8 +239,7 @@ fn failed(api: &Api, session: &Session, asked: &Asked) -> Result<Response, Error
         None => error,
     };
     let error = error.with("session_id", session.id).with("end_reason", session.end_reason.map_or("", EndReason::word));
-    let whole = told("Session", &answers::session(session, &api.settings))?;
-    Ok(json::error_with(&error, &asked.request, vec![("session".to_owned(), whole)]))
+    Ok(json::error_with(&error, &asked.request, vec![("session".to_owned(), whole(api, session)?)]))
 }
 
 async fn list(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
@@ -257,15 +256,16 @@ async fn list(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error>
         page.sessions.extend(next.sessions);
         page.next_page_token = next.next_page_token;
     }
+    // What is known to be all need not be counted.
+    let all = page.next_page_token.is_empty() && part.token.is_empty();
     if page.sessions.len() > reach || part.offset > 0 {
         page.next_page_token = String::new();
     }
-    let whole = part.limit.is_none();
-    let told = page.sessions.len();
-    let total = if whole { told } else { sessions.count(&caller, filter).await? };
-    page.sessions = part.cut(page.sessions);
-    let count = page.sessions.len();
-    let mut answer = members("ListSessionsResponse", &answers::sessions(page, &api.settings))?;
+    let total = if all { page.sessions.len() } else { sessions.count(&caller, filter).await? };
+    let cut = part.cut(std::mem::take(&mut page.sessions));
+    let count = cut.len();
+    let cut = cut.iter().map(|s| whole(&api, s)).collect::<Result<Vec<_>, Error>>()?;
+    let mut answer = around("ListSessionsResponse", &answers::sessions(page, &api.settings), "sessions", cut)?;
     part.tell(&mut answer, count, total);
     Ok(object(StatusCode::OK, answer))
 }
@@ -273,7 +273,12 @@ async fn list(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error>
 async fn get(api: Api, caller: Caller, asked: Asked) -> Result<Response, Error> {
     asked.parameters("GetSessionRequest", &[]).sound()?;
     let session = api.services.sessions.get(&caller, id_of(&asked)?).await?;
-    message("Session", &answers::session(&session, &api.settings))
+    Ok(json::answer(StatusCode::OK, &whole(&api, &session)?))
+}
+
+/// A session. Each state of it is written once, however many ask.
+pub(super) fn whole(api: &Api, session: &Session) -> Result<Json, Error> {
+    kept("Session", &session.memo, || answers::session(session, &api.settings))
 }
 
 async fn command(api: &Api, caller: Caller, asked: requests::Asked, given: &Given) -> Result<Commanded, Error> {

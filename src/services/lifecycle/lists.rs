@@ -40,7 +40,7 @@ impl Actor {
                 // What only an answer named, and carries no label, is nobody's of ours.
                 let ours = row.touchable() || sighting.is_labelled();
                 let (kind, label) = if ours { (FindingKind::Orphan, Some(*label)) } else { (FindingKind::Foreign, None) };
-                suspects.push(Suspect { kind, label, sighting });
+                suspects.push(Suspect { kind, label, keepable: false, sighting });
             } else {
                 inputs.push(seen(*label, sighting));
             }
@@ -49,18 +49,21 @@ impl Actor {
             inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
         }
         for (label, sighting) in &sorted.duplicates {
-            suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), sighting });
+            suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), keepable: false, sighting });
         }
         // Ours, and no open session accounts for it: a latecomer's row says gone. A label that no row knows is a stray.
         for (label, sighting) in &sorted.unknown {
-            let kind = match self.row_of(*label, &sighting.native_id).await? {
+            let kind = match self.row_of(&listing.provider, *label, &sighting.native_id).await? {
                 Some(row) if row.settled_since(listing.look) => continue,
                 Some(_) => FindingKind::Orphan,
                 None => FindingKind::Stray,
             };
-            suspects.push(Suspect { kind, label: Some(*label), sighting });
+            let keepable = kind == FindingKind::Stray && self.read(label.session).await?.is_none();
+            suspects.push(Suspect { kind, label: Some(*label), keepable, sighting });
         }
-        suspects.extend(sorted.foreign.iter().map(|(label, sighting)| Suspect { kind: FindingKind::Foreign, label: *label, sighting }));
+        let foreign =
+            |(label, sighting): &(Option<Label>, _)| Suspect { kind: FindingKind::Foreign, label: *label, keepable: false, sighting: *sighting };
+        suspects.extend(sorted.foreign.iter().map(foreign));
         let (holds, strays) = (self.sweeper.holds().to_vec(), self.sweeper.strays().clone());
         let condemned = self.sweeper.judge(&listing.provider, &account, listing.look, sorted.fleet, &suspects);
         if self.sweeper.holds() != holds {
@@ -86,9 +89,11 @@ impl Actor {
     }
 
     /// The row of an ended session's machine: that with its id, or else that with its label. A second machine, or a stray that was
-    /// ordered destroyed beside its session's machines, has a row with another number.
-    async fn row_of(&self, label: Label, native_id: &str) -> Result<Option<Instance>, StoreError> {
+    /// ordered destroyed beside its session's machines, has a row with another number. Of another provider none is: an earlier
+    /// copy of the database may have given the number anew, elsewhere.
+    async fn row_of(&self, provider: &ProviderId, label: Label, native_id: &str) -> Result<Option<Instance>, StoreError> {
         let mut rows = self.parts.store.instance_list(label.session).await?;
+        rows.retain(|row| row.provider == *provider);
         let at = rows.iter().position(|row| row.native_id.as_deref() == Some(native_id)).or_else(|| rows.iter().position(|row| row.label == label));
         Ok(at.map(|at| rows.swap_remove(at)))
     }

@@ -38,7 +38,10 @@ impl Actor {
         }
         let (action, target, detail) = written(&order);
         self.parts.store.audit_add(AuditRecord { at: now, actor: who.clone(), action: action.to_owned(), target, detail }).await?;
-        if let (Order::Stray { .. }, Some(id)) = (&order, self.concerned(&order)) {
+        // Of a session that goes on, this is about another machine, and no word about its own.
+        if let (Order::Stray { .. }, Some(id)) = (&order, self.concerned(&order))
+            && self.live.get(&id).is_none_or(|e| e.session.state == State::Stopping || e.session.state.is_final())
+        {
             self.thaw_one(id).await?;
         }
         let session = match order {
