@@ -146,14 +146,24 @@ def draw(data, target):
     Path(target).write_text("\n".join(out + ["</svg>\n"]))
 
 
+def conditions(data, name):
+    """What was measured when and on what, as a line."""
+    path = Path(data) / f"{name}.conditions"
+    if path.exists():
+        print(" · ".join(line.replace("=", " ", 1) for line in path.read_text().splitlines()) + "\n")
+
+
 def table(data):
     """The same as Markdown, for the README beside this file."""
+    conditions(data, "parts")
     print("| bench | size | mean | between |\n| --- | --- | --- | --- |")
     path = Path(data) / "parts.csv"
     for row in csv.DictReader(path.open()) if path.exists() else []:
         low, high = (text_of(float(row[k])) for k in ("at_least", "at_most"))
         print(f"| `{row['bench']}` | {row['size']} | {text_of(float(row['seconds']))} | {low} to {high} |")
-    print("\n| load | what | a second | p50 | p99 | p99.9 | processor each | memory after |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print()
+    conditions(data, "server")
+    print("| load | what | a second | p50 | p99 | p99.9 | processor each | memory after |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, report in loads(data).items():
         for part in report.get("parts", []):
             server = part.get("server") or {}
@@ -166,6 +176,11 @@ def table(data):
             for what, t in part["times"] or [("", None)]:
                 numbers = [text_of(t[k] / 1e6) for k in ("p50_us", "p99_us", "p999_us")] if t else ["", "", ""]
                 print(f"| {name} | {part['name']}: {what} | {part['per_second_hundredths'] / 100:.0f} | {' | '.join(numbers)} | {each} | {memory} |")
+    path = Path(data) / "json.csv"
+    if path.exists():
+        print("\n| JSON, 32 at once | bytes | a second | p50 | p99 | failed |\n| --- | --- | --- | --- | --- | --- |")
+        for row in csv.DictReader(path.open()):
+            print(f"| {row['load']} | {row['bytes']} | {float(row['a_second']):.0f} | {row['p50_ms']} ms | {row['p99_ms']} ms | {row['failed']} |")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ fn query(filter: OfferFilter, order: OfferOrder) -> OfferQuery {
 pub fn measure(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("list_offers");
-    for count in sizes(&[20_000, 200_000]) {
+    for count in sizes(&[2_000, 20_000, 200_000]) {
         let provider: Arc<dyn Provider> = Arc::new(Stocked::new(bodies::offers(count)));
         let id: ProviderId = provider.facts().id.clone();
         let inventory = Inventory::new([(id.clone(), provider)].into(), Vec::new(), Clock::System);

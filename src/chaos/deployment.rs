@@ -211,7 +211,16 @@ impl Deployment {
     pub fn occupy(&self, id: SessionId, workload: Workload) {
         for (native_id, _) in self.plan.market.living(&format!("gs-{}-{id}-", self.tag)) {
             self.plan.market.set_workload(&native_id, workload);
+            self.witness.used(&native_id, workload);
         }
+    }
+
+    /// Machines that it reports, by the vendors' ids; `None` while it is down.
+    #[must_use]
+    pub fn reported(&self) -> Option<BTreeSet<String>> {
+        let doors = self.doors();
+        let findings = doors.as_ref()?.operator.findings();
+        Some(findings.machines.iter().map(|found| found.sighting.native_id.clone()).collect())
     }
 
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {

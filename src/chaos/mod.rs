@@ -29,7 +29,7 @@ pub mod wrong;
 
 pub use life::{Aside, Doom, Life, Watched, silence};
 pub use story::Story;
-pub use witness::Witness;
+pub use witness::{Plant, Witness};
 pub use world::{Outcome, Settings, play};
 pub use wrong::Wrong;
 

@@ -302,7 +302,7 @@ impl Witness {
             }
             self.story.tell(&self.name, &told(event));
             seen.past.log.push(Arc::clone(event));
-            wrong.extend(warnings::check(&mut seen.past.told, &seen.ground, event, &self.policy));
+            wrong.extend(warnings::check(&mut seen.past, &seen.ground, event, &self.policy));
             if event.kind == EventType::KeyRotated {
                 wrong.extend(self.rotated(&seen.past, event));
             }
@@ -433,9 +433,9 @@ impl Witness {
         wrong
     }
 
-    /// Looks at everything that should be over by now. `quiet` tells since when nothing has disturbed a provider, in the
-    /// service's view; `None` while something does.
-    pub fn look(&self, quiet: impl Fn(&ProviderId) -> Option<Time>) {
+    /// Looks at everything that should be over, or told, by now. `quiet` tells since when nothing has disturbed a provider, in the
+    /// service's view; `None` while something does. `reported` = the machines that the service reports, if it can be asked.
+    pub fn look(&self, quiet: impl Fn(&ProviderId) -> Option<Time>, reported: Option<&BTreeSet<String>>) {
         let now = self.now();
         // Asked before anything is held: it asks this witness, too.
         let quiet: BTreeMap<ProviderId, Option<Time>> =
@@ -447,6 +447,7 @@ impl Witness {
         let mut held = self.seen();
         let Seen { past, ground } = &mut *held;
         past.weigh(ground, &self.market, now);
+        ground.miss(past, &self.market, now);
         let (seen, ground) = (&held.past, &held.ground);
         let alive = self.market.living(&format!("gs-{}-", self.tag));
         for (native_id, label) in alive.iter().filter_map(|(id, label)| Some((id, Label::parse(label)?))) {
@@ -466,6 +467,9 @@ impl Witness {
                     };
                     if more.is_some_and(|more| swept(planted.at, &planted.provider, more)) {
                         wrong.push(format!("{label}: machine {native_id}, which is one too many, is alive since {}", planted.at.rfc3339()));
+                    }
+                    if reported.is_some_and(|all| !all.contains(native_id)) && late(planted.at, &planted.provider, self.settling()) {
+                        wrong.push(format!("{label}: machine {native_id} is there since {}, and nobody is told", planted.at.rfc3339()));
                     }
                 }
                 (Some(row), _) if row.native_id.as_ref().is_some_and(|own| own != native_id) => {
@@ -497,6 +501,13 @@ impl Witness {
                     }
                     Some(_) | None => {}
                 },
+            }
+        }
+        for (label, row) in seen.rows.iter().filter(|(_, row)| row.open && row.desired == Desired::Present) {
+            let running = seen.sessions.get(&label.session).is_some_and(|s| s.state == State::Running);
+            let missed = row.native_id.as_ref().and_then(|id| ground.missed.get(id)).filter(|_| running);
+            if let Some(since) = missed.filter(|since| late(**since, &row.provider, self.settling())) {
+                wrong.push(format!("{} runs on although its machine is gone since {}", label.session, since.rfc3339()));
             }
         }
         for (id, session) in &seen.sessions {

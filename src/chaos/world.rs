@@ -305,7 +305,8 @@ impl World {
             for hold in deployment.holds() {
                 deployment.witness().may_hold(&hold.provider, hold.kind);
             }
-            deployment.witness().look(|provider| deployment.quiet_since(provider));
+            let reported = deployment.reported();
+            deployment.witness().look(|provider| deployment.quiet_since(provider), reported.as_ref());
             self.offers.fetch_max(deployment.offers(), Ordering::Relaxed);
         }
         if minute.is_multiple_of(AUDIT_EVERY) {

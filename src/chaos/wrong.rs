@@ -116,7 +116,9 @@ impl Wrong {
             Self::WordForNothing => &["nobody has given it"],
             Self::GpuUnasked => &["was handed over"],
             Self::MachineForgotten => &["and so was attempt"],
-            Self::PartialListIsComplete | Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone | Self::RenewedUnheard => OUTLIVED,
+            // What it has forgotten it neither tells of nor ends.
+            Self::PartialListIsComplete => &["nobody is told", "while machine", "its debt is settled"],
+            Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone | Self::RenewedUnheard => OUTLIVED,
         }
     }
 

@@ -12,13 +12,16 @@ mod unary;
 mod watch;
 
 use crate::cli::Desk;
-use crate::cli::client::Clients;
+use crate::cli::client::{Clients, asking};
 use crate::cli::failure::{Exit, Failure};
+use crate::grpc::pb;
 use clap::{Args, Subcommand};
 use process::Process;
 
 /// Sessions that `load` makes and changes belong to this consumer; it touches no other.
 const CONSUMER: &str = "load";
+/// The label that is changed.
+const LABEL: &str = "load";
 
 /// What is to be loaded.
 #[derive(Args, Clone, Debug)]
@@ -94,6 +97,32 @@ async fn connections(desk: &Desk, count: usize) -> Result<Vec<Clients>, Failure>
     let mut all = Vec::with_capacity(count);
     for _ in 0..count {
         all.push(desk.connect().await?);
+    }
+    Ok(all)
+}
+
+fn ours() -> pb::SessionFilter {
+    pb::SessionFilter { consumer_id: Some(CONSUMER.to_owned()), ..Default::default() }
+}
+
+/// The open sessions of our consumer.
+async fn subjects(clients: &mut Clients) -> Result<Vec<String>, Failure> {
+    let open = [pb::session::State::Pending, pb::session::State::Provisioning, pb::session::State::Running];
+    let mut all = Vec::new();
+    let mut token = String::new();
+    loop {
+        let filter = pb::SessionFilter { states: open.iter().map(|s| i32::from(*s)).collect(), ..ours() };
+        let request = pb::ListSessionsRequest { filter: Some(filter), page_size: 1000, page_token: token };
+        let page = clients.sessions.list_sessions(asking(request)).await?.into_inner();
+        all.extend(page.read_sessions()?.into_iter().map(|s| s.session_id));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    if all.is_empty() {
+        let text = format!("the server has no open session of the consumer `{CONSUMER}`");
+        return Err(Failure::local("NOTHING_THERE", text).hint("make some with `gpu-shopper load sessions --count 10 --keep --market-is-simulated`"));
     }
     Ok(all)
 }

@@ -179,7 +179,8 @@ impl Tools {
     }
 
     async fn attach_all(&self, provider: &dyn Provider, native_id: &str, keys: &[String]) -> Result<(), String> {
-        for key in keys {
+        // A session that was adopted may have none of its consumer's.
+        for key in keys.iter().filter(|key| !key.is_empty()) {
             limited(provider.attach_key(native_id, key)).await?;
         }
         Ok(())

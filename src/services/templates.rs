@@ -13,9 +13,8 @@ use crate::services::error::{Code, Error};
 use crate::services::inventory::Inventory;
 use crate::services::lifecycle::refused_credentials;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
 
 /// What is kept is asked for again after this.
 const KEPT: Duration = Duration::from_secs(3600);
@@ -47,8 +46,22 @@ struct Inner {
     providers: BTreeMap<ProviderId, Arc<dyn Provider>>,
     inventory: Inventory,
     clock: Clock,
-    /// Held while a vendor is asked, so that it is asked once.
-    shelves: BTreeMap<ProviderId, Mutex<Shelf>>,
+    shelves: BTreeMap<ProviderId, Place>,
+}
+
+/// What is kept of one vendor.
+#[derive(Default)]
+struct Place {
+    /// Never held while somebody waits: what is kept is told at once, whoever is being asked.
+    shelf: Mutex<Shelf>,
+    /// Held while the vendor is asked, so that it is asked once.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Place {
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The service's handle. See the module's header.
@@ -59,7 +72,7 @@ impl Templates {
     /// Of these providers.
     #[must_use]
     pub fn new(providers: BTreeMap<ProviderId, Arc<dyn Provider>>, inventory: Inventory, clock: Clock) -> Self {
-        let shelves = providers.keys().map(|id| (id.clone(), Mutex::default())).collect();
+        let shelves = providers.keys().map(|id| (id.clone(), Place::default())).collect();
         Self(Arc::new(Inner { providers, inventory, clock, shelves }))
     }
 
@@ -103,8 +116,8 @@ impl Templates {
         }
         let now = self.0.clock.now();
         let mut old = None;
-        for shelf in self.0.shelves.values() {
-            match shelf.lock().await.kept(hash) {
+        for place in self.0.shelves.values() {
+            match place.shelf().kept(hash) {
                 Some((at, template)) if now < at + KEPT => return Ok(template),
                 Some((_, template)) => old = Some(template),
                 None => {}
@@ -129,33 +142,37 @@ impl Templates {
     }
 
     async fn recommended(&self, id: &ProviderId) -> Result<Vec<Arc<Template>>, Error> {
-        let (Some(provider), Some(shelf)) = (self.0.providers.get(id), self.0.shelves.get(id)) else { return Ok(Vec::new()) };
-        let mut shelf = shelf.lock().await;
-        let now = self.0.clock.now();
-        if let Some((at, kept)) = &shelf.recommended
-            && now < *at + KEPT
-        {
-            return Ok(kept.clone());
+        let (Some(provider), Some(place)) = (self.0.providers.get(id), self.0.shelves.get(id)) else { return Ok(Vec::new()) };
+        let fresh = || place.shelf().recommended.clone().filter(|(at, _)| self.0.clock.now() < *at + KEPT).map(|(_, kept)| kept);
+        if let Some(kept) = fresh() {
+            return Ok(kept);
         }
+        let _asking = place.asking.lock().await;
+        // Somebody else may have asked meanwhile.
+        if let Some(kept) = fresh() {
+            return Ok(kept);
+        }
+        let now = self.0.clock.now();
         match provider.templates().await {
             Ok(found) => {
                 let found: Vec<Arc<Template>> = found.into_iter().map(Arc::new).collect();
-                shelf.recommended = Some((now, found.clone()));
+                place.shelf().recommended = Some((now, found.clone()));
                 Ok(found)
             }
-            Err(error) => match &shelf.recommended {
-                Some((_, kept)) => Ok(kept.clone()),
-                None => Err(unreachable(&error)),
-            },
+            Err(error) => place.shelf().recommended.clone().map(|(_, kept)| kept).ok_or_else(|| unreachable(&error)),
         }
     }
 
     async fn ask(&self, id: &ProviderId, hash: &str) -> Result<Option<Arc<Template>>, Error> {
-        let (Some(provider), Some(shelf)) = (self.0.providers.get(id), self.0.shelves.get(id)) else { return Ok(None) };
-        let mut shelf = shelf.lock().await;
+        let (Some(provider), Some(place)) = (self.0.providers.get(id), self.0.shelves.get(id)) else { return Ok(None) };
+        let _asking = place.asking.lock().await;
         let now = self.0.clock.now();
+        if let Some((_, kept)) = place.shelf().kept(hash).filter(|(at, _)| now < *at + KEPT) {
+            return Ok(Some(kept));
+        }
         let Some(found) = provider.template(hash).await.map_err(|error| unreachable(&error))? else { return Ok(None) };
         let found = Arc::new(found);
+        let mut shelf = place.shelf();
         if shelf.others.len() >= MOST_OTHERS {
             shelf.others.clear();
         }

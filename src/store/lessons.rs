@@ -33,7 +33,7 @@ pub(super) fn trim(conn: &mut SqliteConnection, before: Time) -> Result<usize, E
 }
 
 #[derive(Queryable, Insertable)]
-#[diesel(table_name = offer_failures)]
+#[diesel(table_name = offer_failures, treat_none_as_default_value = false)]
 pub(super) struct Row {
     session_id: String,
     attempt: i64,

@@ -60,7 +60,7 @@ impl Store {
 }
 
 #[derive(Queryable, Insertable)]
-#[diesel(table_name = requests)]
+#[diesel(table_name = requests, treat_none_as_default_value = false)]
 pub(super) struct Row {
     principal: String,
     method: String,

@@ -10,9 +10,10 @@ use crate::store::error::Error;
 use crate::store::prepared::rewrites;
 use crate::store::schema::{instances, session_labels, sessions};
 use crate::store::{MAX_PAGE, Store};
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::sqlite::Sqlite;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -233,8 +234,18 @@ fn live_ones() -> Vec<Question> {
     open.chain([plain().filter(sessions::id.eq_any(owing))]).collect()
 }
 
+/// What ended since, along the index of when. The plus keeps the database from reading all that a consumer or a provider ever had
+/// for the little that ended lately.
 fn ended(query: &SessionQuery, from: Time) -> Question {
-    matching(everything(), query).filter(sessions::stopped_at.ge(from.sql()))
+    let plain = SessionQuery { consumer: None, provider: None, ..query.clone() };
+    let mut found = matching(everything(), &plain).filter(sessions::stopped_at.ge(from.sql()));
+    if let Some(consumer) = &query.consumer {
+        found = found.filter(sql::<Bool>("+`sessions`.`consumer_id` = ").bind::<Text, _>(consumer.to_string()));
+    }
+    if let Some(provider) = &query.provider {
+        found = found.filter(sql::<Bool>("+`sessions`.`provider` = ").bind::<Text, _>(provider.to_string()));
+    }
+    found
 }
 
 /// What restores a session: id, detail, request, labels.

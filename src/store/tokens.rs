@@ -91,7 +91,7 @@ impl Store {
 }
 
 #[derive(Queryable, Insertable)]
-#[diesel(table_name = tokens)]
+#[diesel(table_name = tokens, treat_none_as_default_value = false)]
 struct Row {
     name: String,
     role: String,

@@ -9,7 +9,7 @@ use gpu_shopper::domain::lifecycle::Fate;
 use gpu_shopper::domain::session::State;
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::lifecycle::Order;
-use gpu_shopper::sim::{Dialect, Faults};
+use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -78,6 +78,32 @@ async fn an_answer_to_the_credentials_before_says_nothing_of_those_of_now() {
         }
         ends(&house, id).await;
     }
+}
+
+/// Where nobody tells whose an account is, other credentials are another account, until they show a machine of ours. Then what is
+/// owed there can be proven gone as well.
+#[tokio::test(start_paused = true)]
+async fn changed_credentials_that_show_a_machine_of_ours_are_of_the_same_account() {
+    let renamed = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&renamed);
+    let wrap: Wrap = Arc::new(move |provider| Arc::new(Altered { renamed: Arc::clone(&switch), ..Altered::of(provider) }));
+    let mut house = Plan::new(93, Faults::gentle()).on_disk().at(Dialect::Tensordock).wrapped(wrap).build().await;
+    let (kept, gone) = (house.rent(None).await.session.id, house.rent(None).await.session.id);
+    for id in [kept, gone] {
+        house.until(id, State::Running, 10 * MINUTE).await;
+    }
+    // Its machine is destroyed, and before anybody has looked the credentials are others.
+    house.market.set_faults(Faults::gentle().with(Fault::GetFails, ALWAYS).with(Fault::ListFails, ALWAYS));
+    house.command(gone, Command::Destroy).await.unwrap();
+    house.pass(MINUTE).await;
+    house.die().await;
+    assert_eq!(house.alive().len(), 1);
+    renamed.store(true, Ordering::Relaxed);
+    house.market.set_faults(Faults::gentle());
+    house.start(None).await;
+    house.until(gone, State::Stopped, 20 * MINUTE).await;
+    still_runs(&house, kept).await;
+    ends(&house, kept).await;
 }
 
 /// A restored database may know a session and not the attempt of it that came later, at another provider.

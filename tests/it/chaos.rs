@@ -1,14 +1,18 @@
 //! A few small worlds of the deterministic simulation; and its teeth: a service that follows a wrong rule is found out.
 //! The built program lives hundreds of days of it.
 
-use crate::support::House;
+use crate::support::{House, any, request};
 use gpu_shopper::app::tag_of;
-use gpu_shopper::chaos::{FaultChoice, Outcome, Settings, Story, Witness, Wrong, play};
+use gpu_shopper::chaos::{FaultChoice, Outcome, Plant, Settings, Story, Witness, Wrong, play};
+use gpu_shopper::domain::event::Event;
+use gpu_shopper::domain::ids::Label;
+use gpu_shopper::domain::instance::Instance;
 use gpu_shopper::domain::money::{Nanos, Rate};
-use gpu_shopper::domain::session::{Request, State};
+use gpu_shopper::domain::session::{EndReason, Request, State};
 use gpu_shopper::services::sweeper::SweepPolicy;
-use gpu_shopper::sim::Faults;
+use gpu_shopper::sim::{Faults, Workload};
 use gpu_shopper::store::Batch;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,11 +124,79 @@ async fn who_pays_more_than_is_allowed_is_found_out() {
         (|request| request.max_total_cost = Some(Nanos(1)), "it has cost more than max_total_cost"),
     ];
     let told: Vec<_> = cases.iter().map(|(change, law)| (told(*change), *law)).collect();
-    told.iter().for_each(|((witness, _), _)| witness.look(|_| Some(begun)));
+    told.iter().for_each(|((witness, _), _)| witness.look(|_| Some(begun), None));
     house.pass(20 * MINUTE).await;
     for ((witness, story), law) in &told {
-        witness.look(|_| Some(begun));
+        witness.look(|_| Some(begun), None);
         let wrongs = story.wrongs();
         assert!(if law.is_empty() { wrongs.is_empty() } else { wrongs.len() == 1 && wrongs[0].contains(law) }, "{law}: {wrongs:?}");
     }
+}
+
+/// A session that goes on without its machine, a stray of which nobody is told, a machine in use that ends as idle, and a second
+/// machine for one session.
+#[tokio::test(start_paused = true)]
+async fn ghosts_untold_strays_busy_machines_that_end_as_idle_and_second_machines_are_found_out() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
+    let house = House::new(96, Faults::none()).await;
+    let idle = Request { idle_threshold: 20 * MINUTE, ..request(any(None)) };
+    let id = house.create(idle).await.unwrap().session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let (begun, before) = (house.now(), (house.events().await, house.store().instance_list(id).await.unwrap()));
+    let native_id = before.1[0].native_id.clone().unwrap();
+    let witness = || {
+        let story = Arc::new(Story::new(house.clock.clone(), 0));
+        let market = Arc::clone(&house.market);
+        let witness = Witness::new("told", tag_of(&house.deployment), market, Arc::clone(&story), house.policy.clone(), SweepPolicy::default());
+        witness.launched(&native_id);
+        (witness, story)
+    };
+    let batch = |events: &[Event], instances: &[Instance]| {
+        let sessions = events.last().map(|event| Arc::clone(&event.session)).into_iter().collect();
+        Batch { sessions, events: events.iter().cloned().map(Arc::new).collect(), instances: instances.to_vec(), ..Batch::default() }
+    };
+    let [ghost, idle, busy, double] = [(); 4].map(|()| witness());
+    let label = before.1[0].label;
+    busy.0.used(&native_id, Workload::Busy);
+    idle.0.used(&native_id, Workload::Idle);
+    for (witness, _) in [&ghost, &idle, &busy] {
+        witness.committed(&batch(&before.0, &before.1));
+    }
+    let second = Instance { label: Label { attempt: 2, ..label }, native_id: Some("another".to_owned()), ..before.1[0].clone() };
+    double.0.launched("another");
+    double.0.committed(&batch(&before.0, &[before.1[0].clone(), second]));
+
+    house.pass(2 * HOUR).await;
+    assert_eq!(house.get(id).await.end_reason, Some(EndReason::Idle));
+    let after = (house.events().await, house.store().instance_list(id).await.unwrap());
+    for (witness, _) in [&idle, &busy] {
+        witness.committed(&batch(&after.0[before.0.len()..], &after.1));
+    }
+    // The machine is gone by now: one witness heard of its end, and one did not.
+    ghost.0.look(|_| Some(begun), None);
+    house.pass(HOUR).await;
+    for (witness, _) in [&ghost, &idle] {
+        witness.look(|_| Some(begun), None);
+    }
+    let first = |(_, story): &(Arc<Witness>, Arc<Story>)| story.wrongs().first().cloned().unwrap_or_default();
+    assert!(ghost.1.wrongs().iter().any(|wrong| wrong.contains("runs on although its machine is gone")), "{:?}", ghost.1.wrongs());
+    assert!(first(&busy).contains("it was in use"), "{:?}", busy.1.wrongs());
+    assert!(first(&double).contains("wants the machines of attempts [1, 2] at once"), "{:?}", double.1.wrongs());
+    assert_eq!(first(&idle), "", "{:?}", idle.1.wrongs());
+
+    // A machine that is there for long, and of which one witness believes that no row knows it.
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let row = house.store().instance_list(id).await.unwrap().remove(0);
+    let native_id = row.native_id.clone().unwrap();
+    let [untold, told] = [(); 2].map(|()| witness());
+    for (witness, _) in [&untold, &told] {
+        witness.planted(&native_id, row.label, row.provider.clone(), Plant::Stray);
+    }
+    house.pass(HOUR).await;
+    untold.0.look(|_| Some(begun), Some(&BTreeSet::new()));
+    told.0.look(|_| Some(begun), Some(&BTreeSet::from([native_id])));
+    assert!(first(&untold).contains("nobody is told"), "{:?}", untold.1.wrongs());
+    assert_eq!(first(&told), "", "{:?}", told.1.wrongs());
 }

@@ -105,10 +105,10 @@ async fn a_running_sessions_key_is_told_again_for_ten_minutes_to_the_millisecond
 #[tokio::test(start_paused = true)]
 async fn a_key_waits_for_a_machine_that_takes_longer() {
     let mut faults = Faults::none();
-    faults.set("image_pull", "20m").unwrap();
+    faults.set("image_pull", "25m").unwrap();
     let house = House::new(2, faults).await;
     let id = create(&house, "vastai").await.session.id;
-    house.pass(19 * MINUTE).await;
+    house.pass(24 * MINUTE).await;
     assert_eq!(house.get(id).await.state, State::Provisioning);
     assert_eq!(told(&create(&house, "vastai").await), Some("the first private key"));
     house.until(id, State::Running, 5 * MINUTE).await;

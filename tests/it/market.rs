@@ -12,7 +12,7 @@ use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::session::{Attempt, AttemptFailure, EndReason, FailoverScope, Request, Session, Stage, State, Target};
 use gpu_shopper::domain::shelf::Shelf;
 use gpu_shopper::services::api::{Command, Create, HealthQuery};
-use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
+use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults, key_blob};
 use gpu_shopper::store::Keep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -416,6 +416,9 @@ async fn a_session_moves_to_the_other_provider_and_runs_there() {
     let (last, before) = running.attempts.split_last().unwrap();
     assert!(at(&last.offer, Dialect::Vastai) && at(&before[0].offer, Dialect::Tensordock));
     assert!(running.endpoint.is_some() && running.price == last.offer.price(Some(last.disk_gb)));
+    let machine = house.store().instance_list(id).await.unwrap().into_iter().find(|row| row.label.attempt == last.number).unwrap();
+    let key = key_blob(&running.request.public_key).unwrap();
+    assert!(house.market.admits(machine.native_id.as_deref().unwrap(), &key), "the session's one key opens the last machine, too");
     house.pass(HOUR).await;
     house.command(id, Command::Complete { bad_machine: false }).await.unwrap();
     let ended = house.until(id, State::Stopped, 30 * MINUTE).await;
@@ -423,6 +426,27 @@ async fn a_session_moves_to_the_other_provider_and_runs_there() {
     assert!(cost.low <= bill && bill <= cost.high, "{cost:?} {bill}");
     assert!(ended.attempts[0].came_to_be, "its machine was there, and is in the bill");
     assert_eq!(ended.attempts.iter().map(|a| a.cost).sum::<Nanos>(), cost.cost);
+    clean(&house).await;
+}
+
+/// A machine that is gone while it starts ends its attempt when lists and a look agree, not when a budget is over.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_vanishes_while_it_starts_ends_its_attempt_within_minutes() {
+    let house = Plan::new(7, Faults::gentle().with(Fault::ImageStuck, ALWAYS)).at(Dialect::Vastai).build().await;
+    let mut wanted = request(any(None));
+    wanted.failover.max_attempts = 2;
+    let id = house.create(wanted).await.unwrap().session.id;
+    house.pass(3 * MINUTE).await;
+    let machine = house.store().instance_list(id).await.unwrap().remove(0).native_id.unwrap();
+    assert!(house.market.vanish(&machine));
+    house.market.set_faults(Faults::gentle());
+    house.pass(5 * MINUTE).await;
+    let session = house.get(id).await;
+    assert_eq!(session.attempts[0].failure, Some(AttemptFailure::InstanceVanished), "{}", session.status_message);
+    let running = house.until(id, State::Running, 20 * MINUTE).await;
+    assert_eq!(running.attempts.len(), 2);
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 30 * MINUTE).await;
     clean(&house).await;
 }
 

@@ -552,7 +552,7 @@ async fn a_choice_that_was_due_in_a_frozen_house_is_made_once() {
     let mut house = Plan::new(40, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
     house.market.set_faults(Faults::gentle().with(Fault::TooManyRequests, ALWAYS));
     let id = house.create(request(any(None))).await.unwrap().session.id;
-    while !house.get(id).await.attempts.last().is_some_and(|a| a.failure == Some(AttemptFailure::RateLimited)) {
+    while house.get(id).await.attempts.last().is_none_or(|a| a.failure != Some(AttemptFailure::RateLimited)) {
         house.pass(Duration::from_secs(1)).await;
     }
     let before = house.get(id).await.attempts.len();

@@ -8,6 +8,7 @@ use crate::domain::instance::{Desired, Instance};
 use crate::domain::session::State;
 use crate::domain::time::Time;
 use crate::services::sweeper::{Hold, HoldKind};
+use crate::sim::{Market, Workload};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -55,6 +56,10 @@ pub(super) struct Ground {
     pub accepted_at: Option<Time>,
     /// When the present process began.
     pub up_since: Time,
+    /// Machines of open debts that do not exist, since when.
+    pub missed: BTreeMap<String, Time>,
+    /// What users do with machines, since when.
+    pub uses: BTreeMap<String, (Workload, Time)>,
     /// Accounts that the deployment is given by mistake for a while.
     pub elsewhere: BTreeSet<String>,
     /// Sessions that were on a disk that was lost.
@@ -77,6 +82,17 @@ impl Ground {
     /// Whether nothing may be done about the machines of a session.
     pub fn untouchable(&self, id: SessionId) -> bool {
         self.asleep(id) && !self.ordered.contains(&id)
+    }
+
+    /// Sees which machines of open debts are no more.
+    pub fn miss(&mut self, past: &Past, market: &Market, now: Time) {
+        let alive: BTreeSet<String> = market.alive().into_iter().collect();
+        let ids = past.rows.values().filter(|row| row.open && row.named).filter_map(|row| row.native_id.as_ref());
+        let gone: BTreeSet<&String> = ids.filter(|id| !alive.contains(*id)).collect();
+        self.missed.retain(|id, _| gone.contains(id));
+        for id in gone {
+            self.missed.entry(id.clone()).or_insert(now);
+        }
     }
 
     /// Whether a hold is surely in force.
@@ -153,6 +169,12 @@ impl Witness {
         } else {
             seen.ground.asked.insert(id, now);
         }
+    }
+
+    /// Somebody does that with a machine from now on.
+    pub fn used(&self, native_id: &str, workload: Workload) {
+        let now = self.now();
+        self.seen().ground.uses.insert(native_id.to_owned(), (workload, now));
     }
 
     /// An operator is about to call a debt settled.

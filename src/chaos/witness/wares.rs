@@ -90,7 +90,7 @@ impl Row {
 }
 
 impl Past {
-    fn row_of(&self, session: SessionId, attempt: u8) -> Option<&Row> {
+    pub(super) fn row_of(&self, session: SessionId, attempt: u8) -> Option<&Row> {
         let of = |label: &Label| label.session == session && label.attempt == attempt;
         self.rows.iter().find(|(label, _)| of(label)).map(|(_, row)| row)
     }

@@ -1,5 +1,5 @@
 //! What must have been told before an ending: EXPIRING before the expiry and the hard limit, IDLE_WARNING before the end of
-//! an idle machine, COST_WARNING before `max_total_cost`.
+//! an idle machine, COST_WARNING before `max_total_cost`. And that a machine that ends as idle was not in use.
 //!
 //! A warning comes at its time: EXPIRING as long before the expiry as the settings say, COST_WARNING at nine tenths. It may
 //! come later, and then at once, when nobody could give it before: the process was not there, its database was in doubt, an
@@ -7,14 +7,14 @@
 //! in the same instant. Before a session runs its costs are known from its attempts' ends only, so no time is asked between
 //! that warning and the end then. IDLE_WARNING comes at an earlier look than the end, whatever happens.
 
+use super::Past;
 use super::ground::Ground;
 use crate::domain::event::{Event, EventType};
-use crate::domain::ids::SessionId;
 use crate::domain::policy::Policy;
-use crate::domain::session::{EndReason, State};
+use crate::domain::session::{EndReason, Session, State};
 use crate::domain::time::Time;
 use crate::services::sweeper::HoldKind;
-use std::collections::BTreeMap;
+use crate::sim::Workload;
 use std::time::Duration;
 
 /// How late a warning may be once it can be given: what the service does at that moment comes first.
@@ -37,8 +37,8 @@ pub(super) struct Told {
 }
 
 /// Takes an event in; what is wrong with it if it is an ending.
-pub(super) fn check(all: &mut BTreeMap<SessionId, Told>, ground: &Ground, event: &Event, policy: &Policy) -> Option<String> {
-    let told = all.entry(event.session_id).or_default();
+pub(super) fn check(past: &mut Past, ground: &Ground, event: &Event, policy: &Policy) -> Option<String> {
+    let told = past.told.entry(event.session_id).or_default();
     let (now, session) = (event.at, &event.session);
     match event.kind {
         EventType::Expiring => told.expiring = Some(now),
@@ -58,7 +58,7 @@ pub(super) fn check(all: &mut BTreeMap<SessionId, Told>, ground: &Ground, event:
     if event.kind != EventType::StateChanged || event.to_state != State::Stopping {
         return None;
     }
-    let reason = event.end_reason?;
+    let (reason, told) = (event.end_reason?, told.clone());
     let awake = if ground.frozen() { ground.asked.get(&event.session_id).copied() } else { ground.accepted_at };
     let able = ground.up_since.max(awake.unwrap_or_default());
     let wrong = |what: &str| Some(format!("{} ends as {}: {what}", event.session_id, reason.word()));
@@ -74,6 +74,7 @@ pub(super) fn check(all: &mut BTreeMap<SessionId, Told>, ground: &Ground, event:
             let latest = due.max(able).max(told.moved).max(freed.unwrap_or_default()) + PROMPT;
             (at > latest).then(|| wrong(&format!("it was told at {at} that it expires, not at {latest}"))).flatten()
         }
+        EndReason::Idle if in_use(past, ground, session, now) => wrong("it was in use for as long as it should have been idle"),
         EndReason::Idle => match told.idle {
             Some(at) if at < now => None,
             _ => wrong("nobody was warned at an earlier look"),
@@ -87,4 +88,11 @@ pub(super) fn check(all: &mut BTreeMap<SessionId, Told>, ground: &Ground, event:
         },
         _ => None,
     }
+}
+
+/// Whether a session's machine was in use, or nobody could tell, for the whole of the time after which an idle one is ended.
+fn in_use(past: &Past, ground: &Ground, session: &Session, now: Time) -> bool {
+    let row = session.attempt().and_then(|attempt| past.row_of(session.id, attempt.number));
+    let used = row.and_then(|row| row.native_id.as_ref()).and_then(|id| ground.uses.get(id));
+    used.is_some_and(|(workload, since)| *workload != Workload::Idle && now.since(*since) >= session.request.idle_threshold)
 }

@@ -6,12 +6,13 @@
 use crate::cli::Desk;
 use crate::cli::client::{Clients, asking};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::load::connections;
 use crate::cli::load::process::Process;
 use crate::cli::load::report::{Part, Report};
 use crate::cli::load::timing::Timings;
+use crate::cli::load::{LABEL, connections, subjects};
 use crate::cli::values::{FilterArgs, Order, duration};
 use crate::clock::Stopwatch;
+use crate::domain::time::Time;
 use crate::grpc::pb;
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ pub enum Call {
     ListSessions,
     /// One session.
     GetSession,
+    /// Another label of a session that `load sessions --keep` has made: a decision, on disk before it is answered.
+    UpdateSession,
     /// One session's cost.
     GetSessionCost,
     /// What is being spent.
@@ -52,7 +55,7 @@ pub enum Call {
 #[derive(Args, Clone, Debug)]
 pub struct UnaryArgs {
     /// Which calls, and how many of each in turn: list-offers, get-offer, list-gpu-models, list-sessions, get-session,
-    /// get-session-cost, get-spend-rate
+    /// update-session, get-session-cost, get-spend-rate
     #[arg(long, default_value = "list-offers=1", value_name = "CALL=N", value_delimiter = ',', value_parser = weighted)]
     pub mix: Vec<(Call, u32)>,
     /// How long, for each part: up to 10m
@@ -92,10 +95,14 @@ struct Plan {
     page: i32,
     offers: Vec<String>,
     sessions: Vec<String>,
+    /// Those whose labels may be changed.
+    own: Vec<String>,
+    /// The head of this run's labels: one that a session has already would be no change.
+    run: String,
 }
 
 impl Plan {
-    async fn new(args: &UnaryArgs, clients: &mut Clients) -> Result<Self, Failure> {
+    async fn new(args: &UnaryArgs, clients: &mut Clients, now: Time) -> Result<Self, Failure> {
         let turn: Vec<Call> = args.mix.iter().flat_map(|(call, count)| std::iter::repeat_n(*call, *count as usize)).collect();
         let list = pb::ListOffersRequest {
             filter: (!args.filter.is_empty()).then(|| args.filter.filter(None)),
@@ -105,7 +112,8 @@ impl Plan {
         };
         let needs = |wanted: &[Call]| turn.iter().any(|call| wanted.contains(call));
         let (needs_offers, needs_sessions) = (needs(&[Call::GetOffer]), needs(&[Call::GetSession, Call::GetSessionCost]));
-        let (mut offers, mut sessions) = (Vec::new(), Vec::new());
+        let needs_own = needs(&[Call::UpdateSession]);
+        let (mut offers, mut sessions, mut own) = (Vec::new(), Vec::new(), Vec::new());
         if needs_offers {
             let page = clients.inventory.list_offers(asking(pb::ListOffersRequest::default())).await?.into_inner();
             offers.extend(page.read_offers()?.into_iter().map(|o| o.offer_id));
@@ -114,7 +122,10 @@ impl Plan {
             let page = clients.sessions.list_sessions(asking(pb::ListSessionsRequest::default())).await?.into_inner();
             sessions.extend(page.read_sessions()?.into_iter().map(|s| s.session_id));
         }
-        let plan = Self { turn, list, page: args.page, offers, sessions };
+        if needs_own {
+            own = subjects(clients).await?;
+        }
+        let plan = Self { turn, list, page: args.page, offers, sessions, own, run: format!("{}-", now.millis()) };
         let lacking = match () {
             () if needs_offers && plan.offers.is_empty() => Some("offer"),
             () if needs_sessions && plan.sessions.is_empty() => Some("session"),
@@ -148,6 +159,11 @@ impl Plan {
                 clients.sessions.list_sessions(asking(request)).await.map(drop)
             }
             Call::GetSession => clients.sessions.get_session(asking(pb::GetSessionRequest { session_id: one(&self.sessions) })).await.map(drop),
+            Call::UpdateSession => {
+                let labels = [(LABEL.to_owned(), format!("{}{number}", self.run))].into();
+                let request = pb::UpdateSessionRequest { session_id: one(&self.own), labels, ..Default::default() };
+                clients.sessions.update_session(asking(request)).await.map(drop)
+            }
             Call::GetSessionCost => {
                 clients.costs.get_session_cost(asking(pb::GetSessionCostRequest { session_id: one(&self.sessions) })).await.map(drop)
             }
@@ -208,7 +224,7 @@ pub async fn run(args: &UnaryArgs, process: Process, desk: &mut Desk) -> Result<
     let time = args.time.min(LONGEST);
     let mut clients = connections(desk, args.connections as usize).await?;
     let first = clients.first_mut().ok_or_else(|| Failure::local("LOAD", "no connection"))?;
-    let plan = Arc::new(Plan::new(args, first).await?);
+    let plan = Arc::new(Plan::new(args, first, desk.clock.now()).await?);
     let mut report = Report { load: "unary", ..Report::default() };
     report.facts.insert("connections", args.connections.into());
     let rate = match args.rate {
@@ -315,10 +331,10 @@ async fn send(
             unanswered.fetch_add(1, Ordering::Relaxed);
             let (plan, mut own, unanswered, call) = (Arc::clone(&plan), own.clone(), Arc::clone(&unanswered), plan.call(number));
             calls.spawn(async move {
-                let begun = Stopwatch::start();
                 let answer = plan.perform(call, number, &mut own).await;
                 unanswered.fetch_sub(1, Ordering::Relaxed);
-                (call, begun.elapsed(), answer)
+                // From when it was due: that it was sent late is part of what its caller waits.
+                (call, watch.elapsed().saturating_sub(due), answer)
             });
         }
         while let Some(done) = calls.try_join_next() {

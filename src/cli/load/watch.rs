@@ -8,7 +8,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::load::process::Process;
 use crate::cli::load::report::{Part, Report};
 use crate::cli::load::timing::Timings;
-use crate::cli::load::{CONSUMER, connections};
+use crate::cli::load::{LABEL, connections, ours, subjects};
 use crate::cli::values::duration;
 use crate::cli::words;
 use crate::clock::{Clock, Stopwatch};
@@ -33,8 +33,6 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// A server has this long to come to rest before its memory is read.
 const REST: Duration = Duration::from_millis(1500);
-/// The label that is changed.
-const LABEL: &str = "load";
 
 /// Arguments of `load watch`.
 #[derive(Args, Clone, Debug)]
@@ -57,6 +55,8 @@ pub struct WatchArgs {
 struct Shared {
     watch: Stopwatch,
     clock: Clock,
+    /// The head of this run's labels: one that a session has already would be no change.
+    run: String,
     /// When each change was asked for.
     asked: Mutex<Vec<Duration>>,
     opened: AtomicU64,
@@ -76,7 +76,8 @@ impl Shared {
     }
 
     fn met(&self, event: &pb::SessionEvent) {
-        let Some(number) = event.session.as_ref().and_then(|s| s.labels.get(LABEL)).and_then(|n| n.parse::<usize>().ok()) else { return };
+        let label = event.session.as_ref().and_then(|s| s.labels.get(LABEL)).and_then(|label| label.strip_prefix(&self.run));
+        let Some(number) = label.and_then(|number| number.parse::<usize>().ok()) else { return };
         let Some(asked) = held(&self.asked).get(number).copied() else { return };
         let now = self.watch.elapsed();
         let since = words::time(event.occur_time.as_ref()).map(|at| self.clock.now().since(at));
@@ -128,32 +129,6 @@ async fn follow<T: Told>(mut stream: Streaming<T>, shared: &Shared) {
     shared.broken.fetch_add(1, Ordering::Relaxed);
 }
 
-fn filter() -> pb::SessionFilter {
-    pb::SessionFilter { consumer_id: Some(CONSUMER.to_owned()), ..Default::default() }
-}
-
-/// The open sessions of our consumer.
-async fn subjects(clients: &mut Clients) -> Result<Vec<String>, Failure> {
-    let open = [pb::session::State::Pending, pb::session::State::Provisioning, pb::session::State::Running];
-    let mut all = Vec::new();
-    let mut token = String::new();
-    loop {
-        let filter = pb::SessionFilter { states: open.iter().map(|s| i32::from(*s)).collect(), ..filter() };
-        let request = pb::ListSessionsRequest { filter: Some(filter), page_size: 1000, page_token: token };
-        let page = clients.sessions.list_sessions(asking(request)).await?.into_inner();
-        all.extend(page.read_sessions()?.into_iter().map(|s| s.session_id));
-        token = page.next_page_token;
-        if token.is_empty() {
-            break;
-        }
-    }
-    if all.is_empty() {
-        let text = format!("the server has no open session of the consumer `{CONSUMER}` to watch");
-        return Err(Failure::local("NOTHING_THERE", text).hint("make some with `gpu-shopper load sessions --count 10 --keep --market-is-simulated`"));
-    }
-    Ok(all)
-}
-
 /// Opens streams, makes changes, tells.
 ///
 /// # Errors
@@ -166,6 +141,7 @@ pub async fn run(args: &WatchArgs, process: Process, desk: &mut Desk) -> Result<
     let shared = Arc::new(Shared {
         watch: Stopwatch::start(),
         clock: desk.clock.clone(),
+        run: format!("{}-", desk.clock.now().millis()),
         asked: Mutex::default(),
         opened: AtomicU64::new(0),
         arrived: AtomicU64::new(0),
@@ -204,7 +180,7 @@ async fn open(
             let place = places.acquire().await;
             if everything {
                 let start = pb::watch_sessions_request::Start::FromNow(true);
-                let request = pb::WatchSessionsRequest { filter: Some(filter()), start: Some(start), ..Default::default() };
+                let request = pb::WatchSessionsRequest { filter: Some(ours()), start: Some(start), ..Default::default() };
                 let answer = own.sessions.watch_sessions(Request::new(request)).await;
                 drop(place);
                 match answer {
@@ -266,7 +242,8 @@ async fn change(
         desk.console.busy(&format!("{number} changes, {} arrivals", shared.arrived.load(Ordering::Relaxed)));
         let at = number % sessions.len().max(1);
         let Some(session_id) = sessions.get(at).cloned() else { break };
-        let request = pb::UpdateSessionRequest { session_id, labels: [(LABEL.to_owned(), number.to_string())].into(), ..Default::default() };
+        let label = format!("{}{number}", shared.run);
+        let request = pb::UpdateSessionRequest { session_id, labels: [(LABEL.to_owned(), label)].into(), ..Default::default() };
         held(&shared.asked).push(shared.watch.elapsed());
         let streams = args.streams as usize;
         let watchers = if args.everything { streams } else { streams / sessions.len() + usize::from(streams % sessions.len() > at) };

@@ -99,6 +99,12 @@ impl Work<'_> {
                     self.believe(at, actor.clone(), text);
                 }
             }
+            Input::Renamed { provider, from, to } => {
+                for row in self.rows.iter_mut().filter(|r| r.open() && r.provider == *provider && r.account == *from) {
+                    row.account.clone_from(to);
+                    self.durable = true;
+                }
+            }
             Input::DestroyAnswered { attempt, answer, call, retry_at } => {
                 if let Some(at) = self.row(*attempt) {
                     self.row_destroy_answered(at, answer, *call, *retry_at);

@@ -87,6 +87,15 @@ pub enum Input {
     OffersAwaited(String),
     /// The provider's list has failed again and again: nothing is known of what runs there.
     Unlisted,
+    /// A machine of ours was seen with credentials whose account goes by another name: what is owed there is owed under that one.
+    Renamed {
+        /// Where.
+        provider: ProviderId,
+        /// The account as it was called.
+        from: String,
+        /// As it is called now.
+        to: String,
+    },
     /// A machine beside those of its rows carries a label of the session: one too many.
     Duplicate(Box<Stray>),
     /// An operator wants the destroy of a debt tried at once.
@@ -485,6 +494,7 @@ impl Work<'_> {
                 | Input::Missing { .. }
                 | Input::LookFailed { .. }
                 | Input::Unlisted
+                | Input::Renamed { .. }
                 | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
@@ -516,6 +526,7 @@ impl Work<'_> {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
                 Input::Begin
                 | Input::Unlisted
+                | Input::Renamed { .. }
                 | Input::KeyRotated { .. }
                 | Input::ApiProbed { .. }
                 | Input::Measured { .. }
@@ -551,6 +562,7 @@ impl Work<'_> {
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
                 | Input::Started { .. }
+                | Input::Renamed { .. }
                 | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
@@ -566,6 +578,7 @@ impl Work<'_> {
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
                 | Input::Unlisted
+                | Input::Renamed { .. }
                 | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
@@ -595,6 +608,7 @@ impl Work<'_> {
                 | Input::NoOffer(_)
                 | Input::OffersAwaited(_)
                 | Input::Unlisted
+                | Input::Renamed { .. }
                 | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }

@@ -387,16 +387,22 @@ impl Actor {
             if step.durable {
                 staged.durable.insert(id);
             }
+            let mut renamed = Vec::new();
             self.live.change(&id, |entry| {
                 let revision = entry.session.revision;
                 entry.session = step.session;
                 entry.session.revision = revision;
                 let changed = |(old, new): &(&Instance, &Instance)| old != new;
-                for (row, _) in entry.instances.iter().zip(&step.instances).filter(changed) {
+                for (row, new) in entry.instances.iter().zip(&step.instances).filter(changed) {
                     entry.stored.remove(&row.label.attempt);
+                    let same = row.native_id.is_some() && row.native_id == new.native_id;
+                    if same && !row.account.is_empty() && row.account != new.account {
+                        renamed.push((row.provider.clone(), row.account.clone(), new.account.clone()));
+                    }
                 }
                 entry.instances = step.instances;
             });
+            self.rename(renamed);
             self.tell(step.events, staged, now);
             for action in step.actions {
                 match action {
@@ -407,6 +413,17 @@ impl Actor {
             }
         }
         Ok(())
+    }
+
+    /// The credentials of these accounts were changed, and the machines of the old ones are seen with the new: so are the debts
+    /// whose machines are gone, of which no list will tell.
+    fn rename(&mut self, renamed: Vec<(ProviderId, String, String)>) {
+        for (provider, from, to) in renamed {
+            let there = |e: &Entry| e.instances.iter().any(|r| r.open() && r.provider == provider && r.account == from);
+            let ids: Vec<SessionId> = self.live.iter().filter(|(_, e)| there(e)).map(|(id, _)| *id).collect();
+            let input = Input::Renamed { provider, from, to };
+            self.after_commit.extend(ids.into_iter().map(|id| (id, input.clone())));
+        }
     }
 
     fn choose(&self, id: SessionId, now: Time) -> Input {

@@ -19,9 +19,11 @@ pub(super) async fn thawed(store: &Store) -> Result<BTreeSet<SessionId>, StoreEr
     serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))
 }
 
-/// Whether an input is somebody's wish, or what came of one; everything else waits while the database is in doubt.
+/// Whether an input is somebody's wish, what came of one, or how an account is called; everything else waits while the database
+/// is in doubt.
 pub(super) fn asked_for(input: &Input) -> bool {
-    matches!(input, Input::Asked { .. } | Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate(_) | Input::DestroyAnswered { .. })
+    use Input::{Asked, DestroyAnswered, Duplicate, Renamed, Retry, Settle};
+    matches!(input, Asked { .. } | Retry { .. } | Settle { .. } | Duplicate(_) | DestroyAnswered { .. } | Renamed { .. })
 }
 
 impl Actor {

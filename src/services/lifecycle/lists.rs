@@ -61,9 +61,8 @@ impl Actor {
             let keepable = kind == FindingKind::Stray && self.read(label.session).await?.is_none();
             suspects.push(Suspect { kind, label: Some(*label), keepable, sighting });
         }
-        let foreign =
-            |(label, sighting): &(Option<Label>, _)| Suspect { kind: FindingKind::Foreign, label: *label, keepable: false, sighting: *sighting };
-        suspects.extend(sorted.foreign.iter().map(foreign));
+        let foreign = sorted.foreign.iter();
+        suspects.extend(foreign.map(|(label, sighting)| Suspect { kind: FindingKind::Foreign, label: *label, keepable: false, sighting }));
         let (holds, strays) = (self.sweeper.holds().to_vec(), self.sweeper.strays().clone());
         let condemned = self.sweeper.judge(&listing.provider, &account, listing.look, sorted.fleet, &suspects);
         if self.sweeper.holds() != holds {

@@ -32,6 +32,8 @@ pub struct Altered {
     pub astray: Arc<AtomicBool>,
     /// Whose that is; `None` = they do not tell.
     pub stranger: Option<String>,
+    /// Its account goes by another name while it is set: its credentials were changed.
+    pub renamed: Arc<AtomicBool>,
     /// How long it takes to tell whose the account is.
     pub account_takes: Duration,
     /// How long a look by id takes. It goes with the credentials that it began with.
@@ -58,6 +60,7 @@ impl Altered {
             answer_takes: Duration::ZERO,
             astray: Arc::default(),
             stranger: None,
+            renamed: Arc::default(),
             account_takes: Duration::ZERO,
             look_takes: Duration::ZERO,
             destroys: Arc::default(),
@@ -95,6 +98,7 @@ impl Provider for Altered {
         tokio::time::sleep(self.account_takes).await;
         let account = self.of.account().await?;
         match (self.astray.load(Ordering::Relaxed), &self.stranger) {
+            (false, _) if self.renamed.load(Ordering::Relaxed) => Ok(Account { identity: format!("{}-anew", account.identity), ..account }),
             (false, _) => Ok(account),
             (true, Some(identity)) => Ok(Account { identity: identity.clone(), ..account }),
             (true, None) => Err(self.failed("account")),

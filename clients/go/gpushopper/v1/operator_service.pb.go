@@ -1437,7 +1437,7 @@ type StrayInstance struct {
 	WaitsFor string `protobuf:"bytes,15,opt,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
 	// A call to paste that ends it at its vendor, without the key; empty where none is known.
 	VendorCall string `protobuf:"bytes,16,opt,name=vendor_call,json=vendorCall,proto3" json:"vendor_call,omitempty"`
-	// The command line that keeps it; empty for an orphan.
+	// The command line that keeps it; empty for an orphan, and for a stray whose session is on record with other machines.
 	AdoptCommand string `protobuf:"bytes,17,opt,name=adopt_command,json=adoptCommand,proto3" json:"adopt_command,omitempty"`
 	// The command line that destroys it.
 	DestroyCommand string `protobuf:"bytes,18,opt,name=destroy_command,json=destroyCommand,proto3" json:"destroy_command,omitempty"`

@@ -3365,7 +3365,7 @@ pub struct StrayInstance {
     /// A call to paste that ends it at its vendor, without the key; empty where none is known.
     #[prost(string, tag = "16")]
     pub vendor_call: ::prost::alloc::string::String,
-    /// The command line that keeps it; empty for an orphan.
+    /// The command line that keeps it; empty for an orphan, and for a stray whose session is on record with other machines.
     #[prost(string, tag = "17")]
     pub adopt_command: ::prost::alloc::string::String,
     /// The command line that destroys it.

@@ -800,7 +800,7 @@ class StrayInstance(_message.Message):
     vendor_call: _builtins.str
     """A call to paste that ends it at its vendor, without the key; empty where none is known."""
     adopt_command: _builtins.str
-    """The command line that keeps it; empty for an orphan."""
+    """The command line that keeps it; empty for an orphan, and for a stray whose session is on record with other machines."""
     destroy_command: _builtins.str
     """The command line that destroys it."""
     @_builtins.property

@@ -859,7 +859,7 @@ export type StrayInstance = Message<"gpushopper.v1.StrayInstance"> & {
   vendorCall: string;
 
   /**
-   * The command line that keeps it; empty for an orphan.
+   * The command line that keeps it; empty for an orphan, and for a stray whose session is on record with other machines.
    *
    * @generated from field: string adopt_command = 17;
    */

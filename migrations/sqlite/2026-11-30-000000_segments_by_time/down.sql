@@ -1,0 +1,1 @@
+CREATE INDEX segments_by_time ON segments (from_low);
