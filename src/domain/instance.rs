@@ -271,7 +271,7 @@ pub struct Instance {
     /// that shows it with another label says that the answer was wrong.
     #[serde(default = "known")]
     pub named: bool,
-    /// A look has shown that id without any label: whose it is says a complete list that begins later.
+    /// A look has shown that id without any label: whose it is say complete lists ([`Self::vouched_by`]).
     #[serde(default)]
     pub unlabelled: bool,
     /// What became of the launch.
@@ -360,7 +360,7 @@ impl Instance {
         }
     }
 
-    /// Whether anything may be done to its machine: a look has shown it, with our label, or a complete list has, with none, and
+    /// Whether anything may be done to its machine: a look has shown it, with our label, or complete lists have, with none, and
     /// nothing else with ours. That a look has not found it says nothing of whose it is.
     #[must_use]
     pub fn touchable(&self) -> bool {
@@ -382,11 +382,12 @@ impl Instance {
     }
 
     /// Whether a complete list in which nothing carries this row's label says that an unlabelled machine in it is the row's: a
-    /// launch's answer named it, a look has shown it so before, and the list began after that answer.
+    /// launch's answer named it, a look has shown it so before, and so many lists have counted in which nothing has the label
+    /// as would prove that nothing ever will. Sooner, ours may only not be visible yet, and what was named be a stranger's.
     #[must_use]
-    pub fn vouched_by(&self, sighting: &Sighting, list: Look) -> bool {
-        let later = self.launched.is_some_and(|call| list.sent >= call.answered);
-        later && self.unlabelled && !self.touchable() && !sighting.is_labelled()
+    pub fn vouched_by(&self, sighting: &Sighting, quorum: u8) -> bool {
+        let looked_for = self.absence.lists >= quorum;
+        looked_for && self.unlabelled && !self.touchable() && !sighting.is_labelled()
     }
 
     /// Whether a machine carries this row's label: what a launch brings forth does. Only a row of a machine that is too many

@@ -766,10 +766,11 @@ async fn what_carries_the_label_is_the_machine_and_not_what_an_answer_named() {
 }
 
 /// A launch's answer names a machine without any label, as made in the vendor's console: one that was listed before, or one that
-/// has just come to be. It is nobody's of ours; ours is found by its label.
+/// has just come to be, even where ours is not visible for minutes. It is nobody's of ours; ours is found by its label.
 #[tokio::test(start_paused = true)]
 async fn a_strangers_machine_without_a_label_is_not_taken_for_ours() {
-    for listed_before in [true, false] {
+    let late = || Faults::gentle().with(Fault::LateVisible, ALWAYS).with_delay(gpu_shopper::sim::Delay::Invisible, 2 * MINUTE);
+    for (listed_before, faults) in [(true, Faults::gentle()), (false, Faults::gentle()), (false, late())] {
         let street: Arc<OnceLock<(Arc<Market>, AccountId)>> = Arc::default();
         let (named, destroys) = (Arc::new(OnceLock::<String>::new()), Arc::new(AtomicUsize::new(0)));
         let (there, names, counted) = (Arc::clone(&street), Arc::clone(&named), Arc::clone(&destroys));
@@ -782,7 +783,7 @@ async fn a_strangers_machine_without_a_label_is_not_taken_for_ours() {
             let launched = Box::new(move |_| names.get_or_init(&stranger).clone());
             Arc::new(Altered { launched, destroys: Arc::clone(&counted), ..Altered::of(provider) })
         });
-        let house = Plan::new(46, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+        let house = Plan::new(46, faults).at(Dialect::Vastai).wrapped(wrap).build().await;
         let account = house.accounts[&Dialect::Vastai];
         let _ = street.set((Arc::clone(&house.market), account));
         if listed_before {
@@ -824,9 +825,9 @@ async fn a_destroy_does_not_wait_for_a_look() {
     clean(&house).await;
 }
 
-/// A vendor that tells no labels: a machine that a launch's answer named is ours when a complete list has shown nothing else.
+/// A vendor that tells no labels: a machine that a launch's answer named is ours when complete lists have shown nothing else for long.
 #[tokio::test(start_paused = true)]
-async fn where_no_label_is_told_a_complete_list_vouches_for_what_an_answer_named() {
+async fn where_no_label_is_told_complete_lists_vouch_for_what_an_answer_named() {
     let blank = || Box::new(|sighting: &mut Sighting| sighting.label = None);
     let wrap: crate::support::Wrap = Arc::new(move |provider| Arc::new(Altered { machine: blank(), ..Altered::of(provider) }));
     let house = Plan::new(47, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;

@@ -265,8 +265,10 @@ impl Work<'_> {
         }
         let untouched = !row.touchable();
         if untouched && row.native_id.is_some() && !sighting.is_labelled() {
-            // Only a launch's answer says that it is ours: a list tells.
-            self.durable |= !std::mem::replace(&mut self.rows[at].unlabelled, true);
+            // Only a launch's answer says that it is ours: lists tell. An earlier not-found by its id was wrong.
+            let row = &mut self.rows[at];
+            row.absence.by_id = false;
+            self.durable |= !std::mem::replace(&mut row.unlabelled, true);
             return;
         }
         if row.native_id.is_none() || row.settled.is_some() {

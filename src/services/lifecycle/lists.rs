@@ -24,7 +24,7 @@ impl Actor {
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
         let seen = |label: Label, sighting: &Sighting| {
             let mut sighting = sighting.clone();
-            if self.row(label).is_some_and(|row| row.vouched_by(&sighting, listing.look)) {
+            if self.row(label).is_some_and(|row| row.vouched_by(&sighting, self.rules.policy.absence_quorum)) {
                 sighting.label = Some(label.to_string());
             }
             (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting), look: listing.look })
