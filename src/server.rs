@@ -137,9 +137,9 @@ impl Server {
         let core = Arc::new(core);
         let health = grpc::Health::new().await;
         let shutdown = CancellationToken::new();
-        let router = router(config, &core, &store, &health, telemetry, &clock, chance, access)?;
+        let faces = faces(config, &core, &store, &health, telemetry, &clock, chance, access)?;
         let limits = port::Limits { streams: config.limits.streams_per_connection, header_bytes: config.limits.header_bytes };
-        let port = tokio::spawn(port::serve(listener, tls, limits, router, config.shutdown_drain, shutdown.clone()));
+        let port = tokio::spawn(port::serve(listener, tls, limits, faces, config.shutdown_drain, shutdown.clone()));
         let trim = tokio::spawn(trim(store.clone(), clock.clone(), config.keep));
         let heartbeat = tokio::spawn(heartbeat(store.clone(), core.board.clone(), clock.clone()));
         tracing::info!(%addr, database = %config.database_path.display(), "listening; looking at the providers");
@@ -277,8 +277,8 @@ pub fn vault(secret: Secret, chance: Arc<dyn Chance>) -> Vault {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "what a router is made of")]
-fn router(
+#[allow(clippy::too_many_arguments, reason = "what they are made of")]
+fn faces(
     config: &Config,
     core: &Arc<Core>,
     store: &Store,
@@ -287,7 +287,7 @@ fn router(
     clock: &Clock,
     chance: Arc<dyn Chance>,
     access: Access,
-) -> anyhow::Result<axum::Router> {
+) -> anyhow::Result<http::Faces<grpc::Rpcs>> {
     let body_limit = usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX);
     let services = grpc::Services {
         inventory: core.inventory.clone(),
@@ -312,7 +312,7 @@ fn router(
         largest_request: body_limit,
     };
     let json = http::api::routes(services.clone(), settings.clone());
-    let grpc = grpc::routes(services, settings, health)?;
+    let rpcs = grpc::rpcs(services, settings, health)?;
     let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
     let operator = core.operator.clone();
     let (seen, database) = (Arc::downgrade(core), store.clone());
@@ -343,7 +343,7 @@ fn router(
         body_limit,
         body_period: body::PERIOD,
     };
-    Ok(http::assemble(grpc, json, ops))
+    Ok(http::assemble(rpcs, json, ops))
 }
 
 fn make_key_pair(comment: &str, chance: &dyn Chance) -> Result<grpc::KeyPair, ServiceError> {

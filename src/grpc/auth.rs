@@ -3,7 +3,8 @@
 
 use crate::services::api::Caller;
 use crate::services::{Code, Error};
-use tonic::{Extensions, Request, Status};
+use http::Extensions;
+use tonic::Status;
 
 /// The caller of a request.
 ///
@@ -12,13 +13,4 @@ use tonic::{Extensions, Request, Status};
 pub fn caller(extensions: &Extensions) -> Result<Caller, Status> {
     let unknown = || Error::new(Code::Unauthenticated, "TOKEN_MISSING", "nobody has said who calls: the request has not come through the port");
     Ok(extensions.get::<Caller>().cloned().ok_or_else(unknown)?)
-}
-
-/// Lets only requests through whose caller is known: before every RPC of ours, whether or not it asks who calls.
-///
-/// # Errors
-/// As [`caller`].
-pub fn known(request: Request<()>) -> Result<Request<()>, Status> {
-    caller(request.extensions())?;
-    Ok(request)
 }

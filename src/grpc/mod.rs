@@ -29,20 +29,23 @@ use crate::services::operator::Operator;
 use crate::services::sessions::Sessions;
 use crate::services::templates::Templates;
 use axum::Router;
+use axum::body::Body;
+use futures::TryFutureExt;
 use futures::future::BoxFuture;
+use http::header::CONTENT_TYPE;
 use secrecy::SecretString;
+use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_web::GrpcWebLayer;
-use tower::layer::layer_fn;
-use tower::{Service, ServiceBuilder};
+use tower::{Layer, Service, service_fn};
 
 /// The services behind the RPCs.
 #[derive(Clone)]
@@ -138,62 +141,95 @@ impl Health {
     }
 }
 
-/// All RPCs: our services, health and reflection (v1 and v1alpha), also for browsers (gRPC-Web). The router has no fallback
-/// of its own: the caller merges it with others and answers what is left.
+/// All RPCs: our services, health and reflection (v1 and v1alpha), also for browsers (gRPC-Web). A call of ours goes to its
+/// service straight: it takes no router to tell four of them apart.
+#[derive(Clone)]
+pub struct Rpcs(Arc<Servers>);
+
+struct Servers {
+    inventory: pb::inventory_service_server::InventoryServiceServer<inventory::InventoryService>,
+    sessions: pb::session_service_server::SessionServiceServer<sessions::SessionService>,
+    costs: pb::cost_service_server::CostServiceServer<costs::CostService>,
+    operator: pb::operator_service_server::OperatorServiceServer<operator::OperatorService>,
+    others: Router,
+}
+
+/// Makes them.
 ///
 /// # Errors
 /// When the compiled descriptor sets can't be read, which a test rules out.
-pub fn routes(services: Services, settings: Settings, health: &Health) -> Result<Router, tonic_reflection::server::Error> {
+pub fn rpcs(services: Services, settings: Settings, health: &Health) -> Result<Rpcs, tonic_reflection::server::Error> {
     let largest = settings.largest_request;
     let settings = Arc::new(settings);
     macro_rules! tuned {
         ($module:ident :: $server:ident, $service:expr) => {
-            InterceptedService::new(
-                // Answers are never compressed: see the README's decisions.
-                pb::$module::$server::new($service).max_decoding_message_size(largest).accept_compressed(CompressionEncoding::Gzip),
-                auth::known,
-            )
+            // Answers are never compressed: see the README's decisions.
+            pb::$module::$server::new($service).max_decoding_message_size(largest).accept_compressed(CompressionEncoding::Gzip)
         };
     }
     let inventory = inventory::InventoryService { inventory: services.inventory, templates: services.templates, settings: Arc::clone(&settings) };
     let sessions = sessions::SessionService { lifecycle: services.lifecycle, sessions: services.sessions, settings: Arc::clone(&settings) };
     let costs = costs::CostService { costs: services.costs, operator: services.operator.clone(), settings: Arc::clone(&settings) };
     let operator = operator::OperatorService { operator: services.operator, drain: services.drain, access: services.access, settings };
-    let router = Routes::new(tuned!(inventory_service_server::InventoryServiceServer, inventory))
-        .add_service(tuned!(session_service_server::SessionServiceServer, sessions))
-        .add_service(tuned!(cost_service_server::CostServiceServer, costs))
-        .add_service(tuned!(operator_service_server::OperatorServiceServer, operator))
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health.0.clone())))
+    let others = Routes::new(HealthServer::new(HealthService::from_health_reporter(health.0.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .into_axum_router()
-        // tonic's own fallback would answer every unknown HTTP path with 200 and grpc-status 12.
-        .reset_fallback();
-    // Browsers' dialect outermost: it packs whatever the others have made.
-    Ok(router.layer(ServiceBuilder::new().layer(GrpcWebLayer::new()).layer(layer_fn(Completed))))
+        .into_axum_router();
+    Ok(Rpcs(Arc::new(Servers {
+        inventory: tuned!(inventory_service_server::InventoryServiceServer, inventory),
+        sessions: tuned!(session_service_server::SessionServiceServer, sessions),
+        costs: tuned!(cost_service_server::CostServiceServer, costs),
+        operator: tuned!(operator_service_server::OperatorServiceServer, operator),
+        others,
+    })))
 }
 
-/// [`status::complete`] for all answers.
-#[derive(Clone)]
-struct Completed<S>(S);
+type Answered = BoxFuture<'static, Result<http::Response<tonic::body::Body>, Infallible>>;
 
-impl<S, Asked, Answer> Service<http::Request<Asked>> for Completed<S>
-where
-    S: Service<http::Request<Asked>, Response = http::Response<Answer>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+impl Service<http::Request<Body>> for Rpcs {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Answered;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Asked>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Body>) -> Answered {
+        let web = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
+        if !web {
+            return self.0.complete(request);
+        }
+        // Browsers' dialect outermost: it packs whatever the others have made.
+        let servers = Arc::clone(&self.0);
+        let whole = service_fn(move |request: http::Request<tonic::body::Body>| servers.complete(request.map(Body::new)));
+        Box::pin(GrpcWebLayer::new().layer(whole).call(request))
+    }
+}
+
+impl Servers {
+    /// With [`status::complete`] for all answers.
+    fn complete(&self, request: http::Request<Body>) -> Answered {
         let uri = request.uri().clone();
-        let answer = self.0.call(request);
+        let answer = self.answer(request);
         Box::pin(async move { answer.await.map(|answer| status::complete(uri.path(), answer)) })
+    }
+
+    /// What comes without a caller has not passed the port's gate, and is refused.
+    fn answer(&self, request: http::Request<Body>) -> Answered {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+        if SERVICE_NAMES.contains(&service)
+            && let Err(status) = auth::caller(request.extensions())
+        {
+            return Box::pin(ready(Ok(status.into_http())));
+        }
+        match service {
+            pb::inventory_service_server::SERVICE_NAME => self.inventory.clone().call(request),
+            pb::session_service_server::SERVICE_NAME => self.sessions.clone().call(request),
+            pb::cost_service_server::SERVICE_NAME => self.costs.clone().call(request),
+            pb::operator_service_server::SERVICE_NAME => self.operator.clone().call(request),
+            _ => Box::pin(self.others.clone().call(request).map_ok(|answer| answer.map(tonic::body::Body::new))),
+        }
     }
 }
 

@@ -5,21 +5,20 @@
 //! Decides nothing: what a call needs is said in [`rules`](super::rules), who may in `services::access`.
 
 use super::json::{self, RequestId};
-use super::ops;
-use super::rules::rule;
+use super::rules::Rule;
 use crate::domain::access::Need;
 use crate::services::access::{Access, Pass};
 use crate::services::api::Caller;
 use crate::services::{Code, Error};
 use axum::body::Body;
-use axum::extract::{FromRequestParts, MatchedPath, Request};
-use axum::middleware::Next;
+use axum::extract::{FromRequestParts, Request};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;
@@ -49,11 +48,12 @@ pub(super) struct Gate {
 
 /// Lets a request through with its caller, or refuses it in its own language; ends one that waits when its token ends. What a
 /// browser asks before it calls (OPTIONS, without a token) does not come here: CORS answers it where pages may call at all.
-pub(super) async fn gate(gate: &Gate, id: &RequestId, mut request: Request, next: Next) -> Response {
-    let routed = request.extensions().get::<MatchedPath>().is_some();
-    let rule = rule(request.method(), request.uri().path(), request.uri().query(), routed);
+pub(super) async fn gate<F>(gate: &Gate, rule: Rule, id: &RequestId, mut request: Request, next: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     if rule.need == Need::Nothing && !rule.lasts {
-        return on(id, request, next).await;
+        return next(request).await;
     }
     let given = request.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     match gate.access.admit(given, rule.need, rule.lasts) {
@@ -63,7 +63,7 @@ pub(super) async fn gate(gate: &Gate, id: &RequestId, mut request: Request, next
                 request.extensions_mut().insert(Caller { request: id.0.clone(), ..caller });
             }
             if !rule.lasts {
-                return on(id, request, next).await;
+                return next(request).await;
             }
             // All that its last word depends on: streams are many, and live long.
             let headers: HeaderMap =
@@ -71,7 +71,7 @@ pub(super) async fn gate(gate: &Gate, id: &RequestId, mut request: Request, next
             tokio::select! {
                 biased;
                 () = pass.ended() => (gate.refused)(&headers, &no_longer()).unwrap_or_else(|| json::error(&no_longer(), id)),
-                answer = on(id, request, next) => {
+                answer = next(request) => {
                     let kind = answer.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_owned()).unwrap_or_default();
                     let (refused, id) = (gate.refused, id.clone());
                     let last = move || last_word(&kind, &headers, refused, &id);
@@ -85,14 +85,6 @@ pub(super) async fn gate(gate: &Gate, id: &RequestId, mut request: Request, next
             tracing::debug!(reason = error.reason, "refused");
             (gate.refused)(request.headers(), &error).unwrap_or_else(|| json::error(&error, id))
         }
-    }
-}
-
-/// To its route; what is sent to an RPC and is no gRPC does not get there.
-async fn on(id: &RequestId, request: Request, next: Next) -> Response {
-    match ops::speaks_no_grpc(id, &request) {
-        Some(refused) => refused,
-        None => next.run(request).await,
     }
 }
 

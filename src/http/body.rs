@@ -17,7 +17,7 @@ use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep, timeout};
 
 /// In each such time a body brings at least [`LEAST`], or its end.
@@ -45,37 +45,24 @@ pub fn too_slow(error: &(dyn Error + 'static)) -> Option<TooSlow> {
     None
 }
 
-/// Watches over a request's body, with this as its [`PERIOD`]. When the request has been answered, take in what is left.
-pub(super) fn watched(request: Request, period: Duration) -> (Request, Option<Left>) {
+/// Watches over a request's body, with this as its [`PERIOD`]; takes in what is left when nobody reads it any more.
+pub(super) fn watched<B: Arrives>(request: http::Request<B>, period: Duration) -> Request {
     let stream = request.version() > Version::HTTP_11 && rules::takes_a_stream(request.uri().path());
     if stream || request.body().is_end_stream() {
-        return (request, None);
+        return request.map(Body::new);
     }
-    let (parts, body) = request.into_parts();
     // Who asks whether to send the body has not sent it yet.
-    let sent = !parts.headers.contains_key(header::EXPECT);
-    let (leave, left) = oneshot::channel();
-    let arriving = Arriving { body: Some(body), brought: 0, period, ends: None, wanted: sent, leave: Some(leave) };
-    (Request::from_parts(parts, Body::new(arriving)), Some(Left { rest: left, period }))
+    let wanted = !request.headers().contains_key(header::EXPECT);
+    request.map(|body| Body::new(Arriving { body: Some(body), brought: 0, period, ends: None, wanted }))
 }
 
-/// Where the rest of a body comes that nobody has read.
-pub(super) struct Left {
-    rest: oneshot::Receiver<Body>,
-    period: Duration,
-}
+/// A body as the port or a test hands it in.
+pub trait Arrives: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static {}
 
-impl Left {
-    /// Takes it in, if there is any.
-    pub(super) fn take_in(mut self) {
-        if let Ok(rest) = self.rest.try_recv() {
-            tokio::spawn(timeout(self.period, throw_away(rest)));
-        }
-    }
-}
+impl<B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static> Arrives for B {}
 
-async fn throw_away(rest: Body) {
-    let (mut rest, mut taken) = (rest.into_data_stream(), 0_usize);
+async fn throw_away<B: Arrives>(rest: B) {
+    let (mut rest, mut taken) = (Body::new(rest).into_data_stream(), 0_usize);
     while let Some(Ok(bytes)) = rest.next().await {
         taken = taken.saturating_add(bytes.len());
         if taken > THROWN_AWAY {
@@ -85,9 +72,9 @@ async fn throw_away(rest: Body) {
 }
 
 /// A body under way.
-struct Arriving {
+struct Arriving<B: Arrives> {
     /// `None` = it is over.
-    body: Option<Body>,
+    body: Option<B>,
     /// Since the period began, bytes.
     brought: usize,
     period: Duration,
@@ -95,11 +82,9 @@ struct Arriving {
     ends: Option<Pin<Box<Sleep>>>,
     /// The client sends it: it was not asked to wait, or was told to go on.
     wanted: bool,
-    /// Where the rest goes that nobody has read.
-    leave: Option<oneshot::Sender<Body>>,
 }
 
-impl HttpBody for Arriving {
+impl<B: Arrives> HttpBody for Arriving<B> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -113,7 +98,7 @@ impl HttpBody for Arriving {
             }
             Poll::Ready(over) => {
                 self.body = None;
-                return Poll::Ready(over);
+                return Poll::Ready(over.map(|broken| broken.map_err(axum::Error::new)));
             }
             Poll::Pending => {}
         }
@@ -138,13 +123,12 @@ impl HttpBody for Arriving {
     }
 }
 
-impl Drop for Arriving {
+impl<B: Arrives> Drop for Arriving<B> {
     fn drop(&mut self) {
-        if let (Some(body), Some(leave), true) = (self.body.take(), self.leave.take(), self.wanted)
-            && !body.is_end_stream()
-        {
-            // Nobody takes it when the request is over, too.
-            let _ = leave.send(body);
+        let rest = self.body.take().filter(|body| self.wanted && !body.is_end_stream());
+        // Where no runtime is left, no connection is.
+        if let (Some(rest), Ok(runtime)) = (rest, Handle::try_current()) {
+            runtime.spawn(timeout(self.period, throw_away(rest)));
         }
     }
 }
@@ -160,7 +144,7 @@ mod tests {
             Ok::<_, axum::Error>(Bytes::from(vec![b'x'; bytes]))
         });
         let body = Some(Body::from_stream(parts));
-        let arriving = Arriving { body, brought: 0, period: PERIOD, ends: None, wanted: true, leave: None };
+        let arriving = Arriving { body, brought: 0, period: PERIOD, ends: None, wanted: true };
         let whole = axum::body::to_bytes(Body::new(arriving), usize::MAX).await;
         whole.map(|bytes| bytes.len()).map_err(|error| too_slow(&error).expect("nothing else goes wrong"))
     }

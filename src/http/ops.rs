@@ -7,14 +7,12 @@
 use super::access::RefusedRpc;
 use super::browser;
 use super::json::{self, RequestId};
-use super::rules;
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::ids::SessionId;
 use crate::services::access::Access;
 use crate::services::trail;
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
@@ -23,7 +21,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::TraceContextExt;
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -33,7 +33,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 const REQUEST_ID: &str = "x-request-id";
 /// The route of what nothing matches.
-const UNMATCHED: &str = "unmatched";
+pub(super) const UNMATCHED: &str = "unmatched";
 
 /// How the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,18 +206,18 @@ impl Counts {
     }
 }
 
-/// Gives the request its name and span, answers panics, counts and times.
-pub(super) async fn observe(State(counts): State<Counts>, mut request: Request, next: Next) -> Response {
+/// Gives the request its name and span, answers panics, counts and times. `route`: what it is counted as.
+pub(super) async fn observe<F>(counts: &Counts, route: &str, mut request: Request, next: impl FnOnce(RequestId, Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let watch = Stopwatch::start();
     let id = RequestId(request_id(request.headers()));
     let method = method_label(request.method());
-    let path = request.extensions().get::<MatchedPath>().map_or_else(|| UNMATCHED.to_owned(), |p| p.as_str().to_owned());
-    // All methods of a service are one route.
-    let path = if rules::is_rpc(request.uri().path()) { request.uri().path().to_owned() } else { path };
-    let span = span(&request, method, &path, &id);
+    let span = span(&request, method, route, &id);
     request.extensions_mut().insert(id.clone());
     let grpc = request.headers().get(header::CONTENT_TYPE).filter(|_| is_grpc(request.headers())).cloned();
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let answer = AssertUnwindSafe(next(id.clone(), request)).catch_unwind().instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|_| {
         span.in_scope(|| tracing::error!("a request's handler panicked"));
         match grpc {
@@ -225,13 +225,28 @@ pub(super) async fn observe(State(counts): State<Counts>, mut request: Request, 
             None => json::refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal server error", &id),
         }
     });
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
+    if let Ok(mut value) = HeaderValue::from_str(&id.0) {
+        // No two are alike: HTTP/2 need not remember it for later answers, and is told so by this.
+        value.set_sensitive(true);
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
+    if trail::records() {
+        record(&span, status, response.headers());
+    }
+    let counted = counts.of(route, method, status);
+    counted.answers.increment(1);
+    let elapsed = watch.elapsed();
+    counted.seconds.record(elapsed.as_secs_f64());
+    span.in_scope(|| tracing::debug!(status, elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "answered"));
+    response
+}
+
+/// What an answer says, for its trace.
+fn record(span: &tracing::Span, status: u16, headers: &HeaderMap) {
     span.record("http.response.status_code", status);
     // A streaming answer tells its status at its end, after this.
-    let grpc = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u16>().ok());
+    let grpc = headers.get("grpc-status").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u16>().ok());
     if let Some(code) = grpc {
         span.record("rpc.grpc.status_code", code);
     }
@@ -239,20 +254,16 @@ pub(super) async fn observe(State(counts): State<Counts>, mut request: Request, 
     if status >= 500 || grpc.is_some_and(|code| matches!(code, 2 | 4 | 13 | 14 | 15)) {
         span.record("otel.status_code", "ERROR");
     }
-    let counted = counts.of(&path, method, status);
-    counted.answers.increment(1);
-    counted.seconds.record(watch.elapsed().as_secs_f64());
-    span.in_scope(|| tracing::debug!(status, elapsed_us = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX), "answered"));
-    response
 }
 
 /// The request's span: a part of the caller's trace, when it says which (W3C `traceparent`).
 fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) -> tracing::Span {
     let path = request.uri().path();
-    let name = if is_grpc(request.headers()) && route != UNMATCHED { path.trim_start_matches('/').to_owned() } else { format!("{method} {route}") };
+    let name =
+        if is_grpc(request.headers()) && route != UNMATCHED { Cow::from(path.trim_start_matches('/')) } else { format!("{method} {route}").into() };
     let span = tracing::info_span!(
         "http",
-        otel.name = name,
+        otel.name = &*name,
         otel.kind = "server",
         otel.status_code = Empty,
         method,
@@ -279,9 +290,6 @@ fn span(request: &Request, method: &'static str, route: &str, id: &RequestId) ->
 
 /// Refuses what is sent to an RPC's path and is no gRPC, in words that whoever sent it reads: JSON.
 pub(super) fn speaks_no_grpc(id: &RequestId, request: &Request) -> Option<Response> {
-    if !rules::is_service(request.uri().path()) {
-        return None;
-    }
     let web = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
     if web || (is_grpc(request.headers()) && request.version() > Version::HTTP_11) {
         return None;

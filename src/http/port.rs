@@ -4,7 +4,9 @@
 //! An accept loop of our own, because TLS, gRPC, gRPC-Web and JSON share one port and a drain must have an end.
 
 use super::holder;
-use axum::Router;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -12,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use std::convert::Infallible;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 /// Open connections; further ones wait in the kernel's queue.
 pub const MAX_CONNECTIONS: usize = 16_384;
@@ -188,7 +192,14 @@ pub struct Drained {
 
 /// Serves connections until `shutdown`; then accepts no more, lets open calls finish for at most `drain`, and cuts the
 /// rest. Streams that should end by themselves have to watch for the shutdown, too.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, router: Router, drain: Duration, shutdown: CancellationToken) -> Drained {
+pub async fn serve<S: Serves>(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    limits: Limits,
+    faces: S,
+    drain: Duration,
+    shutdown: CancellationToken,
+) -> Drained {
     let builder = builder(limits);
     let mut connections = JoinSet::new();
     loop {
@@ -200,7 +211,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, rout
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = Connection { builder: builder.clone(), router: router.clone(), peer, shutdown: shutdown.clone() };
+                let connection = Connection { builder: builder.clone(), faces: faces.clone(), peer, shutdown: shutdown.clone() };
                 connections.spawn(connection.run(stream, tls.clone()));
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
@@ -236,14 +247,19 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-struct Connection {
+/// What answers the requests: [`Faces`](super::Faces), or a router.
+pub trait Serves: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static {}
+
+impl<S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static> Serves for S {}
+
+struct Connection<S> {
     builder: auto::Builder<TokioExecutor>,
-    router: Router,
+    faces: S,
     peer: SocketAddr,
     shutdown: CancellationToken,
 }
 
-impl Connection {
+impl<S: Serves> Connection<S> {
     async fn run(self, stream: TcpStream, tls: Option<Tls>) {
         // Without it small answers wait for the peer's acknowledgement.
         let _ = stream.set_nodelay(true);
@@ -267,7 +283,7 @@ impl Connection {
 
     async fn speak(self, begun: Begun) {
         let builder = if begun.http2 { self.builder.http2_only() } else { self.builder.http1_only() };
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(begun.io), TowerToHyperService::new(self.router)));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(begun.io), TowerToHyperService::new(self.faces)));
         let served = tokio::select! {
             biased;
             served = connection.as_mut() => served,

@@ -114,30 +114,33 @@ pub const ROUTES: &[(&str, Need, Need)] = &[
     ("/api/v1/ops", Overview, Admin),
 ];
 
-/// What a request needs. `routed`: its path is that of a route.
+/// What a request needs that is of no service. `routed`: its path is that of a route.
 #[must_use]
 pub fn rule(method: &Method, path: &str, query: Option<&str>, routed: bool) -> Rule {
-    // A service is one route, whichever of its methods there are.
-    let need = if routed && service(path).is_none() { Admin } else { Token };
-    listed(method, path, query).unwrap_or(Rule { need, lasts: false })
+    listed(method, path, query).unwrap_or(Rule { need: if routed { Admin } else { Token }, lasts: false })
+}
+
+/// What a path names that is of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// What the call needs: any token will do where the service has no such method, to be told so.
+    pub rule: Rule,
+    /// Whether the service has the method.
+    pub known: bool,
+}
+
+/// What a path names, if it is of a service.
+#[must_use]
+pub fn called(path: &str) -> Option<Called> {
+    let (methods, called) = service(path)?;
+    let rule = methods.iter().find(|(name, ..)| *name == called).map(|(_, need, lasts)| Rule { need: *need, lasts: *lasts });
+    Some(Called { rule: rule.unwrap_or(Rule { need: Token, lasts: false }), known: rule.is_some() })
 }
 
 /// The methods of the service that a path is of, and what is called there.
 fn service(path: &str) -> Option<(&'static [Rpc], &str)> {
     let (service, called) = path.strip_prefix('/')?.split_once('/')?;
     RPCS.iter().find(|(name, _)| *name == service).map(|(_, methods)| (*methods, called))
-}
-
-/// Whether a path is that of a method of the contract.
-#[must_use]
-pub fn is_rpc(path: &str) -> bool {
-    service(path).is_some_and(|(methods, called)| methods.iter().any(|(method, ..)| *method == called))
-}
-
-/// Whether a path is that of a service, whichever of its methods there are.
-#[must_use]
-pub fn is_service(path: &str) -> bool {
-    service(path).is_some()
 }
 
 /// Whether a path is that of an RPC whose request is a stream, which may be silent: those of reflection. The request of every
@@ -150,8 +153,8 @@ pub fn takes_a_stream(path: &str) -> bool {
 /// What a request needs by the tables; `None` when nothing there fits.
 #[must_use]
 pub fn listed(method: &Method, path: &str, query: Option<&str>) -> Option<Rule> {
-    if let Some((methods, called)) = service(path) {
-        return methods.iter().find(|(name, ..)| *name == called).map(|(_, need, lasts)| Rule { need: *need, lasts: *lasts });
+    if let Some(called) = called(path) {
+        return called.known.then_some(called.rule);
     }
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let (prefix, look, change) = ROUTES.iter().filter(|(prefix, ..)| below(prefix)).max_by_key(|(prefix, ..)| prefix.len())?;
@@ -188,10 +191,14 @@ mod tests {
         for unlisted in ["/api/v1/sessionsx", "/api/v1/new", "/api", "/healthy", "/", "//health", "/gpushopper.v1.CostService/New", "/Health"] {
             assert_eq!(need(Method::GET, unlisted), None, "{unlisted}");
             // A route that was forgotten is open to admins alone; where nothing is, who has a token is told so.
-            let forgotten = if unlisted.contains("CostService") { Token } else { Admin };
-            assert_eq!(rule(&Method::GET, unlisted, None, true).need, forgotten, "{unlisted}");
+            assert_eq!(rule(&Method::GET, unlisted, None, true).need, Admin, "{unlisted}");
             assert_eq!(rule(&Method::GET, unlisted, None, false).need, Token);
         }
+        let unknown = Called { rule: Rule { need: Token, lasts: false }, known: false };
+        assert_eq!(
+            (called("/gpushopper.v1.CostService/New"), called("/gpushopper.v1.New/GetSpendRate"), called("/health")),
+            (Some(unknown), None, None)
+        );
         assert_eq!(need(Method::POST, "/api/v1/inventory"), Some(Token), "it is told that nothing can be changed there");
     }
 

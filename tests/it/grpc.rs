@@ -7,10 +7,10 @@ use gpu_shopper::grpc::pb::inventory_service_client::InventoryServiceClient;
 use gpu_shopper::grpc::pb::operator_service_client::OperatorServiceClient;
 use gpu_shopper::grpc::pb::session_service_client::SessionServiceClient;
 use gpu_shopper::grpc::pb::watch_session_response::Message;
-use gpu_shopper::grpc::{self, Health, KeyPair, SERVICE_NAMES, Services, Settings, pb};
-use gpu_shopper::http::assemble;
+use gpu_shopper::grpc::{self, Health, KeyPair, Rpcs, SERVICE_NAMES, Services, Settings, pb};
 use gpu_shopper::http::body;
 use gpu_shopper::http::ops::{self, HealthReport, Ops};
+use gpu_shopper::http::{Faces, assemble};
 use gpu_shopper::ports::SeededChance;
 use gpu_shopper::services::access::{Access, Limits, Parts};
 use gpu_shopper::sim::Faults;
@@ -36,7 +36,7 @@ pub struct Face {
     pub health: Health,
     pub channel: Channel,
     /// The port's routes, gate and all.
-    pub router: Router,
+    pub router: Faces<Rpcs>,
     pub access: Access,
 }
 
@@ -203,7 +203,7 @@ impl Face {
             body_limit: 1024 * 1024,
             body_period: body::PERIOD,
         };
-        let router = assemble(grpc::routes(services(&house, access.clone()), settings(&house), &health).unwrap(), Router::new(), ops);
+        let router = assemble(grpc::rpcs(services(&house, access.clone()), settings(&house), &health).unwrap(), Router::new(), ops);
         let served = router.clone();
         let dial = tower::service_fn(move |_: http::Uri| {
             let router = served.clone();

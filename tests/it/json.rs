@@ -13,10 +13,10 @@ use futures::StreamExt;
 use gpu_shopper::domain::access::Role;
 use gpu_shopper::grpc::json::tree::Json;
 use gpu_shopper::http::api::{self, route};
-use gpu_shopper::http::assemble;
 use gpu_shopper::http::body;
 use gpu_shopper::http::ops::{Health, HealthReport, Ops};
 use gpu_shopper::http::rules;
+use gpu_shopper::http::{Faces, assemble};
 use gpu_shopper::services::access::{Access, Fixed, Parts};
 use gpu_shopper::sim::Faults;
 use http::{HeaderMap, Request};
@@ -32,7 +32,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A house with its JSON face.
 pub struct Web {
     pub house: House,
-    router: Router,
+    router: Faces<Router>,
     document: Document,
 }
 
@@ -66,7 +66,7 @@ impl Answer {
     }
 }
 
-fn router(house: &House, access: Access) -> Router {
+fn router(house: &House, access: Access) -> Faces<Router> {
     let ops = Ops {
         unknown_rpc: gpu_shopper::grpc::status::unknown_service,
         refused_rpc: gpu_shopper::grpc::status::refused,
