@@ -669,6 +669,27 @@ async fn a_twin_that_comes_back_after_the_end_is_destroyed() {
     assert!(house.alive().is_empty(), "{twin} was there again, and is destroyed again: {:?}", house.alive());
 }
 
+/// An operator orders one of two strays with one label destroyed; lists that were under way by then show the other all the same.
+#[tokio::test(start_paused = true)]
+async fn of_two_strays_with_one_label_the_second_is_reported_until_it_is_gone() {
+    let wrap: crate::support::Wrap =
+        Arc::new(move |provider| Arc::new(Altered { answer_takes: 40 * Duration::from_secs(1), ..Altered::of(provider) }));
+    let house = Plan::new(49, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    let label = Label { attempt: 1, session: SessionId::new(house.now(), 7), tag: tag_of(&house.deployment) }.to_string();
+    let (first, second) = (planted(&house, Dialect::Vastai, &label).await, planted(&house, Dialect::Vastai, &label).await);
+    house.pass(5 * MINUTE).await;
+    let of = |native_id: &str| kinds(&house).iter().any(|(_, found)| found == native_id);
+    assert!(of(&first) && of(&second), "{:?}", kinds(&house));
+    let (provider, fate) = (id_of(Dialect::Vastai), Fate::Destroy);
+    order(&house, Order::Stray { provider, native_id: first.clone(), fate }).await.unwrap();
+    while house.alive().contains(&second) {
+        assert!(of(&second), "alive, and nobody is told at {}: {:?}", house.now(), kinds(&house));
+        house.pass(Duration::from_secs(1)).await;
+    }
+    house.pass(5 * MINUTE).await;
+    assert_eq!((house.alive(), kinds(&house)), (vec![], vec![]));
+}
+
 /// What a user has said of a doubtful database's session is remembered over a death.
 #[tokio::test(start_paused = true)]
 async fn a_destroy_in_a_frozen_house_goes_on_after_a_restart() {

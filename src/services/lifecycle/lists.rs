@@ -54,7 +54,8 @@ impl Actor {
         // Ours, and no open session accounts for it: a latecomer's row says gone. A label that no row knows is a stray.
         for (label, sighting) in &sorted.unknown {
             let kind = match self.row_of(&listing.provider, *label, &sighting.native_id).await? {
-                Some(row) if row.settled_since(listing.look) => continue,
+                // Its own machine may be gone by now; one that is too many is not, whatever became of that.
+                Some(row) if row.settled_since(listing.look) && row.native_id.as_ref().is_none_or(|own| *own == sighting.native_id) => continue,
                 Some(_) => FindingKind::Orphan,
                 None => FindingKind::Stray,
             };
