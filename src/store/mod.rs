@@ -276,7 +276,9 @@ impl Prepared {
         // The last event of a session mostly tells it as it is stored, and is most of what is written: its JSON is made once.
         let (mut writes, mut known) = (Vec::with_capacity(sessions.len()), BTreeMap::new());
         for session in sessions.values() {
-            let (write, json) = sessions::Write::new(session, told.get(&session.id).map_or(&[], Vec::as_slice))?;
+            let events = told.get(&session.id).map_or(&[][..], Vec::as_slice);
+            let last = events.last().is_some_and(|last| Arc::ptr_eq(session, &last.session));
+            let (write, json) = sessions::Write::new(session, events, last)?;
             writes.push(write);
             known.insert(session.id, json);
         }

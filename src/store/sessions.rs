@@ -1,5 +1,8 @@
 //! Sessions as rows. `request`, `labels` and `detail` restore a session exactly; the other columns show it, to people
 //! and to queries, and are never read back.
+//!
+//! An open session's JSON is mostly told by its last event as well, and is most of what a commit writes: its `detail` is empty
+//! then, and the event of the row's `revision` restores it. One that is over tells itself, so that history reads no events.
 
 use crate::domain::event::Event;
 use crate::domain::ids::{ConsumerId, ProviderId, SessionId};
@@ -8,7 +11,7 @@ use crate::domain::session::{Session, State};
 use crate::domain::time::Time;
 use crate::store::error::Error;
 use crate::store::prepared::rewrites;
-use crate::store::schema::{instances, session_labels, sessions};
+use crate::store::schema::{events, instances, session_labels, sessions};
 use crate::store::{MAX_PAGE, Store};
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -91,7 +94,7 @@ impl Store {
             }
             if !missing.is_empty() {
                 for row in everything().filter(sessions::id.eq_any(missing)).load::<Stored>(conn)? {
-                    sessions.push(Arc::new(restore(row)?));
+                    sessions.push(restore(conn, row)?);
                 }
                 sessions.sort_unstable_by_key(|s| std::cmp::Reverse(s.id));
             }
@@ -108,7 +111,7 @@ impl Store {
         self.read(move |conn| {
             let mut found = ended(&query, from).load::<Stored>(conn)?;
             found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
-            found.into_iter().map(restore).collect()
+            found.into_iter().map(|row| restore(conn, row).map(Arc::unwrap_or_clone)).collect()
         })
         .await
     }
@@ -153,7 +156,7 @@ impl Store {
             let mut of = super::instances::of_sessions(conn, &ids)?;
             live.into_iter()
                 .map(|row| {
-                    let session = restore(row)?;
+                    let session = Arc::unwrap_or_clone(restore(conn, row)?);
                     let instances = of.remove(&session.id).unwrap_or_default();
                     Ok((session, instances))
                 })
@@ -164,7 +167,7 @@ impl Store {
 }
 
 /// A question for sessions.
-type Question = sessions::BoxedQuery<'static, Sqlite, (Text, Text, Text, Text)>;
+type Question = sessions::BoxedQuery<'static, Sqlite, (Text, Text, Text, Text, BigInt)>;
 
 /// All of what is stored of all sessions.
 fn everything() -> Question {
@@ -248,13 +251,14 @@ fn ended(query: &SessionQuery, from: Time) -> Question {
     found
 }
 
-/// What restores a session: id, detail, request, labels.
-type Stored = (String, String, String, String);
-const STORED: (sessions::id, sessions::detail, sessions::request, sessions::labels) =
-    (sessions::id, sessions::detail, sessions::request, sessions::labels);
+/// What restores a session: id, detail, request, labels, revision.
+type Stored = (String, String, String, String, i64);
+const STORED: (sessions::id, sessions::detail, sessions::request, sessions::labels, sessions::revision) =
+    (sessions::id, sessions::detail, sessions::request, sessions::labels, sessions::revision);
 
 pub(super) fn get(conn: &mut SqliteConnection, id: SessionId) -> Result<Option<Session>, Error> {
-    sessions::table.find(id.to_string()).select(STORED).get_result::<Stored>(conn).optional()?.map(restore).transpose()
+    let row = sessions::table.find(id.to_string()).select(STORED).get_result::<Stored>(conn).optional()?;
+    row.map(|row| restore(conn, row).map(Arc::unwrap_or_clone)).transpose()
 }
 
 /// How a session's JSON ends: what is stored in columns of its own.
@@ -262,11 +266,31 @@ fn apart(request: &str, labels: &str) -> String {
     format!(r#","request":{request},"labels":{labels}}}"#)
 }
 
-fn restore((id, detail, request, labels): Stored) -> Result<Session, Error> {
+fn restore(conn: &mut SqliteConnection, (id, detail, request, labels, revision): Stored) -> Result<Arc<Session>, Error> {
+    if detail.is_empty() {
+        let told: String = events::table.find(revision).select(events::detail).get_result(conn)?;
+        let event: Event = serde_json::from_str(&told).map_err(|e| Error::unreadable("event", &revision, &e))?;
+        return Ok(event.session);
+    }
     // Put together as text and read once.
     let most = detail.trim_end().strip_suffix('}').unwrap_or_default();
     let whole = format!("{most}{}", apart(&request, &labels));
-    serde_json::from_str(&whole).map_err(|e| Error::unreadable("session", &id, &e))
+    serde_json::from_str(&whole).map(Arc::new).map_err(|e| Error::unreadable("session", &id, &e))
+}
+
+/// Gives the rows that leave their JSON to events up to this revision a JSON of their own, before those are removed.
+pub(super) fn tell_apart(conn: &mut SqliteConnection, revision: i64) -> Result<(), Error> {
+    let mut leaning: Vec<Stored> = Vec::new();
+    for state in State::ALL.iter().filter(|s| !s.is_final()) {
+        let open = everything().filter(sessions::status.eq(state.word()));
+        leaning.extend(open.filter(sessions::revision.le(revision)).filter(sessions::detail.eq("")).load::<Stored>(conn)?);
+    }
+    for row in leaning {
+        let session = restore(conn, row)?;
+        let (write, _) = Write::new(&session, &[], false)?;
+        diesel::update(sessions::table.find(&write.row.id)).set(sessions::detail.eq(&write.row.detail)).execute(conn)?;
+    }
+    Ok(())
 }
 
 #[derive(Insertable)]
@@ -373,8 +397,8 @@ pub(super) struct Write {
 }
 
 impl Write {
-    /// A session as rows, and its whole JSON, for whatever else tells it.
-    pub(super) fn new(session: &Session, events: &[&Event]) -> Result<(Self, String), Error> {
+    /// A session as rows, and its whole JSON, for whatever else tells it. `told`: the last of these events does.
+    pub(super) fn new(session: &Session, events: &[&Event], told: bool) -> Result<(Self, String), Error> {
         let odd = |what: &str| Error::Invalid(format!("session {}: {what}", session.id));
         // JSON knows no NaN: such a row could be written and never be read again.
         if session.attempts.iter().any(|a| !a.offer.confidence.is_finite() || a.offer.reliability.is_some_and(|r| !r.is_finite())) {
@@ -385,7 +409,7 @@ impl Write {
         let request = json(serde_json::to_string(&session.request))?;
         let whole = json(serde_json::to_string(session))?;
         let most = whole.strip_suffix(&apart(&request, &labels)).ok_or_else(|| odd("request and labels are not its last fields"))?;
-        let detail = format!("{most}}}");
+        let detail = if told && !session.state.is_final() { String::new() } else { format!("{most}}}") };
         let offer = session.offer();
         let row = Row {
             id: session.id.to_string(),

@@ -78,6 +78,7 @@ impl Store {
                     let oldest: Option<i64> = events::table.select(min(events::revision)).get_result(conn)?;
                     let Some(oldest) = oldest.filter(|oldest| *oldest <= through) else { return Ok(0) };
                     let up_to = through.min(oldest + CHUNK - 1);
+                    super::sessions::tell_apart(conn, up_to)?;
                     Ok(diesel::delete(events::table.filter(events::revision.le(up_to))).execute(conn)?)
                 })
                 .await?;

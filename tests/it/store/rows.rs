@@ -380,6 +380,34 @@ async fn trimming_leaves_what_may_still_be_asked_for() {
     assert_eq!(store.session_list(SessionQuery::default(), |_, _| None).await.unwrap().len(), 2);
 }
 
+/// What an open session is may lie in its last event alone; it is not lost with that.
+#[tokio::test]
+async fn an_open_session_outlives_its_events() {
+    let store = memory();
+    let (mut silent, mut ended, mut busy) = (rich(), plain(1), plain(2));
+    (silent.state, ended.state) = (State::Running, State::Stopped);
+    store.commit(told(&mut silent, 1)).await.unwrap();
+    store.commit(told(&mut ended, 2)).await.unwrap();
+    for revision in 3..=9 {
+        store.commit(told(&mut busy, revision)).await.unwrap();
+    }
+    let kept = async |what: &str| {
+        for session in [&silent, &ended, &busy] {
+            assert_eq!(store.session_get(session.id).await.unwrap().as_ref(), Some(session), "{what}");
+        }
+        let listed = store.session_list(SessionQuery::default(), |_, _| None).await.unwrap();
+        assert_eq!(listed.len(), 3, "{what}");
+        let live = store.sessions_live().await.unwrap();
+        assert!(live.iter().any(|(session, _)| *session == silent) && live.len() == 2, "{what}");
+    };
+    kept("as written").await;
+    assert_eq!(store.trim(NOW + 30 * HOUR, Keep { events: 1, ..Keep::default() }).await.unwrap().events, 8);
+    kept("its event is gone").await;
+    silent.version += 1;
+    store.commit(only(&silent)).await.unwrap();
+    assert_eq!(store.session_get(silent.id).await.unwrap(), Some(silent), "changed without an event");
+}
+
 #[tokio::test]
 async fn an_empty_log_has_bounds_too() {
     let bounds = memory().event_bounds().await.unwrap();
