@@ -1,5 +1,5 @@
-//! Commits on a real file with a real fsync, against a bare loop over SQLite with the same durability: an update of a row as
-//! large as a session's and an insert of one as large as an event's, statements prepared once, one transaction a batch.
+//! Commits on a real file with a real fsync, against a bare loop over SQLite with the same durability: an update of a row with a
+//! session's request and labels and an insert of one as large as an event's, statements prepared once, one transaction a batch.
 
 use crate::samples::{self, plain};
 use crate::{only_tries, world};
@@ -10,7 +10,6 @@ use libsqlite3_sys as ffi;
 use std::ffi::CString;
 use std::path::Path;
 use std::ptr;
-use std::sync::Arc;
 
 pub fn measure(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -97,7 +96,7 @@ impl Bare {
         let mut all = Crowd::new(1);
         let event = all.apart().remove(0).events.remove(0);
         let detail = serde_json::to_vec(&*event).unwrap();
-        let session = serde_json::to_vec(&Arc::clone(&event.session)).unwrap();
+        let session = serde_json::to_vec(&(&event.session.request, &event.session.labels)).unwrap();
         let mut bare = Self { db: ptr::null_mut(), update: ptr::null_mut(), insert: ptr::null_mut(), session, event: detail, revision: 0 };
         let name = CString::new(path.to_str().unwrap()).unwrap();
         // SAFETY: the handle is kept until `drop`; every pointer passed in lives longer than the call.

@@ -263,7 +263,13 @@ const AFTER_PROVIDERS: &[Setting] = &[
         Kind::Duration(1, HOUR),
         "The longest such wait, give or take a fifth.",
     ),
-    plain("absence.quorum", "ABSENCE_QUORUM", "3", Kind::Whole(2, 10), "Complete lists without a machine that it takes to believe that it is gone."),
+    plain(
+        "absence.quorum",
+        "ABSENCE_QUORUM",
+        "3",
+        Kind::Whole(2, 10),
+        "Complete lists without a machine that it takes to believe that it is gone; and without its label, to believe that one without any label, which a launch's answer named, is ours.",
+    ),
     plain("absence.spacing", "ABSENCE_SPACING", "60s", Kind::Duration(1, 600), "The least time between two such lists."),
     plain("failover.max_attempts", "FAILOVER_MAX_ATTEMPTS", "8", Kind::Whole(1, 99), "Attempts for one session in which a machine came to be."),
     plain(

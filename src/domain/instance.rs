@@ -236,12 +236,16 @@ pub struct Destroying {
     pub not_found_at: Option<Time>,
 }
 
-/// Looks that did not show an instance, counted towards a verdict.
+/// Looks that did not show an instance, or not its label, counted towards a verdict.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absence {
     /// Complete lists without it, spaced.
     pub lists: u8,
+    /// Complete lists, spaced, that show the machine which only the launch's answer named, without any label, and nothing with
+    /// its own ([`Instance::vouched_by`]).
+    #[serde(default)]
+    pub unlabelled: u8,
     /// When the last counted list was answered.
     pub last_list: Option<Time>,
     /// When the first of them was answered.
@@ -271,9 +275,6 @@ pub struct Instance {
     /// that shows it with another label says that the answer was wrong.
     #[serde(default = "known")]
     pub named: bool,
-    /// A look has shown that id without any label: whose it is say complete lists ([`Self::vouched_by`]).
-    #[serde(default)]
-    pub unlabelled: bool,
     /// What became of the launch.
     pub launch: Launch,
     /// What we want.
@@ -339,7 +340,6 @@ impl Instance {
             machine: offer.machine.clone(),
             native_id: None,
             named: false,
-            unlabelled: false,
             launch: Launch::Intended,
             desired: Desired::Present,
             intended_at: now,
@@ -381,13 +381,19 @@ impl Instance {
         self.settled.is_some_and(|settled| look.sent <= settled.at)
     }
 
-    /// Whether a complete list in which nothing carries this row's label says that an unlabelled machine in it is the row's: a
-    /// launch's answer named it, a look has shown it so before, and so many lists have counted in which nothing has the label
-    /// as would prove that nothing ever will. Sooner, ours may only not be visible yet, and what was named be a stranger's.
+    /// Whether complete lists say that the unlabelled machine which a launch's answer named is the row's: so many have shown it,
+    /// and nothing with the row's label, as would prove that nothing ever will have that. Sooner, ours may only not be visible
+    /// yet, and what was named be a stranger's.
     #[must_use]
-    pub fn vouched_by(&self, sighting: &Sighting, quorum: u8) -> bool {
-        let looked_for = self.absence.lists >= quorum;
-        looked_for && self.unlabelled && !self.touchable() && !sighting.is_labelled()
+    pub fn vouched_by(&self, quorum: u8) -> bool {
+        self.absence.unlabelled >= quorum && !self.touchable()
+    }
+
+    /// Whether a sighting by id is of a machine that only a launch's answer has named, without any label: whose it is say
+    /// complete lists.
+    #[must_use]
+    pub fn unclaimed(&self, sighting: &Sighting) -> bool {
+        self.native_id.is_some() && !self.touchable() && !sighting.is_labelled()
     }
 
     /// Whether a machine carries this row's label: what a launch brings forth does. Only a row of a machine that is too many

@@ -23,7 +23,8 @@ pub struct Known {
     pub native_id: Option<String>,
     /// That id is more than a launch's answer ([`crate::domain::instance::Instance::named`]).
     pub named: bool,
-    /// No look has shown that id yet (not [`crate::domain::instance::Instance::touchable`]): whatever carries the label is its machine.
+    /// No look has shown that id with the label yet (not [`crate::domain::instance::Instance::touchable`]): whatever carries the
+    /// label is its machine.
     pub unseen: bool,
     /// Still owed: absence means something.
     pub open: bool,
@@ -34,7 +35,7 @@ pub struct Known {
 pub struct Sorted<'a> {
     /// Machines of rows.
     pub seen: Vec<(Label, &'a Sighting)>,
-    /// Open rows without a machine in this list that is known to be theirs.
+    /// Open rows without a machine in this list.
     pub missing: Vec<Label>,
     /// Machines with a row's label, beside the row's own.
     pub duplicates: Vec<(Label, &'a Sighting)>,
@@ -69,9 +70,8 @@ pub fn sort<'a>(known: &[Known], tag: Tag, sightings: &'a [Sighting]) -> Sorted<
         let named = named.filter(|row| !row.unseen || sighting.is_labelled() || !carried.contains(&row.label));
         if let Some(row) = named {
             sorted.fleet += 1;
-            // Of another label, it is another's, which a launch's answer named: the row's own may be in the list as well. With
-            // none, it may be: the row's label is missing, and lists count in which it is.
-            if row.named || ours == Some(row.label) || (!sighting.is_labelled() && !row.unseen) {
+            // Of another label, it is another's, which a launch's answer named: the row's own may be in the list as well.
+            if row.named || ours == Some(row.label) || !sighting.is_labelled() {
                 found.insert(row.label);
             }
             sorted.seen.push((row.label, sighting));
@@ -199,10 +199,7 @@ mod tests {
             let list = [machine("10", blank, InstanceStatus::Running), both[1].clone()];
             let sorted = sort(&known(true), a.tag, &list);
             assert_eq!((ids(&sorted.seen), ids(&sorted.foreign)), (vec!["11".to_owned()], vec!["10".to_owned()]));
-            for (unseen, missing) in [(true, vec![a]), (false, vec![])] {
-                let sorted = sort(&known(unseen), a.tag, &list[..1]);
-                assert_eq!((ids(&sorted.seen), sorted.missing), (vec!["10".to_owned()], missing));
-            }
+            assert_eq!(ids(&sort(&known(true), a.tag, &list[..1]).seen), ["10"]);
             let sorted = sort(&known(false), a.tag, &list);
             assert_eq!((ids(&sorted.seen), ids(&sorted.duplicates)), (vec!["10".to_owned()], vec!["11".to_owned()]));
         }

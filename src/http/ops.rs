@@ -231,7 +231,7 @@ where
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
-    if trail::records() {
+    if trail::records() || tracing::enabled!(tracing::Level::DEBUG) {
         record(&span, status, response.headers());
     }
     let counted = counts.of(route, method, status);
@@ -242,7 +242,7 @@ where
     response
 }
 
-/// What an answer says, for its trace.
+/// What an answer says, for its trace and the line that tells of it.
 fn record(span: &tracing::Span, status: u16, headers: &HeaderMap) {
     span.record("http.response.status_code", status);
     // A streaming answer tells its status at its end, after this.

@@ -1,6 +1,6 @@
 //! Which call needs what: one table of the RPCs and one of the routes. A route that is in neither needs an admin's token, so
 //! that what somebody adds and forgets here is open to nobody; a test holds both tables to what there is. Where there is
-//! nothing any token will do: the router says so.
+//! nothing any token will do: whoever finds nothing says so.
 //!
 //! Whether a token is good, and what is its consumer's, is not known here.
 

@@ -1,5 +1,5 @@
 //! The event log: rows in commit order, numbered without gaps, written in the transaction that changes the session.
-//! `detail` restores an event; the other columns show it.
+//! `detail` restores an event, and an open session that it is the last one of; the other columns show it.
 
 use crate::domain::event::{Actor, Event, EventType, Matchable};
 use crate::domain::ids::SessionId;

@@ -299,8 +299,9 @@ impl Prepared {
 
     fn apply(self, conn: &mut SqliteConnection) -> Result<(), Error> {
         self.sessions.into_iter().try_for_each(|session| session.apply(conn))?;
-        self.instances.into_iter().try_for_each(|instance| instance.apply(conn))?;
+        // Before whoever reads a session: they tell it.
         events::append(conn, &self.events)?;
+        self.instances.into_iter().try_for_each(|instance| instance.apply(conn))?;
         self.requests.iter().try_for_each(|request| request.insert(conn))?;
         self.lessons.iter().try_for_each(|lesson| lesson.insert(conn))?;
         self.audit.iter().try_for_each(|record| record.insert(conn))

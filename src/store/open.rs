@@ -250,6 +250,30 @@ mod tests {
         migrate(&mut conn, Path::new(":memory:")).unwrap();
     }
 
+    /// A program of before restores what this one wrote, from the columns it knows.
+    #[test]
+    fn a_row_that_its_event_tells_has_its_own_json_again_when_that_is_taken_back() {
+        #[derive(QueryableByName)]
+        struct Told {
+            #[diesel(sql_type = Text)]
+            detail: String,
+        }
+        let mut conn = memory().unwrap();
+        let columns = "'s','c','running','running','','other',1,1,0,'','','','',1,1,7,1,'{}','{}',''";
+        conn.batch_execute(&format!(
+            "INSERT INTO sessions (id, consumer_id, status, stage, status_message, workload_type, price_nanos, cost_nanos, cost_final,
+                created_at, updated_at, expires_at, hard_max_at, attempt, version, revision, sequence, labels, request, detail)
+            VALUES ({columns});
+            INSERT INTO events (revision, session_id, sequence, kind, from_state, to_state, stage, actor, at, message, cost_nanos, detail)
+            VALUES (7, 's', 1, 'updated', 'running', 'running', 'running', 'service', 1, '', 0,
+                '{{\"at\":1,\"session\":{{\"price\":0.10,\"request\":{{\"x\":1}},\"labels\":{{}}}}}}');"
+        ))
+        .unwrap();
+        conn.revert_last_migration(MIGRATIONS).unwrap();
+        let row: Told = diesel::sql_query("SELECT detail FROM sessions").get_result(&mut conn).unwrap();
+        assert_eq!(row.detail, r#"{"price":0.10}"#);
+    }
+
     /// Of two with one version only the first would ever be applied.
     #[test]
     fn every_migration_has_a_version_of_its_own() {

@@ -18,6 +18,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::sqlite::Sqlite;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -266,11 +267,21 @@ fn apart(request: &str, labels: &str) -> String {
     format!(r#","request":{request},"labels":{labels}}}"#)
 }
 
+/// What an event tells of its session.
+#[derive(Deserialize)]
+struct Told {
+    session: Arc<Session>,
+}
+
 fn restore(conn: &mut SqliteConnection, (id, detail, request, labels, revision): Stored) -> Result<Arc<Session>, Error> {
     if detail.is_empty() {
-        let told: String = events::table.find(revision).select(events::detail).get_result(conn)?;
-        let event: Event = serde_json::from_str(&told).map_err(|e| Error::unreadable("event", &revision, &e))?;
-        return Ok(event.session);
+        let told: Option<String> = events::table.find(revision).select(events::detail).get_result(conn).optional()?;
+        let told = told.ok_or_else(|| Error::Unreadable(format!("session {id}: event {revision}, which tells it, is missing")))?;
+        let told: Told = serde_json::from_str(&told).map_err(|e| Error::unreadable("event", &revision, &e))?;
+        if told.session.id.to_string() != id {
+            return Err(Error::Unreadable(format!("session {id}: event {revision} tells another one")));
+        }
+        return Ok(told.session);
     }
     // Put together as text and read once.
     let most = detail.trim_end().strip_suffix('}').unwrap_or_default();

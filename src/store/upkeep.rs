@@ -50,7 +50,8 @@ pub struct Trimmed {
 
 impl Store {
     /// Removes events, accepted calls and lessons that nobody may ask for any more. Sessions, instances and segments stay: they
-    /// are the account. The log loses its oldest part only, so that what is left has no gap.
+    /// are the account; a row that leaves its JSON to an event gets it back first. The log loses its oldest part only, so that
+    /// what is left has no gap.
     ///
     /// # Errors
     /// When the database fails; what was removed by then stays removed.

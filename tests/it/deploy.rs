@@ -167,7 +167,7 @@ fn the_image_is_small_and_runs_as_nobody_and_its_commands_are_ours() {
     let ignore = text(".dockerignore");
     let let_in: BTreeSet<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignore.lines().any(|line| line == "*"));
-    assert_eq!(let_in, BTreeSet::from(["Cargo.lock", "Cargo.toml", "build.rs", "migrations", "proto", "src", "vendor"]));
+    assert_eq!(let_in, BTreeSet::from([".cargo", "Cargo.lock", "Cargo.toml", "build.rs", "migrations", "proto", "src", "vendor"]));
 }
 
 /// The context of the image's build has no benches, no tests and no README: Cargo and the sources must do without.

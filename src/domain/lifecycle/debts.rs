@@ -263,14 +263,10 @@ impl Work<'_> {
             let label: String = sighting.label.iter().flat_map(|label| label.chars()).filter(|c| !c.is_control()).take(80).collect();
             return self.disown(at, &sighting.native_id, &format!("it carries `{label}`"));
         }
-        let untouched = !row.touchable();
-        if untouched && row.native_id.is_some() && !sighting.is_labelled() {
-            // Only a launch's answer says that it is ours: lists tell. An earlier not-found by its id was wrong.
-            let row = &mut self.rows[at];
-            row.absence.by_id = false;
-            self.durable |= !std::mem::replace(&mut row.unlabelled, true);
+        if row.unclaimed(sighting) {
             return;
         }
+        let untouched = !row.touchable();
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }
@@ -345,7 +341,7 @@ impl Work<'_> {
     fn disown(&mut self, at: usize, other: &str, why: &str) {
         let now = self.now;
         let row = &mut self.rows[at];
-        (row.native_id, row.unlabelled) = (None, false);
+        row.native_id = None;
         row.launch = Launch::Unknown;
         row.uncertain_since = Some(now);
         row.absence = Absence::default();
@@ -377,11 +373,22 @@ impl Work<'_> {
         let over = row.uncertain_since.or(row.launched.map(|l| l.answered)).or(row.seen.as_ref().map(|s| s.look.answered));
         let Some(over) = over else { return };
         let visible_from = if row.seen.is_some() && by == LookBy::Id { over } else { over + window };
-        row.off_by.get_or_insert(look.answered);
+        let spaced = look.sent >= visible_from && row.absence.last_list.is_none_or(|last| look.sent >= last + spacing);
+        if by != LookBy::Label {
+            row.off_by.get_or_insert(look.answered);
+        }
         match by {
+            LookBy::Label => {
+                // It is there, whatever a look by its id has said.
+                row.absence = Absence { unlabelled: row.absence.unlabelled, last_list: row.absence.last_list, ..Absence::default() };
+                if spaced {
+                    row.absence.unlabelled = row.absence.unlabelled.saturating_add(1);
+                    row.absence.last_list = Some(look.answered);
+                }
+            }
             LookBy::List => {
-                let spaced = row.absence.last_list.is_none_or(|last| look.sent >= last + spacing);
-                if look.sent >= visible_from && spaced && row.absence.lists < quorum {
+                row.absence.unlabelled = 0;
+                if spaced && row.absence.lists < quorum {
                     row.absence.lists += 1;
                     row.absence.last_list = Some(look.answered);
                     row.absence.since.get_or_insert(look.answered);

@@ -41,6 +41,8 @@ use std::time::Duration;
 pub enum LookBy {
     /// A complete list of the account.
     List,
+    /// The same, where it shows the machine that only the launch's answer named, and nothing with the row's label.
+    Label,
     /// Its id.
     Id,
 }

@@ -22,9 +22,13 @@ impl Actor {
         let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
         let mut inputs: Vec<(SessionId, Input)> = Vec::new();
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
+        let missing = |label: Label, by: LookBy| (label.session, Input::Missing { attempt: label.attempt, look: listing.look, by });
         let seen = |label: Label, sighting: &Sighting| {
             let mut sighting = sighting.clone();
-            if self.row(label).is_some_and(|row| row.vouched_by(&sighting, self.rules.policy.absence_quorum)) {
+            if let Some(row) = self.row(label).filter(|row| row.unclaimed(&sighting)) {
+                if !row.vouched_by(self.rules.policy.absence_quorum) {
+                    return missing(label, LookBy::Label);
+                }
                 sighting.label = Some(label.to_string());
             }
             (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting), look: listing.look })
@@ -32,7 +36,7 @@ impl Actor {
         for (label, sighting) in &sorted.seen {
             if sighting.status == InstanceStatus::Gone {
                 // Listed as something that is gone: missing like what is not listed.
-                inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
+                inputs.push(missing(*label, LookBy::List));
             } else if let Some(row) = self.row(*label).filter(|row| row.settled.is_some()) {
                 if row.settled_since(listing.look) {
                     continue;
@@ -45,9 +49,7 @@ impl Actor {
                 inputs.push(seen(*label, sighting));
             }
         }
-        for label in &sorted.missing {
-            inputs.push((label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List }));
-        }
+        inputs.extend(sorted.missing.iter().map(|label| missing(*label, LookBy::List)));
         for (label, sighting) in &sorted.duplicates {
             suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), keepable: false, sighting });
         }

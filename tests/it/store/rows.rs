@@ -25,8 +25,11 @@ async fn a_session_with_everything_in_it_comes_back_exactly() {
     let batch = told(&mut session, 1);
     let event = batch.events[0].clone();
     store.commit(batch).await.unwrap();
-    assert_eq!(store.session_get(session.id).await.unwrap(), Some(session.clone()));
+    assert_eq!(store.session_get(session.id).await.unwrap(), Some(session.clone()), "told by its event");
     assert_eq!(store.event_list(None, 0, 10).await.unwrap(), vec![(*event).clone()]);
+    session.version += 1;
+    store.commit(only(&session)).await.unwrap();
+    assert_eq!(store.session_get(session.id).await.unwrap(), Some(session.clone()), "by its row");
     assert_eq!(store.session_get(plain(99).id).await.unwrap(), None);
 
     // An update leaves nothing of the former row behind.

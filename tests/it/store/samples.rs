@@ -213,7 +213,6 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         machine: MachineId::new("m-4711"),
         native_id: None,
         named: false,
-        unlabelled: true,
         launch: Launch::Intended,
         desired: Desired::Present,
         intended_at: from,
@@ -257,7 +256,7 @@ pub fn rich_instance(session: &Session) -> Instance {
     it.uncertain_since = Some(NOW);
     it.billing = vec![(Component::Gpu, Billed::WhileRunning), (Component::Disk, Billed::WhileOnline)];
     it.seen = Some(Seen { look, status: InstanceStatus::Offline, raw: "offline".to_owned() });
-    it.absence = Absence { lists: 2, last_list: Some(NOW), since: Some(NOW), by_id: true };
+    it.absence = Absence { lists: 2, unlabelled: 1, last_list: Some(NOW), since: Some(NOW), by_id: true };
     it.destroy = Destroying {
         wanted_at: Some(NOW),
         tries: 3,
