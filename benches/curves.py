@@ -117,7 +117,12 @@ def panel(x, y, title, axis, unit, lines):
         at = to_y(10**power)
         label = text_of(10.0**power) if unit is None else f"{10.0**power:g}"
         out.append(f'<line x1="{LEFT}" x2="{WIDE - RIGHT - 170}" y1="{at:.1f}" y2="{at:.1f}" class="grid"/><text x="{LEFT - 6}" y="{at + 4:.1f}" class="end">{label}</text>')
+    shown = 0
     for size in sorted({p[0] for p in points}):
+        # Where two would stand in each other, the first one stands.
+        if shown and to_x(size) - shown < 8 * len(str(size)):
+            continue
+        shown = to_x(size)
         out.append(f'<text x="{to_x(size):.1f}" y="{HIGH - BOTTOM + 16}" class="mid">{size}</text>')
     out.append(f'<text x="{LEFT}" y="{HIGH - 8}" class="axis">{axis}{"" if unit is None else " · " + unit}</text>')
     for number, (name, line) in enumerate(lines):
@@ -126,7 +131,7 @@ def panel(x, y, title, axis, unit, lines):
         path = " ".join(f"{to_x(a):.1f},{to_y(b):.1f}" for a, b in line)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         out += [f'<circle cx="{to_x(a):.1f}" cy="{to_y(b):.1f}" r="3" fill="{colour}"/>' for a, b in line]
-        out.append(f'<text x="{WIDE - RIGHT - 160}" y="{TOP + 12 + number * 17}" fill="{colour}">{name}</text>')
+        out.append(f'<text x="{WIDE - RIGHT - 160}" y="{TOP + 12 + number * 17}" style="fill:{colour}">{name}</text>')
     return out + ["</g>"]
 
 
