@@ -25,6 +25,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::Instrument;
 
+/// Shorter ones are no keys of a vendor, but words that may be meant, characters.
+const SHORTEST_KEY: usize = 16;
+
 /// How long a connection may take to come about. Nothing was sent before.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest wait for a turn in a rate lane, for calls that somebody waits for.
@@ -338,6 +341,7 @@ impl Link {
                     reply.retry_after = Some(wait);
                     self.throttled(lane, wait);
                 }
+                reply.body = self.without_key(reply.body);
                 // Only the words of a refusal: an answer that says what was created is read as it is.
                 read(arriving, &reply).map_err(|fault| Fault { text: hide(&fault.text, &call.hidden), ..fault })
             }
@@ -422,6 +426,15 @@ impl Link {
             .map_err(|_| Fault::refused(ErrorKind::Auth, "the configured key has characters that no header can carry"))?;
         value.set_sensitive(true);
         Ok(value)
+    }
+
+    /// A body that says our own key again, without it: what is read of it is told, and no vendor has a machine of that name.
+    fn without_key(&self, body: Vec<u8>) -> Vec<u8> {
+        let key = self.bearer.expose_secret().trim();
+        if key.len() < SHORTEST_KEY || !body.windows(key.len()).any(|part| part == key.as_bytes()) {
+            return body;
+        }
+        String::from_utf8_lossy(&body).replace(key, "***").into_bytes()
     }
 
     /// The error that callers see: cleaned, redacted, capped.
