@@ -15,8 +15,8 @@ pub struct Policy {
     pub hard_max: Duration,
     /// How long before expiry the EXPIRING event comes.
     pub expiring_before: Duration,
-    /// Complete lists without an instance that make a verdict of absence; and without its label, one of whose an unlabelled
-    /// machine is that a launch's answer named.
+    /// Complete lists without an instance that make a verdict of absence; and, without its label, the verdict that an unlabelled
+    /// machine which a launch's answer named is ours.
     pub absence_quorum: u8,
     /// The least time between two lists that count.
     pub absence_spacing: Duration,
