@@ -11,7 +11,9 @@
 //! * *foreign*: everything else on the account. Reported, never touched.
 
 use crate::domain::ids::{Label, Tag};
-use crate::domain::instance::{InstanceStatus, Sighting};
+use crate::domain::instance::{Instance, InstanceStatus, Sighting};
+use crate::domain::lifecycle::{Input, LookBy};
+use crate::domain::time::Look;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a list is compared with: one row.
@@ -89,6 +91,24 @@ pub fn sort<'a>(known: &[Known], tag: Tag, sightings: &'a [Sighting]) -> Sorted<
     }
     sorted.missing = known.iter().filter(|k| k.open && !found.contains(&k.label)).map(|k| k.label).collect();
     sorted
+}
+
+/// What a list that shows a row's machine says of the row. What is listed as gone is missing like what is not listed; and an
+/// unlabelled machine that only a launch's answer named is the row's once `quorum` lists have shown nothing with its label.
+#[must_use]
+pub fn shown(row: Option<&Instance>, label: Label, sighting: &Sighting, look: Look, quorum: u8) -> Input {
+    let missing = |by| Input::Missing { attempt: label.attempt, look, by };
+    if sighting.status == InstanceStatus::Gone {
+        return missing(LookBy::List);
+    }
+    let mut sighting = Box::new(sighting.clone());
+    if let Some(row) = row.filter(|row| row.unclaimed(&sighting)) {
+        if !row.vouched_by(quorum) {
+            return missing(LookBy::Label);
+        }
+        sighting.label = Some(label.to_string());
+    }
+    Input::Seen { attempt: label.attempt, sighting, look }
 }
 
 /// How much may be destroyed without anybody asking for it.

@@ -17,6 +17,7 @@ use crate::ports::{Breaker as Position, Chance, ErrorKind, LinkState, ProviderEr
 use crate::providers::call::{Call, CallKind, Fault, Reply};
 use crate::providers::lanes::{Breaker, Lane};
 use crate::providers::rows::{Arriving, Whole};
+use crate::providers::unsaid::Unsaid;
 use crate::providers::words;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Url};
@@ -24,9 +25,6 @@ use secrecy::{ExposeSecret, SecretString};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::Instrument;
-
-/// Shorter ones are no keys of a vendor, but words that may be meant, characters.
-const SHORTEST_KEY: usize = 16;
 
 /// How long a connection may take to come about. Nothing was sent before.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -341,7 +339,6 @@ impl Link {
                     reply.retry_after = Some(wait);
                     self.throttled(lane, wait);
                 }
-                reply.body = self.without_key(reply.body);
                 // Only the words of a refusal: an answer that says what was created is read as it is.
                 read(arriving, &reply).map_err(|fault| Fault { text: hide(&fault.text, &call.hidden), ..fault })
             }
@@ -405,7 +402,9 @@ impl Link {
             }
             let retry_after = retry_after(response.headers(), self.context.clock.now());
             let arriving: &mut dyn Arriving = if response.status().is_success() { arriving } else { &mut Whole };
-            let body = take_body(response, call.cap, arriving).await?;
+            let mut unsaid = Unsaid::new(self.bearer.expose_secret().trim(), arriving);
+            let mut body = take_body(response, call.cap, &mut unsaid).await?;
+            unsaid.end(&mut body);
             return Ok(Reply { status, body, look: Look { sent, answered: self.context.clock.answered() }, retry_after });
         }
         Err(Fault::refused(ErrorKind::Unavailable, "too many redirects"))
@@ -426,15 +425,6 @@ impl Link {
             .map_err(|_| Fault::refused(ErrorKind::Auth, "the configured key has characters that no header can carry"))?;
         value.set_sensitive(true);
         Ok(value)
-    }
-
-    /// A body that says our own key again, without it: what is read of it is told, and no vendor has a machine of that name.
-    fn without_key(&self, body: Vec<u8>) -> Vec<u8> {
-        let key = self.bearer.expose_secret().trim();
-        if key.len() < SHORTEST_KEY || !body.windows(key.len()).any(|part| part == key.as_bytes()) {
-            return body;
-        }
-        String::from_utf8_lossy(&body).replace(key, "***").into_bytes()
     }
 
     /// The error that callers see: cleaned, redacted, capped.

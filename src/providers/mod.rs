@@ -12,6 +12,7 @@ pub mod place;
 pub mod renewable;
 pub mod rows;
 pub mod tensordock;
+pub mod unsaid;
 pub mod vastai;
 pub mod words;
 

@@ -607,12 +607,39 @@ async fn an_operators_orders_work_from_the_command_line() {
     refused(&format!("ops settle {} --reason seen --yes", world.market.label_of(&kept).unwrap()), "INSTANCE_IN_USE").await;
     refused(&format!("ops retry {}", label(9)), "INSTANCE_NOT_FOUND").await;
     refused("ops accept-database --yes", "DATABASE_ACCEPTED").await;
+
+    // A destroy that does nothing stays owed, comes again when told to, and is over when an operator says so.
+    let owed = world.market.label_of(&kept).unwrap();
+    world.market.set_fault("destroy_ignored", "1").unwrap();
+    done(&format!("sessions destroy {id} --no-wait")).await;
+    let tries = async || {
+        let debts = done("ops debts").await;
+        let mine = debts["destroys"].as_array().unwrap().iter().find(|debt| debt["instance"]["label"] == owed.as_str()).cloned();
+        mine.and_then(|debt| debt["instance"]["destroy_tries"].as_u64()).unwrap_or_default()
+    };
+    let until = async |least: u64| {
+        tokio::time::timeout(PATIENCE, async {
+            while tries().await < least {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        })
+        .await
+        .unwrap();
+    };
+    until(1).await;
+    let before = tries().await;
+    done(&format!("ops retry {owed}")).await;
+    until(before + 1).await;
+    assert!(world.market.alive().contains(&kept));
+    done(&format!("ops settle {owed} --reason paid-by-hand --yes")).await;
+    server.until(&id, State::Stopped).await;
+    assert_eq!(tries().await, 0, "nothing is owed any more");
     let audit = done("ops audit").await.to_string();
-    for action in ["set_hold", "lift_hold", "adopt_instance", "destroy_instance"] {
+    for action in ["set_hold", "lift_hold", "adopt_instance", "destroy_instance", "retry_destroy", "settle_instance", "paid-by-hand"] {
         assert!(audit.contains(action), "{action}: {audit}");
     }
-
-    done(&format!("sessions destroy {id}")).await;
+    // It was not: the next list shows it, and it goes the way of all that is ours.
+    world.market.set_fault("destroy_ignored", "0").unwrap();
     wait_for("the adopted one's end", || !world.market.alive().contains(&kept)).await;
     assert!(world.market.alive().contains(&theirs), "what is not ours is left alone");
     server.stop().await;

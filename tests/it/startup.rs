@@ -303,6 +303,16 @@ async fn a_restored_backup_is_taken_while_all_goes_on_and_believed_only_when_acc
         holds_all(right, &["open in the database and not there: gs-", &kept.session_id]);
         let health: Value = serde_json::from_str(&server.get("/health").await.1).unwrap();
         assert_eq!((&health["status"], &health["services"]["database"]), (&"degraded".into(), &"frozen".into()));
+        if epoch {
+            // An operator looks at it, and believes the copy.
+            let with = with(&restored, &[("GPU_SHOPPER_URL", &server.url)]);
+            let asked = ran(&["ops", "accept-database"], home.path(), &with).await;
+            assert_eq!(asked.status.code(), Some(2), "nobody is there to say yes: {asked:?}");
+            let accepted = ran(&["ops", "accept-database", "--yes"], home.path(), &with).await;
+            assert_eq!(accepted.status.code(), Some(0), "{accepted:?}");
+            let health: Value = serde_json::from_str(&server.get("/health").await.1).unwrap();
+            assert_eq!((&health["status"], &health["services"]["database"]), (&"ok".into(), &"ok".into()));
+        }
         server.stop().await;
         assert_eq!(alive(&world).len(), 1, "the machine that the copy does not know stays");
     }

@@ -1,11 +1,13 @@
 //! Zero orphans: whatever an account shows, only what a row of ours says should be gone is destroyed unasked; strays,
-//! duplicates, holds, a database that must not kill by old facts.
+//! duplicates, holds.
+
+mod answers;
+mod frozen;
 
 use crate::support::{Altered, House, Plan, any, caller, exactly, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::{ConsumerId, Label, ProviderId, SessionId};
-use gpu_shopper::domain::instance::Sighting;
 use gpu_shopper::domain::lifecycle::Fate;
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Request, State};
 use gpu_shopper::domain::sweep::Caps;
@@ -13,10 +15,10 @@ use gpu_shopper::ports::{LaunchSpec, Provider};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::services::sweeper::{FindingKind, HoldKind, Strays, SweepPolicy};
-use gpu_shopper::sim::{ALWAYS, AccountId, Dialect, Fault, Faults, Market, SimProvider};
+use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults, SimProvider};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -158,6 +160,24 @@ async fn an_adopted_machine_is_found_by_its_id_where_the_list_says_little() {
     assert!(price.is_none_or(|c| c.status != gpu_shopper::domain::session::Truth::False), "{price:?}");
     house.command(id, Command::Destroy).await.unwrap();
     house.until(id, State::Stopped, 10 * MINUTE).await;
+    clean(&house).await;
+}
+
+/// Offline for long, and nobody has ever said where it could be knocked at: lost like one that is silent, and told of as that.
+#[tokio::test(start_paused = true)]
+async fn an_adopted_machine_without_an_address_is_lost_with_its_host() {
+    let nowhere: crate::support::Wrap =
+        Arc::new(|provider| Arc::new(Altered { machine: Box::new(|machine| machine.endpoints.clear()), ..Altered::of(provider) }));
+    let house = Plan::new(37, Faults::gentle()).at(Dialect::Vastai).wrapped(nowhere).build().await;
+    let native = planted(&house, Dialect::Vastai, &ours(&house, 7, 2).to_string()).await;
+    house.pass(10 * MINUTE).await;
+    let fate = Fate::Keep { consumer: ConsumerId::new("alice"), reservation: 2 * HOUR };
+    let id = order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: native.clone(), fate }).await.unwrap().unwrap();
+    house.pass(HOUR / 2).await;
+    assert_eq!(house.get(id).await.state, State::Running, "as long as its vendor says that it runs");
+    house.market.set_offline(&native, true);
+    let ended = house.until(id, State::Failed, 20 * MINUTE).await;
+    assert!(ended.end_reason == Some(EndReason::HostLost) && ended.endpoint.is_none(), "{ended:?}");
     clean(&house).await;
 }
 
@@ -435,162 +455,6 @@ async fn a_debt_can_be_tried_at_once_or_settled_by_word() {
     assert!(house.alive().is_empty());
 }
 
-/// A database of which it is not sure that it tells the present truth: nothing is destroyed, launched or ended by it
-/// until an operator accepts it; what users ask for now is done.
-#[tokio::test(start_paused = true)]
-async fn a_frozen_house_kills_nothing_by_old_facts() {
-    let mut house = Plan::new(29, Faults::gentle()).on_disk().build().await;
-    let (kept, ended) = (house.rent(Some("vastai")).await.session.id, house.rent(Some("tensordock")).await.session.id);
-    for id in [kept, ended] {
-        house.until(id, State::Running, 10 * MINUTE).await;
-    }
-    house.die().await;
-    house.pass(5 * HOUR).await;
-    house.frozen = Some("the database is older than its epoch".to_owned());
-    house.start(None).await;
-    house.pass(HOUR).await;
-    assert_eq!(house.alive().len(), 2, "long expired by this database, and yet");
-    assert_eq!(house.get(kept).await.state, State::Running);
-    assert_eq!(house.create(request(any(None))).await.unwrap_err().reason, "DATABASE_NOT_ACCEPTED");
-    assert_eq!(house.core().operator.findings().frozen.as_deref(), Some("the database is older than its epoch"));
-    house.command(ended, Command::Destroy).await.unwrap();
-    house.until(ended, State::Stopped, 10 * MINUTE).await;
-    assert_eq!(house.alive().len(), 1);
-    order(&house, Order::Accept).await.unwrap();
-    assert_eq!(order(&house, Order::Accept).await, Err("DATABASE_ACCEPTED"));
-    let over = house.until(kept, State::Stopped, 10 * MINUTE).await;
-    assert_eq!(over.end_reason, Some(EndReason::Expired));
-    clean(&house).await;
-}
-
-/// Whatever else reaches a frozen house, and whoever: its old facts come to nothing.
-#[tokio::test(start_paused = true)]
-async fn nothing_that_reaches_a_frozen_house_wakes_its_old_facts() {
-    for reached_by in ["a label", "a sign of life", "a hold", "lists that fail", "diagnostics", "an extension"] {
-        let mut house = Plan::new(31, Faults::gentle()).on_disk().build().await;
-        let (kept, begun) = (house.rent(Some("vastai")).await.session.id, house.rent(Some("tensordock")).await.session.id);
-        house.until(kept, State::Running, 10 * MINUTE).await;
-        let before = house.until(begun, State::Running, 10 * MINUTE).await;
-        house.die().await;
-        house.pass(5 * HOUR).await;
-        house.frozen = Some("a copy".to_owned());
-        house.start(None).await;
-        let (sessions, operator) = (house.core().sessions.clone(), house.core().operator.clone());
-        match reached_by {
-            "a label" => {
-                let labels = Some([("k".to_owned(), "v".to_owned())].into());
-                house.command(kept, Command::Update { labels, idle_threshold: None }).await.unwrap();
-            }
-            "a sign of life" => drop(house.command(kept, Command::KeepAlive).await.unwrap()),
-            "a hold" => {
-                let until = Some(house.now() + MINUTE);
-                for dialect in Dialect::ALL {
-                    let (provider, reason) = (id_of(dialect), "looking".to_owned());
-                    order(&house, Order::Hold { provider, kind: HoldKind::Launches, until, reason }).await.unwrap();
-                }
-            }
-            "lists that fail" => house.market.set_faults(Faults::gentle().with(Fault::ListFails, ALWAYS)),
-            "diagnostics" => drop(sessions.diagnostics(&caller(), kept).await.unwrap()),
-            _ => {
-                let to = Some(house.now() + 2 * HOUR);
-                house.command(kept, Command::Extend { by: None, to, override_hard_max: false }).await.unwrap();
-            }
-        }
-        house.pass(HOUR).await;
-        assert_eq!(house.alive().len(), 2, "{reached_by}");
-        for id in [kept, begun] {
-            let now = house.get(id).await;
-            assert_eq!((now.state, now.attempts.len()), (State::Running, 1), "{reached_by}: {}", now.status_message);
-        }
-        assert!(before.end_reason.is_none() && operator.findings().frozen.is_some());
-        order(&house, Order::Accept).await.unwrap();
-        for id in [kept, begun] {
-            house.until(id, State::Stopped, 6 * HOUR).await;
-        }
-    }
-}
-
-/// What an operator orders about one machine is no word about the others: a session that goes on is not ended by old facts, and
-/// gets no other machine, since the database may have forgotten what had the number of its next attempt.
-#[tokio::test(start_paused = true)]
-async fn an_order_about_a_forgotten_machine_wakes_no_session_that_goes_on() {
-    for state in [State::Provisioning, State::Running] {
-        let key = if state == State::Provisioning { Faults::gentle().with(Fault::KeyNever, ALWAYS) } else { Faults::gentle() };
-        let mut house = Plan::new(38, key).on_disk().at(Dialect::Vastai).build().await;
-        let id = house.create(Request { reservation: HOUR, ..request(any(None)) }).await.unwrap().session.id;
-        house.until(id, state, 10 * MINUTE).await;
-        house.pass(30 * Duration::from_secs(1)).await;
-        house.die().await;
-        let label = Label { attempt: 6, session: id, tag: tag_of(&house.deployment) };
-        let forgotten = planted(&house, Dialect::Vastai, &label.to_string()).await;
-        house.frozen = Some("a restored backup".to_owned());
-        house.start(None).await;
-        house.pass(10 * MINUTE).await;
-        let found = house.core().operator.findings();
-        let stray = found.machines.iter().find(|f| f.sighting.native_id == forgotten).unwrap();
-        assert_eq!((stray.kind, stray.adopt_command().as_str()), (FindingKind::Stray, ""), "it can't be kept, and nobody is told to");
-        let keep = Fate::Keep { consumer: ConsumerId::new("me"), reservation: HOUR };
-        let refused = order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: forgotten.clone(), fate: keep }).await.unwrap_err();
-        assert_eq!(refused, "SESSION_EXISTS");
-        order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: forgotten.clone(), fate: Fate::Destroy }).await.unwrap();
-        // Its reservation is over by what is on record, which may long be untrue.
-        house.pass(2 * HOUR).await;
-        let session = house.get(id).await;
-        assert_eq!((session.state, session.attempts.len()), (state, 1), "{}", session.status_message);
-        assert!(session.attempts[0].failure.is_none(), "{:?}", session.attempts[0]);
-        assert!(house.alive().len() == 1 && house.alive()[0] != forgotten, "{:?}", house.alive());
-        house.market.set_faults(Faults::gentle());
-        order(&house, Order::Accept).await.unwrap();
-        house.until(id, State::Stopped, HOUR).await;
-        clean(&house).await;
-    }
-}
-
-/// A choice that was due while the house was frozen is made once when its database is believed: one machine at a time.
-#[tokio::test(start_paused = true)]
-async fn a_choice_that_was_due_in_a_frozen_house_is_made_once() {
-    let mut house = Plan::new(40, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
-    house.market.set_faults(Faults::gentle().with(Fault::TooManyRequests, ALWAYS));
-    let id = house.create(request(any(None))).await.unwrap().session.id;
-    while house.get(id).await.attempts.last().is_none_or(|a| a.failure != Some(AttemptFailure::RateLimited)) {
-        house.pass(Duration::from_secs(1)).await;
-    }
-    let before = house.get(id).await.attempts.len();
-    house.die().await;
-    house.frozen = Some("a copy".to_owned());
-    house.market.set_faults(Faults::gentle());
-    house.start(None).await;
-    house.pass(5 * MINUTE).await;
-    assert_eq!(house.get(id).await.attempts.len(), before, "nothing is chosen while it is in doubt");
-    order(&house, Order::Accept).await.unwrap();
-    let session = house.until(id, State::Running, 10 * MINUTE).await;
-    assert_eq!((session.attempts.len(), house.alive().len()), (before + 1, 1), "{:?}", session.attempts);
-    house.command(id, Command::Destroy).await.unwrap();
-    house.until(id, State::Stopped, 10 * MINUTE).await;
-    clean(&house).await;
-}
-
-/// A database in doubt whose last act was to order a machine's end: what is said again now is done, without a restart.
-#[tokio::test(start_paused = true)]
-async fn an_end_that_is_asked_for_again_in_a_frozen_house_comes_and_its_acceptance_forgets_nothing() {
-    let mut house = Plan::new(37, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
-    let id = house.rent(None).await.session.id;
-    house.until(id, State::Running, 10 * MINUTE).await;
-    house.market.set_faults(Faults::gentle().with(Fault::DestroyIgnored, ALWAYS));
-    house.command(id, Command::Destroy).await.unwrap();
-    house.die().await;
-    house.market.set_faults(Faults::gentle());
-    house.pass(HOUR).await;
-    house.frozen = Some("a copy".to_owned());
-    house.start(None).await;
-    house.pass(10 * MINUTE).await;
-    assert_eq!((house.alive().len(), house.get(id).await.state), (1, State::Stopping), "nobody has said it since");
-    house.command(id, Command::Destroy).await.unwrap();
-    order(&house, Order::Accept).await.unwrap();
-    house.until(id, State::Stopped, 10 * MINUTE).await;
-    clean(&house).await;
-}
-
 /// Other credentials in a running server may open another account: until they are proven, what is not found is not gone.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_believed_gone_by_credentials_whose_account_is_unknown() {
@@ -690,32 +554,6 @@ async fn of_two_strays_with_one_label_the_second_is_reported_until_it_is_gone() 
     assert_eq!((house.alive(), kinds(&house)), (vec![], vec![]));
 }
 
-/// What a user has said of a doubtful database's session is remembered over a death.
-#[tokio::test(start_paused = true)]
-async fn a_destroy_in_a_frozen_house_goes_on_after_a_restart() {
-    let mut house = Plan::new(32, Faults::gentle()).on_disk().build().await;
-    let (ended, kept) = (house.rent(Some("vastai")).await.session.id, house.rent(Some("tensordock")).await.session.id);
-    for id in [ended, kept] {
-        house.until(id, State::Running, 10 * MINUTE).await;
-    }
-    house.die().await;
-    house.pass(5 * HOUR).await;
-    house.frozen = Some("a copy".to_owned());
-    house.start(None).await;
-    house.market.set_faults(Faults::gentle().with(Fault::DestroyIgnored, ALWAYS));
-    house.command(ended, Command::Destroy).await.unwrap();
-    house.pass(Duration::from_secs(30)).await;
-    house.market.set_faults(Faults::gentle());
-    house.crash(MINUTE).await;
-    let over = house.until(ended, State::Stopped, HOUR).await;
-    assert_eq!(over.end_reason, Some(EndReason::DestroyedByUser));
-    house.pass(HOUR).await;
-    assert_eq!((house.alive().len(), house.get(kept).await.state), (1, State::Running), "nobody has said anything of that one");
-    order(&house, Order::Accept).await.unwrap();
-    house.until(kept, State::Stopped, HOUR).await;
-    clean(&house).await;
-}
-
 /// Two servers of one deployment on one account: each has its own machines on record and sees the other's as strays.
 #[tokio::test(start_paused = true)]
 async fn two_servers_of_one_deployment_leave_each_others_machines_alone() {
@@ -736,96 +574,6 @@ async fn two_servers_of_one_deployment_leave_each_others_machines_alone() {
     assert_eq!(one.alive().len(), 0);
 }
 
-/// A launch is answered with another id than its label was seen under: what was seen is kept, and nothing is done to a machine
-/// that nobody has seen with our label.
-#[tokio::test(start_paused = true)]
-async fn an_id_that_was_seen_is_not_forgotten_for_another() {
-    let faults = Faults::gentle().with(Fault::CreateSlow, ALWAYS);
-    let house = Plan::new(35, faults)
-        .at(Dialect::Vastai)
-        .wrapped(Arc::new(|provider| Arc::new(Altered { launched: Box::new(|_| "4711".to_owned()), ..Altered::of(provider) })));
-    let house = house.build().await;
-    let id = house.rent(None).await.session.id;
-    house.until(id, State::Running, 20 * MINUTE).await;
-    // It runs by what lists show, long before its launch is answered.
-    house.pass(10 * MINUTE).await;
-    let rows = house.store().instance_list(id).await.unwrap();
-    assert!(rows.len() == 1 && rows[0].native_id.as_deref() != Some("4711"), "{rows:?}");
-    assert_eq!(house.alive().len(), 1);
-    house.command(id, Command::Destroy).await.unwrap();
-    house.until(id, State::Stopped, 20 * MINUTE).await;
-    assert_eq!(house.alive().len(), 0);
-}
-
-/// A launch's answer names the machine of another session, and before anybody has looked at that, a list shows ours: it is
-/// the attempt's machine, and not one too many.
-#[tokio::test(start_paused = true)]
-async fn what_carries_the_label_is_the_machine_and_not_what_an_answer_named() {
-    let other: Arc<std::sync::Mutex<Option<String>>> = Arc::default();
-    let astray = Arc::clone(&other);
-    let wrap: crate::support::Wrap = Arc::new(move |provider| {
-        let astray = Arc::clone(&astray);
-        let launched = Box::new(move |id: String| astray.lock().unwrap().clone().unwrap_or(id));
-        Arc::new(Altered { launched, look_takes: 40 * Duration::from_secs(1), ..Altered::of(provider) })
-    });
-    let house = Plan::new(45, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
-    let first = house.rent(None).await.session.id;
-    house.until(first, State::Running, 20 * MINUTE).await;
-    *other.lock().unwrap() = house.alive().pop();
-    let second = house.rent(None).await.session.id;
-    let session = house.until(second, State::Running, 20 * MINUTE).await;
-    assert_eq!(session.attempts.len(), 1, "{:?}", session.attempts);
-    house.pass(20 * MINUTE).await;
-    assert_eq!(house.alive().len(), 2);
-    assert!(house.events().await.iter().all(|event| event.kind != EventType::LatecomerDestroyed));
-    for id in [first, second] {
-        assert_eq!(house.store().instance_list(id).await.unwrap().len(), 1);
-        house.command(id, Command::Destroy).await.unwrap();
-        house.until(id, State::Stopped, 20 * MINUTE).await;
-    }
-    clean(&house).await;
-}
-
-/// A launch's answer names a machine without any label, as made in the vendor's console: one that was listed before, or one that
-/// has just come to be, even where ours is not visible for minutes. It is nobody's of ours; ours is found by its label.
-#[tokio::test(start_paused = true)]
-async fn a_strangers_machine_without_a_label_is_not_taken_for_ours() {
-    let late = || Faults::gentle().with(Fault::LateVisible, ALWAYS).with_delay(gpu_shopper::sim::Delay::Invisible, 2 * MINUTE);
-    for (listed_before, faults) in [(true, Faults::gentle()), (false, Faults::gentle()), (false, late())] {
-        let street: Arc<OnceLock<(Arc<Market>, AccountId)>> = Arc::default();
-        let (named, destroys) = (Arc::new(OnceLock::<String>::new()), Arc::new(AtomicUsize::new(0)));
-        let (there, names, counted) = (Arc::clone(&street), Arc::clone(&named), Arc::clone(&destroys));
-        let wrap: crate::support::Wrap = Arc::new(move |provider| {
-            let (there, names) = (Arc::clone(&there), Arc::clone(&names));
-            let stranger = move || {
-                let (market, account) = there.get().unwrap();
-                market.plant(*account, "").unwrap()
-            };
-            let launched = Box::new(move |_| names.get_or_init(&stranger).clone());
-            Arc::new(Altered { launched, destroys: Arc::clone(&counted), ..Altered::of(provider) })
-        });
-        let house = Plan::new(46, faults).at(Dialect::Vastai).wrapped(wrap).build().await;
-        let account = house.accounts[&Dialect::Vastai];
-        let _ = street.set((Arc::clone(&house.market), account));
-        if listed_before {
-            named.set(house.market.plant(account, "").unwrap()).unwrap();
-            house.pass(2 * MINUTE).await;
-        }
-        let id = house.rent(None).await.session.id;
-        let running = house.until(id, State::Running, 20 * MINUTE).await;
-        let stranger = named.get().unwrap().clone();
-        let rows = house.store().instance_list(id).await.unwrap();
-        assert_eq!((rows.len(), running.attempts.len()), (1, 1), "{:?}", running.attempts);
-        assert!(rows[0].native_id.as_ref().is_some_and(|native_id| *native_id != stranger), "before: {listed_before}");
-        house.command(id, Command::Destroy).await.unwrap();
-        house.until(id, State::Stopped, 20 * MINUTE).await;
-        assert_eq!((house.alive(), destroys.load(Ordering::SeqCst)), (vec![stranger.clone()], 1), "before: {listed_before}");
-        assert!(kinds(&house).contains(&(FindingKind::Foreign, stranger)));
-        billed(&house, id).await;
-        clean(&house).await;
-    }
-}
-
 /// Looks have their own pace at a vendor, and their own queue: a destroy does not wait until one was answered.
 #[tokio::test(start_paused = true)]
 async fn a_destroy_does_not_wait_for_a_look() {
@@ -843,25 +591,6 @@ async fn a_destroy_does_not_wait_for_a_look() {
     assert_eq!((destroys.load(Ordering::SeqCst), house.alive().len()), (1, 0));
     house.until(id, State::Stopped, 20 * MINUTE).await;
     billed(&house, id).await;
-    clean(&house).await;
-}
-
-/// A vendor that tells no labels: a machine that a launch's answer named is ours when complete lists have shown nothing else for long.
-#[tokio::test(start_paused = true)]
-async fn where_no_label_is_told_complete_lists_vouch_for_what_an_answer_named() {
-    let blank = || Box::new(|sighting: &mut Sighting| sighting.label = None);
-    let wrap: crate::support::Wrap = Arc::new(move |provider| Arc::new(Altered { machine: blank(), ..Altered::of(provider) }));
-    let house = Plan::new(47, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
-    let id = house.rent(None).await.session.id;
-    let running = house.until(id, State::Running, 20 * MINUTE).await;
-    assert_eq!(running.attempts.len(), 1, "{:?}", running.attempts);
-    let again = house.rent(None).await.session.id;
-    house.command(again, Command::Destroy).await.unwrap();
-    house.command(id, Command::Destroy).await.unwrap();
-    for id in [id, again] {
-        house.until(id, State::Stopped, 40 * MINUTE).await;
-        billed(&house, id).await;
-    }
     clean(&house).await;
 }
 

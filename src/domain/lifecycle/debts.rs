@@ -183,7 +183,8 @@ impl Work<'_> {
                 row.launched.get_or_insert(Look { sent: row.intended_at, answered: now });
                 self.durable = true;
             }
-            row.absence = Absence::default();
+            // What was named has been there all the while, or it is seen at once that it has not.
+            row.absence = Absence { unlabelled: row.absence.unlabelled, last_list: row.absence.last_list, ..Absence::default() };
             // Nobody looked meanwhile: it may have come back since it was last not found, and gone later.
             (row.off_by, row.destroy.not_found, row.destroy.not_found_at) = (None, 0, None);
             if row.native_id.is_some() {
@@ -384,6 +385,8 @@ impl Work<'_> {
                 if spaced {
                     row.absence.unlabelled = row.absence.unlabelled.saturating_add(1);
                     row.absence.last_list = Some(look.answered);
+                    // Of so many lists it must not matter in which life of the server they came.
+                    self.durable = true;
                 }
             }
             LookBy::List => {

@@ -227,6 +227,10 @@ impl Work<'_> {
         }
         if offline_probe_at(&self.s, self.rules).is_some_and(|at| now >= at) {
             self.s.pace.next_offline_probe = Some(now + self.policy().offline_limit);
+            if self.s.endpoint.is_none() {
+                // An adopted machine's may never have been told: there is nothing to knock at.
+                return self.end(EndReason::HostLost, Actor::Provider, "the host is offline, and no address of it is known".to_owned());
+            }
             if let Some(number) = self.s.attempt().map(|a| a.number) {
                 let endpoint = self.s.pace.endpoint_index;
                 self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: false });

@@ -22,22 +22,9 @@ impl Actor {
         let sorted = sweep::sort(&known, self.parts.tag, &listing.sightings);
         let mut inputs: Vec<(SessionId, Input)> = Vec::new();
         let mut suspects: Vec<Suspect<'_>> = Vec::new();
-        let missing = |label: Label, by: LookBy| (label.session, Input::Missing { attempt: label.attempt, look: listing.look, by });
-        let seen = |label: Label, sighting: &Sighting| {
-            let mut sighting = sighting.clone();
-            if let Some(row) = self.row(label).filter(|row| row.unclaimed(&sighting)) {
-                if !row.vouched_by(self.rules.policy.absence_quorum) {
-                    return missing(label, LookBy::Label);
-                }
-                sighting.label = Some(label.to_string());
-            }
-            (label.session, Input::Seen { attempt: label.attempt, sighting: Box::new(sighting), look: listing.look })
-        };
         for (label, sighting) in &sorted.seen {
-            if sighting.status == InstanceStatus::Gone {
-                // Listed as something that is gone: missing like what is not listed.
-                inputs.push(missing(*label, LookBy::List));
-            } else if let Some(row) = self.row(*label).filter(|row| row.settled.is_some()) {
+            let row = self.row(*label);
+            if let Some(row) = row.filter(|row| row.settled.is_some() && sighting.status != InstanceStatus::Gone) {
                 if row.settled_since(listing.look) {
                     continue;
                 }
@@ -46,10 +33,12 @@ impl Actor {
                 let (kind, label) = if ours { (FindingKind::Orphan, Some(*label)) } else { (FindingKind::Foreign, None) };
                 suspects.push(Suspect { kind, label, keepable: false, sighting });
             } else {
-                inputs.push(seen(*label, sighting));
+                let quorum = self.rules.policy.absence_quorum;
+                inputs.push((label.session, sweep::shown(row, *label, sighting, listing.look, quorum)));
             }
         }
-        inputs.extend(sorted.missing.iter().map(|label| missing(*label, LookBy::List)));
+        let missing = |label: &Label| (label.session, Input::Missing { attempt: label.attempt, look: listing.look, by: LookBy::List });
+        inputs.extend(sorted.missing.iter().map(missing));
         for (label, sighting) in &sorted.duplicates {
             suspects.push(Suspect { kind: FindingKind::Orphan, label: Some(*label), keepable: false, sighting });
         }
