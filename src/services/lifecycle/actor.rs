@@ -510,7 +510,7 @@ impl Actor {
         }
         for id in &staged.durable {
             if let Some(entry) = self.live.get_mut(id) {
-                entry.stored = entry.instances.iter().filter(|row| !row.open()).map(|row| row.label.attempt).collect();
+                entry.stored = entry.instances.iter().map(|row| row.label.attempt).collect();
             }
         }
         // Memory only bridges the commit; the table has them now.

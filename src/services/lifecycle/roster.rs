@@ -19,7 +19,7 @@ pub(super) struct Entry {
     pub due: Option<Time>,
     /// When it was last told that a deadline has passed, and how often at that instant.
     pub ticked: (Time, u32),
-    /// Attempts whose debts are settled and on disk as they are: they are not written again.
+    /// Attempts whose debts are on disk as they are: they are not written again.
     pub stored: BTreeSet<u8>,
     /// The trace that its work belongs to.
     pub trail: Trail,
@@ -33,7 +33,7 @@ impl Entry {
 
     /// The debts that may be otherwise on disk.
     pub fn unwritten(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.iter().filter(|row| row.open() || !self.stored.contains(&row.label.attempt))
+        self.instances.iter().filter(|row| !self.stored.contains(&row.label.attempt))
     }
 }
 
