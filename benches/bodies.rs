@@ -7,7 +7,7 @@ use gpu_shopper::domain::offer::{Offer, RentalKind};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::providers::vastai;
 use gpu_shopper::sim::{Credentials, Dialect, Faults, Market, MarketConfig, vastai_router};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tower::ServiceExt;
 
 /// 2026-11-23 21:58:45.
@@ -37,7 +37,7 @@ pub fn offers(count: usize) -> Vec<Offer> {
     static MADE: Mutex<Vec<Offer>> = Mutex::new(Vec::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     if made.len() < count {
-        *made = vastai::offers::read(&body(count), RentalKind::OnDemand, NOW).unwrap().offers;
+        *made = vastai::offers::read(&body(count), RentalKind::OnDemand, NOW).unwrap().offers.into_iter().map(Arc::unwrap_or_clone).collect();
         assert!(made.len() * 10 > count * 9, "{} of {count}", made.len());
     }
     made.iter().take(count).cloned().collect()

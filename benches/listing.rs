@@ -42,7 +42,7 @@ impl Provider for Stocked {
         self.inner.account().await
     }
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
-        Ok(OfferBatch { offers: self.offers.clone(), ..OfferBatch::default() })
+        Ok(OfferBatch { offers: self.offers.iter().cloned().map(Arc::new).collect(), ..OfferBatch::default() })
     }
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
         self.inner.launch(spec).await

@@ -50,8 +50,8 @@ pub struct ProviderFacts {
 /// Offers as fetched, with what the fetch has to say about itself.
 #[derive(Clone, Debug, Default)]
 pub struct OfferBatch {
-    /// What can be rented.
-    pub offers: Vec<Offer>,
+    /// What can be rented: each in room of its own from the start, since there may be tens of thousands.
+    pub offers: Vec<Arc<Offer>>,
     /// The vendor had at least as many rows as we asked for: there may be more.
     pub truncated: bool,
     /// Rows that made no sense and were left out.

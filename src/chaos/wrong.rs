@@ -269,7 +269,7 @@ impl Provider for Crooked {
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
         let mut batch = self.inner.offers().await?;
         if self.rule == Wrong::MachineForgotten {
-            batch.offers.iter_mut().for_each(|offer| offer.machine = MachineId::new(offer.id.as_str()));
+            batch.offers.iter_mut().map(Arc::make_mut).for_each(|offer| offer.machine = MachineId::new(offer.id.as_str()));
         }
         Ok(batch)
     }

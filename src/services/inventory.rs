@@ -7,6 +7,7 @@
 use crate::clock::Clock;
 use crate::domain::explain::{Explanation, explain};
 use crate::domain::ids::{OfferId, ProviderId};
+use crate::domain::memo::Memo;
 use crate::domain::memory::{self, Aside, Health, Lesson, Memory, Subject};
 use crate::domain::offer::{Offer, OfferFilter, Prior};
 use crate::domain::session::Target;
@@ -131,13 +132,17 @@ enum Stand {
 
 impl Parts {
     /// Where an offer belongs now, with its chance as it is believed to be.
-    fn stand(&self, part: &Part, offer: &Arc<Offer>, now: Time) -> Stand {
-        if part.evicted(offer) {
+    fn stand(&self, part: &Part, mut offer: Arc<Offer>, now: Time) -> Stand {
+        if part.evicted(&offer) {
             return Stand::Evicted;
         }
-        let learnt = if self.acts { self.memory.confidence(offer, now) } else { offer.prior.0 };
+        let learnt = if self.acts { self.memory.confidence(&offer, now) } else { offer.prior.0 };
         let confidence = learnt * part.age_factor;
-        let offer = if confidence == offer.confidence { Arc::clone(offer) } else { Arc::new(Offer { confidence, ..(**offer).clone() }) };
+        if confidence != offer.confidence {
+            // What nobody has been shown yet is changed where it is.
+            let offer = Arc::make_mut(&mut offer);
+            (offer.confidence, offer.memo) = (confidence, Memo::default());
+        }
         if self.aside(&offer, now).is_some() { Stand::Aside(offer) } else { Stand::Shown(offer) }
     }
 
@@ -423,8 +428,9 @@ impl Inventory {
         let (mut shown, mut set_aside) = (Vec::new(), Vec::new());
         let mut by_provider = std::mem::take(&mut parts.by_provider);
         for part in by_provider.values_mut() {
-            let mut offers = Vec::with_capacity(part.offers.len());
-            for offer in &part.offers {
+            let told = std::mem::take(&mut part.offers);
+            let mut offers = Vec::with_capacity(told.len());
+            for offer in told {
                 let (shelf, offer) = match parts.stand(part, offer, now) {
                     Stand::Evicted => continue,
                     Stand::Aside(offer) => (&mut set_aside, offer),
@@ -460,7 +466,7 @@ impl Inventory {
         for place in parts.places.of(concerned, &last.offers) {
             let Some(offer) = last.offers.at(place) else { continue };
             let Some(part) = parts.by_provider.get(&offer.provider) else { continue };
-            let shown = match parts.stand(part, offer, now) {
+            let shown = match parts.stand(part, Arc::clone(offer), now) {
                 Stand::Shown(offer) => Some(offer),
                 Stand::Aside(offer) => {
                     set_aside.push(offer);
@@ -663,9 +669,8 @@ impl Inventory {
 /// Takes an answer over. What was evicted after the question was put may be in it all the same.
 fn take(part: &mut Part, batch: OfferBatch, asked: Time, now: Time) {
     part.evicted.retain(|_, since| *since >= asked);
-    // Into room of its own: collected, it would keep that of the offers themselves, fifty times as much.
-    part.offers = Vec::with_capacity(batch.offers.len());
-    part.offers.extend(batch.offers.into_iter().map(|offer| Arc::new(Offer { prior: Prior(offer.confidence), ..offer })));
+    part.offers = batch.offers;
+    part.offers.iter_mut().map(Arc::make_mut).for_each(|offer| offer.prior = Prior(offer.confidence));
     part.age_factor = 1.0;
     part.asked_at = Some(asked);
     part.freshness.fetched_at = Some(now);

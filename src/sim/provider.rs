@@ -168,13 +168,13 @@ impl Provider for SimProvider {
                 let (asks, wait) = self.market.asks(Some(self.account)).map_err(failed)?;
                 let now = self.market.clock().now();
                 let both = asks.iter().flat_map(|(id, listing)| [false, true].map(|spot| ask_offer(*id, spot, listing, begun, now)));
-                (both.flatten().collect(), wait)
+                (both.flatten().map(Arc::new).collect(), wait)
             }
             Dialect::Tensordock => {
                 let (places, wait) = self.market.places(Some(self.account)).map_err(failed)?;
                 let now = self.market.clock().now();
                 let offers = places.iter().flat_map(|(free, listing)| counts(*free).filter_map(move |count| place_offer(count, listing, now)));
-                (offers.collect(), wait)
+                (offers.map(Arc::new).collect(), wait)
             }
         };
         self.within("offers", DEADLINE, wait).await?;

@@ -52,7 +52,7 @@ async fn market() -> (Vec<Arc<Offer>>, Rules) {
         let account = market.add_account(dialect, Credentials::Key(dialect.word().to_owned()), None);
         let provider = SimProvider::new(Arc::clone(&market), account, dialect);
         rules.terms.insert(provider.facts().id.clone(), gpu_shopper::app::terms_of(&provider));
-        offers.extend(provider.offers().await.unwrap().offers.into_iter().take(40).map(Arc::new));
+        offers.extend(provider.offers().await.unwrap().offers.into_iter().take(40));
     }
     (offers, rules)
 }

@@ -216,7 +216,7 @@ async fn spec(dialect: &Dialect) -> LaunchSpec {
     let offers = provider(dialect, &vendor.base, quick()).offers().await.unwrap().offers;
     LaunchSpec {
         label: Label { tag: Tag::from_hash([9, 8, 7, 6, 5]), session: SessionId::new(Time::from_millis(1_764_000_000_000), 42), attempt: 3 },
-        offer: offers[0].clone().into(),
+        offer: offers[0].clone(),
         image: None,
         disk_gb: 100,
         bid: None,

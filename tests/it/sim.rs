@@ -73,7 +73,7 @@ impl Town {
         }
     }
 
-    async fn offers(&self, dialect: Dialect) -> Vec<Offer> {
+    async fn offers(&self, dialect: Dialect) -> Vec<Arc<Offer>> {
         let batch = self.provider(dialect).offers().await.unwrap();
         assert!(batch.skipped == 0 && !batch.truncated);
         batch.offers.into_iter().filter(|offer| offer.rental == RentalKind::OnDemand).collect()
@@ -86,7 +86,7 @@ impl Town {
     }
 
     /// Launches on one offer after the other until it works.
-    async fn launch_somewhere(&self, dialect: Dialect, number: u128) -> (String, Offer) {
+    async fn launch_somewhere(&self, dialect: Dialect, number: u128) -> (String, Arc<Offer>) {
         for offer in self.offers(dialect).await {
             if let Ok(launched) = self.provider(dialect).launch(&self.spec(&offer, number)).await {
                 return (launched.native_id, offer);
@@ -168,7 +168,7 @@ async fn a_freed_ask_comes_back_under_another_id() {
     let before = town.offers(Dialect::Vastai).await.len();
     let id = town.launch(Dialect::Vastai, 1).await.unwrap().native_id;
     let rented = town.market.truth()[0].machine.clone();
-    let ids = |offers: &[Offer]| -> Vec<String> {
+    let ids = |offers: &[Arc<Offer>]| -> Vec<String> {
         let machine = format!("vastai:{rented}");
         offers.iter().filter(|o| o.machine.as_str() == machine).map(|o| o.id.to_string()).collect()
     };
@@ -247,7 +247,7 @@ async fn the_same_seed_lives_the_same_day_again() {
 #[tokio::test(start_paused = true)]
 async fn half_of_a_fault_is_bound_to_the_listing_and_the_rate_holds() {
     let town = town(Faults::none().with(Fault::StaleAsk, 400_000));
-    let offers: Vec<Offer> = town.offers(Dialect::Tensordock).await.into_iter().filter(|offer| offer.gpu_count == 1).collect();
+    let offers: Vec<Arc<Offer>> = town.offers(Dialect::Tensordock).await.into_iter().filter(|offer| offer.gpu_count == 1).collect();
     let (mut failed, mut always, tries) = (0_u32, 0, 40);
     for offer in &offers {
         let mut here = 0;
@@ -429,7 +429,7 @@ async fn machines_are_taken_away() {
 
     let town = town_of(8, Faults::none().with(Fault::Preempted, ALWAYS));
     let offers = town.vastai.offers().await.unwrap().offers;
-    let far = |offer: &&Offer| offer.host_end.is_none_or(|end| end > NOON + Duration::from_secs(86_400));
+    let far = |offer: &&Arc<Offer>| offer.host_end.is_none_or(|end| end > NOON + Duration::from_secs(86_400));
     let kinds = [RentalKind::OnDemand, RentalKind::Interruptible];
     for (kind, status) in kinds.into_iter().zip([InstanceStatus::Running, InstanceStatus::Stopped]) {
         let offer = offers

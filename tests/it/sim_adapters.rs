@@ -81,8 +81,8 @@ impl Street {
 }
 
 /// An offer that nothing is odd about.
-fn plain(offers: &[Offer]) -> &Offer {
-    let good = |offer: &&Offer| {
+fn plain(offers: &[Arc<Offer>]) -> &Offer {
+    let good = |offer: &&Arc<Offer>| {
         offer.rental == RentalKind::OnDemand && offer.host_end.is_none_or(|end| end > Clock::System.now() + Duration::from_secs(86_400))
     };
     offers.iter().find(good).unwrap()
@@ -103,7 +103,7 @@ async fn offers_on_the_wire_are_the_offers_of_the_market() {
     let street = street(Faults::none()).await;
     for dialect in Dialect::ALL {
         let wire = street.adapter(dialect).offers().await.unwrap();
-        let twin: BTreeMap<String, Offer> =
+        let twin: BTreeMap<String, Arc<Offer>> =
             street.twin(dialect).offers().await.unwrap().offers.into_iter().map(|offer| (offer.id.to_string(), offer)).collect();
         assert!(wire.offers.len() > 60, "{} offers", wire.offers.len());
         for offer in &wire.offers {

@@ -35,7 +35,7 @@ pub async fn planted(house: &House, dialect: Dialect, label: &str) -> String {
     let spec = LaunchSpec {
         label: Label { tag: tag_of("anything"), session: SessionId::new(house.now(), 1), attempt: 1 },
         disk_gb: offer.disk.rented_gb(None),
-        offer: offer.into(),
+        offer,
         image: None,
         bid: None,
         public_keys: Vec::new(),

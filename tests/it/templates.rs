@@ -265,7 +265,7 @@ async fn the_wire_tells_the_templates_that_the_market_means() {
             session: gpu_shopper::domain::ids::SessionId::new(Clock::System.now(), 1),
             attempt: 1,
         },
-        offer: offer.clone().into(),
+        offer: offer.clone(),
         image: Some(template.image.clone()),
         disk_gb: 120,
         bid: None,

@@ -102,7 +102,7 @@ impl Provider for Warehouse {
         }
         match answer {
             Some(offers) => {
-                let offers = offers.into_iter().map(|o| Offer { seen_at: now, ..o }).collect();
+                let offers = offers.into_iter().map(|o| Arc::new(Offer { seen_at: now, ..o })).collect();
                 Ok(OfferBatch { offers, truncated: false, skipped: 0 })
             }
             None => Err(ProviderError {

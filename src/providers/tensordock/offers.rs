@@ -14,6 +14,7 @@ use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
 use crate::providers::lenient::{Body, Object, Value};
 use crate::providers::place;
+use std::sync::Arc;
 
 /// Virtual cores rented with each GPU.
 pub const VCPUS_PER_GPU: u32 = 8;
@@ -74,7 +75,7 @@ pub fn read(body: &[u8], seen_at: Time) -> Result<OfferBatch, Fault> {
         };
         for (name, gpu) in location.gpus() {
             match gpu.and_then(|gpu| Gpu::read(&name, &gpu)) {
-                Some(gpu) => batch.offers.extend(gpu.counts().into_iter().map(|count| gpu.offer(&location, count, seen_at))),
+                Some(gpu) => batch.offers.extend(gpu.counts().into_iter().map(|count| Arc::new(gpu.offer(&location, count, seen_at)))),
                 None => batch.skipped += 1,
             }
         }

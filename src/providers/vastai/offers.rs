@@ -16,6 +16,7 @@ use crate::providers::call::Fault;
 use crate::providers::lenient::{Body, Object};
 use crate::providers::place;
 use crate::providers::rows::{Arriving, Rows};
+use std::sync::Arc;
 
 /// Rows asked for by one search. As many rows in the answer mean that there may be more.
 pub const SEARCH_LIMIT: usize = 5000;
@@ -136,7 +137,7 @@ impl Kept {
             return;
         }
         match row.and_then(|row| offer(&row, self.rental, &self.provider, self.seen_at)) {
-            Some(offer) => self.batch.offers.push(offer),
+            Some(offer) => self.batch.offers.push(Arc::new(offer)),
             None => self.batch.skipped += 1,
         }
     }

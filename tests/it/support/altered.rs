@@ -106,7 +106,9 @@ impl Provider for Altered {
     }
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
         let mut batch = self.of.offers().await?;
-        (self.offers)(&mut batch.offers);
+        let mut offers = batch.offers.into_iter().map(Arc::unwrap_or_clone).collect();
+        (self.offers)(&mut offers);
+        batch.offers = offers.into_iter().map(Arc::new).collect();
         Ok(batch)
     }
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {

@@ -20,7 +20,7 @@ fn spec(dedicated: &str) -> LaunchSpec {
     );
     LaunchSpec {
         label: Label { tag: Tag::from_hash([1, 2, 3, 4, 5]), session: SessionId::new(Time::from_millis(5), 9), attempt: 1 },
-        offer: offers::read(body.as_bytes(), Time::from_millis(0)).unwrap().offers.remove(1).into(),
+        offer: offers::read(body.as_bytes(), Time::from_millis(0)).unwrap().offers.remove(1),
         image: None,
         disk_gb: 150,
         bid: None,

@@ -15,7 +15,7 @@ fn reply(status: u16, body: &str) -> Reply {
     Reply { status, body: body.as_bytes().to_vec(), look, retry_after: None }
 }
 
-fn offer(rental: RentalKind) -> Offer {
+fn offer(rental: RentalKind) -> Arc<Offer> {
     let body = r#"{"offers":[{"id":4711,"gpu_name":"A40","num_gpus":1,"gpu_ram":46068,"dph_base":0.3,"min_bid":0.125}]}"#;
     offers::read(body.as_bytes(), rental, Time::from_millis(0)).unwrap().offers.remove(0)
 }
@@ -23,7 +23,7 @@ fn offer(rental: RentalKind) -> Offer {
 fn spec(rental: RentalKind) -> LaunchSpec {
     LaunchSpec {
         label: Label { tag: Tag::from_hash([1, 2, 3, 4, 5]), session: SessionId::new(Time::from_millis(5), 9), attempt: 1 },
-        offer: offer(rental).into(),
+        offer: offer(rental),
         image: None,
         disk_gb: 60,
         bid: None,
