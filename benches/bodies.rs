@@ -5,8 +5,8 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::offer::{Offer, RentalKind};
 use gpu_shopper::domain::time::Time;
-use gpu_shopper::providers::vastai;
-use gpu_shopper::sim::{Credentials, Dialect, Faults, Market, MarketConfig, vastai_router};
+use gpu_shopper::providers::{tensordock, vastai};
+use gpu_shopper::sim::{Credentials, Dialect, Faults, Market, MarketConfig, tensordock_router, vastai_router};
 use std::sync::{Arc, Mutex, PoisonError};
 use tower::ServiceExt;
 
@@ -17,16 +17,25 @@ const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000
 
 /// The answer to a search with so many rows.
 pub fn body(rows: usize) -> Vec<u8> {
+    let search = format!(r#"{{"rentable":{{"eq":true}},"type":"on-demand","order":[["dph_total","asc"]],"limit":{rows},"allocated_storage":50}}"#);
+    let request = http::Request::post("/api/v0/bundles/").header("authorization", format!("Bearer {KEY}"));
+    answer(Dialect::Vastai, rows.div_ceil(250), request.body(search.into()).unwrap())
+}
+
+/// The list of places of a market so many times as large as the usual one.
+fn places(times: usize) -> Vec<u8> {
+    let request = http::Request::get("/api/v2/locations").header("authorization", format!("Bearer {KEY}"));
+    answer(Dialect::Tensordock, times, request.body(axum::body::Body::empty()).unwrap())
+}
+
+fn answer(dialect: Dialect, times: usize, request: http::Request<axum::body::Body>) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let config = MarketConfig { seed: 7, faults: Faults::none(), clock: Clock::System, fabricated_addresses: true };
-        let market = Market::sized(config, rows.div_ceil(250));
-        market.add_account(Dialect::Vastai, Credentials::Key(KEY.to_owned()), None);
-        let search =
-            format!(r#"{{"rentable":{{"eq":true}},"type":"on-demand","order":[["dph_total","asc"]],"limit":{rows},"allocated_storage":50}}"#);
-        let request =
-            http::Request::post("/api/v0/bundles/").header("authorization", format!("Bearer {KEY}")).body(axum::body::Body::from(search)).unwrap();
-        let answer = vastai_router(market).oneshot(request).await.unwrap();
+        let market = Market::sized(config, times);
+        market.add_account(dialect, Credentials::Key(KEY.to_owned()), None);
+        let router = if dialect == Dialect::Vastai { vastai_router(market) } else { tensordock_router(market) };
+        let answer = router.oneshot(request).await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.status());
         axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec()
     })
@@ -53,6 +62,14 @@ pub fn measure(criterion: &mut Criterion) {
         }
         group.bench_with_input(BenchmarkId::new("vastai", rows), &body, |bencher, body| {
             bencher.iter_batched(|| (), |()| vastai::offers::read(body, RentalKind::OnDemand, NOW).unwrap(), BatchSize::PerIteration);
+        });
+    }
+    for times in sizes(&[1, 10, 100]) {
+        let body = places(times);
+        let offers = tensordock::offers::read(&body, NOW).unwrap().offers.len();
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_with_input(BenchmarkId::new("tensordock", offers), &body, |bencher, body| {
+            bencher.iter_batched(|| (), |()| tensordock::offers::read(body, NOW).unwrap(), BatchSize::PerIteration);
         });
     }
     group.finish();

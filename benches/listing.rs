@@ -1,8 +1,8 @@
 //! `ListOffers` without the wire: filter, order, page, over a snapshot that stays.
 
-use crate::{bodies, sizes};
+use crate::{bodies, only_tries, sizes};
 use criterion::{BenchmarkId, Criterion};
-use gpu_shopper::clock::Clock;
+use gpu_shopper::clock::{Clock, Stopwatch};
 use gpu_shopper::domain::gpu::GpuModel;
 use gpu_shopper::domain::ids::{OfferId, ProviderId};
 use gpu_shopper::domain::instance::Sighting;
@@ -15,6 +15,7 @@ use gpu_shopper::sim::{Credentials, Dialect, Faults, Market, MarketConfig, SimPr
 use prost::Message;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A provider that has these offers, and otherwise what a simulated one has.
 pub struct Stocked {
@@ -103,10 +104,33 @@ pub fn measure(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("all_by_price_to_bytes", count), &cases[0].1, |b, query| {
             b.iter(|| black_box(answers::offers(inventory.list(query).unwrap(), None).encode_to_vec()));
         });
+        if !only_tries() {
+            for (name, query) in &cases {
+                tail(name, count, || drop(black_box(inventory.list(query).unwrap())));
+            }
+        }
         // Where a provider's fetch ends: the price of a new snapshot.
         group.sample_size(10);
         group.bench_with_input(BenchmarkId::new("refresh", count), &id, |b, id| b.iter(|| runtime.block_on(inventory.refresh(id)).unwrap()));
         group.sample_size(20);
     }
     group.finish();
+}
+
+/// Prints how long each of many calls took, in a line that `benches/measure` keeps: criterion tells means only.
+fn tail(name: &str, count: usize, call: impl Fn()) {
+    const CALLS: usize = 20_000;
+    const MOST: Duration = Duration::from_secs(10);
+    let mut took = hdrhistogram::Histogram::<u64>::new(3).unwrap();
+    let begun = Stopwatch::start();
+    for _ in 0..CALLS {
+        let at = Stopwatch::start();
+        call();
+        took.record(u64::try_from(at.elapsed().as_nanos()).unwrap()).unwrap();
+        if begun.elapsed() > MOST {
+            break;
+        }
+    }
+    let at = |share: f64| took.value_at_quantile(share) as f64 / 1e3;
+    println!("tail,list_offers/{name},{count},{},{:.1},{:.1},{:.1}", took.len(), at(0.5), at(0.99), at(0.999));
 }

@@ -24,13 +24,13 @@ fn sum(calls: &BTreeMap<&'static str, usize>) -> usize {
     calls.values().sum()
 }
 
-async fn counted(sessions: usize) -> Counted {
+async fn counted(dialect: Dialect, sessions: usize) -> Counted {
     let clock = Clock::simulated(BEGIN);
     let faults = Faults::none();
     let config = MarketConfig { seed: 1, faults: faults.clone(), clock: clock.clone(), fabricated_addresses: true };
     let market = Market::sized(config, 1 + sessions / 50);
-    let accounts = [(Dialect::Vastai, market.add_account(Dialect::Vastai, Credentials::Key("0".repeat(64)), None))].into();
-    let house = Plan { refresh: Some(24 * HOUR), ..Plan::new(1, faults) }.at(Dialect::Vastai).build_on(market, accounts, clock).await;
+    let accounts = [(dialect, market.add_account(dialect, Credentials::Key("0".repeat(64)), None))].into();
+    let house = Plan { refresh: Some(24 * HOUR), ..Plan::new(1, faults) }.at(dialect).build_on(market, accounts, clock).await;
     let mut told = 0;
     let mut since = |house: &House| {
         let calls = house.life().calls();
@@ -66,7 +66,7 @@ async fn counted(sessions: usize) -> Counted {
 
 #[tokio::test(start_paused = true)]
 async fn looking_at_sessions_takes_calls_by_lists_and_not_by_sessions() {
-    let (few, many) = (counted(5).await, counted(50).await);
+    let (few, many) = (counted(Dialect::Vastai, 5).await, counted(Dialect::Vastai, 50).await);
     assert_eq!(few.hour.keys().collect::<Vec<_>>(), many.hour.keys().collect::<Vec<_>>());
     assert!(sum(&many.hour) <= sum(&few.hour) + 2, "an hour of 5: {:?}; of 50: {:?}", few.hour, many.hour);
     // Beginning and ending are each machine's own: a few calls, the same for each, whatever else there is.
@@ -98,11 +98,13 @@ async fn lists_keep_the_interval_of_the_vendor_however_closely_they_are_wanted()
 #[tokio::test(start_paused = true)]
 #[ignore = "measures; the test above asserts"]
 async fn table() {
-    println!("| sessions | until all run, each | an hour, all | an hour, each | until all are over, each |\n| --- | --- | --- | --- | --- |");
-    for sessions in [10, 100, 1000] {
-        let told = counted(sessions).await;
+    println!(
+        "| provider | sessions | until all run, each | an hour, all | an hour, each | until all are over, each |\n| --- | --- | --- | --- | --- | --- |"
+    );
+    for (dialect, sessions) in Dialect::ALL.into_iter().flat_map(|dialect| [10, 100, 1000].map(|sessions| (dialect, sessions))) {
+        let told = counted(dialect, sessions).await;
         let each = |calls: usize| format!("{}.{:02}", calls / sessions, calls * 100 / sessions % 100);
         let (begin, hour, end) = (sum(&told.begin), sum(&told.hour), sum(&told.end));
-        println!("| {sessions} | {} | {hour} | {} | {} |", each(begin), each(hour), each(end));
+        println!("| {} | {sessions} | {} | {hour} | {} | {} |", dialect.word(), each(begin), each(hour), each(end));
     }
 }

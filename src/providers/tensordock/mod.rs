@@ -4,7 +4,7 @@
 //! of ours on an instance; the account is told apart by the authorization id, since no call names it. A launch may take
 //! over a minute and may have worked although its answer was lost.
 
-mod offers;
+pub mod offers;
 mod wire;
 
 use crate::domain::ids::{OfferId, ProviderId};
