@@ -432,7 +432,8 @@ impl Reader {
     fn server(&mut self) -> Server {
         let host = self.text("server.host").unwrap_or_default();
         let bare = host.trim_matches(['[', ']']);
-        let named = bare.len() <= 253 && bare.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        let numbers = bare.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let named = bare.len() <= 253 && !numbers && bare.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
         if !bare.is_empty() && !named && bare.parse::<std::net::IpAddr>().is_err() {
             self.refuse("server.host");
         }

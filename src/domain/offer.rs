@@ -474,7 +474,7 @@ pub struct Rank<'a> {
 
 /// For tests of the domain: one RTX 4090 for $0.36, no disk price, one slot.
 #[cfg(test)]
-pub(super) fn sample(name: &str) -> Offer {
+pub(crate) fn sample(name: &str) -> Offer {
     Offer {
         id: OfferId::new(&format!("vastai-{name}")),
         provider: ProviderId::new("vastai"),

@@ -370,6 +370,8 @@ pub struct Pace {
     pub offline_since: Option<Time>,
     /// When a machine that has been offline for long is knocked at next.
     pub next_offline_probe: Option<Time>,
+    /// When one that is said to be offline is asked for by its id, whatever lists do.
+    pub next_offline_look: Option<Time>,
     /// Which of the server's secrets the verifier key on the machine comes from; empty = not on record.
     pub secret: String,
     /// Logins in a row that did not work since RUNNING.

@@ -155,6 +155,8 @@ fn callers_need_a_token_beyond_this_machine_unless_somebody_says_that_they_do_no
         assert!(config.warnings.is_empty());
         assert!(load(&env(&[("SERVER_HOST", host), ("AUTH_MODE", "token")])).auth.required);
     }
+    let refused = faults(&env(&[("SERVER_HOST", "999.1.1.1")])).to_string();
+    assert!(refused.contains("SERVER_HOST"), "an address that is none is no name either: {refused}");
     for host in ["0.0.0.0", "192.168.1.2", "::", "[::]", "gpu.example.com"] {
         let config = load(&env(&[("SERVER_HOST", host)]));
         assert!(config.auth.required, "{host}");

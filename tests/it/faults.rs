@@ -320,6 +320,27 @@ async fn a_host_that_stays_offline_and_silent_is_lost() {
     clean(&house).await;
 }
 
+/// Called offline once, and then nobody can look: neither silence nor time says that it is lost before a look does.
+#[tokio::test(start_paused = true)]
+async fn while_nobody_can_look_no_host_is_lost() {
+    for restarts in [false, true] {
+        let (mut house, session, native) = running(Dialect::Vastai, any(None)).await;
+        assert!(house.market.set_offline(&native, true));
+        house.pass(2 * MINUTE).await;
+        assert_eq!(present(&*house.get(session.id).await), Some(Truth::Unknown));
+        house.market.set_faults(Faults::gentle().with(Fault::ListFails, ALWAYS).with(Fault::GetFails, ALWAYS));
+        if restarts {
+            house.crash(MINUTE).await;
+        }
+        house.pass(40 * MINUTE).await;
+        assert_eq!(house.get(session.id).await.state, State::Running, "restarts: {restarts}");
+        house.market.set_faults(Faults::gentle());
+        let ended = house.until(session.id, State::Failed, 20 * MINUTE).await;
+        assert_eq!(ended.end_reason, Some(EndReason::HostLost));
+        clean(&house).await;
+    }
+}
+
 /// The credentials are exchanged for those of another account: what isn't found there is not gone, a destroy that
 /// doesn't find it has destroyed nothing. Back on its account everything goes on.
 #[tokio::test(start_paused = true)]

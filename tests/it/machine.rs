@@ -744,17 +744,20 @@ async fn a_machine_that_only_an_answer_names_is_looked_at_before_anything_is_don
     let unlabelled = |round: u64| Input::Missing { attempt: 1, look: look(90 * round), by: LookBy::Label };
     for round in 1..=u64::from(quorum) {
         assert!(!there.instances[0].vouched_by(quorum), "{round}");
-        for missing in [unlabelled(round), Input::Missing { attempt: 1, look: look(90 * round + 1), by: LookBy::Id }] {
-            there = step(&launched.session, &there.instances, missing, &rules, at(90 * round + 1)).unwrap();
-        }
+        there = step(&launched.session, &there.instances, unlabelled(round), &rules, at(90 * round)).unwrap();
+        assert!(there.durable, "it counts in the next life of the server, too");
+        let by_id = Input::Missing { attempt: 1, look: look(90 * round + 1), by: LookBy::Id };
+        there = step(&launched.session, &there.instances, by_id, &rules, at(90 * round + 1)).unwrap();
         let row = &there.instances[0];
         assert!(row.open() && row.native_id.as_deref() == Some("theirs") && !row.touchable(), "{round}: {row:?}");
         assert_eq!((row.absence.lists, row.absence.by_id, row.absence.unlabelled), (0, false, u8::try_from(round).unwrap()));
     }
     assert!(there.instances[0].vouched_by(quorum));
+    let later = step(&launched.session, &there.instances, Input::Resumed, &rules, at(90 * 8)).unwrap();
+    assert!(later.instances[0].vouched_by(quorum), "a restart forgets nothing of it");
     let gone = Input::Missing { attempt: 1, look: look(90 * 9), by: LookBy::List };
     let gone = step(&launched.session, &there.instances, gone, &rules, at(90 * 9)).unwrap();
-    assert!(!gone.instances[0].vouched_by(quorum), "one that goes away is nobody's");
+    assert!(gone.durable && !gone.instances[0].vouched_by(quorum), "one that goes away is nobody's");
     // Whoever ends it at once has it looked at first. One that a look does not find may be anybody's: that it is not there is
     // proven by looks alone, and when it appears with our label after all, it is a latecomer.
     let ask = Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service };

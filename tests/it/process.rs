@@ -617,29 +617,29 @@ async fn an_operators_orders_work_from_the_command_line() {
         let mine = debts["destroys"].as_array().unwrap().iter().find(|debt| debt["instance"]["label"] == owed.as_str()).cloned();
         mine.and_then(|debt| debt["instance"]["destroy_tries"].as_u64()).unwrap_or_default()
     };
-    let until = async |least: u64| {
-        tokio::time::timeout(PATIENCE, async {
-            while tries().await < least {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        })
-        .await
-        .unwrap();
-    };
-    until(1).await;
-    let before = tries().await;
-    done(&format!("ops retry {owed}")).await;
-    until(before + 1).await;
+    tokio::time::timeout(PATIENCE, async {
+        while tries().await == 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let retried = done(&format!("ops retry {owed}")).await;
+    assert!(retried.to_string().contains(&id), "{retried}");
     assert!(world.market.alive().contains(&kept));
+    // The next list shows it alive, and it would be owed anew.
+    done("ops hold vastai sweeper --reason we-look-again").await;
     done(&format!("ops settle {owed} --reason paid-by-hand --yes")).await;
     server.until(&id, State::Stopped).await;
     assert_eq!(tries().await, 0, "nothing is owed any more");
+    refused(&format!("ops settle {owed} --reason twice --yes"), "DEBT_SETTLED").await;
     let audit = done("ops audit").await.to_string();
     for action in ["set_hold", "lift_hold", "adopt_instance", "destroy_instance", "retry_destroy", "settle_instance", "paid-by-hand"] {
         assert!(audit.contains(action), "{action}: {audit}");
     }
-    // It was not: the next list shows it, and it goes the way of all that is ours.
+    // It was not gone: let go, the sweeper sends it the way of all that is ours.
     world.market.set_fault("destroy_ignored", "0").unwrap();
+    done("ops hold vastai sweeper --lift").await;
     wait_for("the adopted one's end", || !world.market.alive().contains(&kept)).await;
     assert!(world.market.alive().contains(&theirs), "what is not ours is left alone");
     server.stop().await;

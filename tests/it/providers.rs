@@ -599,6 +599,27 @@ async fn the_key_is_in_no_error() {
     }
 }
 
+/// A good answer that says our own key again, where a GPU's name or a machine's id is: nobody is told it.
+#[tokio::test]
+async fn the_key_is_in_no_answer() {
+    let vastai = format!(
+        r#"{{"offers":[{{"id":4711,"gpu_name":"{KEY}","num_gpus":1,"gpu_ram":46068,"dph_base":0.3,"min_bid":0.125,"geolocation":"{KEY}, US"}}]}}"#
+    );
+    let tensordock = format!(
+        r#"{{"data":{{"locations":[{{"id":"1a779525-4c04-4f2c-aa45-58b47d54bb38","city":"{KEY}","stateprovince":"{KEY}","country":"US","gpus":[
+            {{"v0Name":"h100-sxm5-80gb","displayName":"{KEY}","max_count":2,"price_per_hr":2.25,
+              "resources":{{"max_vcpus":252,"max_ram_gb":1967,"max_storage_gb":8560}},"pricing":{{"per_vcpu_hr":0.003,"per_gb_ram_hr":0.002,"per_gb_storage_hr":0.00005}}}}]}}]}}}}"#
+    );
+    for (dialect, offers) in dialects().into_iter().zip([vastai, tensordock]) {
+        let (provider, _vendor) = against(&dialect, ok(offers)).await;
+        let told = provider.offers().await.unwrap();
+        assert!(!told.offers.is_empty());
+        assert!(!format!("{told:?}").contains(&KEY[..16]), "{told:?}");
+        let (provider, _vendor) = against(&dialect, ok((dialect.list)(&[(dialect.row)(KEY, "some name", "running")]))).await;
+        assert!(!format!("{:?}", provider.instances().await).contains(&KEY[..16]));
+    }
+}
+
 #[tokio::test]
 async fn ids_that_would_change_a_path_are_never_sent() {
     for dialect in dialects() {

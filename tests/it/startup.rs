@@ -307,11 +307,14 @@ async fn a_restored_backup_is_taken_while_all_goes_on_and_believed_only_when_acc
             // An operator looks at it, and believes the copy.
             let with = with(&restored, &[("GPU_SHOPPER_URL", &server.url)]);
             let asked = ran(&["ops", "accept-database"], home.path(), &with).await;
-            assert_eq!(asked.status.code(), Some(2), "nobody is there to say yes: {asked:?}");
+            assert!(asked.status.code() == Some(2) && asked.err.contains("--yes"), "nobody is there to say yes: {asked:?}");
+            assert!(server.get("/health").await.1.contains("frozen"));
             let accepted = ran(&["ops", "accept-database", "--yes"], home.path(), &with).await;
             assert_eq!(accepted.status.code(), Some(0), "{accepted:?}");
             let health: Value = serde_json::from_str(&server.get("/health").await.1).unwrap();
             assert_eq!((&health["status"], &health["services"]["database"]), (&"ok".into(), &"ok".into()));
+            let swept = ran(&["ops", "sweep"], home.path(), &with).await;
+            assert!(swept.status.code() == Some(0) && swept.out.contains(&later.session_id), "{swept:?}");
         }
         server.stop().await;
         assert_eq!(alive(&world).len(), 1, "the machine that the copy does not know stays");

@@ -176,6 +176,12 @@ async fn an_adopted_machine_without_an_address_is_lost_with_its_host() {
     house.pass(HOUR / 2).await;
     assert_eq!(house.get(id).await.state, State::Running, "as long as its vendor says that it runs");
     house.market.set_offline(&native, true);
+    house.pass(8 * MINUTE).await;
+    assert_eq!(house.get(id).await.state, State::Running, "not yet");
+    house.market.set_offline(&native, false);
+    house.pass(20 * MINUTE).await;
+    assert_eq!(house.get(id).await.state, State::Running, "it came back");
+    house.market.set_offline(&native, true);
     let ended = house.until(id, State::Failed, 20 * MINUTE).await;
     assert!(ended.end_reason == Some(EndReason::HostLost) && ended.endpoint.is_none(), "{ended:?}");
     clean(&house).await;

@@ -183,8 +183,11 @@ impl Work<'_> {
                 row.launched.get_or_insert(Look { sent: row.intended_at, answered: now });
                 self.durable = true;
             }
-            // What was named has been there all the while, or it is seen at once that it has not.
-            row.absence = Absence { unlabelled: row.absence.unlabelled, last_list: row.absence.last_list, ..Absence::default() };
+            // Lists that showed what was named, and nothing with the label, count on, whoever asked for them.
+            let counted = std::mem::take(&mut row.absence);
+            if counted.unlabelled > 0 {
+                (row.absence.unlabelled, row.absence.last_list) = (counted.unlabelled, counted.last_list);
+            }
             // Nobody looked meanwhile: it may have come back since it was last not found, and gone later.
             (row.off_by, row.destroy.not_found, row.destroy.not_found_at) = (None, 0, None);
             if row.native_id.is_some() {
@@ -390,7 +393,7 @@ impl Work<'_> {
                 }
             }
             LookBy::List => {
-                row.absence.unlabelled = 0;
+                self.durable |= std::mem::take(&mut row.absence.unlabelled) > 0;
                 if spaced && row.absence.lists < quorum {
                     row.absence.lists += 1;
                     row.absence.last_list = Some(look.answered);

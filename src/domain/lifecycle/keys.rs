@@ -78,7 +78,7 @@ impl Work<'_> {
             return;
         }
         self.login_failed(number, kind, text);
-        if kind.silent() && self.s.pace.offline_since.is_some_and(|since| self.now >= since + self.policy().offline_limit) {
+        if kind.silent() && self.offline_for_long() {
             self.end(EndReason::HostLost, Actor::Provider, format!("the host is offline and does not answer: {text}"));
         }
     }

@@ -1,5 +1,5 @@
 //! What can happen to a machine in use: the vendor takes it, its user has it no more, or its time or money is up. SSH
-//! silence alone is a condition, never an ending; neither does one look at a stopped or idle machine end anything.
+//! silence alone is a condition, never an ending; neither does one look at a stopped, offline or idle machine end anything.
 
 use super::{Action, Refusal, Work};
 use crate::domain::attempt;
@@ -8,7 +8,6 @@ use crate::domain::idle::{self, Activity, Signal, Turn};
 use crate::domain::instance::{Evidence, Instance, InstanceStatus, Sighting};
 use crate::domain::money::Nanos;
 use crate::domain::offer::RentalKind;
-use crate::domain::policy::Rules;
 use crate::domain::session::{ConditionType, EndReason, Session, State, Truth};
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::ProbeFailureKind;
@@ -55,17 +54,10 @@ fn spent_at(session: &Session, instances: &[Instance], percent: i64) -> Option<T
     None
 }
 
-/// When a machine that is said to be offline is knocked at: it is lost only if it does not answer then.
-pub(super) fn offline_probe_at(session: &Session, rules: &Rules) -> Option<Time> {
-    let since = session.pace.offline_since?;
-    Some(session.pace.next_offline_probe.unwrap_or_default().max(since + rules.policy.offline_limit))
-}
-
 impl Work<'_> {
     pub(super) fn resume_running(&mut self) {
-        if self.s.pace.offline_since.is_some() {
-            self.s.pace.offline_since = Some(self.now);
-            self.s.pace.next_offline_probe = None;
+        if self.s.pace.offline_since.take().is_some() {
+            self.offline();
         }
         self.resume_keys();
         self.begin_api();
@@ -89,7 +81,7 @@ impl Work<'_> {
         }
         if sighting.status != InstanceStatus::Offline {
             self.s.pace.offline_since = None;
-            self.s.pace.next_offline_probe = None;
+            self.s.pace.next_offline_look = None;
         }
         if !matches!(sighting.status, InstanceStatus::Stopped | InstanceStatus::Failed) && self.s.pace.stopped_at.take().is_some() {
             self.s.pace.out_of_credit = None;
@@ -107,21 +99,18 @@ impl Work<'_> {
                     self.begin_api();
                     self.tell(EventType::Updated, Actor::Provider, "its ports are mapped anew".to_owned());
                 }
-                if let Some(endpoint) = sighting.endpoints.first()
-                    && self.s.pace.endpoints != sighting.endpoints
-                {
-                    // Addresses can change during a machine's life, and that of an adopted one may not be in the list.
-                    self.s.pace.endpoints.clone_from(&sighting.endpoints);
-                    self.s.endpoint = Some(endpoint.clone());
-                    self.s.ports.clone_from(&sighting.ports);
-                    self.s.pace.next_probe = Some(self.now);
-                    self.tell(EventType::Updated, Actor::Provider, format!("the machine's address is now {}:{}", endpoint.host, endpoint.port));
-                }
+                self.addressed(sighting);
             }
             InstanceStatus::Stopped | InstanceStatus::Failed => self.taken_away(at, sighting, look),
             InstanceStatus::Offline => {
-                self.s.pace.offline_since.get_or_insert(self.now);
+                if self.s.endpoint.is_none() {
+                    self.addressed(sighting);
+                }
+                if self.s.pace.offline_since.is_none() {
+                    self.offline();
+                }
                 self.set_condition(ConditionType::InstancePresent, Truth::Unknown, "host_offline");
+                self.knock(number);
             }
             InstanceStatus::Deleting => self.set_condition(ConditionType::InstancePresent, Truth::False, "being_deleted"),
             InstanceStatus::Scheduled | InstanceStatus::Starting => self.set_condition(ConditionType::InstancePresent, Truth::Unknown, "restarting"),
@@ -129,6 +118,46 @@ impl Work<'_> {
             // What is said to be gone comes as missing.
             InstanceStatus::Gone => {}
         }
+    }
+
+    /// Addresses can change during a machine's life, and that of an adopted one may not be in the list.
+    fn addressed(&mut self, sighting: &Sighting) {
+        let Some(endpoint) = sighting.endpoints.first().filter(|_| self.s.pace.endpoints != sighting.endpoints) else { return };
+        self.s.pace.endpoints.clone_from(&sighting.endpoints);
+        self.s.endpoint = Some(endpoint.clone());
+        self.s.ports.clone_from(&sighting.ports);
+        self.s.pace.next_probe = Some(self.now);
+        self.tell(EventType::Updated, Actor::Provider, format!("the machine's address is now {}:{}", endpoint.host, endpoint.port));
+    }
+
+    /// It is said to be offline from now on.
+    fn offline(&mut self) {
+        self.s.pace.offline_since = Some(self.now);
+        self.s.pace.next_offline_probe = None;
+        self.s.pace.next_offline_look = Some(self.now + self.policy().offline_limit);
+    }
+
+    /// A machine that is said to be offline, and still so after long, is knocked at, and lost if it does not answer. One whose
+    /// address nobody ever told is lost without.
+    fn knock(&mut self, number: u8) {
+        if !self.offline_for_long() || self.s.pace.next_offline_probe.is_some_and(|at| self.now < at) {
+            return;
+        }
+        if self.s.endpoint.is_none() {
+            return self.end(EndReason::HostLost, Actor::Provider, "the host is offline, and no address of it is known".to_owned());
+        }
+        self.s.pace.next_offline_probe = Some(self.now + self.policy().offline_limit);
+        let endpoint = self.s.pace.endpoint_index;
+        self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: false });
+    }
+
+    /// Whether the last look shows the machine offline, so long after the first one that did: while nobody can look, because of
+    /// the vendor's trouble or our own, its silence says nothing.
+    pub(super) fn offline_for_long(&self) -> bool {
+        let limit = self.policy().offline_limit;
+        let last = self.s.attempt().and_then(|a| self.row(a.number)).and_then(|at| self.rows[at].seen.as_ref());
+        let since = self.s.pace.offline_since;
+        last.zip(since).is_some_and(|(seen, since)| seen.status == InstanceStatus::Offline && seen.look.sent >= since + limit)
     }
 
     /// Nothing can be learnt from the provider: it, not the machine, is in doubt.
@@ -225,15 +254,10 @@ impl Work<'_> {
             self.s.idle.next_look = None;
             self.actions.push(Action::Measure(number));
         }
-        if offline_probe_at(&self.s, self.rules).is_some_and(|at| now >= at) {
-            self.s.pace.next_offline_probe = Some(now + self.policy().offline_limit);
-            if self.s.endpoint.is_none() {
-                // An adopted machine's may never have been told: there is nothing to knock at.
-                return self.end(EndReason::HostLost, Actor::Provider, "the host is offline, and no address of it is known".to_owned());
-            }
-            if let Some(number) = self.s.attempt().map(|a| a.number) {
-                let endpoint = self.s.pace.endpoint_index;
-                self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: false });
+        if self.s.pace.next_offline_look.is_some_and(|due| now >= due) {
+            self.s.pace.next_offline_look = Some(now + self.policy().offline_limit);
+            if let Some(at) = self.s.attempt().map(|a| a.number).and_then(|number| self.row(number)) {
+                self.rows[at].next_look = Some(now);
             }
         }
     }

@@ -7,7 +7,6 @@ use super::{Closed, Letter, Message, Parts, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::Event;
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
-use crate::domain::instance::Instance;
 use crate::domain::lifecycle::{Action, Draft, Input, Refusal, next_deadline, step};
 use crate::domain::memo::Memo;
 use crate::domain::memory::Lesson;
@@ -389,18 +388,14 @@ impl Actor {
             }
             let mut renamed = Vec::new();
             self.live.change(&id, |entry| {
-                let revision = entry.session.revision;
-                entry.session = step.session;
-                entry.session.revision = revision;
-                let changed = |(old, new): &(&Instance, &Instance)| old != new;
-                for (row, new) in entry.instances.iter().zip(&step.instances).filter(changed) {
-                    entry.stored.remove(&row.label.attempt);
+                for (row, new) in entry.instances.iter().zip(&step.instances) {
                     let same = row.native_id.is_some() && row.native_id == new.native_id;
                     if same && !row.account.is_empty() && row.account != new.account {
                         renamed.push((row.provider.clone(), row.account.clone(), new.account.clone()));
                     }
                 }
-                entry.instances = step.instances;
+                let revision = entry.session.revision;
+                entry.step(Session { revision, ..step.session }, step.instances);
             });
             self.rename(renamed);
             self.tell(step.events, staged, now);
@@ -510,7 +505,7 @@ impl Actor {
         }
         for id in &staged.durable {
             if let Some(entry) = self.live.get_mut(id) {
-                entry.stored = entry.instances.iter().map(|row| row.label.attempt).collect();
+                entry.written();
             }
         }
         // Memory only bridges the commit; the table has them now.

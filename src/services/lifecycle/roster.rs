@@ -20,7 +20,7 @@ pub(super) struct Entry {
     /// When it was last told that a deadline has passed, and how often at that instant.
     pub ticked: (Time, u32),
     /// Attempts whose debts are on disk as they are: they are not written again.
-    pub stored: BTreeSet<u8>,
+    stored: BTreeSet<u8>,
     /// The trace that its work belongs to.
     pub trail: Trail,
 }
@@ -29,6 +29,19 @@ impl Entry {
     /// What is new, or comes from disk.
     pub fn new(session: Session, instances: Vec<Instance>) -> Self {
         Self { session, instances, due: None, ticked: (Time::default(), 0), stored: BTreeSet::new(), trail: Trail::default() }
+    }
+
+    /// What a step has made of it.
+    pub fn step(&mut self, session: Session, instances: Vec<Instance>) {
+        for (old, _) in self.instances.iter().zip(&instances).filter(|(old, new)| old != new) {
+            self.stored.remove(&old.label.attempt);
+        }
+        (self.session, self.instances) = (session, instances);
+    }
+
+    /// It is on disk as it is.
+    pub fn written(&mut self) {
+        self.stored = self.instances.iter().map(|row| row.label.attempt).collect();
     }
 
     /// The debts that may be otherwise on disk.
@@ -159,5 +172,38 @@ impl Roster {
         } else {
             self.shares.insert(id, share);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{ConsumerId, Label, Tag};
+    use crate::domain::offer::sample;
+    use crate::domain::session::Request;
+    use std::time::Duration;
+
+    #[test]
+    fn a_debt_is_written_when_it_is_new_or_has_changed() {
+        let (now, offer) = (Time::from_millis(0), sample("a"));
+        let id = SessionId::new(now, 1);
+        let request = Request::plain(ConsumerId::new("me"), Target::Offer(offer.id.clone()));
+        let session = Session::new(id, request, BTreeMap::new(), Duration::from_secs(3600), now);
+        let label = |attempt: u8| Label { tag: Tag::from_hash([7; 5]), session: id, attempt };
+        let row = |attempt: u8| Instance::intended(label(attempt), "account".to_owned(), &offer, offer.base, Vec::new(), now);
+        let mut entry = Entry::new(session.clone(), vec![row(1)]);
+        let unwritten = |entry: &Entry| entry.unwritten().map(|row| row.label.attempt).collect::<Vec<_>>();
+        assert_eq!(unwritten(&entry), [1]);
+        entry.written();
+        assert_eq!(unwritten(&entry), [0_u8; 0]);
+        // One that changes in a step that need not be written waits for the next that must.
+        let mut seen = row(1);
+        seen.native_id = Some("77".to_owned());
+        entry.step(session.clone(), vec![seen.clone(), row(2)]);
+        entry.step(session.clone(), vec![seen.clone(), row(2)]);
+        assert_eq!(unwritten(&entry), [1, 2]);
+        entry.written();
+        entry.step(session, vec![seen, row(2)]);
+        assert_eq!(unwritten(&entry), [0_u8; 0]);
     }
 }
