@@ -219,6 +219,9 @@ impl Failure {
     }
 }
 
+/// TLS that answers one who speaks none looks like this, or hangs up before it was heard.
+const UNHEARD: [&str; 5] = ["frame with invalid size", "broken pipe", "connection reset", "connection closed", "connection was not ready"];
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
@@ -233,8 +236,7 @@ impl From<Status> for Failure {
         } else if message.is_empty() {
             message = status.code().description().to_owned();
         }
-        // TLS that answers one who speaks none looks like this, or hangs up before it was heard.
-        let unheard = ["frame with invalid size", "broken pipe", "connection reset", "connection closed"].iter().any(|words| message.contains(words));
+        let unheard = UNHEARD.iter().any(|words| message.contains(words));
         let hint = (connection && unheard).then(|| "if the server speaks TLS, ask with https://".to_owned());
         Self(Box::new(Parts {
             code: word(status.code()),
