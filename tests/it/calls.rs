@@ -52,8 +52,6 @@ async fn counted(dialect: Dialect, sessions: usize) -> Counted {
     }
     let begin = since(&house);
     house.pass(HOUR).await;
-    since(&house);
-    house.pass(HOUR).await;
     let hour = since(&house);
     for id in &ids {
         house.command(*id, Command::Destroy).await.unwrap();
