@@ -183,7 +183,7 @@ impl Work<'_> {
                 row.launched.get_or_insert(Look { sent: row.intended_at, answered: now });
                 self.durable = true;
             }
-            // Lists that showed what was named, and nothing with the label, count on, whoever asked for them.
+            // Lists that showed what was named, and nothing with the label, count on: what they prove needs no watching between them.
             let counted = std::mem::take(&mut row.absence);
             if counted.unlabelled > 0 {
                 (row.absence.unlabelled, row.absence.last_list) = (counted.unlabelled, counted.last_list);

@@ -1,6 +1,7 @@
 //! The README has what the port refuses before any service is reached.
 
-use super::{block, reasons, rows, sources, ticked};
+use super::readme::reasons;
+use super::{block, rows, sources, ticked};
 use http::StatusCode;
 use std::collections::BTreeSet;
 
