@@ -5,12 +5,15 @@
 //! `now` can never disagree.
 
 use crate::domain::time::Time;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where "now" comes from.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The machine's clock.
+    /// The machine's clock, which follows it forward and never goes back while the process lives: deadlines, waits and what is
+    /// metered go on as time passes, whatever somebody sets the clock to.
     System,
     /// A fixed beginning plus what tokio's clock says has passed since.
     Simulated {
@@ -30,11 +33,22 @@ impl Clock {
 
     /// The present moment, UTC.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "the one place")]
     pub fn now(&self) -> Time {
         match self {
-            Self::System => time_of(SystemTime::now()),
+            Self::System => system().0,
             Self::Simulated { begin, origin } => *begin + origin.elapsed(),
+        }
+    }
+
+    /// How far the machine's clock was set back since the process began: by so much it is behind [`Clock::now`].
+    #[must_use]
+    pub fn set_back(&self) -> Duration {
+        match self {
+            Self::System => {
+                let (now, wall) = system();
+                now.since(wall)
+            }
+            Self::Simulated { .. } => Duration::ZERO,
         }
     }
 
@@ -61,6 +75,24 @@ impl Clock {
     }
 }
 
+/// Now, and what the machine's clock says.
+#[allow(clippy::disallowed_methods, reason = "the one place")]
+fn system() -> (Time, Time) {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static BEGAN: AtomicI64 = AtomicI64::new(i64::MIN);
+    let passed = i64::try_from(FIRST.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let wall = time_of(SystemTime::now());
+    (onward(&BEGAN, wall, passed), wall)
+}
+
+/// Now: what the clock says, or what it said at its furthest and the time that has passed since. `began` is when the process
+/// began, by the clock at its furthest; `passed` the milliseconds since.
+fn onward(began: &AtomicI64, wall: Time, passed: i64) -> Time {
+    let by_wall = wall.millis().saturating_sub(passed);
+    let began = began.fetch_max(by_wall, Ordering::Relaxed).max(by_wall);
+    Time::from_millis(began.saturating_add(passed))
+}
+
 /// A moment as the system tells it, of a file perhaps, in our own words.
 #[must_use]
 pub fn time_of(at: SystemTime) -> Time {
@@ -83,5 +115,22 @@ impl Stopwatch {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_and_one_that_is_set_forward_is_followed() {
+        let began = AtomicI64::new(i64::MIN);
+        let now = |wall: i64, passed: i64| onward(&began, Time::from_millis(wall), passed).millis();
+        assert_eq!((now(1_000_000, 0), now(1_000_500, 500)), (1_000_000, 1_000_500));
+        // Set back by an hour: it goes on at its pace.
+        assert_eq!((now(1_000_600 - 3_600_000, 600), now(1_001_000 - 3_600_000, 1_000)), (1_000_600, 1_001_000));
+        // Set right again, and then forward, as after a sleep in which no time passed for the process.
+        assert_eq!((now(1_002_000, 2_000), now(1_603_000, 3_000)), (1_002_000, 1_603_000));
+        assert_eq!(now(1_004_000, 4_000), 1_604_000);
     }
 }

@@ -414,8 +414,17 @@ async fn trim(store: Store, clock: Clock, keep: Keep) {
 /// Notes how far the database has come, now and then, and the sooner the faster it moves.
 async fn heartbeat(store: Store, board: Board, clock: Clock) {
     let mut bell = board.subscribe(None);
+    let mut told = Duration::from_secs(1);
     loop {
         let noted = board.last();
+        let back = clock.set_back();
+        if back > told {
+            told = back + Duration::from_secs(1);
+            tracing::warn!(
+                by_seconds = back.as_secs(),
+                "this machine's clock was set back; what is told, waited for and metered goes by the old one until the server starts again"
+            );
+        }
         if let Err(error) = store.epoch_note(clock.now()).await {
             tracing::warn!(%error, "noting the epoch failed; it is tried again");
         }

@@ -375,6 +375,24 @@ impl Instance {
         !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && sighting.is_labelled() && !self.carried_by(sighting)
     }
 
+    /// Takes what was noted by a clock that was ahead of the present one as noted now: nothing that is seen from now on is
+    /// older than that.
+    pub fn not_after(&mut self, now: Time) {
+        let earlier = |at: &mut Option<Time>| *at = at.map(|at| at.min(now));
+        self.intended_at = self.intended_at.min(now);
+        self.noted_at = self.noted_at.min(now);
+        self.launched = self.launched.map(|call| call.by(now));
+        if let Some(seen) = &mut self.seen {
+            seen.look = seen.look.by(now);
+        }
+        for at in [&mut self.uncertain_since, &mut self.priced_at, &mut self.absence.last_list, &mut self.absence.since, &mut self.off_by] {
+            earlier(at);
+        }
+        earlier(&mut self.destroy.wanted_at);
+        earlier(&mut self.destroy.answered_at);
+        earlier(&mut self.destroy.not_found_at);
+    }
+
     /// Whether its debt was settled when this look was under way already: what that shows of it may be over, and the next tells.
     #[must_use]
     pub fn settled_since(&self, look: Look) -> bool {

@@ -344,8 +344,6 @@ pub struct Pace {
     pub choosing_since: Option<Time>,
     /// Refused logins on the current endpoint.
     pub refused_logins: u8,
-    /// When the first login was refused.
-    pub refused_since: Option<Time>,
     /// The endpoints of the last sighting that had any.
     pub endpoints: Vec<SshEndpoint>,
     /// Which endpoint of the sighting is being tried.

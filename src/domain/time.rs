@@ -33,7 +33,19 @@ impl Time {
     #[must_use]
     pub fn sql(self) -> String {
         let c = Civil::of(self);
-        format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:03}", c.year, c.month, c.day, c.hour, c.minute, c.second, c.milli)
+        if !(0..=9999).contains(&c.year) {
+            return format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:03}", c.year, c.month, c.day, c.hour, c.minute, c.second, c.milli);
+        }
+        let mut text = String::with_capacity(24);
+        let parts =
+            [(c.year, 4, '-'), (c.month, 2, '-'), (c.day, 2, ' '), (c.hour, 2, ':'), (c.minute, 2, ':'), (c.second, 2, '.'), (c.milli, 3, '\0')];
+        for (number, digits, after) in parts {
+            for place in (0..digits).rev() {
+                text.push(char::from(b'0' + (number / 10_i64.pow(place) % 10) as u8));
+            }
+            text.extend(Some(after).filter(|after| *after != '\0'));
+        }
+        text
     }
 
     /// RFC 3339 in UTC with milliseconds.
@@ -109,6 +121,14 @@ pub struct Look {
     pub answered: Time,
 }
 
+impl Look {
+    /// The same, and not later than this.
+    #[must_use]
+    pub fn by(self, now: Time) -> Self {
+        Self { sent: self.sent.min(now), answered: self.answered.min(now) }
+    }
+}
+
 struct Civil {
     year: i64,
     month: i64,
@@ -162,6 +182,8 @@ mod tests {
         }
         assert_eq!(Time::from_millis(1_795_471_125_123).sql(), "2026-11-23 21:58:45.123");
         assert_eq!(Time::from_millis(1_795_471_125_123).rfc3339(), "2026-11-23T21:58:45.123Z");
+        assert_eq!(Time::from_millis(951_782_400_007).sql(), "2000-02-29 00:00:00.007");
+        assert_eq!(Time::from_millis(300_000_000_000_000).sql(), "11476-08-15 05:20:00.000");
         assert_eq!(Time::from_sql("yesterday"), None);
     }
 }

@@ -61,11 +61,10 @@ pub(super) async fn keep_apart(store: &Store, simulated: bool) -> anyhow::Result
 /// # Errors
 /// When another one is configured than the stored one, under which machines may still be.
 pub(super) async fn deployment_id(store: &Store, configured: Option<&str>, chance: &dyn Chance) -> anyhow::Result<String> {
-    const KEY: &str = "deployment_id";
-    let stored = store.meta_get(KEY).await?;
+    let stored = store.deployment_id().await?;
     let id = match (stored, configured) {
-        (Some(stored), None) => return Ok(stored),
-        (Some(stored), Some(wanted)) if stored == wanted => return Ok(stored),
+        (Some(stored), None) => stored,
+        (Some(stored), Some(wanted)) if stored == wanted => stored,
         (Some(stored), Some(wanted)) => {
             let open = store.instances_unsettled().await?;
             if !open.is_empty() {
@@ -80,7 +79,7 @@ pub(super) async fn deployment_id(store: &Store, configured: Option<&str>, chanc
         (None, Some(wanted)) => wanted.to_owned(),
         (None, None) => format!("{:016x}", chance.bits()),
     };
-    store.meta_set(KEY, &id).await?;
+    store.set_deployment_id(&id).await?;
     Ok(id)
 }
 

@@ -24,6 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The random name of the database, in its own table.
 const STORE_ID: &str = "store_id";
+/// The name of the deployment, in the same table.
+const DEPLOYMENT_ID: &str = "deployment_id";
 /// Why the database is in doubt; empty = it is not.
 pub(super) const DOUBT: &str = "doubt";
 
@@ -36,6 +38,9 @@ struct Note {
     /// Which file the database was, where the system tells: a copy of a folder has a note that fits, and is another file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<String>,
+    /// The name in the labels of its machines: whoever loses the database knows them by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deployment_id: Option<String>,
 }
 
 /// Where the note lies, and what of it is known in memory.
@@ -110,6 +115,28 @@ impl Store {
         Ok(doubt)
     }
 
+    /// The name of the deployment that this database is of: as it is stored, or else as the note says that was left beside it by a
+    /// database that is lost. `None` = there was none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn deployment_id(&self) -> Result<Option<String>, Error> {
+        if let Some(stored) = self.meta_get(DEPLOYMENT_ID).await? {
+            return Ok(Some(stored));
+        }
+        let Some(path) = self.inner.epoch.path.clone() else { return Ok(None) };
+        // One that can't be read is told of by the check.
+        blocking(move || Ok(read(&path).ok().flatten().and_then(|note| note.deployment_id))).await
+    }
+
+    /// Names the deployment.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_deployment_id(&self, id: &str) -> Result<(), Error> {
+        self.meta_set(DEPLOYMENT_ID, id).await
+    }
+
     /// Whether the database is in doubt, as of the last check.
     #[must_use]
     pub fn epoch_doubtful(&self) -> bool {
@@ -147,7 +174,8 @@ impl Store {
             return Ok(());
         }
         let store_id = self.meta_get(STORE_ID).await?.unwrap_or_default();
-        let note = Note { store_id, revision, written_at: now.rfc3339(), file: self.path().and_then(identity) };
+        let deployment_id = self.meta_get(DEPLOYMENT_ID).await?;
+        let note = Note { store_id, revision, written_at: now.rfc3339(), file: self.path().and_then(identity), deployment_id };
         let writing = Arc::clone(&keeper.writing);
         blocking(move || {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -382,3 +382,23 @@ fn the_table_for_the_readme_has_every_setting() {
     assert_eq!(table.lines().count(), SETTINGS.len() + 2);
     assert!(table.contains("| `SERVER_PORT` | `server.port` | `8080` |"));
 }
+
+/// What is configured is what decides: each of these settings has its own place there.
+#[test]
+fn the_policy_is_what_was_set() {
+    let config = load(&env(&[
+        ("LIFECYCLE_HARD_MAX_HOURS", "31"),
+        ("ABSENCE_QUORUM", "5"),
+        ("ABSENCE_SPACING", "41s"),
+        ("FAILOVER_MAX_REFUSED_OFFERS", "17"),
+        ("PRICE_TOLERANCE", "7%"),
+        ("INVENTORY_MAX_AGE", "43s"),
+        ("LIFECYCLE_POLL_INTERVAL", "19s"),
+        ("LIFECYCLE_DESTROY_BACKOFF", "3s"),
+        ("LIFECYCLE_DESTROY_BACKOFF_MAX", "47s"),
+    ]));
+    let (policy, secs) = (config.policy(), Duration::from_secs);
+    assert_eq!((policy.hard_max, policy.absence_quorum, policy.absence_spacing), (secs(31 * 3600), 5, secs(41)));
+    assert_eq!((policy.max_refused_offers, policy.price_tolerance_percent, policy.max_offer_age), (17, 7, secs(43)));
+    assert_eq!((policy.look_interval, policy.destroy_backoff, policy.destroy_backoff_max), (secs(19), secs(3), secs(47)));
+}

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use gpu_shopper::app::tag_of;
 use gpu_shopper::chaos::audit;
 use gpu_shopper::domain::ids::{Label, OfferId};
-use gpu_shopper::domain::instance::{Desired, PriceSeen, Sighting};
+use gpu_shopper::domain::instance::{Desired, Launch, PriceSeen, Sighting};
 use gpu_shopper::domain::session::{EndReason, Session, State};
 use gpu_shopper::ports::{Account, Certainty, DestroyAnswer, LaunchSpec, Launched, OfferBatch, Provider, ProviderError, ProviderFacts};
 use gpu_shopper::services::api::{Command, SessionFilter, WatchMessage, WatchRequest, WatchStart};
@@ -527,4 +527,35 @@ fn copy_database(path: &Path, folder: &Path) {
         let _ = std::fs::remove_file(&to);
         let _ = std::fs::copy(from, to);
     }
+}
+
+/// A server that is told to end waits for what it has ordered, and writes the answers down: the next start knows them.
+#[tokio::test(start_paused = true)]
+async fn an_end_in_good_order_waits_for_the_answers_to_launches_and_destroys() {
+    let mut house = Plan::new(6, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
+    let ended = house.rent(None).await.session.id;
+    house.until(ended, State::Running, 10 * MINUTE).await;
+    house.market.set_faults(Faults::gentle().with_delay(Delay::Latency, 5 * SECOND));
+    let begun = house.rent(None).await.session.id;
+    house.command(ended, Command::Destroy).await.unwrap();
+    house.pass(SECOND).await;
+    let rows = async |house: &House| {
+        let row = async |id| house.store().instance_list(id).await.unwrap().remove(0);
+        (row(begun).await, row(ended).await)
+    };
+    let (launch, destroy) = rows(&house).await;
+    assert!(launch.launch == Launch::Intended && destroy.destroy.answered_at.is_none(), "both are under way: {launch:?} {destroy:?}");
+    house.stop().await;
+    let (launch, destroy) = rows(&house).await;
+    assert!(launch.launch == Launch::Accepted && launch.native_id.is_some(), "{launch:?}");
+    assert!(destroy.destroy.answered_at.is_some(), "{destroy:?}");
+    house.market.set_faults(Faults::gentle());
+    house.start(None).await;
+    house.until(begun, State::Running, 10 * MINUTE).await;
+    house.command(begun, Command::Destroy).await.unwrap();
+    for id in [begun, ended] {
+        house.until(id, State::Stopped, 10 * MINUTE).await;
+    }
+    assert!(house.audit().await.is_empty());
+    house.close().await;
 }

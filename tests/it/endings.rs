@@ -4,10 +4,12 @@
 use crate::support::{Altered, House, Plan, Wrap, any, request};
 use gpu_shopper::domain::event::{Event, EventType};
 use gpu_shopper::domain::ids::SessionId;
-use gpu_shopper::domain::instance::Sighting;
+use gpu_shopper::domain::instance::{InstanceStatus, Sighting};
 use gpu_shopper::domain::money::Nanos;
 use gpu_shopper::domain::offer::RentalKind;
 use gpu_shopper::domain::session::{AttemptFailure, ConditionType, EndReason, Request, Session, State, Target, Truth};
+use gpu_shopper::domain::verify::ProbeFailureKind;
+use gpu_shopper::ports::ProbeFailure;
 use gpu_shopper::services::api::Command;
 use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults, Workload};
 use std::sync::Arc;
@@ -441,7 +443,7 @@ async fn a_machine_that_is_listed_as_gone_is_missing() {
             let over = Arc::clone(&told_gone);
             let gone = move |machine: &mut Sighting| {
                 if over.load(Ordering::Relaxed) {
-                    (machine.status, machine.raw_status) = (gpu_shopper::domain::instance::InstanceStatus::Gone, "terminated".to_owned());
+                    (machine.status, machine.raw_status) = (InstanceStatus::Gone, "terminated".to_owned());
                 }
             };
             Arc::new(Altered { machine: Box::new(gone), ..Altered::of(provider) })
@@ -457,6 +459,37 @@ async fn a_machine_that_is_listed_as_gone_is_missing() {
         assert_eq!(ended.end_reason, Some(EndReason::HostLost));
         clean(house).await;
     }
+}
+
+/// The provider calls a host offline for half an hour, and its machine lets its user in all the while: what the vendor says of it
+/// is a condition, and ends nothing.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_called_offline_and_answers_is_not_lost() {
+    let called = Arc::new(AtomicBool::new(false));
+    let said = Arc::clone(&called);
+    let wrap: Wrap = Arc::new(move |provider| {
+        let said = Arc::clone(&said);
+        let offline = move |machine: &mut Sighting| {
+            if said.load(Ordering::Relaxed) {
+                (machine.status, machine.raw_status) = (InstanceStatus::Offline, "offline".to_owned());
+            }
+        };
+        Arc::new(Altered { machine: Box::new(offline), ..Altered::of(provider) })
+    });
+    let house = plan(Dialect::Vastai).wrapped(wrap).build().await;
+    let (session, _) = running(&house, wanted(6 * HOUR)).await;
+    called.store(true, Ordering::Relaxed);
+    house.pass(35 * MINUTE).await;
+    let offline = house.get(session.id).await;
+    assert_eq!((offline.state, house.alive().len()), (State::Running, 1), "{}", offline.status_message);
+    assert_eq!(condition(&offline, ConditionType::InstancePresent), Some((Truth::Unknown, "host_offline")));
+    // Its user is let in no more: now both say so.
+    house.script.say().login = Some(ProbeFailure { kind: ProbeFailureKind::Unreachable, text: "no route to host".to_owned() });
+    let ended = house.until(session.id, State::Failed, 20 * MINUTE).await;
+    assert_eq!(ended.end_reason, Some(EndReason::HostLost));
+    // What it cost is the vendor's word against its bill: nothing is billed while a host is offline, it says.
+    assert!(house.alive().is_empty(), "{:?}", house.alive());
+    house.close().await;
 }
 
 /// However it comes to its expiry, its user hears of it first.

@@ -4,7 +4,7 @@
 use crate::support::{Altered, House, Plan, Wrap, any, caller, exactly, request};
 use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::SessionId;
-use gpu_shopper::domain::instance::{Evidence, InstanceStatus, Sighting};
+use gpu_shopper::domain::instance::{DestroyAnswer, Evidence, InstanceStatus, Sighting};
 use gpu_shopper::domain::money::{Nanos, Rate};
 use gpu_shopper::domain::offer::RentalKind;
 use gpu_shopper::domain::policy::Policy;
@@ -538,6 +538,41 @@ async fn a_destroy_is_wanted_until_it_is_done() {
         house.until(id, State::Stopped, 2 * HOUR).await;
         clean(&house).await;
     }
+}
+
+/// A destroy that is refused is ordered again after waits that double up to their cap, each a fifth longer or shorter by chance.
+#[tokio::test(start_paused = true)]
+async fn the_waits_between_destroys_double_up_to_a_cap_and_are_spread() {
+    let destroys = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&destroys);
+    let wrap: Wrap = Arc::new(move |provider| {
+        let refused = |answer: &mut DestroyAnswer| *answer = DestroyAnswer::Refused { until: None, text: "not today".to_owned() };
+        Arc::new(Altered { destroys: Arc::clone(&counted), destroyed: Box::new(refused), ..Altered::of(provider) })
+    });
+    // It is not gone either: what was refused was not done.
+    let faults = Faults::gentle().with(Fault::DestroyIgnored, ALWAYS);
+    let house = Plan { refresh: Some(6 * HOUR), ..Plan::new(5, faults) }.at(Dialect::Vastai).wrapped(wrap).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    house.command(id, Command::Destroy).await.unwrap();
+    let (begun, mut at) = (house.now(), Vec::new());
+    while at.len() < 24 {
+        house.pass(SECOND / 4).await;
+        if destroys.load(Ordering::Relaxed) > at.len() {
+            at.push(house.now().since(begun).as_secs_f64());
+        }
+        assert!(house.now().since(begun) < 4 * HOUR, "{at:?}");
+    }
+    let policy = Policy::default();
+    let cap = policy.destroy_backoff_max.as_secs_f64();
+    let waits: Vec<f64> = at.windows(2).map(|two| two[1] - two[0]).collect();
+    for (tries, wait) in waits.iter().enumerate() {
+        let usual = (policy.destroy_backoff.as_secs_f64() * 2_f64.powi(i32::try_from(tries).unwrap())).min(cap);
+        assert!((usual * 0.8 - 1.0..=usual * 1.2 + 1.0).contains(wait), "wait {tries} is {wait}, and {usual} is usual: {waits:?}");
+    }
+    let capped = &waits[8..];
+    let spread = |far: f64| capped.iter().any(|wait| if far < 1.0 { *wait < cap * far } else { *wait > cap * far });
+    assert!(spread(0.95) && spread(1.05), "{capped:?}");
 }
 
 #[tokio::test(start_paused = true)]

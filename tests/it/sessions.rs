@@ -95,6 +95,25 @@ async fn one_consumer_does_not_rent_one_ask_twice() {
     house.close().await;
 }
 
+/// Two want the same ask in the same moment: one of them gets it, the other one is told, and nothing is ordered twice.
+#[tokio::test(start_paused = true)]
+async fn two_creates_at_once_do_not_claim_one_ask() {
+    let house = House::new(5, Faults::none().with_delay(Delay::Latency, 5 * SECOND)).await;
+    let offer = house.core().inventory.snapshot().offers.iter().find(|o| o.slots == Some(1)).unwrap().id.clone();
+    let by = |consumer: &str| house.create(Request { consumer: ConsumerId::new(consumer), ..request(exactly(&offer)) });
+    let (first, second) = futures::future::join(by("one"), by("other")).await;
+    let (got, refused) = match (first, second) {
+        (Ok(got), Err(refused)) | (Err(refused), Ok(got)) => (got, refused),
+        both => panic!("one of them gets it: {both:?}"),
+    };
+    assert_eq!(refused.reason, "NO_CAPACITY");
+    house.until(got.session.id, State::Running, 10 * MINUTE).await;
+    assert_eq!(house.life().calls().iter().filter(|call| **call == "launch").count(), 1);
+    house.command(got.session.id, Command::Destroy).await.unwrap();
+    house.until(got.session.id, State::Stopped, 5 * MINUTE).await;
+    house.close().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_same_ask_again_is_tried_when_its_consumer_says_so() {
     // Until the vendor has answered the first, the ask is still on everybody's list.

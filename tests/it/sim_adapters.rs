@@ -218,7 +218,13 @@ async fn the_adapters_read_every_state_rightly() {
     let id = provider.launch(&street.spec(plain(&offers), 1)).await.unwrap().native_id;
     let status = |id: String| {
         let provider = Arc::clone(&provider);
-        async move { provider.instance(&id).await.unwrap().unwrap().status }
+        async move {
+            let looked = provider.instance(&id).await.unwrap().unwrap();
+            let listed = provider.instances().await.unwrap().into_iter().find(|one| one.native_id == id).expect("it is listed");
+            let said = |one: &Sighting| (one.status, one.raw_status.clone(), one.label.clone());
+            assert_eq!(said(&looked), said(&listed), "a list and a look read the vendor alike");
+            looked.status
+        }
     };
     assert_eq!(status(id.clone()).await, InstanceStatus::Starting);
     let planted = market.plant(street.world.vastai_account, "other").unwrap();

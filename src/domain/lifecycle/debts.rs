@@ -66,7 +66,7 @@ impl Work<'_> {
                     self.durable = true;
                 }
             }
-            Input::Seen { attempt, sighting, look } => {
+            Input::Seen { attempt, sighting, look } | Input::Unwanted { attempt, sighting, look } => {
                 if let Some(at) = self.row(*attempt).filter(|_| sighting.status != InstanceStatus::Gone) {
                     self.row_seen(at, sighting, *look);
                     self.keep_looking(at);
@@ -176,6 +176,7 @@ impl Work<'_> {
     fn rows_resumed(&mut self) {
         let now = self.now;
         for row in self.rows.iter_mut().filter(|r| r.open()) {
+            row.not_after(now);
             if row.launch == Launch::Intended {
                 row.launch = Launch::Unknown;
                 // The call was over at the latest when the process died, which was before now.

@@ -78,6 +78,15 @@ pub enum Input {
     },
     /// A machine beside those of its rows carries a label of the session: one too many.
     Duplicate(Box<Stray>),
+    /// A machine that its row says should be gone was found, and its end is wanted now: by an operator, or by the sweeper.
+    Unwanted {
+        /// Which attempt.
+        attempt: u8,
+        /// What was seen.
+        sighting: Box<Sighting>,
+        /// The look.
+        look: Look,
+    },
     /// An operator wants the destroy of a debt tried at once.
     Retry {
         /// Which attempt.

@@ -40,7 +40,7 @@ use std::sync::Arc;
 /// Only for [`Input::Asked`]: why the wish is refused; nothing has changed then.
 pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rules, now: Time) -> Result<Step, Refusal> {
     let mut work = Work { s: session.clone(), rows: instances.to_vec(), events: Vec::new(), actions: Vec::new(), durable: false, rules, now };
-    let ordered = matches!(input, Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate(_));
+    let ordered = matches!(input, Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate(_) | Input::Unwanted { .. });
     work.dispatch(input)?;
     if !rules.asleep {
         work.deadlines();
@@ -163,6 +163,7 @@ impl Work<'_> {
                 | Input::Unlisted
                 | Input::Renamed { .. }
                 | Input::Duplicate(_)
+                | Input::Unwanted { .. }
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::Probed { .. }
@@ -199,6 +200,7 @@ impl Work<'_> {
                 | Input::Measured { .. }
                 | Input::CreditTold { .. }
                 | Input::Duplicate(_)
+                | Input::Unwanted { .. }
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::DestroyAnswered { .. }
@@ -231,6 +233,7 @@ impl Work<'_> {
                 | Input::Started { .. }
                 | Input::Renamed { .. }
                 | Input::Duplicate(_)
+                | Input::Unwanted { .. }
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::DestroyAnswered { .. }
@@ -247,6 +250,7 @@ impl Work<'_> {
                 | Input::Unlisted
                 | Input::Renamed { .. }
                 | Input::Duplicate(_)
+                | Input::Unwanted { .. }
                 | Input::Retry { .. }
                 | Input::Settle { .. }
                 | Input::Launched { .. }
@@ -267,7 +271,7 @@ impl Work<'_> {
             },
             State::Stopped | State::Failed => match input {
                 Input::Asked { ask, actor } => return self.asked(ask, actor),
-                Input::Seen { attempt, .. } => self.latecomer(attempt),
+                Input::Seen { attempt, .. } | Input::Unwanted { attempt, .. } | Input::Launched { attempt, .. } => self.latecomer(attempt),
                 Input::Resumed
                 | Input::LookFailed { .. }
                 | Input::Begin
@@ -279,7 +283,6 @@ impl Work<'_> {
                 | Input::Duplicate(_)
                 | Input::Retry { .. }
                 | Input::Settle { .. }
-                | Input::Launched { .. }
                 | Input::LaunchRefused { .. }
                 | Input::LaunchUnknown { .. }
                 | Input::KeysAttached { .. }

@@ -403,7 +403,6 @@ impl Work<'_> {
         let pace = &mut self.s.pace;
         let wait = match kind {
             ProbeFailureKind::AuthRejected => {
-                pace.refused_since.get_or_insert(now);
                 let tries = usize::from(pace.refused_logins);
                 pace.refused_logins = pace.refused_logins.saturating_add(1);
                 if tries == 2 && !pace.keys_reattached {

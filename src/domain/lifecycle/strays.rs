@@ -10,7 +10,7 @@ use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, Label, MachineId, OfferId, ProviderId};
 use crate::domain::instance::{Desired, Evidence, Instance, Launch, PriceSeen, Seen, Sighting};
 use crate::domain::memo::Memo;
-use crate::domain::offer::{DiskTerms, Offer, Price, Prior, Region, RentalKind, Traffic};
+use crate::domain::offer::{DiskTerms, Offer, Price, Prior, RentalKind, Traffic};
 use crate::domain::policy::Rules;
 use crate::domain::session::{Attempt, ConditionType, EndReason, Request, Session, Stage, State, Target, Truth};
 use crate::domain::time::{Look, Time};
@@ -100,10 +100,10 @@ fn offer_of(stray: &Stray) -> Offer {
         machine: sighting.machine.clone().unwrap_or_else(|| MachineId::new(&format!("{}:{}", stray.provider, sighting.native_id))),
         host: None,
         gpu: GpuModel::canonical("unknown"),
-        gpu_raw: "unknown".to_owned(),
+        gpu_raw: Arc::from("unknown"),
         gpu_count: 1,
         gpu_memory_mib: 0,
-        region: Region::default(),
+        region: Arc::default(),
         rental: if sighting.interruptible == Some(true) { RentalKind::Interruptible } else { RentalKind::OnDemand },
         min_bid: None,
         base: price,

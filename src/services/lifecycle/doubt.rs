@@ -22,8 +22,8 @@ pub(super) async fn thawed(store: &Store) -> Result<BTreeSet<SessionId>, StoreEr
 /// Whether an input is somebody's wish, what came of one, or how an account is called; everything else waits while the database
 /// is in doubt.
 pub(super) fn asked_for(input: &Input) -> bool {
-    use Input::{Asked, DestroyAnswered, Duplicate, Renamed, Retry, Settle};
-    matches!(input, Asked { .. } | Retry { .. } | Settle { .. } | Duplicate(_) | DestroyAnswered { .. } | Renamed { .. })
+    use Input::{Asked, DestroyAnswered, Duplicate, Renamed, Retry, Settle, Unwanted};
+    matches!(input, Asked { .. } | Retry { .. } | Settle { .. } | Duplicate(_) | Unwanted { .. } | DestroyAnswered { .. } | Renamed { .. })
 }
 
 impl Actor {

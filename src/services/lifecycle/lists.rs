@@ -136,7 +136,7 @@ impl Actor {
         let own = there().find(|r| r.native_id.as_ref() == Some(&orphan.sighting.native_id));
         let own = own.or_else(|| there().find(|r| r.label == label && r.native_id.is_none())).map(|r| r.label.attempt);
         let input = match own {
-            Some(attempt) => Input::Seen { attempt, sighting: Box::new(orphan.sighting), look: orphan.look },
+            Some(attempt) => Input::Unwanted { attempt, sighting: Box::new(orphan.sighting), look: orphan.look },
             None if orphan.account.is_empty() => return Ok(()),
             None => Input::Duplicate(Box::new(orphan)),
         };

@@ -13,7 +13,7 @@ use gpu_shopper::domain::policy::Rules;
 use gpu_shopper::domain::session::{AttemptFailure, ConditionType, EndReason, Request, Session, State, Target, Truth};
 use gpu_shopper::domain::template::{Needs, Template};
 use gpu_shopper::domain::time::{Look, Time};
-use gpu_shopper::domain::verify::{GpuAnswer, GpuReport, Verify};
+use gpu_shopper::domain::verify::{GpuAnswer, GpuReport, ProbeFailureKind, Verify};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,16 @@ impl Running {
 
     /// Its machine is up and was not yet logged in to.
     async fn booted(request: Request) -> Self {
+        let mut this = Self::launching(request).await;
+        let call = Look { sent: this.now, answered: this.now };
+        this.put(Input::Launched { attempt: 1, native_id: "n1".to_owned(), call, failed: None });
+        this.now = this.now + Duration::from_secs(60);
+        this.seen("n1", None);
+        this
+    }
+
+    /// Its launch was ordered and is not answered yet.
+    async fn launching(request: Request) -> Self {
         let (offers, mut rules) = market().await;
         rules.terms.values_mut().for_each(|terms| terms.account = "one".to_owned());
         let offer = Arc::clone(&offers[0]);
@@ -44,10 +54,6 @@ impl Running {
         let mut this = Self { rules, session, rows: Vec::new(), now: BEGIN, provider };
         this.put(Input::Begin);
         this.put(Input::Chosen(Choice { disk_gb: offer.disk.rented_gb(None), offer }));
-        let call = Look { sent: this.now, answered: this.now };
-        this.put(Input::Launched { attempt: 1, native_id: "n1".to_owned(), call, failed: None });
-        this.now = this.now + Duration::from_secs(60);
-        this.seen("n1", None);
         this
     }
 
@@ -406,4 +412,117 @@ async fn a_sighting_tells_whose_a_machine_is_when_it_is_known_whose_credentials_
         assert_eq!(next.instances[0].account, after, "{before:?} {known:?} {changed:?} {shown}");
         assert!(next.durable || before == after);
     }
+}
+
+/// The machine's clock is set back by an hour while the server is away: what was noted by the old one keeps nothing from being
+/// seen, missed, ordered and proven.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_delays_nothing() {
+    let mut this = Running::new(request(any(None))).await;
+    this.now = this.now + Duration::from_secs(7200);
+    this.seen("n1", None);
+    let set_back = |this: &mut Running| {
+        this.now = Time::from_millis(this.now.millis() - 3_600_000);
+        this.put(Input::Resumed);
+    };
+    set_back(&mut this);
+    this.now = this.now + Duration::from_secs(30);
+    let (mut sighting, look) = (this.sighting("n1", None), this.look());
+    sighting.status = InstanceStatus::Stopped;
+    this.put(Input::Seen { attempt: 1, sighting, look });
+    assert_eq!(this.rows[0].seen.as_ref().map(|seen| (seen.status, seen.look)), Some((InstanceStatus::Stopped, look)), "it is seen");
+    this.put(Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service });
+    let (call, retry_at) = (this.look(), this.now + Duration::from_secs(5));
+    this.put(Input::DestroyAnswered { attempt: 1, answer: Ok(DestroyAnswer::Accepted), call, retry_at });
+    set_back(&mut this);
+    for _ in 0..2 {
+        this.now = this.now + Duration::from_secs(11);
+        let look = this.look();
+        this.put(Input::Missing { attempt: 1, look, by: LookBy::Id });
+    }
+    assert_eq!(this.session.state, State::Stopped, "it is proven gone");
+
+    // A launch whose outcome nobody knows.
+    let mut this = Running::launching(request(any(None))).await;
+    this.now = this.now + Duration::from_secs(7200);
+    let call = this.look();
+    this.put(Input::LaunchUnknown { attempt: 1, text: "no answer".to_owned(), call });
+    set_back(&mut this);
+    for _ in 0..6 {
+        this.now = this.now + Duration::from_secs(60);
+        let look = this.look();
+        this.put(Input::Missing { attempt: 1, look, by: LookBy::List });
+    }
+    assert_eq!(this.rows[0].settled.map(|s| s.evidence), Some(Evidence::NeverAppeared));
+}
+
+/// An operator writes a launch off whose call is still under way, and it is answered with a machine: that is told, and the machine
+/// destroyed.
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_is_answered_after_its_debt_was_written_off_is_a_latecomer() {
+    let mut this = Running::launching(request(any(None))).await;
+    this.put(Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service });
+    this.put(Input::Settle { attempt: 1, actor: Actor::Service, text: "gone, says its console".to_owned() });
+    assert_eq!((this.session.state, this.session.cost_final, this.rows[0].open()), (State::Stopped, true, false));
+    let call = Look { sent: this.now, answered: this.now + Duration::from_secs(20) };
+    this.now = call.answered;
+    let told = this.put(Input::Launched { attempt: 1, native_id: "n1".to_owned(), call, failed: None });
+    assert_eq!(told, [(EventType::LatecomerDestroyed, State::Stopped)]);
+    assert!(this.rows[0].open() && !this.session.cost_final, "{:?}", this.rows[0]);
+    this.seen("n1", None);
+    let due = next_deadline(&this.session, &this.rows, &this.rules);
+    assert!(this.rows[0].destroy.next_at.is_some() || due.is_none(), "its destroy is under way or due: {:?}", this.rows[0].destroy);
+}
+
+/// A machine may cost as much more than its offer said as the larger of two tolerances allows, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_price_is_too_much_beyond_five_in_a_hundred_and_beyond_a_cent() {
+    for (offered, allowed) in [(1_000_000_000_i64, 1_050_000_000_i64), (100_000_000, 110_000_000), (200_000_000, 210_000_000)] {
+        for (over, fine) in [(0, true), (1, false)] {
+            let mut this = Running::launching(request(any(None))).await;
+            let then = Rate::from_nanos(offered);
+            this.rows[0].offered = this.rows[0].offered.with_total(then);
+            let call = this.look();
+            this.put(Input::Launched { attempt: 1, native_id: "n1".to_owned(), call, failed: None });
+            this.now = this.now + Duration::from_secs(60);
+            this.seen("n1", Some(Rate(Rate::from_nanos(allowed).0 + over)));
+            let failed = this.session.attempts[0].failure;
+            assert_eq!(failed, (!fine).then_some(AttemptFailure::PriceChanged), "{offered} {over}: {}", this.session.status_message);
+        }
+    }
+}
+
+/// A session with nothing rented is over when its end is asked for, in the same step.
+#[tokio::test(start_paused = true)]
+async fn an_end_with_nothing_rented_is_reached_at_once() {
+    let mut this = Running::launching(request(any(None))).await;
+    this.put(Input::LaunchRefused { attempt: 1, failure: AttemptFailure::OfferGone, text: "somebody was faster".to_owned() });
+    assert_eq!((this.session.state, this.rows[0].open()), (State::Provisioning, false));
+    this.put(Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service });
+    assert_eq!((this.session.state, this.session.cost_final), (State::Stopped, true));
+}
+
+/// A refused login is tried six times in all, after 5, 10 and then 20 seconds; the keys are attached once more after the third, and
+/// the last refusal ends the attempt.
+#[tokio::test(start_paused = true)]
+async fn logins_that_are_refused_are_tried_again_and_not_for_ever() {
+    let mut this = Running::booted(request(any(None))).await;
+    let endpoint = this.session.pace.endpoints[0].clone();
+    let mut attached_after = Vec::new();
+    for (number, wait) in [5, 10, 20, 20, 20].into_iter().enumerate() {
+        let failed = Input::ProbeFailed { attempt: 1, endpoint: endpoint.clone(), kind: ProbeFailureKind::AuthRejected, text: "no".to_owned() };
+        let again = step(&this.session, &this.rows, failed.clone(), &this.rules, this.now).unwrap().actions;
+        if again.iter().any(|action| matches!(action, Action::AttachKeys(1))) {
+            attached_after.push(number + 1);
+        }
+        this.put(failed);
+        assert_eq!(this.session.pace.next_probe, Some(this.now + Duration::from_secs(wait)), "after refusal {}", number + 1);
+        this.put(Input::KeysAttached { attempt: 1, result: Ok(()) });
+        this.now = this.now + Duration::from_secs(wait);
+        this.put(Input::Tick);
+    }
+    assert_eq!(attached_after, [3]);
+    assert_eq!(this.session.attempts[0].failure, None);
+    this.put(Input::ProbeFailed { attempt: 1, endpoint, kind: ProbeFailureKind::AuthRejected, text: "no".to_owned() });
+    assert_eq!(this.session.attempts[0].failure, Some(AttemptFailure::AuthFailed));
 }

@@ -250,6 +250,11 @@ impl House {
         self.start(None).await;
     }
 
+    /// Ends as it is asked to, in good order.
+    pub async fn stop(&mut self) {
+        self.core.take().unwrap().stop().await.unwrap();
+    }
+
     /// Dies without a word; returns when nothing of it is left, its hold on the file included.
     pub async fn die(&mut self) {
         self.life.die();

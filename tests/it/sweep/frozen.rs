@@ -4,6 +4,7 @@ use super::{HOUR, MINUTE, clean, id_of, order, planted};
 use crate::support::{Plan, any, caller, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::domain::ids::{ConsumerId, Label};
+use gpu_shopper::domain::instance::Evidence;
 use gpu_shopper::domain::lifecycle::Fate;
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, Request, State};
 use gpu_shopper::services::api::Command;
@@ -191,5 +192,40 @@ async fn a_destroy_in_a_frozen_house_goes_on_after_a_restart() {
     assert_eq!((house.alive().len(), house.get(kept).await.state), (1, State::Running), "nobody has said anything of that one");
     order(&house, Order::Accept).await.unwrap();
     house.until(kept, State::Stopped, HOUR).await;
+    clean(&house).await;
+}
+
+/// A machine that an attempt of a session in use never had, as far as is known, is there after all: an order to destroy it is
+/// done at once, and the session's own machine goes on.
+#[tokio::test(start_paused = true)]
+async fn an_order_about_an_orphan_of_a_session_in_use_is_done() {
+    let mut house = Plan::new(41, Faults::gentle()).on_disk().at(Dialect::Vastai).build().await;
+    house.pass(10 * Duration::from_secs(1)).await;
+    house.market.set_faults(Faults::gentle().with(Fault::ServerError, ALWAYS));
+    let id = house.create(Request { reservation: 12 * HOUR, ..request(any(None)) }).await.unwrap().session.id;
+    while house.get(id).await.attempts.first().is_none_or(|a| a.failure.is_none()) {
+        house.pass(Duration::from_secs(1)).await;
+    }
+    house.market.set_faults(Faults::gentle());
+    let session = house.until(id, State::Running, HOUR).await;
+    let own = house.alive();
+    let row = house.store().instance_list(id).await.unwrap().remove(0);
+    assert!(row.native_id.is_none() && row.settled.is_some_and(|s| s.evidence == Evidence::NeverAppeared), "{row:?}");
+    house.die().await;
+    let late = planted(&house, Dialect::Vastai, &row.label.to_string()).await;
+    house.frozen = Some("a restored backup".to_owned());
+    house.start(None).await;
+    house.pass(5 * MINUTE).await;
+    let found = house.core().operator.findings();
+    assert!(found.machines.iter().any(|f| f.kind == FindingKind::Orphan && f.sighting.native_id == late), "{:?}", found.machines);
+    assert_eq!(house.alive().len(), 2, "nobody has asked for it");
+    order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: late.clone(), fate: Fate::Destroy }).await.unwrap();
+    house.pass(2 * MINUTE).await;
+    assert_eq!(house.alive(), own);
+    let now = house.get(id).await;
+    assert_eq!((now.state, now.attempts.len()), (State::Running, session.attempts.len()));
+    order(&house, Order::Accept).await.unwrap();
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 10 * MINUTE).await;
     clean(&house).await;
 }
