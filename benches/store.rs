@@ -4,12 +4,14 @@
 use crate::samples::{self, plain};
 use crate::{only_tries, world};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use gpu_shopper::domain::event::Matchable;
 use gpu_shopper::domain::session::Session;
 use gpu_shopper::store::{Batch, Store};
 use libsqlite3_sys as ffi;
 use std::ffi::CString;
 use std::path::Path;
 use std::ptr;
+use std::sync::Arc;
 
 pub fn measure(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -22,6 +24,13 @@ pub fn measure(criterion: &mut Criterion) {
         let mut crowd = Crowd::new(*size);
         group.bench_with_input(BenchmarkId::new("transitions_in_one_batch", size), size, |b, _| {
             b.iter_batched(|| crowd.together(), |batch| runtime.block_on(store.commit(batch)).unwrap(), BatchSize::PerIteration);
+        });
+        drop(store);
+        let folder = tempfile::tempdir().unwrap();
+        let store = world::open(folder.path());
+        let mut crowd = Crowd::new(*size);
+        group.bench_with_input(BenchmarkId::new("changes_of_labels_in_one_batch", size), size, |b, _| {
+            b.iter_batched(|| crowd.relabelled(), |batch| runtime.block_on(store.commit(batch)).unwrap(), BatchSize::PerIteration);
         });
         drop(store);
         // More than the writer's queue holds would come in any order, and revisions come in theirs.
@@ -72,13 +81,31 @@ impl Crowd {
     }
 
     fn together(&mut self) -> Batch {
-        let mut all = Batch::default();
-        for batch in self.apart() {
-            all.sessions.extend(batch.sessions);
-            all.events.extend(batch.events);
-        }
-        all
+        joined(self.apart())
     }
+
+    /// Each with another value of a label of its own.
+    fn relabelled(&mut self) -> Batch {
+        let revision = &mut self.revision;
+        let next = |session: &mut Session| {
+            *revision += 1;
+            let before = Matchable::of(session);
+            session.labels.insert("step".to_owned(), revision.to_string());
+            let mut event = samples::event(session, *revision);
+            event.before = Some(before);
+            Batch { sessions: vec![event.session.clone()], events: vec![Arc::new(event)], ..Batch::default() }
+        };
+        joined(self.sessions.iter_mut().map(next).collect())
+    }
+}
+
+fn joined(batches: Vec<Batch>) -> Batch {
+    let mut all = Batch::default();
+    for batch in batches {
+        all.sessions.extend(batch.sessions);
+        all.events.extend(batch.events);
+    }
+    all
 }
 
 /// SQLite and nothing else.

@@ -43,11 +43,11 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for place in (0..26).rev() {
-            let index = usize::try_from(self.0 >> (place * 5) & 31).unwrap_or(0);
-            write!(f, "{}", char::from(ALPHABET[index]))?;
+        let mut text = [0; 26];
+        for (place, letter) in text.iter_mut().rev().enumerate() {
+            *letter = ALPHABET[(self.0 >> (place * 5) & 31) as usize];
         }
-        Ok(())
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -197,6 +197,19 @@ macro_rules! text_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Whether another copy of it is in use: copies share their text.
+            #[must_use]
+            pub fn is_shared(&self) -> bool {
+                Arc::strong_count(&self.0) > 1
+            }
+        }
+
+        /// Equal and in the same order as its text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
         }
 
         impl fmt::Display for $name {
@@ -250,13 +263,6 @@ impl OfferId {
     #[must_use]
     pub fn slice_str(&self) -> &str {
         self.as_str().strip_suffix(BY_BID).unwrap_or(&self.0)
-    }
-}
-
-/// Equal and in the same order as its text.
-impl Borrow<str> for OfferId {
-    fn borrow(&self) -> &str {
-        &self.0
     }
 }
 

@@ -12,6 +12,7 @@ use crate::domain::time::Time;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// A priced part of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -141,7 +142,7 @@ pub enum RentalKind {
 
 /// Where a machine stands.
 #[skip_serializing_none]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Region {
     /// ISO 3166-1 alpha-2 code in capitals; `None` when the vendor's text names no country we know.
     pub country: Option<String>,
@@ -171,13 +172,13 @@ pub struct Offer {
     /// The canonical GPU model.
     pub gpu: GpuModel,
     /// The vendor's own name of the GPU.
-    pub gpu_raw: String,
+    pub gpu_raw: Arc<str>,
     /// Number of GPUs.
     pub gpu_count: u32,
     /// Memory of one GPU, MiB, snapped to its nominal size.
     pub gpu_memory_mib: u32,
-    /// Where it stands.
-    pub region: Region,
+    /// Where it stands. Many offers stand in one place.
+    pub region: Arc<Region>,
     /// On demand or by a bid.
     pub rental: RentalKind,
     /// The lowest bid that would win now (whole machine per hour), for interruptible offers.
@@ -316,10 +317,16 @@ impl OfferFilter {
         TESTS.map(|test| (test.field, !(test.is_set)(self) || (test.passes)(self, offer)))
     }
 
+    /// Whether it takes what stands there, for its `regions` alone.
+    #[must_use]
+    pub fn wants(&self, region: &Region) -> bool {
+        self.regions.is_empty() || self.regions.iter().any(|asked| in_region(region, asked))
+    }
+
     /// The same filter made ready for many offers: only what is set is looked at.
     #[must_use]
     pub fn sieve(&self) -> Sieve<'_> {
-        Sieve { filter: self, tests: TESTS.iter().filter(|test| (test.is_set)(self)).map(|test| test.passes).collect() }
+        Sieve { filter: self, tests: TESTS.iter().filter(|test| (test.is_set)(self)).collect() }
     }
 }
 
@@ -327,14 +334,21 @@ impl OfferFilter {
 #[derive(Debug)]
 pub struct Sieve<'a> {
     filter: &'a OfferFilter,
-    tests: Vec<fn(&OfferFilter, &Offer) -> bool>,
+    tests: Vec<&'static Test>,
 }
 
 impl Sieve<'_> {
     /// Whether an offer passes.
     #[must_use]
     pub fn passes(&self, offer: &Offer) -> bool {
-        self.tests.iter().all(|passes| passes(self.filter, offer))
+        self.tests.iter().all(|test| (test.passes)(self.filter, offer))
+    }
+
+    /// The same without the test of a field that all who come to it are known to pass.
+    #[must_use]
+    pub fn without(mut self, field: &str) -> Self {
+        self.tests.retain(|test| test.field != field);
+        self
     }
 
     /// Whether every offer passes, without looking at any.
@@ -345,7 +359,7 @@ impl Sieve<'_> {
 }
 
 /// One field of a filter.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Test {
     /// Its name in the proto.
     field: &'static str,
@@ -364,7 +378,7 @@ fn all_in(filter: &OfferFilter, offer: &Offer) -> Rate {
 }
 
 /// Every field, in the order in which they turn offers away.
-const TESTS: [Test; 18] = [
+static TESTS: [Test; 18] = [
     test("providers", |f| !f.providers.is_empty(), |f, o| f.providers.contains(&o.provider)),
     test("gpu_models", |f| !f.gpu_models.is_empty(), |f, o| f.gpu_models.iter().any(|asked| o.gpu.answers(asked))),
     test("min_gpu_memory_mib", |f| f.min_gpu_memory_mib.is_some(), |f, o| f.min_gpu_memory_mib.is_none_or(|least| o.gpu_memory_mib >= least)),
@@ -377,7 +391,7 @@ const TESTS: [Test; 18] = [
         |f| f.max_price_per_gpu.is_some(),
         |f, o| f.max_price_per_gpu.is_none_or(|most| all_in(f, o) <= most.times(o.gpu_count)),
     ),
-    test("regions", |f| !f.regions.is_empty(), |f, o| f.regions.iter().any(|asked| in_region(&o.region, asked))),
+    test("regions", |f| !f.regions.is_empty(), |f, o| f.wants(&o.region)),
     test("min_reliability", |f| f.min_reliability.is_some(), |f, o| f.min_reliability.is_none_or(|least| o.reliability.is_some_and(|r| r >= least))),
     test("min_cuda", |f| f.min_cuda.is_some(), |f, o| f.min_cuda.is_none_or(|least| o.cuda.is_some_and(|c| c >= least))),
     test("disk_gb", |f| f.disk_gb.is_some(), |f, o| f.disk_gb.is_none_or(|gb| o.disk.has_room(Some(gb)))),
@@ -481,10 +495,10 @@ pub(crate) fn sample(name: &str) -> Offer {
         machine: MachineId::new(&format!("vastai:{name}")),
         host: None,
         gpu: GpuModel::canonical("RTX 4090"),
-        gpu_raw: "RTX 4090".to_owned(),
+        gpu_raw: Arc::from("RTX 4090"),
         gpu_count: 1,
         gpu_memory_mib: 24_576,
-        region: Region::default(),
+        region: Arc::default(),
         rental: RentalKind::OnDemand,
         min_bid: None,
         base: Price { gpu: Rate(360_000_000_000), ..Price::default() },

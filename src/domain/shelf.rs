@@ -8,7 +8,7 @@ use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{OfferId, ProviderId};
 use crate::domain::memo::Memo;
 use crate::domain::money::Rate;
-use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Rank};
+use crate::domain::offer::{Offer, OfferFilter, OfferOrder, Rank, Region};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -49,6 +49,9 @@ struct Inner {
     pinned: AtomicBool,
 }
 
+/// Offers that are looked at, in no order.
+type Candidates<'a> = Box<dyn Iterator<Item = &'a Arc<Offer>> + 'a>;
+
 /// The places of all offers in one order.
 type Sorted = Arc<[Place]>;
 
@@ -59,6 +62,7 @@ struct Laid {
     sorted: Mutex<HashMap<(OfferOrder, Option<u32>), Sorted>>,
     by_id: OnceLock<HashMap<OfferId, Place>>,
     by_model: OnceLock<BTreeMap<GpuModel, Vec<Place>>>,
+    by_region: OnceLock<HashMap<Arc<Region>, Vec<Place>>>,
 }
 
 /// Sizes of disks and orders for which the places are kept; whoever asks for one more has every offer looked at.
@@ -92,6 +96,19 @@ impl Laid {
             all
         })
     }
+
+    fn by_region(&self) -> &HashMap<Arc<Region>, Vec<Place>> {
+        self.by_region.get_or_init(|| {
+            let mut all: HashMap<Arc<Region>, Vec<Place>> = HashMap::new();
+            for (place, offer) in self.offers.iter().enumerate() {
+                match all.get_mut(&offer.region) {
+                    Some(places) => places.push(place),
+                    None => drop(all.insert(Arc::clone(&offer.region), vec![place])),
+                }
+            }
+            all
+        })
+    }
 }
 
 impl Shelf {
@@ -103,7 +120,7 @@ impl Shelf {
         Self(Arc::new(Inner { laid, count, ..Inner::default() }))
     }
 
-    /// The same shelf but for these places: another version of what stood there, of the same GPU model and id, or nothing.
+    /// The same shelf but for these places: another version of what stood there, of the same GPU model, region and id, or nothing.
     #[must_use]
     pub fn but(&self, changed: impl IntoIterator<Item = (Place, Option<Arc<Offer>>)>) -> Self {
         let (laid, mut changes, mut count) = (Arc::clone(&self.0.laid), self.0.changes.clone(), self.0.count);
@@ -125,6 +142,12 @@ impl Shelf {
     #[must_use]
     pub fn changes(&self) -> usize {
         self.0.changes.len()
+    }
+
+    /// Whether both were laid out once, and differ in their changes alone.
+    #[must_use]
+    pub fn shares_lay_out(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.laid, &other.0.laid)
     }
 
     /// A page token leads back to this shelf from now on.
@@ -176,14 +199,14 @@ impl Shelf {
         self.0.laid.by_id.get_or_init(made).get(id).and_then(|place| self.at(*place))
     }
 
-    /// The best offer in this order that fits, among those of the filter's GPU models and for the filter's disk; nothing
-    /// else of the filter is looked at.
+    /// The best offer in this order that fits, among those of the filter's GPU models or regions and for the filter's disk;
+    /// nothing else of the filter is looked at.
     #[must_use]
     pub fn best<'a>(&'a self, filter: &'a OfferFilter, order: OfferOrder, fits: &dyn Fn(&Offer) -> bool) -> Option<&'a Arc<Offer>> {
         let disk = filter.disk_gb;
         let sorted = if filter.gpu_models.is_empty() { self.0.laid.sorted(order, disk) } else { None };
         let Some(sorted) = sorted else {
-            return self.candidates(filter).filter(|o| fits(o)).min_by_key(|o| order.rank(o, disk));
+            return self.candidates(filter).0.filter(|o| fits(o)).min_by_key(|o| order.rank(o, disk));
         };
         let Inner { laid, changes, .. } = &*self.0;
         let laid = sorted.iter().filter(|place| !changes.contains_key(place)).filter_map(|place| laid.offers.get(*place)).find(|o| fits(o));
@@ -199,8 +222,9 @@ impl Shelf {
         {
             return (self.len(), self.in_order(&sorted, order, disk).skip(skip).take(size).cloned().collect());
         }
-        let mut matching: Vec<(Rank<'_>, &Arc<Offer>)> =
-            self.candidates(filter).filter(|o| sieve.passes(o)).map(|o| (order.rank(o, disk), o)).collect();
+        let (candidates, passed) = self.candidates(filter);
+        let sieve = sieve.without(passed);
+        let mut matching: Vec<(Rank<'_>, &Arc<Offer>)> = candidates.filter(|o| sieve.passes(o)).map(|o| (order.rank(o, disk), o)).collect();
         let next = skip.saturating_add(size).min(matching.len());
         // Only what comes up to the page's end is put in order.
         if next > 0 && next < matching.len() {
@@ -226,14 +250,19 @@ impl Shelf {
         })
     }
 
-    /// All that a filter's GPU models leave.
-    fn candidates<'a>(&'a self, filter: &'a OfferFilter) -> Box<dyn Iterator<Item = &'a Arc<Offer>> + 'a> {
-        if filter.gpu_models.is_empty() {
-            return Box::new(self.iter());
+    /// All that a filter's GPU models leave, or else its regions; and the name of the field that they have passed thereby.
+    fn candidates<'a>(&'a self, filter: &'a OfferFilter) -> (Candidates<'a>, &'static str) {
+        let at = |place: &Place| self.at(*place);
+        if !filter.gpu_models.is_empty() {
+            let wanted = |model: &GpuModel| filter.gpu_models.iter().any(|asked| model.answers(asked));
+            let places = self.0.laid.by_model().iter().filter(move |(model, _)| wanted(model)).flat_map(|(_, places)| places);
+            return (Box::new(places.filter_map(at)), "gpu_models");
         }
-        let wanted = |model: &GpuModel| filter.gpu_models.iter().any(|asked| model.answers(asked));
-        let places = self.0.laid.by_model().iter().filter(move |(model, _)| wanted(model)).flat_map(|(_, places)| places);
-        Box::new(places.filter_map(|place| self.at(*place)))
+        if !filter.regions.is_empty() {
+            let places = self.0.laid.by_region().iter().filter(|(region, _)| filter.wants(region)).flat_map(|(_, places)| places);
+            return (Box::new(places.filter_map(at)), "regions");
+        }
+        (Box::new(self.iter()), "")
     }
 
     /// What is on offer by GPU model and memory, in that order.

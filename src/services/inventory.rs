@@ -38,6 +38,13 @@ pub const MAX_PAGE: u32 = 1000;
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// And no more than this many of them: each launch and each failure makes another one.
 const KEPT_SNAPSHOTS: usize = 128;
+/// Nor more lay-outs than this, the present one included, once they were replaced for [`SURELY_KEPT`]: each fetch makes one, which
+/// shares no more with those before than what other providers offer.
+const KEPT_LAY_OUTS: usize = 4;
+/// Whoever reads page after page has so long for all of them, however often offers are fetched meanwhile.
+const SURELY_KEPT: Duration = Duration::from_secs(60);
+/// The least change of a chance that an offer which is shown already is changed for.
+const NOTICED: f64 = 0.001;
 /// Offers that may stand otherwise than they were laid out before all are laid out anew.
 const MOST_CHANGES: usize = 1024;
 /// A fetch that failed less than this ago is not tried again for a create's sake.
@@ -138,8 +145,9 @@ impl Parts {
         }
         let learnt = if self.acts { self.memory.confidence(&offer, now) } else { offer.prior.0 };
         let confidence = learnt * part.age_factor;
-        if confidence != offer.confidence {
-            // What nobody has been shown yet is changed where it is.
+        // What nobody has been shown yet is changed where it is; what fades from minute to minute is not worth a copy of each
+        // offer, with all that was worked out of it.
+        if Arc::get_mut(&mut offer).is_some() || (confidence - offer.confidence).abs() > NOTICED {
             let offer = Arc::make_mut(&mut offer);
             (offer.confidence, offer.memo) = (confidence, Memo::default());
         }
@@ -504,7 +512,15 @@ impl Inventory {
         }
         parts.kept.push_back(Kept { snapshot: Arc::clone(&snapshot), replaced_at: None });
         let too_old = |first: &Kept| first.replaced_at.is_some_and(|at| now.since(at) > KEPT_FOR);
-        while parts.kept.len() > KEPT_SNAPSHOTS || parts.kept.front().is_some_and(too_old) {
+        let lay_outs = |kept: &VecDeque<Kept>| {
+            let pairs = kept.iter().zip(kept.iter().skip(1));
+            1 + pairs.filter(|(one, next)| !one.snapshot.offers.shares_lay_out(&next.snapshot.offers)).count()
+        };
+        let in_the_way = |kept: &VecDeque<Kept>| {
+            let old = kept.front().and_then(|first| first.replaced_at).is_some_and(|at| now.since(at) >= SURELY_KEPT);
+            old && lay_outs(kept) > KEPT_LAY_OUTS
+        };
+        while parts.kept.len() > KEPT_SNAPSHOTS || parts.kept.front().is_some_and(too_old) || in_the_way(&parts.kept) {
             parts.kept.pop_front();
         }
         self.0.current.store(snapshot);

@@ -319,7 +319,7 @@ fn ask_offer(id: u64, spot: bool, listing: &Listing, begun: Time, now: Time) -> 
     Some(Offer {
         rental,
         min_bid: spot.then_some(ask.min_bid),
-        region: ask_region(ask),
+        region: Arc::new(ask_region(ask)),
         traffic: Traffic { up_per_gb: ask.traffic.0, down_per_gb: ask.traffic.1 },
         reliability: Some(f64::from(ask.reliability_ppm) / 1e6),
         verified: Some(ask.verification == "verified"),
@@ -362,7 +362,7 @@ fn place_offer(count: u32, listing: &Listing, now: Time) -> Option<Offer> {
     let disk = DiskTerms { per_gb: place.per_part.2, min_gb: 100, step_gb: 50, max_gb: 2_000, default_gb: 100 };
     let id = format!("tensordock-{}-{}-{count}x", place.location.id, listing.card.tensordock.0);
     Some(Offer {
-        region: place_region(place),
+        region: Arc::new(place_region(place)),
         cpu_millis: Some(PER_GPU.0 * count * 1000),
         memory_mib: Some(PER_GPU.1 * count * 1024),
         direct_ports: Some(true),
@@ -394,10 +394,10 @@ fn offer(id: &str, dialect: Dialect, listing: &Listing, gpu_count: u32, base: Pr
         provider: ProviderId::new(dialect.word()),
         machine: MachineId::new(&format!("{}:{}", dialect.word(), listing.machine())),
         gpu: GpuModel::canonical(raw),
-        gpu_raw: raw.to_owned(),
+        gpu_raw: Arc::from(raw),
         gpu_count,
         gpu_memory_mib: snap_memory_mib(listing.gpu_mib),
-        region: Region::default(),
+        region: Arc::default(),
         rental: RentalKind::OnDemand,
         min_bid: None,
         base,

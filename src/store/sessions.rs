@@ -360,6 +360,8 @@ struct Follow<'a, const STILL: bool> {
     row: &'a Row,
     /// The number of the last stored event.
     sequence: i64,
+    /// The stored labels.
+    labels: &'a str,
 }
 
 impl<const STILL: bool> QueryId for Follow<'_, STILL> {
@@ -382,7 +384,7 @@ impl<const STILL: bool> QueryFragment<Sqlite> for Follow<'_, STILL> {
         out.push_sql(" AND updated_at <= ");
         out.push_bind_param::<Text, _>(&self.row.updated_at)?;
         out.push_sql(" AND labels = ");
-        out.push_bind_param::<Text, _>(&self.row.labels)?;
+        out.push_bind_param::<Text, _>(self.labels)?;
         if STILL {
             out.push_sql(" AND status = ");
             out.push_bind_param::<Text, _>(self.row.status)?;
@@ -401,6 +403,8 @@ impl<const STILL: bool> RunQueryDsl<SqliteConnection> for Follow<'_, STILL> {}
 pub(super) struct Write {
     row: Row,
     labels: BTreeMap<String, String>,
+    /// What they were before these events, where that is something else, and as JSON.
+    relabelled: Option<(BTreeMap<String, String>, String)>,
     /// Sequence and revision of each of its events.
     events: Vec<(i64, i64)>,
     /// None of them tells of another state.
@@ -456,7 +460,11 @@ impl Write {
             detail,
         };
         let still = events.iter().all(|e| e.from_state == e.to_state);
-        Ok((Self { row, labels: session.labels.clone(), events: events.iter().map(|e| (e.sequence, e.revision)).collect(), still }, whole))
+        let before = events.iter().find_map(|e| e.before.as_ref()).map(|before| &before.labels).filter(|labels| **labels != session.labels);
+        let text = before.map(|labels| json(serde_json::to_string(labels))).transpose()?;
+        let relabelled = before.cloned().zip(text);
+        let events = events.iter().map(|e| (e.sequence, e.revision)).collect();
+        Ok((Self { row, labels: session.labels.clone(), relabelled, events, still }, whole))
     }
 
     /// Writes it, if the stored version is older and its events follow on the stored ones.
@@ -467,12 +475,26 @@ impl Write {
         let last = self.events.last().is_none_or(|(_, revision)| *revision == self.row.revision);
         if sequence > 0 && in_order && last {
             let row = &self.row;
-            let refreshed = self.still && (Follow::<true> { row, sequence }).execute(conn)? == 1;
-            if refreshed || (Follow::<false> { row, sequence }).execute(conn)? == 1 {
-                return Ok(());
+            let labels = self.relabelled.as_ref().map_or(row.labels.as_str(), |(_, stored)| stored);
+            let refreshed = self.still && (Follow::<true> { row, sequence, labels }).execute(conn)? == 1;
+            if refreshed || (Follow::<false> { row, sequence, labels }).execute(conn)? == 1 {
+                return self.relabelled.as_ref().map_or(Ok(()), |(before, _)| self.relabel(conn, before));
             }
         }
         self.apply_looking(conn)
+    }
+
+    /// Writes which labels are others than before.
+    fn relabel(&self, conn: &mut SqliteConnection, before: &BTreeMap<String, String>) -> Result<(), Error> {
+        let id = &self.row.id;
+        for (key, value) in self.labels.iter().filter(|(key, value)| before.get(*key) != Some(value)) {
+            let row = (session_labels::session_id.eq(id), session_labels::key.eq(key), session_labels::value.eq(value));
+            diesel::replace_into(session_labels::table).values(row).execute(conn)?;
+        }
+        for key in before.keys().filter(|key| !self.labels.contains_key(*key)) {
+            diesel::delete(session_labels::table.find((id, key))).execute(conn)?;
+        }
+        Ok(())
     }
 
     /// The first time, and when something besides the row itself changes, or is wrong.

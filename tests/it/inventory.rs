@@ -4,9 +4,10 @@ use crate::support::{BEGIN, House, any, caller, exactly, request};
 use crate::yard::{Warehouse, offer, rate};
 use gpu_shopper::clock::Clock;
 use gpu_shopper::domain::gpu::GpuModel;
-use gpu_shopper::domain::ids::{MachineId, OfferId, ProviderId};
+use gpu_shopper::domain::ids::{MachineId, OfferId, ProviderId, SessionId};
+use gpu_shopper::domain::memory::{Lesson, Outcome};
 use gpu_shopper::domain::offer::{DiskTerms, Offer, OfferFilter, OfferOrder, Price, Region, RentalKind};
-use gpu_shopper::domain::session::State;
+use gpu_shopper::domain::session::{AttemptFailure, State};
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::ports::Provider;
 use gpu_shopper::services::api::{Command, OfferPage, OfferQuery};
@@ -72,7 +73,7 @@ fn assortment() -> Vec<Offer> {
         v("plain"),
         Offer { gpu: GpuModel::canonical("A100 SXM4"), gpu_memory_mib: 81_920, ..v("a100") },
         Offer { gpu_count: 4, base: Price { gpu: rate("1.20"), ..Price::default() }, ..v("four") },
-        Offer { region: Region { country: Some("NO".to_owned()), area: None, raw: "Norway, NO".to_owned() }, ..v("north") },
+        Offer { region: Arc::new(Region { country: Some("NO".to_owned()), area: None, raw: "Norway, NO".to_owned() }), ..v("north") },
         Offer { reliability: Some(0.99), ..v("solid") },
         Offer { cuda: Some(1206), ..v("cuda") },
         Offer { disk: DiskTerms { max_gb: 60, ..v("").disk }, ..v("small") },
@@ -263,10 +264,64 @@ async fn page_tokens_expire_and_belong_to_their_query() {
         shop.refresh_one().await;
     }
     assert_eq!(names(&with(&token, &query).unwrap()).len(), 4);
-    tokio::time::sleep(11 * MINUTE).await;
+    let expired = |token: &str| with(token, &query).err().map(|error| (error.code, error.reason));
+    tokio::time::sleep(9 * MINUTE).await;
     shop.refresh_one().await;
-    let error = with(&token, &query).unwrap_err();
-    assert_eq!((error.code, error.reason), (Code::InvalidArgument, "PAGE_TOKEN_EXPIRED"));
+    assert_eq!(expired(&token), None);
+    tokio::time::sleep(2 * MINUTE).await;
+    shop.refresh_one().await;
+    assert_eq!(expired(&token), Some((Code::InvalidArgument, "PAGE_TOKEN_EXPIRED")));
+    // Of somebody who only ever reads first pages not everything is kept: of the views between fetches the last few.
+    let mut tokens = Vec::new();
+    for _ in 0..6 {
+        tokens.push(shop.list(&query).unwrap().next_page_token);
+        tokio::time::sleep(MINUTE).await;
+        shop.refresh_one().await;
+    }
+    let kept: Vec<bool> = tokens.iter().map(|token| expired(token).is_none()).collect();
+    assert_eq!(kept, [false, false, false, true, true, true]);
+    // But a minute's worth of them is, however many those are.
+    let token = shop.list(&query).unwrap().next_page_token;
+    for _ in 0..50 {
+        shop.refresh_one().await;
+        shop.list(&query).unwrap();
+    }
+    tokio::time::sleep(MINUTE / 2).await;
+    shop.refresh_one().await;
+    assert_eq!(expired(&token), None);
+}
+
+/// What was learnt of a provider long ago fades a little with every fetch of another one: its offers stay as they are, with what
+/// was worked out of them, until that can be noticed.
+#[tokio::test(start_paused = true)]
+async fn offers_are_not_made_anew_for_a_chance_that_hardly_moves() {
+    let shop = Shop::open(vec![offer("vastai", "v")], vec![offer("tensordock", "t")]).await;
+    let lost = offer("tensordock", "lost");
+    shop.inventory.learn(&[Lesson {
+        session: SessionId::new(shop.clock.now(), 1),
+        attempt: 1,
+        outcome: Outcome::Failed(AttemptFailure::PriceChanged),
+        provider: lost.provider,
+        offer: lost.id,
+        machine: lost.machine,
+        host: None,
+        gpu: None,
+        own_image: false,
+        at: shop.clock.now(),
+        text: "it cost more".to_owned(),
+    }]);
+    let shown = || Arc::clone(shop.inventory.snapshot().offers.iter().find(|o| o.id.as_str() == "tensordock-t").unwrap());
+    let untouched = shown();
+    shop.refresh().await;
+    let moved = shown();
+    assert!(moved.confidence < untouched.confidence - 0.001, "{} {}", moved.confidence, untouched.confidence);
+    tokio::time::sleep(MINUTE).await;
+    shop.refresh_one().await;
+    assert!(Arc::ptr_eq(&moved, &shown()), "the other one's are as they were");
+    // A week later it is as if nothing had been.
+    tokio::time::sleep(7 * 24 * 60 * MINUTE).await;
+    shop.refresh_one().await;
+    assert!(shown().confidence > moved.confidence + 0.001, "{} {}", shown().confidence, moved.confidence);
 }
 
 impl Shop {

@@ -11,7 +11,7 @@ use gpu_shopper::domain::ids::{MachineId, OfferId, ProviderId, SessionId};
 use gpu_shopper::domain::instance::{Billed, InstanceStatus, PriceSeen, Sighting, SshEndpoint};
 use gpu_shopper::domain::memo::Memo;
 use gpu_shopper::domain::money::Rate;
-use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Prior, Region, RentalKind, Traffic};
+use gpu_shopper::domain::offer::{Component, DiskTerms, Offer, Price, Prior, RentalKind, Traffic};
 use gpu_shopper::domain::policy::Policy;
 use gpu_shopper::domain::time::{Look, Time};
 use gpu_shopper::ports::{
@@ -200,10 +200,10 @@ pub fn offer(provider: &str, name: &str) -> Offer {
         machine: MachineId::new(&format!("{provider}:{name}")),
         host: None,
         gpu: GpuModel::canonical("RTX 4090"),
-        gpu_raw: "RTX 4090".to_owned(),
+        gpu_raw: Arc::from("RTX 4090"),
         gpu_count: 1,
         gpu_memory_mib: 24_576,
-        region: Region::default(),
+        region: Arc::default(),
         rental: RentalKind::OnDemand,
         min_bid: None,
         base: Price { gpu: rate("0.36"), ..Price::default() },

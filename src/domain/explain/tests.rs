@@ -72,12 +72,14 @@ fn any_offer() -> impl Strategy<Value = Offer> {
         gpu_count: count,
         gpu_memory_mib: [24_576, 81_920, 23_034][model],
         provider: ProviderId::new(["vastai", "tensordock"][place % 2]),
-        region: [("NO", "Norway"), ("", "Narnia"), ("", ""), ("US", "Texas, US")].map(|(code, raw)| Region {
-            country: Some(code.to_owned()).filter(|c| !c.is_empty()),
-            area: None,
-            raw: raw.to_owned(),
-        })[place]
-            .clone(),
+        region: Arc::new(
+            [("NO", "Norway"), ("", "Narnia"), ("", ""), ("US", "Texas, US")].map(|(code, raw)| Region {
+                country: Some(code.to_owned()).filter(|c| !c.is_empty()),
+                area: None,
+                raw: raw.to_owned(),
+            })[place]
+                .clone(),
+        ),
         rental: if chance % 2 == 0 { RentalKind::OnDemand } else { RentalKind::Interruptible },
         base: Price { gpu: Rate(cents * 3_333_333_333), ..Price::default() },
         disk: DiskTerms { per_gb: Rate(123_456), max_gb: id * 40, ..sample("").disk },

@@ -5,13 +5,20 @@ use crate::domain::ids::{MachineId, ProviderId};
 use crate::domain::offer::{DiskTerms, Price, RentalKind, sample};
 use proptest::prelude::*;
 
+const REGIONS: [(&str, &str); 3] = [("US", "Texas, US"), ("US", "California, US"), ("NO", "Norway")];
+
+fn region((country, raw): (&str, &str)) -> Region {
+    Region { country: Some(country.to_owned()), area: None, raw: raw.to_owned() }
+}
+
 const MODELS: [&str; 4] = ["RTX 4090", "A100 PCIE", "H100 SXM", "L4"];
 
 fn offers() -> impl Strategy<Value = Vec<Offer>> {
-    let one = (0..MODELS.len(), 1..4_i64, 1..3_u32, 1..=10_u32, 0..2_usize, 10..60_u32);
+    let one = (0..MODELS.len(), 1..4_i64, 1..3_u32, 1..=10_u32, 0..6_usize, 10..60_u32);
     proptest::collection::vec(one, 0..24).prop_map(|all| {
-        let offer = |(number, (model, cents, count, tenths, provider, default_gb)): (usize, (usize, i64, u32, u32, usize, u32))| Offer {
-            provider: ProviderId::new(["vastai", "tensordock"][provider]),
+        let offer = |(number, (model, cents, count, tenths, place, default_gb)): (usize, (usize, i64, u32, u32, usize, u32))| Offer {
+            provider: ProviderId::new(["vastai", "tensordock"][place % 2]),
+            region: Arc::new(region(REGIONS[place / 2])),
             machine: MachineId::new(&format!("vastai:{}", number / 2)),
             gpu: GpuModel::canonical(MODELS[model]),
             gpu_count: count,
@@ -73,6 +80,8 @@ proptest! {
             OfferFilter { disk_gb: disk, ..OfferFilter::default() },
             OfferFilter { disk_gb: disk, ..model("A100") },
             OfferFilter { rental: Some(RentalKind::OnDemand), disk_gb: disk, ..OfferFilter::default() },
+            OfferFilter { regions: vec!["california".to_owned(), "NO".to_owned()], disk_gb: disk, ..OfferFilter::default() },
+            OfferFilter { regions: vec!["texas".to_owned()], disk_gb: disk, ..model("A100") },
         ];
         for (filter, (_, order)) in filters.iter().flat_map(|filter| OfferOrder::WORDS.map(|order| (filter, order))) {
             let mut passing: Vec<&Arc<Offer>> = all.iter().filter(|o| filter.check(o).is_ok()).collect();

@@ -112,7 +112,7 @@ pub fn offer(o: &Offer, disk_gb: Option<u32>) -> pb::Offer {
         provider: o.provider.to_string(),
         machine_id: o.machine.to_string(),
         gpu_model: o.gpu.to_string(),
-        gpu_model_raw: o.gpu_raw.clone(),
+        gpu_model_raw: o.gpu_raw.to_string(),
         gpu_count: int(o.gpu_count),
         gpu_memory_mib: int(o.gpu_memory_mib),
         region: Some(region(&o.region)),

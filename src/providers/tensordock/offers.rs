@@ -67,7 +67,7 @@ pub fn place_and_gpu(offer: &Offer) -> Option<(String, String)> {
 pub fn read(body: &[u8], seen_at: Time) -> Result<OfferBatch, Fault> {
     let body = Body::read(body).map_err(|text| Fault::garbled(format!("locations: {text}")))?;
     let locations = locations(body.value()).ok_or_else(|| Fault::garbled("locations: the body has no array `locations`"))?;
-    let mut batch = OfferBatch::default();
+    let (mut batch, provider) = (OfferBatch::default(), ProviderId::new(super::NAME));
     for location in locations {
         let Some(location) = location.and_then(|row| Place::read(&row)) else {
             batch.skipped += 1;
@@ -75,7 +75,7 @@ pub fn read(body: &[u8], seen_at: Time) -> Result<OfferBatch, Fault> {
         };
         for (name, gpu) in location.gpus() {
             match gpu.and_then(|gpu| Gpu::read(&name, &gpu)) {
-                Some(gpu) => batch.offers.extend(gpu.counts().into_iter().map(|count| Arc::new(gpu.offer(&location, count, seen_at)))),
+                Some(gpu) => batch.offers.extend(gpu.offers(&location, &provider, seen_at).map(Arc::new)),
                 None => batch.skipped += 1,
             }
         }
@@ -91,7 +91,8 @@ fn locations(body: Value<'_>) -> Option<Vec<Option<Object<'_>>>> {
 /// A place as told.
 struct Place<'a> {
     id: String,
-    region: Region,
+    host: HostId,
+    region: Arc<Region>,
     gpus: Value<'a>,
 }
 
@@ -100,7 +101,8 @@ impl<'a> Place<'a> {
         let id = row.first(&["id", "uuid"]).and_then(Value::id).filter(|id| is_name(id))?;
         let text = |names: &[&str]| row.first(names).and_then(Value::text).unwrap_or_default();
         let region = place::from_parts(&text(&["city"]), &text(&["stateprovince", "stateProvince", "state"]), &text(&["country"]));
-        Some(Self { id, region, gpus: row.get("gpus")? })
+        let host = HostId::new(&format!("tensordock:{id}"));
+        Some(Self { id, host, region: Arc::new(region), gpus: row.get("gpus")? })
     }
 
     /// Its GPUs with the names they are listed under, in an array or a map.
@@ -118,7 +120,8 @@ impl<'a> Place<'a> {
 /// One kind of GPU at a place as told.
 struct Gpu {
     name: String,
-    raw: String,
+    model: GpuModel,
+    raw: Arc<str>,
     memory_mib: u32,
     most: u32,
     price: Rate,
@@ -146,7 +149,8 @@ impl Gpu {
         // A missing price of a component is taken as included: the vendor's older lists have no such block at all.
         let part = |names: &[&str]| rate(&pricing, names).filter(|rate| rate.0 >= 0).unwrap_or_default();
         Some(Self {
-            raw: clip(display.as_deref().map(str::trim).filter(|text| !text.is_empty()).unwrap_or(&name), 100),
+            model: GpuModel::canonical(&name),
+            raw: clip(display.as_deref().map(str::trim).filter(|text| !text.is_empty()).unwrap_or(&name), 100).into(),
             memory_mib,
             most: row.first(&["max_count", "maxCount"]).and_then(Value::int).and_then(|n| u32::try_from(n.max(0)).ok())?.min(MOST_GPUS),
             price,
@@ -174,17 +178,23 @@ impl Gpu {
         if fits(self.max_disk_gb, MIN_DISK_GB) { counts } else { Vec::new() }
     }
 
-    fn offer(&self, place: &Place<'_>, count: u32, seen_at: Time) -> Offer {
+    /// One offer for each number; all share their names.
+    fn offers(&self, place: &Place<'_>, provider: &ProviderId, seen_at: Time) -> impl Iterator<Item = Offer> {
+        let machine = MachineId::new(&format!("tensordock:{}:{}", place.id, self.name));
+        self.counts().into_iter().map(move |count| self.offer(place, provider, &machine, count, seen_at))
+    }
+
+    fn offer(&self, place: &Place<'_>, provider: &ProviderId, machine: &MachineId, count: u32, seen_at: Time) -> Offer {
         Offer {
             id: OfferId::new(&offer_id(&place.id, &self.name, count)),
-            provider: ProviderId::new(super::NAME),
-            machine: MachineId::new(&format!("tensordock:{}:{}", place.id, self.name)),
-            host: Some(HostId::new(&format!("tensordock:{}", place.id))),
-            gpu: GpuModel::canonical(&self.name),
-            gpu_raw: self.raw.clone(),
+            provider: provider.clone(),
+            machine: machine.clone(),
+            host: Some(place.host.clone()),
+            gpu: self.model.clone(),
+            gpu_raw: Arc::clone(&self.raw),
             gpu_count: count,
             gpu_memory_mib: self.memory_mib,
-            region: place.region.clone(),
+            region: Arc::clone(&place.region),
             rental: RentalKind::OnDemand,
             min_bid: None,
             base: Price {

@@ -3,6 +3,7 @@
 //! Offers are asks that go away when anybody rents them; the label is the only mark of ours on an instance; nothing is
 //! idempotent. What the vendor's fields mean stands in `offers.rs` and `wire.rs`.
 
+pub mod alike;
 pub mod offers;
 mod templates;
 mod wire;
@@ -16,11 +17,13 @@ use crate::ports::{
 };
 use crate::providers::call::{Call, Fault, Reply};
 use crate::providers::http::{Context, Link};
+use crate::providers::vastai::alike::Alike;
 use crate::providers::{bad_native_id, fingerprint};
 use async_trait::async_trait;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Its name in the register.
@@ -69,6 +72,7 @@ pub struct Vastai {
     facts: ProviderFacts,
     link: Link,
     fallback_identity: String,
+    alike: Arc<Mutex<Alike>>,
 }
 
 impl Vastai {
@@ -81,13 +85,13 @@ impl Vastai {
         let base = base.strip_suffix("/api/v0").unwrap_or(base);
         let fallback_identity = format!("key-{}", fingerprint(config.api_key.expose_secret().trim()));
         let link = Link::new(NAME, base, config.api_key.clone(), vec![config.api_key], &LANES, context)?;
-        Ok(Self { facts: facts(), link, fallback_identity })
+        Ok(Self { facts: facts(), link, fallback_identity, alike: Arc::default() })
     }
 
     async fn search(&self, rental: RentalKind) -> Result<OfferBatch, ProviderError> {
         let call = Call::repeatable("offers", "offers", Method::POST, "/api/v0/bundles/");
         let call = call.with_json(offers::search_body(rental)).with_offers(self.link.tuning());
-        let begin = || offers::Reading::new(rental, self.link.clock().now());
+        let begin = || offers::Reading::new(rental, self.link.clock().now(), Arc::clone(&self.alike));
         let read = |reading: offers::Reading, reply: &Reply| match reply.ok() {
             true => reading.end(&reply.body),
             false => Err(wire::refusal(reply)),
@@ -151,6 +155,7 @@ impl Provider for Vastai {
 
     /// Two searches, one per kind of rental: both or an error, so that a snapshot is never half.
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
+        self.alike.lock().unwrap_or_else(PoisonError::into_inner).forget_unused();
         let mut all = self.search(RentalKind::OnDemand).await?;
         let bids = self.search(RentalKind::Interruptible).await?;
         all.truncated |= bids.truncated;

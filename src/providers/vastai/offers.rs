@@ -4,8 +4,8 @@
 //! stands on every row and does not make an offer interruptible: that is what was searched for, confirmed by `is_bid`.
 //! The search's filters are applied again here, because the vendor is known to return rows that don't satisfy them.
 
-use crate::domain::gpu::{GpuModel, snap_memory_mib};
-use crate::domain::ids::{HostId, MachineId, OfferId, ProviderId, clip};
+use crate::domain::gpu::snap_memory_mib;
+use crate::domain::ids::{OfferId, ProviderId, clip};
 use crate::domain::memo::Memo;
 use crate::domain::memory::prior;
 use crate::domain::money::{Nanos, Rate};
@@ -14,9 +14,9 @@ use crate::domain::time::Time;
 use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
 use crate::providers::lenient::{Body, Object};
-use crate::providers::place;
 use crate::providers::rows::{Arriving, Rows};
-use std::sync::Arc;
+use crate::providers::vastai::alike::Alike;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows asked for by one search. As many rows in the answer mean that there may be more.
 pub const SEARCH_LIMIT: usize = 5000;
@@ -73,7 +73,7 @@ pub fn parse_offer_id(text: &str) -> Option<(i64, RentalKind)> {
 /// # Errors
 /// When the body is none of a search.
 pub fn read(body: &[u8], rental: RentalKind, seen_at: Time) -> Result<OfferBatch, Fault> {
-    let (mut reading, mut rest) = (Reading::new(rental, seen_at), Vec::new());
+    let (mut reading, mut rest) = (Reading::new(rental, seen_at, Arc::default()), Vec::new());
     reading.take(body, &mut rest);
     reading.end(&rest)
 }
@@ -87,10 +87,10 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Of a search for such offers, as seen at this moment.
+    /// Of a search for such offers, as seen at this moment. `alike`: what other offers say as well.
     #[must_use]
-    pub fn new(rental: RentalKind, seen_at: Time) -> Self {
-        let kept = Kept { rental, seen_at, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() };
+    pub fn new(rental: RentalKind, seen_at: Time, alike: Arc<Mutex<Alike>>) -> Self {
+        let kept = Kept { rental, seen_at, alike, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() };
         Self { rows: Rows::of(ROWS), kept }
     }
 
@@ -125,6 +125,7 @@ const ROWS: &str = "offers";
 struct Kept {
     rental: RentalKind,
     seen_at: Time,
+    alike: Arc<Mutex<Alike>>,
     provider: ProviderId,
     rows: usize,
     batch: OfferBatch,
@@ -136,7 +137,8 @@ impl Kept {
         if row.as_ref().is_some_and(|row| !wanted(row, self.rental)) {
             return;
         }
-        match row.and_then(|row| offer(&row, self.rental, &self.provider, self.seen_at)) {
+        let mut alike = self.alike.lock().unwrap_or_else(PoisonError::into_inner);
+        match row.and_then(|row| offer(&row, self.rental, &self.provider, self.seen_at, &mut alike)) {
             Some(offer) => self.batch.offers.push(Arc::new(offer)),
             None => self.batch.skipped += 1,
         }
@@ -150,7 +152,7 @@ fn wanted(row: &Object<'_>, rental: RentalKind) -> bool {
 }
 
 /// One row; `None` when it lacks what no offer can be without: id, GPU, memory, price, and at least one core where told.
-fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: Time) -> Option<Offer> {
+fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: Time, alike: &mut Alike) -> Option<Offer> {
     let ask = row.int("id").or_else(|| row.int("ask_contract_id")).filter(|id| *id > 0)?;
     let gpu_raw = row.text("gpu_name")?;
     let gpu_raw = clip(gpu_raw.trim(), 100);
@@ -169,16 +171,17 @@ fn offer(row: &Object<'_>, rental: RentalKind, provider: &ProviderId, seen_at: T
     };
     let reliability = row.float("reliability2").or_else(|| row.float("reliability")).map(|r| r.clamp(0.0, 1.0));
     let verified = row.text("verification").map(|word| word == "verified").or_else(|| row.boolean("verified"));
+    let (gpu_raw, gpu_model) = alike.gpu(&gpu_raw);
     Some(Offer {
         id: offer_id(ask, rental),
         provider: provider.clone(),
-        machine: MachineId::new(&machine),
-        host: row.get("host_id").and_then(|id| id.id()).map(|id| HostId::new(&format!("vastai:host-{}", clip(&id, 64)))),
-        gpu: GpuModel::canonical(&gpu_raw),
+        machine: alike.machine(&machine),
+        host: row.get("host_id").and_then(|id| id.id()).map(|id| alike.host(&format!("vastai:host-{}", clip(&id, 64)))),
+        gpu: gpu_model,
         gpu_raw,
         gpu_count,
         gpu_memory_mib: snap_memory_mib(memory),
-        region: place::from_text(&row.text("geolocation").unwrap_or_default()),
+        region: alike.region(&row.text("geolocation").unwrap_or_default()),
         rental,
         min_bid: min_bid.filter(|_| rental == RentalKind::Interruptible),
         base: Price { gpu, ..Price::default() },
@@ -263,6 +266,7 @@ fn whole(number: f64) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::HostId;
 
     const NOW: Time = Time::from_millis(1_764_000_000_000);
 

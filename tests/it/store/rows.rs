@@ -2,6 +2,7 @@
 
 use super::samples::*;
 use futures::future::join_all;
+use gpu_shopper::domain::event::Matchable;
 use gpu_shopper::domain::ids::{ConsumerId, ProviderId};
 use gpu_shopper::domain::instance::{Evidence, Settled};
 use gpu_shopper::domain::meter::Window;
@@ -225,6 +226,28 @@ async fn changed_labels_are_found_and_former_ones_are_not() {
     assert_eq!(listed(&store, with("a", "3")).await, vec![1]);
     assert_eq!(listed(&store, with("a", "1")).await, Vec::<i64>::new());
     assert_eq!(listed(&store, with("b", "2")).await, Vec::<i64>::new());
+    // Told by an event that says what they were before, as the service tells it: then only what differs is written.
+    let mut revision = 0;
+    let mut change = |session: &mut Session, to: &[(&str, &str)], said: Option<&[(&str, &str)]>| {
+        revision += 1;
+        let before = said.map_or_else(|| session.labels.clone(), labels);
+        session.labels = labels(to);
+        let mut event = event(session, revision);
+        event.before = Some(Matchable { labels: before, ..Matchable::of(session) });
+        Batch { sessions: vec![event.session.clone()], events: vec![Arc::new(event)], ..Batch::default() }
+    };
+    store.commit(change(&mut session, &[("a", "3")], None)).await.unwrap();
+    store.commit(change(&mut session, &[("a", "4"), ("c", "5"), ("d", "6")], None)).await.unwrap();
+    store.commit(change(&mut session, &[("a", "4"), ("d", "7")], None)).await.unwrap();
+    for (key, value, found) in [("a", "3", false), ("a", "4", true), ("c", "5", false), ("d", "6", false), ("d", "7", true)] {
+        assert_eq!(!listed(&store, with(key, value)).await.is_empty(), found, "{key} {value}");
+    }
+    // An event that is mistaken in that is no harm: all are written then.
+    store.commit(change(&mut session, &[("e", "8")], Some(&[("a", "none")]))).await.unwrap();
+    for (key, value, found) in [("a", "4", false), ("d", "7", false), ("e", "8", true)] {
+        assert_eq!(!listed(&store, with(key, value)).await.is_empty(), found, "{key} {value}");
+    }
+    assert_eq!(store.session_get(session.id).await.unwrap().unwrap().labels, labels(&[("e", "8")]));
 }
 
 #[tokio::test]
