@@ -80,17 +80,20 @@ impl Clock {
 fn system() -> (Time, Time) {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
     static BEGAN: AtomicI64 = AtomicI64::new(i64::MIN);
-    let passed = i64::try_from(FIRST.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let wall = time_of(SystemTime::now());
-    (onward(&BEGAN, wall, passed), wall)
+    let first = *FIRST;
+    // In this order: what passes between the two readings never takes the clock ahead.
+    let wall = SystemTime::now();
+    let passed = i64::try_from(first.elapsed().as_micros()).unwrap_or(i64::MAX);
+    let micros = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let now = onward(&BEGAN, i64::try_from(micros).unwrap_or(i64::MAX), passed);
+    (Time::from_millis(now / 1000), time_of(wall))
 }
 
-/// Now: what the clock says, or what it said at its furthest and the time that has passed since. `began` is when the process
-/// began, by the clock at its furthest; `passed` the milliseconds since.
-fn onward(began: &AtomicI64, wall: Time, passed: i64) -> Time {
-    let by_wall = wall.millis().saturating_sub(passed);
-    let began = began.fetch_max(by_wall, Ordering::Relaxed).max(by_wall);
-    Time::from_millis(began.saturating_add(passed))
+/// Now: what the clock says, or what it said at its furthest and the time that has passed since, in microseconds. `began` is when
+/// the process began, by the clock at its furthest; `passed` the time since.
+fn onward(began: &AtomicI64, wall: i64, passed: i64) -> i64 {
+    let by_wall = wall.saturating_sub(passed);
+    began.fetch_max(by_wall, Ordering::Relaxed).max(by_wall).saturating_add(passed)
 }
 
 /// A moment as the system tells it, of a file perhaps, in our own words.
@@ -125,7 +128,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_goes_on_and_one_that_is_set_forward_is_followed() {
         let began = AtomicI64::new(i64::MIN);
-        let now = |wall: i64, passed: i64| onward(&began, Time::from_millis(wall), passed).millis();
+        let now = |wall: i64, passed: i64| onward(&began, wall, passed);
         assert_eq!((now(1_000_000, 0), now(1_000_500, 500)), (1_000_000, 1_000_500));
         // Set back by an hour: it goes on at its pace.
         assert_eq!((now(1_000_600 - 3_600_000, 600), now(1_001_000 - 3_600_000, 1_000)), (1_000_600, 1_001_000));

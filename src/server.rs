@@ -418,6 +418,9 @@ async fn heartbeat(store: Store, board: Board, clock: Clock) {
     loop {
         let noted = board.last();
         let back = clock.set_back();
+        if back < Duration::from_secs(1) {
+            told = Duration::from_secs(1);
+        }
         if back > told {
             told = back + Duration::from_secs(1);
             tracing::warn!(

@@ -234,6 +234,9 @@ pub struct Destroying {
     pub not_found: u8,
     /// When the last counted not-found was answered.
     pub not_found_at: Option<Time>,
+    /// Somebody ordered it while the database was in doubt: it goes its way to the end, whatever else waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ordered: bool,
 }
 
 /// Looks that did not show an instance, or not its label, counted towards a verdict.
@@ -391,6 +394,9 @@ impl Instance {
         earlier(&mut self.destroy.wanted_at);
         earlier(&mut self.destroy.answered_at);
         earlier(&mut self.destroy.not_found_at);
+        if let Some(settled) = &mut self.settled {
+            settled.at = settled.at.min(now);
+        }
     }
 
     /// Whether its debt was settled when this look was under way already: what that shows of it may be over, and the next tells.

@@ -321,8 +321,10 @@ impl Sweeper {
     }
 
     /// What was known of the strays before a restart.
-    pub(super) fn recall(&mut self, strays: StraysSince) {
+    pub(super) fn recall(&mut self, strays: StraysSince, now: Time) {
         self.strays = strays;
+        // A clock that was ahead may have noted it.
+        self.strays.values_mut().flat_map(BTreeMap::values_mut).for_each(|since| *since = (*since).min(now));
     }
 
     fn tell(&self, finding: &mut Finding, new: bool, ripe: bool) {

@@ -70,6 +70,9 @@ impl Work<'_> {
                 if let Some(at) = self.row(*attempt).filter(|_| sighting.status != InstanceStatus::Gone) {
                     self.row_seen(at, sighting, *look);
                     self.keep_looking(at);
+                    if matches!(input, Input::Unwanted { .. }) {
+                        self.order(at);
+                    }
                 }
             }
             Input::Missing { attempt, look, by } => {
@@ -92,6 +95,7 @@ impl Work<'_> {
             Input::Retry { attempt } => {
                 if let Some(at) = self.row(*attempt) {
                     self.retry(at);
+                    self.order(at);
                 }
             }
             Input::Settle { attempt, actor, text } => {
@@ -175,8 +179,14 @@ impl Work<'_> {
     /// After a restart nothing is under way: what was intended may have happened, what was due is due again.
     fn rows_resumed(&mut self) {
         let now = self.now;
+        let longest = self.policy().destroy_backoff_max;
+        self.rows.iter_mut().for_each(|row| row.not_after(now));
         for row in self.rows.iter_mut().filter(|r| r.open()) {
-            row.not_after(now);
+            row.destroy.next_at = row.destroy.next_at.map(|at| at.min(now + longest));
+            if !self.rules.asleep {
+                // All debts are gone after now, not only those that somebody ordered.
+                row.destroy.ordered = false;
+            }
             if row.launch == Launch::Intended {
                 row.launch = Launch::Unknown;
                 // The call was over at the latest when the process died, which was before now.
@@ -508,7 +518,7 @@ impl Work<'_> {
         let quorum = self.policy().absence_quorum;
         for at in 0..self.rows.len() {
             let row = &self.rows[at];
-            if !row.open() {
+            if !row.open() || (self.rules.asleep && !row.destroy.ordered) {
                 continue;
             }
             if row.desired == Desired::Gone && row.native_id.is_none() && row.launch == Launch::Unknown && row.absence.lists >= quorum {
@@ -573,6 +583,15 @@ impl Work<'_> {
             && self.rows[at].open()
         {
             want_gone(&mut self.rows[at], now);
+            self.durable = true;
+        }
+    }
+
+    /// Somebody wants this machine gone while the database is in doubt: that is no old fact, and lasts until it is done.
+    pub(super) fn order(&mut self, at: usize) {
+        let row = &mut self.rows[at];
+        if self.rules.asleep && row.open() && row.desired == Desired::Gone {
+            row.destroy.ordered = true;
             self.durable = true;
         }
     }

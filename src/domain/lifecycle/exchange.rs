@@ -78,7 +78,8 @@ pub enum Input {
     },
     /// A machine beside those of its rows carries a label of the session: one too many.
     Duplicate(Box<Stray>),
-    /// A machine that its row says should be gone was found, and its end is wanted now: by an operator, or by the sweeper.
+    /// A machine was found that a row is known to be of, and that its session does not want: an operator or the sweeper wants its
+    /// end now.
     Unwanted {
         /// Which attempt.
         attempt: u8,

@@ -40,14 +40,11 @@ use std::sync::Arc;
 /// Only for [`Input::Asked`]: why the wish is refused; nothing has changed then.
 pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rules, now: Time) -> Result<Step, Refusal> {
     let mut work = Work { s: session.clone(), rows: instances.to_vec(), events: Vec::new(), actions: Vec::new(), durable: false, rules, now };
-    let ordered = matches!(input, Input::Retry { .. } | Input::Settle { .. } | Input::Duplicate(_) | Input::Unwanted { .. });
     work.dispatch(input)?;
     if !rules.asleep {
         work.deadlines();
     }
-    if !rules.asleep || ordered {
-        work.drive_debts();
-    }
+    work.drive_debts();
     work.conclude();
     Ok(work.finish())
 }
@@ -56,7 +53,7 @@ pub fn step(session: &Session, instances: &[Instance], input: Input, rules: &Rul
 #[must_use]
 pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -> Option<Time> {
     let mut due: Vec<Time> = Vec::new();
-    if !session.state.is_final() && session.state != State::Stopping {
+    if !rules.asleep && !session.state.is_final() && session.state != State::Stopping {
         if !clock_stands(session, rules) {
             due.push(session.expires_at.min(session.hard_max_at));
         }
@@ -75,13 +72,13 @@ pub fn next_deadline(session: &Session, instances: &[Instance], rules: &Rules) -
         due.extend(session.pace.next_probe);
         due.extend(session.pace.next_choice);
     }
-    if session.state == State::Provisioning {
+    if !rules.asleep && session.state == State::Provisioning {
         let number = session.attempts.last().map(|a| a.number);
         due.extend(session.pace.next_attach.filter(|_| number.is_some_and(|number| provisioning::attachable(instances, number))));
         due.extend(provisioning::stage_deadline(session, instances, rules));
     }
     // What has no id yet can be neither looked at nor destroyed by it: lists find it.
-    for row in instances.iter().filter(|r| r.open() && r.native_id.is_some()) {
+    for row in instances.iter().filter(|r| r.open() && r.native_id.is_some() && (!rules.asleep || r.destroy.ordered)) {
         due.extend(row.next_look);
         if row.desired == Desired::Gone {
             due.extend(row.destroy.next_at);

@@ -187,6 +187,7 @@ impl Work<'_> {
         row.offered = own.map_or(offer.base, |own| own.offered);
         want_gone(&mut row, self.now);
         self.rows.push(row);
+        self.order(self.rows.len() - 1);
         self.durable = true;
         let (native_id, attempt) = (&sighting.native_id, stray.label.attempt);
         let message = format!("a second machine ({native_id}) carries the label of attempt {attempt}; it is being destroyed");

@@ -104,10 +104,13 @@ impl Actor {
             // What its user has ended since goes on to its end.
             thawed = doubt::thawed(&parts.store).await?;
             after_commit.retain(|(id, _)| thawed.contains(id));
+            let rest = live.iter().filter(|(id, _)| !thawed.contains(*id));
+            after_commit.extend(rest.flat_map(|(id, entry)| doubt::ordered(*id, &entry.instances)));
         }
         let mut sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
         if let Some(text) = parts.store.meta_get(STRAYS).await? {
-            sweeper.recall(serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the strays: {e}")))?);
+            let strays = serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the strays: {e}")))?;
+            sweeper.recall(strays, parts.tools.clock.now());
         }
         let now = parts.tools.clock.now();
         let rules = Rules {
@@ -351,7 +354,9 @@ impl Actor {
             return Ok(true);
         }
         let Some(session) = self.parts.store.session_get(id).await? else { return Ok(false) };
-        let instances = self.parts.store.instance_list(id).await?;
+        let mut instances = self.parts.store.instance_list(id).await?;
+        let now = self.parts.tools.clock.now();
+        instances.iter_mut().for_each(|row| row.not_after(now));
         self.live.insert(id, Entry::new(session, instances));
         Ok(true)
     }
@@ -374,7 +379,8 @@ impl Actor {
     /// Runs the machine, and again for each offer it asks to be chosen, so that choice and intent are one transaction.
     pub(super) fn try_apply(&mut self, id: SessionId, input: Input, staged: &mut Staged) -> Result<(), Refusal> {
         self.rules.asleep = self.asleep(id);
-        if self.rules.asleep && !doubt::asked_for(&input) {
+        let rows = self.live.get(&id).map(|entry| entry.instances.as_slice()).unwrap_or_default();
+        if self.rules.asleep && !doubt::asked_for(&input, rows) {
             return Ok(());
         }
         let now = self.parts.tools.clock.now();
@@ -540,7 +546,7 @@ impl Actor {
     }
 
     fn schedule(&mut self, id: SessionId, over: bool) {
-        let still = self.asleep(id);
+        self.rules.asleep = self.asleep(id);
         let Some(entry) = self.live.get_mut(&id) else { return };
         if let Some(old) = entry.due.take() {
             self.due.remove(&(old, id));
@@ -549,7 +555,7 @@ impl Actor {
             self.live.remove(&id);
             return;
         }
-        if let Some(mut at) = next_deadline(&entry.session, &entry.instances, &self.rules).filter(|_| !still) {
+        if let Some(mut at) = next_deadline(&entry.session, &entry.instances, &self.rules) {
             let (ticked, times) = entry.ticked;
             if at <= ticked && times >= MOST_TICKS {
                 // A deadline that passes without an effect would keep this task busy for ever.

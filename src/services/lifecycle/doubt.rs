@@ -5,6 +5,7 @@
 
 use super::actor::Actor;
 use crate::domain::ids::SessionId;
+use crate::domain::instance::Instance;
 use crate::domain::lifecycle::Input;
 use crate::domain::session::{Session, State};
 use crate::store::{Error as StoreError, Store};
@@ -19,11 +20,25 @@ pub(super) async fn thawed(store: &Store) -> Result<BTreeSet<SessionId>, StoreEr
     serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the thawed sessions: {e}")))
 }
 
-/// Whether an input is somebody's wish, what came of one, or how an account is called; everything else waits while the database
-/// is in doubt.
-pub(super) fn asked_for(input: &Input) -> bool {
-    use Input::{Asked, DestroyAnswered, Duplicate, Renamed, Retry, Settle, Unwanted};
-    matches!(input, Asked { .. } | Retry { .. } | Settle { .. } | Duplicate(_) | Unwanted { .. } | DestroyAnswered { .. } | Renamed { .. })
+/// Whether an input is somebody's wish, what came of one, what a machine does whose end somebody has ordered, or how an account is
+/// called; everything else waits while the database is in doubt. `rows`: those of its session.
+pub(super) fn asked_for(input: &Input, rows: &[Instance]) -> bool {
+    use Input::{Asked, DestroyAnswered, Duplicate, LookFailed, Missing, Renamed, Retry, Seen, Settle, Tick, Unwanted};
+    let ordered = |row: &Instance| row.open() && row.destroy.ordered;
+    match input {
+        Asked { .. } | Retry { .. } | Settle { .. } | Duplicate(_) | Unwanted { .. } | DestroyAnswered { .. } | Renamed { .. } => true,
+        Seen { attempt, .. } | Missing { attempt, .. } | LookFailed { attempt, .. } => {
+            rows.iter().any(|row| row.label.attempt == *attempt && ordered(row))
+        }
+        Tick => rows.iter().any(ordered),
+        _ => false,
+    }
+}
+
+/// What was ordered before a restart and is not done, to be ordered again.
+pub(super) fn ordered(session: SessionId, rows: &[Instance]) -> impl Iterator<Item = (SessionId, Input)> {
+    let open = rows.iter().filter(|row| row.open() && row.destroy.ordered);
+    open.map(move |row| (session, Input::Retry { attempt: row.label.attempt }))
 }
 
 impl Actor {

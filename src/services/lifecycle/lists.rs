@@ -86,7 +86,12 @@ impl Actor {
         let mut rows = self.parts.store.instance_list(label.session).await?;
         rows.retain(|row| row.provider == *provider);
         let at = rows.iter().position(|row| row.native_id.as_deref() == Some(native_id)).or_else(|| rows.iter().position(|row| row.label == label));
-        Ok(at.map(|at| rows.swap_remove(at)))
+        let row = at.map(|at| rows.swap_remove(at));
+        let now = self.parts.tools.clock.now();
+        Ok(row.map(|mut row| {
+            row.not_after(now);
+            row
+        }))
     }
 
     fn row(&self, label: Label) -> Option<&Instance> {

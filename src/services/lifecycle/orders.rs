@@ -207,6 +207,7 @@ impl Actor {
         if self.awaken(id).await? {
             return self.destroy_orphan(stray.clone(), staged).await;
         }
+        self.rules.asleep = self.asleep(id);
         let step = taken_over(stray, fate, who, &self.rules, now);
         self.live.insert(id, Entry::new(step.session, step.instances));
         staged.durable.insert(id);

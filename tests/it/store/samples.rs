@@ -266,6 +266,7 @@ pub fn rich_instance(session: &Session) -> Instance {
         last_error: Some("not ready".to_owned()),
         not_found: 1,
         not_found_at: Some(NOW),
+        ordered: true,
     };
     it.settled = Some(Settled { at: NOW + HOUR, evidence: Evidence::NotFoundTwice });
     let disk = Segment { ordinal: 1, component: Component::Disk, to_high: Some(NOW + HOUR), ..it.segments[0].clone() };

@@ -10,7 +10,7 @@ use gpu_shopper::domain::session::{AttemptFailure, EndReason, Request, State};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::services::sweeper::{FindingKind, HoldKind};
-use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults};
+use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults};
 use std::time::Duration;
 
 /// A database of which it is not sure that it tells the present truth: nothing is destroyed, launched or ended by it
@@ -212,6 +212,7 @@ async fn an_order_about_an_orphan_of_a_session_in_use_is_done() {
     let row = house.store().instance_list(id).await.unwrap().remove(0);
     assert!(row.native_id.is_none() && row.settled.is_some_and(|s| s.evidence == Evidence::NeverAppeared), "{row:?}");
     house.die().await;
+    house.market.set_faults(Faults::gentle().with(Fault::DestroyRefused, ALWAYS).with_delay(Delay::Undeletable, 30 * MINUTE));
     let late = planted(&house, Dialect::Vastai, &row.label.to_string()).await;
     house.frozen = Some("a restored backup".to_owned());
     house.start(None).await;
@@ -219,9 +220,16 @@ async fn an_order_about_an_orphan_of_a_session_in_use_is_done() {
     let found = house.core().operator.findings();
     assert!(found.machines.iter().any(|f| f.kind == FindingKind::Orphan && f.sighting.native_id == late), "{:?}", found.machines);
     assert_eq!(house.alive().len(), 2, "nobody has asked for it");
+    // The vendor does not let it go at first, and the server starts anew meanwhile: what was ordered is done all the same.
     order(&house, Order::Stray { provider: id_of(Dialect::Vastai), native_id: late.clone(), fate: Fate::Destroy }).await.unwrap();
-    house.pass(2 * MINUTE).await;
+    house.pass(5 * MINUTE).await;
+    house.crash(MINUTE).await;
+    house.pass(5 * MINUTE).await;
+    assert_eq!(house.alive().len(), 2, "{:?}", house.alive());
+    house.pass(30 * MINUTE).await;
     assert_eq!(house.alive(), own);
+    let row = house.store().instance_list(id).await.unwrap().remove(0);
+    assert!(row.settled.is_some_and(|s| s.evidence == Evidence::NotFoundTwice), "{row:?}");
     let now = house.get(id).await;
     assert_eq!((now.state, now.attempts.len()), (State::Running, session.attempts.len()));
     order(&house, Order::Accept).await.unwrap();
