@@ -19,6 +19,7 @@ PANELS = [
         ("one model, by price", "list_offers/one_model_by_price"),
         ("five filters, by expected cost", "list_offers/five_filters_by_expected_cost"),
         ("with another disk", "list_offers/with_another_disk"),
+        ("a place by text", "list_offers/place_by_text"),
         ("new snapshot", "list_offers/refresh"),
         ("vendor's body to offers", "parse/vastai"),
     ]),
@@ -37,6 +38,7 @@ PANELS = [
     ]),
     ("one commit", "transitions", [
         ("in one batch", "commit/transitions_in_one_batch"),
+        ("changes of labels", "commit/changes_of_labels_in_one_batch"),
         ("callers at once", "commit/callers_at_once"),
         ("bare SQLite", "commit/bare_sqlite"),
     ]),
@@ -168,8 +170,9 @@ def table(data):
         print(f"| `{row['bench']}` | {row['size']} | {text_of(float(row['seconds']))} | {low} to {high} |")
     print()
     conditions(data, "server")
-    print("| load | what | a second | p50 | p99 | p99.9 | processor each | memory after |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| load | what | a second | p50 | p99 | p99.9 | failed | processor each | memory after |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, report in loads(data).items():
+        failed = sum(report.get("errors", {}).values()) or ""
         for part in report.get("parts", []):
             server = part.get("server") or {}
             memory = f"{server['memory_after_kib'] / 1024:.1f} MiB" if server else ""
@@ -180,7 +183,12 @@ def table(data):
                 each = f"{server.get('cpu_permille', 0) / 10:.1f} % of one"
             for what, t in part["times"] or [("", None)]:
                 numbers = [text_of(t[k] / 1e6) for k in ("p50_us", "p99_us", "p999_us")] if t else ["", "", ""]
-                print(f"| {name} | {part['name']}: {what} | {part['per_second_hundredths'] / 100:.0f} | {' | '.join(numbers)} | {each} | {memory} |")
+                print(f"| {name} | {part['name']}: {what} | {part['per_second_hundredths'] / 100:.0f} | {' | '.join(numbers)} | {failed} | {each} | {memory} |")
+    path = Path(data) / "rest.csv"
+    if path.exists():
+        print("\n| sessions that run, nobody asks, two minutes | least | median | most |\n| --- | --- | --- | --- |")
+        for row in csv.DictReader(path.open()):
+            print(f"| {row['sessions']} | " + " | ".join(f"{int(row[k]) / 1024:.0f} MiB" for k in ("least_kib", "median_kib", "most_kib")) + " |")
     path = Path(data) / "json.csv"
     if path.exists():
         print("\n| JSON, 32 at once | bytes | a second | p50 | p99 | failed |\n| --- | --- | --- | --- | --- | --- |")

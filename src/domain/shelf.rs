@@ -49,11 +49,15 @@ struct Inner {
     pinned: AtomicBool,
 }
 
-/// Offers that are looked at, in no order.
-type Candidates<'a> = Box<dyn Iterator<Item = &'a Arc<Offer>> + 'a>;
+/// Places that are looked at, in no order.
+type Candidates<'a> = Box<dyn Iterator<Item = Place> + 'a>;
 
-/// The places of all offers in one order.
-type Sorted = Arc<[Place]>;
+/// All that was laid out in one order: which place comes at which position, and at which position each place comes.
+#[derive(Clone, Debug)]
+struct Sorted {
+    places: Arc<[u32]>,
+    positions: Arc<[u32]>,
+}
 
 #[derive(Debug, Default)]
 struct Laid {
@@ -72,15 +76,20 @@ impl Laid {
     fn sorted(&self, order: OfferOrder, disk: Option<u32>) -> Option<Sorted> {
         let mut all = self.sorted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sorted) = all.get(&(order, disk)) {
-            return Some(Arc::clone(sorted));
+            return Some(sorted.clone());
         }
         if all.len() >= MOST_SORTED {
             return None;
         }
-        let mut ranked: Vec<(Rank<'_>, Place)> = self.offers.iter().enumerate().map(|(place, o)| (order.rank(o, disk), place)).collect();
+        let mut ranked: Vec<(Rank<'_>, u32)> = self.offers.iter().zip(0..).map(|(o, place)| (order.rank(o, disk), place)).collect();
         ranked.sort_unstable();
-        let sorted: Sorted = ranked.into_iter().map(|(_, place)| place).collect();
-        all.insert((order, disk), Arc::clone(&sorted));
+        let places: Arc<[u32]> = ranked.into_iter().map(|(_, place)| place).collect();
+        let mut positions = vec![0; places.len()];
+        for (place, position) in places.iter().zip(0..) {
+            positions[*place as Place] = position;
+        }
+        let sorted = Sorted { places, positions: positions.into() };
+        all.insert((order, disk), sorted.clone());
         Some(sorted)
     }
 
@@ -199,17 +208,18 @@ impl Shelf {
         self.0.laid.by_id.get_or_init(made).get(id).and_then(|place| self.at(*place))
     }
 
-    /// The best offer in this order that fits, among those of the filter's GPU models or regions and for the filter's disk;
-    /// nothing else of the filter is looked at.
+    /// The best offer in this order that fits, for the filter's disk. Of the filter its GPU models and regions may be looked at first,
+    /// to look at fewer offers; whether an offer passes it is for `fits` to say.
     #[must_use]
     pub fn best<'a>(&'a self, filter: &'a OfferFilter, order: OfferOrder, fits: &dyn Fn(&Offer) -> bool) -> Option<&'a Arc<Offer>> {
         let disk = filter.disk_gb;
         let sorted = if filter.gpu_models.is_empty() { self.0.laid.sorted(order, disk) } else { None };
         let Some(sorted) = sorted else {
-            return self.candidates(filter).0.filter(|o| fits(o)).min_by_key(|o| order.rank(o, disk));
+            return self.candidates(filter).0.filter_map(|place| self.at(place)).filter(|o| fits(o)).min_by_key(|o| order.rank(o, disk));
         };
         let Inner { laid, changes, .. } = &*self.0;
-        let laid = sorted.iter().filter(|place| !changes.contains_key(place)).filter_map(|place| laid.offers.get(*place)).find(|o| fits(o));
+        let places = sorted.places.iter().map(|place| *place as Place).filter(|place| !changes.contains_key(place));
+        let laid = places.filter_map(|place| laid.offers.get(place)).find(|o| fits(o));
         laid.into_iter().chain(changes.values().flatten().filter(|o| fits(o))).min_by_key(|o| order.rank(o, disk))
     }
 
@@ -217,16 +227,40 @@ impl Shelf {
     #[must_use]
     pub fn page(&self, filter: &OfferFilter, order: OfferOrder, skip: usize, size: usize) -> (usize, Vec<Arc<Offer>>) {
         let (sieve, disk) = (filter.sieve(), filter.disk_gb);
-        if sieve.is_open()
-            && let Some(sorted) = self.0.laid.sorted(order, disk)
-        {
-            return (self.len(), self.in_order(&sorted, order, disk).skip(skip).take(size).cloned().collect());
+        let Inner { laid, changes, .. } = &*self.0;
+        let Some(sorted) = laid.sorted(order, disk) else {
+            return self.page_unsorted(filter, order, skip, size);
+        };
+        let mut changed: Vec<(Rank<'_>, &Arc<Offer>)> =
+            changes.values().flatten().filter(|o| sieve.passes(o)).map(|o| (order.rank(o, disk), o)).collect();
+        changed.sort_unstable_by_key(|(rank, _)| *rank);
+        if sieve.is_open() {
+            let places = sorted.places.iter().map(|place| *place as Place).filter(|place| !changes.contains_key(place));
+            let offers = places.filter_map(|place| laid.offers.get(place));
+            return (self.len(), merged(offers, changed, order, disk).skip(skip).take(size).cloned().collect());
         }
         let (candidates, passed) = self.candidates(filter);
         let sieve = sieve.without(passed);
-        let mut matching: Vec<(Rank<'_>, &Arc<Offer>)> = candidates.filter(|o| sieve.passes(o)).map(|o| (order.rank(o, disk), o)).collect();
+        let passes = |place: &Place| !changes.contains_key(place) && laid.offers.get(*place).is_some_and(|o| sieve.passes(o));
+        let mut positions: Vec<u32> = candidates.filter(passes).map(|place| sorted.positions[place]).collect();
+        let total = positions.len() + changed.len();
+        // Only what may come up to the page's end is put in order.
+        let most = skip.saturating_add(size).min(positions.len());
+        if most > 0 && most < positions.len() {
+            positions.select_nth_unstable(most - 1);
+        }
+        positions.truncate(most);
+        positions.sort_unstable();
+        let offers = positions.iter().filter_map(|position| laid.offers.get(sorted.places[*position as usize] as Place));
+        (total, merged(offers, changed, order, disk).skip(skip).take(size).cloned().collect())
+    }
+
+    /// The same for a disk that is one size too many to keep its order: each offer is ranked.
+    fn page_unsorted(&self, filter: &OfferFilter, order: OfferOrder, skip: usize, size: usize) -> (usize, Vec<Arc<Offer>>) {
+        let (sieve, disk) = (filter.sieve(), filter.disk_gb);
+        let offers = self.candidates(filter).0.filter_map(|place| self.at(place)).filter(|o| sieve.passes(o));
+        let mut matching: Vec<(Rank<'_>, &Arc<Offer>)> = offers.map(|o| (order.rank(o, disk), o)).collect();
         let next = skip.saturating_add(size).min(matching.len());
-        // Only what comes up to the page's end is put in order.
         if next > 0 && next < matching.len() {
             matching.select_nth_unstable_by_key(next - 1, |(rank, _)| *rank);
         }
@@ -234,35 +268,17 @@ impl Shelf {
         (matching.len(), matching[..next].iter().skip(skip).map(|(_, o)| Arc::clone(o)).collect())
     }
 
-    /// All offers in an order: those that stand as they were laid, and between them those that changed.
-    fn in_order<'a>(&'a self, sorted: &'a [Place], order: OfferOrder, disk: Option<u32>) -> impl Iterator<Item = &'a Arc<Offer>> {
-        let Inner { laid, changes, .. } = &*self.0;
-        let mut changed: Vec<(Rank<'_>, &Arc<Offer>)> = changes.values().flatten().map(|o| (order.rank(o, disk), o)).collect();
-        changed.sort_unstable_by_key(|(rank, _)| *rank);
-        let (mut changed, mut rest) = (changed.into_iter().peekable(), sorted.iter().filter(|place| !changes.contains_key(place)).peekable());
-        std::iter::from_fn(move || {
-            let next = rest.peek().and_then(|place| laid.offers.get(**place));
-            match (next, changed.peek()) {
-                (Some(offer), Some((rank, _))) if order.rank(offer, disk) > *rank => changed.next().map(|(_, offer)| offer),
-                (Some(offer), _) => rest.next().map(|_| offer),
-                (None, _) => changed.next().map(|(_, offer)| offer),
-            }
-        })
-    }
-
-    /// All that a filter's GPU models leave, or else its regions; and the name of the field that they have passed thereby.
+    /// The places that a filter's GPU models leave, or else its regions; and the name of the field that they have passed thereby.
     fn candidates<'a>(&'a self, filter: &'a OfferFilter) -> (Candidates<'a>, &'static str) {
-        let at = |place: &Place| self.at(*place);
+        let laid = &self.0.laid;
         if !filter.gpu_models.is_empty() {
             let wanted = |model: &GpuModel| filter.gpu_models.iter().any(|asked| model.answers(asked));
-            let places = self.0.laid.by_model().iter().filter(move |(model, _)| wanted(model)).flat_map(|(_, places)| places);
-            return (Box::new(places.filter_map(at)), "gpu_models");
+            return (Box::new(laid.by_model().iter().filter(move |(model, _)| wanted(model)).flat_map(|(_, places)| places).copied()), "gpu_models");
         }
         if !filter.regions.is_empty() {
-            let places = self.0.laid.by_region().iter().filter(|(region, _)| filter.wants(region)).flat_map(|(_, places)| places);
-            return (Box::new(places.filter_map(at)), "regions");
+            return (Box::new(laid.by_region().iter().filter(|(region, _)| filter.wants(region)).flat_map(|(_, places)| places).copied()), "regions");
         }
-        (Box::new(self.iter()), "")
+        (Box::new(0..laid.offers.len()), "")
     }
 
     /// What is on offer by GPU model and memory, in that order.
@@ -291,6 +307,21 @@ impl Shelf {
             rows.into_values().collect()
         })
     }
+}
+
+/// Offers as they were laid, in an order, and between them those that changed, in the same.
+fn merged<'a>(
+    laid: impl Iterator<Item = &'a Arc<Offer>>,
+    changed: Vec<(Rank<'a>, &'a Arc<Offer>)>,
+    order: OfferOrder,
+    disk: Option<u32>,
+) -> impl Iterator<Item = &'a Arc<Offer>> {
+    let (mut laid, mut changed) = (laid.peekable(), changed.into_iter().peekable());
+    std::iter::from_fn(move || match (laid.peek(), changed.peek()) {
+        (Some(offer), Some((rank, _))) if order.rank(offer, disk) > *rank => changed.next().map(|(_, offer)| offer),
+        (Some(_), _) => laid.next(),
+        (None, _) => changed.next().map(|(_, offer)| offer),
+    })
 }
 
 #[cfg(test)]

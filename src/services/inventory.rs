@@ -41,7 +41,8 @@ const KEPT_SNAPSHOTS: usize = 128;
 /// Nor more lay-outs than this, the present one included, once they were replaced for [`SURELY_KEPT`]: each fetch makes one, which
 /// shares no more with those before than what other providers offer.
 const KEPT_LAY_OUTS: usize = 4;
-/// Whoever reads page after page has so long for all of them, however often offers are fetched meanwhile.
+/// Whoever reads page after page has so long for all of them, however often offers are fetched meanwhile (and unless launches make
+/// [`KEPT_SNAPSHOTS`] others that somebody pages through).
 const SURELY_KEPT: Duration = Duration::from_secs(60);
 /// The least change of a chance that an offer which is shown already is changed for.
 const NOTICED: f64 = 0.001;
