@@ -635,7 +635,10 @@ fn one_command_tests_everything_and_lands_nothing_unseen() {
         assert!(makefile.lines().any(|l| l.trim() == command), "`make test` does not run `{command}`");
     }
     let run = root().join(".ci/run");
-    assert!(fs::read_to_string(&run).unwrap().contains("make test"));
+    let text = fs::read_to_string(&run).unwrap();
+    for part in ["make test", "chaos --seeds 300 --hours 24", "demo --once", "make deny"] {
+        assert!(text.contains(part), ".ci/run does not run `{part}`");
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -645,3 +645,30 @@ async fn an_operators_orders_work_from_the_command_line() {
     server.stop().await;
     world.stop().await;
 }
+
+/// `load` against a built server: it rents, watches with some who read nothing, and counts what came; then everything is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn load_rents_watches_and_counts_what_came() {
+    let (world, home) = (world(530, Faults::none()).await, tempfile::tempdir().unwrap());
+    let server = Served::ready(home.path(), &pointed_at(&world, home.path()), 2).await;
+    let load = async |line: &str| {
+        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_gpu-shopper"));
+        program.args(line.split(' ')).args(["-o", "json"]).env("GPU_SHOPPER_URL", &server.url).current_dir(home.path());
+        let ran = program.output().await.unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+        serde_json::from_slice::<serde_json::Value>(&ran.stdout).unwrap()
+    };
+    let kept = load("load sessions --count 2 --in-flight 2 --keep --market-is-simulated").await;
+    assert_eq!((&kept["errors"], world.market.alive().len()), (&serde_json::json!({}), 2), "{kept}");
+    for everything in ["", " --everything"] {
+        let told = load(&format!("load watch --streams 6 --stalled 2 --rate 5 --for 1s{everything}")).await;
+        let fact = |name: &str| told["facts"][name].as_u64().unwrap();
+        let arrivals = if everything.is_empty() { 5 * 3 } else { 5 * 6 };
+        assert_eq!((fact("changes"), fact("arrivals"), fact("arrivals_expected")), (5, arrivals, arrivals), "{told}");
+        assert_eq!((fact("streams_not_read"), fact("streams_broken")), (2, 0), "{told}");
+    }
+    let whole = load("load sessions --count 2 --in-flight 2 --market-is-simulated").await;
+    assert_eq!((&whole["errors"], world.market.alive().len()), (&serde_json::json!({}), 2), "{whole}");
+    server.stop().await;
+    world.stop().await;
+}

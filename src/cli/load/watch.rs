@@ -43,6 +43,10 @@ pub struct WatchArgs {
     /// Each stream watches all sessions of the consumer `load` instead of one
     #[arg(long)]
     pub everything: bool,
+    /// Beside them, so many streams of everything whose reader opens them and reads nothing; what they cost the others is told by
+    /// a run without
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub stalled: u32,
     /// Changes a second
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub rate: u64,
@@ -129,6 +133,19 @@ async fn follow<T: Told>(mut stream: Streaming<T>, shared: &Shared) {
     shared.broken.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Opens streams that nobody reads, over connections of their own: a full one would hold up what is beside it.
+async fn stall(count: u32, desk: &mut Desk) -> Result<Vec<Streaming<pb::WatchSessionsResponse>>, Failure> {
+    let mut streams = Vec::new();
+    for number in 0..count {
+        let mut own = desk.connect().await?;
+        let start = pb::watch_sessions_request::Start::FromNow(true);
+        let request = pb::WatchSessionsRequest { filter: Some(ours()), start: Some(start), ..Default::default() };
+        streams.push(own.sessions.watch_sessions(Request::new(request)).await?.into_inner());
+        desk.console.busy(&format!("{number} streams are open that nobody reads"));
+    }
+    Ok(streams)
+}
+
 /// Opens streams, makes changes, tells.
 ///
 /// # Errors
@@ -151,11 +168,14 @@ pub async fn run(args: &WatchArgs, process: Process, desk: &mut Desk) -> Result<
     });
     let mut report = Report { load: "watch", ..Report::default() };
     report.facts.insert("streams", args.streams.into());
+    report.facts.insert("streams_not_read", args.stalled.into());
+    let unread = stall(args.stalled, desk).await?;
     report.facts.insert("sessions", u64::try_from(sessions.len()).unwrap_or(0));
     let mut streams = JoinSet::new();
     report.parts.push(open(args, process, &clients, &sessions, &shared, &mut streams, desk).await?);
     report.parts.push(change(args, process, &mut changer, &sessions, &shared, &mut report.facts, desk).await?);
     streams.shutdown().await;
+    drop(unread);
     report.errors = held(&shared.errors).clone();
     report.write(desk)?;
     Ok(Exit::Ok)
