@@ -2,17 +2,19 @@
 //! store really runs, heard while it runs them.
 
 use super::samples::*;
+use gpu_shopper::domain::access::Role;
+use gpu_shopper::domain::event::Matchable;
 use gpu_shopper::domain::gpu::GpuModel;
 use gpu_shopper::domain::ids::{ConsumerId, ProviderId};
 use gpu_shopper::domain::meter::Window;
 use gpu_shopper::domain::session::State;
-use gpu_shopper::store::{Keep, SegmentQuery, SessionQuery, Store};
+use gpu_shopper::store::{AuditRecord, Batch, Keep, SegmentQuery, SessionQuery, Store, TokenRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Tables that hold a handful of rows, and are read whole.
-const SMALL: [&str; 2] = ["timelines", "meta"];
+const SMALL: [&str; 3] = ["timelines", "meta", "tokens"];
 
 /// A store that tells what it runs.
 async fn heard() -> (Store, Arc<Mutex<BTreeSet<String>>>) {
@@ -72,6 +74,9 @@ async fn read_everything(store: &Store) {
     store.request_get("alice", "CreateSession", "1").await.unwrap();
     store.timeline_list().await.unwrap();
     store.meta_get("x").await.unwrap();
+    store.deployment_id().await.unwrap();
+    store.has_sessions().await.unwrap();
+    store.token_list().await.unwrap();
 }
 
 /// Everything that is written, trimming included.
@@ -84,6 +89,32 @@ async fn write_everything(store: &Store) {
         batch.requests = vec![accepted(&session, &revision.to_string())];
         store.commit(batch).await.unwrap();
     }
+    // Changes of labels, told by an event that says what they were.
+    for labels in [labels(&[("team", "vision"), ("run", "9")]), labels(&[("run", "10")])] {
+        let before = Matchable::of(&session);
+        session.labels = labels;
+        let revision = session.revision + 1;
+        let mut event = event(&mut session, revision);
+        event.before = Some(before);
+        store.commit(Batch { sessions: vec![event.session.clone()], events: vec![Arc::new(event)], ..Batch::default() }).await.unwrap();
+    }
+    let audit = || AuditRecord { at: NOW, actor: "a".to_owned(), action: "b".to_owned(), target: "c".to_owned(), detail: String::new() };
+    store.audit_add(audit()).await.unwrap();
+    let token = TokenRecord {
+        name: "ci".to_owned(),
+        role: Role::Admin,
+        consumer: None,
+        hash: [1; 32],
+        created_at: NOW,
+        created_by: "a".to_owned(),
+        expires_at: None,
+        revoked_at: None,
+        revoked_by: None,
+    };
+    assert!(store.token_insert(token, audit()).await.unwrap());
+    assert!(store.token_revoke("ci", audit()).await.unwrap());
+    store.timeline_open(7, NOW).await.unwrap();
+    store.set_deployment_id("d").await.unwrap();
     let nothing = Duration::ZERO;
     let keep = Keep { events: 1, event_age: nothing, request_age: nothing, key_age: nothing, lesson_age: nothing };
     store.trim(NOW + 24 * HOUR, keep).await.unwrap();
