@@ -378,6 +378,16 @@ impl Instance {
         !self.named && self.native_id.as_ref() == Some(&sighting.native_id) && sighting.is_labelled() && !self.carried_by(sighting)
     }
 
+    /// Nobody looked for a while: it may have come back since it was last not found, and gone later.
+    pub fn unwatched(&mut self) {
+        // Lists that showed what was named, and nothing with the label, count on: what they prove needs no watching between them.
+        let counted = std::mem::take(&mut self.absence);
+        if counted.unlabelled > 0 {
+            (self.absence.unlabelled, self.absence.last_list) = (counted.unlabelled, counted.last_list);
+        }
+        (self.off_by, self.destroy.not_found, self.destroy.not_found_at) = (None, 0, None);
+    }
+
     /// Takes what was noted by a clock that was ahead of the present one as noted now: nothing that is seen from now on is
     /// older than that.
     pub fn not_after(&mut self, now: Time) {

@@ -180,13 +180,15 @@ impl Work<'_> {
     fn rows_resumed(&mut self) {
         let now = self.now;
         let longest = self.policy().destroy_backoff_max;
-        self.rows.iter_mut().for_each(|row| row.not_after(now));
-        for row in self.rows.iter_mut().filter(|r| r.open()) {
-            row.destroy.next_at = row.destroy.next_at.map(|at| at.min(now + longest));
+        for row in &mut self.rows {
+            row.not_after(now);
             if !self.rules.asleep {
                 // All debts are gone after now, not only those that somebody ordered.
-                row.destroy.ordered = false;
+                self.durable |= std::mem::take(&mut row.destroy.ordered);
             }
+        }
+        for row in self.rows.iter_mut().filter(|r| r.open()) {
+            row.destroy.next_at = row.destroy.next_at.map(|at| at.min(now + longest));
             if row.launch == Launch::Intended {
                 row.launch = Launch::Unknown;
                 // The call was over at the latest when the process died, which was before now.
@@ -194,13 +196,7 @@ impl Work<'_> {
                 row.launched.get_or_insert(Look { sent: row.intended_at, answered: now });
                 self.durable = true;
             }
-            // Lists that showed what was named, and nothing with the label, count on: what they prove needs no watching between them.
-            let counted = std::mem::take(&mut row.absence);
-            if counted.unlabelled > 0 {
-                (row.absence.unlabelled, row.absence.last_list) = (counted.unlabelled, counted.last_list);
-            }
-            // Nobody looked meanwhile: it may have come back since it was last not found, and gone later.
-            (row.off_by, row.destroy.not_found, row.destroy.not_found_at) = (None, 0, None);
+            row.unwatched();
             if row.native_id.is_some() {
                 row.next_look = Some(now);
                 if row.desired == Desired::Gone && row.destroy.answered_at.is_none() {
@@ -363,7 +359,7 @@ impl Work<'_> {
         row.seen = None;
         row.off_by = None;
         row.next_look = None;
-        row.destroy = Destroying { wanted_at: row.destroy.wanted_at, ..Destroying::default() };
+        row.destroy = Destroying { wanted_at: row.destroy.wanted_at, ordered: row.destroy.ordered, ..Destroying::default() };
         row.segments.clear();
         let attempt = row.label.attempt;
         let text = format!(
@@ -563,6 +559,7 @@ impl Work<'_> {
         if row.settled.is_none() {
             row.settled = Some(Settled { at: now, evidence });
             row.desired = Desired::Gone;
+            row.destroy.ordered = false;
             row.destroy.next_at = None;
             row.next_look = None;
             metering::ended(row, row.off_by.filter(|_| evidence == Evidence::NotFoundTwice).unwrap_or(now));

@@ -182,7 +182,11 @@ impl Work<'_> {
                 Input::Started { attempt, result } => self.started(attempt, result),
                 Input::Seen { attempt, sighting, look } => self.seen_provisioning(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_provisioning(attempt),
-                Input::LookFailed { text, .. } => self.s.status_message = text,
+                Input::LookFailed { attempt, text } => {
+                    if self.current(attempt) {
+                        self.s.status_message = text;
+                    }
+                }
                 Input::Probed { attempt, endpoint, host_key, gpu, disk_free_gb } => {
                     self.s.pace.disk_free_gb = disk_free_gb.or(self.s.pace.disk_free_gb);
                     self.probed(attempt, endpoint, host_key, gpu);
@@ -207,7 +211,11 @@ impl Work<'_> {
                 Input::Resumed => self.resume_running(),
                 Input::Seen { attempt, sighting, look } => self.seen_running(attempt, &sighting, look),
                 Input::Missing { attempt, look, .. } => self.missing_running(attempt, look),
-                Input::LookFailed { .. } => self.unreachable("look_failed"),
+                Input::LookFailed { attempt, .. } => {
+                    if self.is_last(attempt) {
+                        self.unreachable("look_failed");
+                    }
+                }
                 Input::Unlisted => self.unreachable("list_failed"),
                 Input::Probed { attempt, endpoint, host_key, disk_free_gb, .. } => {
                     self.s.pace.disk_free_gb = disk_free_gb.or(self.s.pace.disk_free_gb);

@@ -89,7 +89,14 @@ impl Actor {
         let revision = parts.store.last_revision().await?;
         let mut live = Roster::default();
         let mut after_commit = VecDeque::new();
-        for (session, instances) in parts.store.sessions_live().await? {
+        let now = parts.tools.clock.now();
+        for (session, mut instances) in parts.store.sessions_live().await? {
+            for row in &mut instances {
+                row.not_after(now);
+                if row.destroy.ordered {
+                    row.unwatched();
+                }
+            }
             after_commit.push_back((session.id, Input::Resumed));
             live.insert(session.id, Entry::new(session, instances));
         }
@@ -110,9 +117,8 @@ impl Actor {
         let mut sweeper = Sweeper::new(parts.sweep, holds, frozen, Arc::clone(&parts.findings));
         if let Some(text) = parts.store.meta_get(STRAYS).await? {
             let strays = serde_json::from_str(&text).map_err(|e| StoreError::Unreadable(format!("the strays: {e}")))?;
-            sweeper.recall(strays, parts.tools.clock.now());
+            sweeper.recall(strays, now);
         }
-        let now = parts.tools.clock.now();
         let rules = Rules {
             tag: parts.tag,
             policy: parts.policy.clone(),

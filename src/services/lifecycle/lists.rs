@@ -4,7 +4,7 @@ use super::Listing;
 use super::actor::{Actor, Staged};
 use crate::domain::event::Actor as Who;
 use crate::domain::ids::{Label, ProviderId, SessionId};
-use crate::domain::instance::{Instance, InstanceStatus, Sighting};
+use crate::domain::instance::{Desired, Instance, InstanceStatus, Sighting};
 use crate::domain::lifecycle::{Fate, Input, LookBy, Stray};
 use crate::domain::sweep::{self, Known};
 use crate::domain::time::{Look, Time};
@@ -139,7 +139,9 @@ impl Actor {
         let there = || rows.iter().filter(|r| r.provider == orphan.provider);
         // A second machine carries the label of the first, and has a row with another number.
         let own = there().find(|r| r.native_id.as_ref() == Some(&orphan.sighting.native_id));
-        let own = own.or_else(|| there().find(|r| r.label == label && r.native_id.is_none())).map(|r| r.label.attempt);
+        // One that is still wanted has its own machine somewhere, which this need not be.
+        let own = own.or_else(|| there().find(|r| r.label == label && r.native_id.is_none() && r.desired == Desired::Gone));
+        let own = own.map(|r| r.label.attempt);
         let input = match own {
             Some(attempt) => Input::Unwanted { attempt, sighting: Box::new(orphan.sighting), look: orphan.look },
             None if orphan.account.is_empty() => return Ok(()),

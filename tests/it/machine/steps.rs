@@ -526,3 +526,21 @@ async fn logins_that_are_refused_are_tried_again_and_not_for_ever() {
     this.put(Input::ProbeFailed { attempt: 1, endpoint, kind: ProbeFailureKind::AuthRejected, text: "no".to_owned() });
     assert_eq!(this.session.attempts[0].failure, Some(AttemptFailure::AuthFailed));
 }
+
+/// An order about a machine that only a launch's answer named, in a database in doubt: when another one turns out to be the launch's,
+/// the order is about that one.
+#[tokio::test(start_paused = true)]
+async fn an_order_in_doubt_goes_over_to_the_machine_that_carries_the_label() {
+    let mut this = Running::launching(request(any(None))).await;
+    let call = this.look();
+    this.put(Input::Launched { attempt: 1, native_id: "astray".to_owned(), call, failed: None });
+    this.put(Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service });
+    this.rules.asleep = true;
+    this.now = this.now + Duration::from_secs(60);
+    this.put(Input::Retry { attempt: 1 });
+    assert!(this.rows[0].destroy.ordered && this.rows[0].native_id.as_deref() == Some("astray"), "{:?}", this.rows[0]);
+    let (sighting, look) = (this.sighting("n1", None), this.look());
+    let seen = step(&this.session, &this.rows, Input::Seen { attempt: 1, sighting, look }, &this.rules, this.now).unwrap();
+    assert_eq!(seen.instances[0].native_id.as_deref(), Some("n1"));
+    assert!(seen.actions.iter().any(|action| matches!(action, Action::Destroy(1))), "{:?} {:?}", seen.actions, seen.instances[0].destroy);
+}
