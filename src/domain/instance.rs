@@ -388,25 +388,26 @@ impl Instance {
         (self.off_by, self.destroy.not_found, self.destroy.not_found_at) = (None, 0, None);
     }
 
-    /// Takes what was noted by a clock that was ahead of the present one as noted now: nothing that is seen from now on is
-    /// older than that.
-    pub fn not_after(&mut self, now: Time) {
-        let earlier = |at: &mut Option<Time>| *at = at.map(|at| at.min(now));
-        self.intended_at = self.intended_at.min(now);
-        self.noted_at = self.noted_at.min(now);
-        self.launched = self.launched.map(|call| call.by(now));
-        if let Some(seen) = &mut self.seen {
-            seen.look = seen.look.by(now);
+    /// What was noted for a moment after `now` was noted by a clock that was ahead, in an earlier life: it is taken as noted when
+    /// this life began, so that nothing that is seen in it is older than that.
+    pub fn heal(&mut self, now: Time, began: Time) {
+        let right = |at: &mut Time| {
+            if *at > now {
+                *at = began;
+            }
+        };
+        right(&mut self.intended_at);
+        right(&mut self.noted_at);
+        for look in self.launched.iter_mut().chain(self.seen.iter_mut().map(|seen| &mut seen.look)) {
+            right(&mut look.sent);
+            right(&mut look.answered);
         }
-        for at in [&mut self.uncertain_since, &mut self.priced_at, &mut self.absence.last_list, &mut self.absence.since, &mut self.off_by] {
-            earlier(at);
+        let Destroying { wanted_at, answered_at, not_found_at, .. } = &mut self.destroy;
+        let Absence { last_list, since, .. } = &mut self.absence;
+        for at in [&mut self.uncertain_since, &mut self.priced_at, &mut self.off_by, last_list, since, wanted_at, answered_at, not_found_at] {
+            at.iter_mut().for_each(right);
         }
-        earlier(&mut self.destroy.wanted_at);
-        earlier(&mut self.destroy.answered_at);
-        earlier(&mut self.destroy.not_found_at);
-        if let Some(settled) = &mut self.settled {
-            settled.at = settled.at.min(now);
-        }
+        self.settled.iter_mut().for_each(|settled| right(&mut settled.at));
     }
 
     /// Whether its debt was settled when this look was under way already: what that shows of it may be over, and the next tells.

@@ -121,14 +121,6 @@ pub struct Look {
     pub answered: Time,
 }
 
-impl Look {
-    /// The same, and not later than this.
-    #[must_use]
-    pub fn by(self, now: Time) -> Self {
-        Self { sent: self.sent.min(now), answered: self.answered.min(now) }
-    }
-}
-
 struct Civil {
     year: i64,
     month: i64,

@@ -529,15 +529,11 @@ impl Write {
         } else {
             diesel::insert_into(sessions::table).values(row).execute(conn)?;
         }
-        if labels != row.labels {
-            diesel::delete(session_labels::table.filter(session_labels::session_id.eq(&row.id))).execute(conn)?;
-            for (key, value) in &self.labels {
-                diesel::insert_into(session_labels::table)
-                    .values((session_labels::session_id.eq(&row.id), session_labels::key.eq(key), session_labels::value.eq(value)))
-                    .execute(conn)?;
-            }
+        if labels == row.labels {
+            return Ok(());
         }
-        Ok(())
+        let before = serde_json::from_str(&labels).map_err(|e| Error::unreadable("labels of session", &row.id, &e))?;
+        self.relabel(conn, &before)
     }
 }
 

@@ -11,11 +11,13 @@ use gpu_shopper::domain::ids::{ConsumerId, Label, ProviderId, SessionId};
 use gpu_shopper::domain::lifecycle::Fate;
 use gpu_shopper::domain::session::{AttemptFailure, EndReason, FailoverScope, Request, State};
 use gpu_shopper::domain::sweep::Caps;
+use gpu_shopper::domain::time::Look;
 use gpu_shopper::ports::{LaunchSpec, Provider};
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::services::sweeper::{FindingKind, HoldKind, Strays, SweepPolicy};
-use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults, SimProvider};
+use gpu_shopper::sim::{ALWAYS, Delay, Dialect, Fault, Faults, SimProvider};
+use gpu_shopper::store::Batch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -613,4 +615,28 @@ async fn a_sweep_can_be_asked_for() {
     house.pass(Duration::from_secs(1)).await;
     let failed = house.core().operator.sweep_now(None).await.unwrap();
     assert_eq!((failed.complete.len(), failed.failed.len()), (0, 2));
+}
+
+/// A process whose clock was three hours ahead wrote a machine off that only seemed to be gone: in the next life, by the right time,
+/// it is seen and destroyed as soon as any other.
+#[tokio::test(start_paused = true)]
+async fn what_a_fast_clock_has_noted_hides_no_machine() {
+    let faults = Faults::gentle().with(Fault::DestroyComesBack, ALWAYS).with_delay(Delay::Invisible, 40 * Duration::from_secs(1));
+    let mut house = Plan::new(43, faults).on_disk().at(Dialect::Vastai).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    house.command(id, Command::Destroy).await.unwrap();
+    house.until(id, State::Stopped, 5 * MINUTE).await;
+    house.die().await;
+    let mut row = house.store().instance_list(id).await.unwrap().remove(0);
+    row.settled.as_mut().unwrap().at = house.now() + 3 * HOUR;
+    row.seen.as_mut().unwrap().look = Look { sent: house.now() + 3 * HOUR, answered: house.now() + 3 * HOUR };
+    house.store().commit(Batch { instances: vec![row], ..Batch::default() }).await.unwrap();
+    house.market.set_faults(Faults::gentle());
+    house.start(None).await;
+    house.pass(10 * MINUTE).await;
+    assert!(house.alive().is_empty(), "{:?}", house.alive());
+    let row = house.store().instance_list(id).await.unwrap().remove(0);
+    assert!(row.settled.is_some_and(|settled| settled.at <= house.now()), "{row:?}");
+    house.close().await;
 }

@@ -180,14 +180,12 @@ impl Work<'_> {
     fn rows_resumed(&mut self) {
         let now = self.now;
         let longest = self.policy().destroy_backoff_max;
-        for row in &mut self.rows {
-            row.not_after(now);
-            if !self.rules.asleep {
-                // All debts are gone after now, not only those that somebody ordered.
-                self.durable |= std::mem::take(&mut row.destroy.ordered);
-            }
+        for row in self.rows.iter_mut().filter(|_| !self.rules.asleep) {
+            // All debts are gone after now, not only those that somebody ordered.
+            self.durable |= std::mem::take(&mut row.destroy.ordered);
         }
         for row in self.rows.iter_mut().filter(|r| r.open()) {
+            // No wait is longer, whatever the clock was when it began.
             row.destroy.next_at = row.destroy.next_at.map(|at| at.min(now + longest));
             if row.launch == Launch::Intended {
                 row.launch = Launch::Unknown;

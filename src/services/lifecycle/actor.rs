@@ -7,6 +7,7 @@ use super::{Closed, Letter, Message, Parts, Standing};
 use crate::domain::attempt::{self, Market};
 use crate::domain::event::Event;
 use crate::domain::ids::{OfferId, ProviderId, SessionId};
+use crate::domain::instance::Instance;
 use crate::domain::lifecycle::{Action, Draft, Input, Refusal, next_deadline, step};
 use crate::domain::memo::Memo;
 use crate::domain::memory::Lesson;
@@ -81,6 +82,8 @@ pub(super) struct Actor {
     pub(super) thawed: BTreeSet<SessionId>,
     pub(super) revision: i64,
     pub(super) draining: bool,
+    /// When everything was read from disk.
+    began: Time,
 }
 
 impl Actor {
@@ -92,7 +95,7 @@ impl Actor {
         let now = parts.tools.clock.now();
         for (session, mut instances) in parts.store.sessions_live().await? {
             for row in &mut instances {
-                row.not_after(now);
+                row.heal(now, now);
                 if row.destroy.ordered {
                     row.unwatched();
                 }
@@ -143,6 +146,7 @@ impl Actor {
             thawed,
             revision,
             draining: false,
+            began: now,
             parts,
         })
     }
@@ -360,11 +364,17 @@ impl Actor {
             return Ok(true);
         }
         let Some(session) = self.parts.store.session_get(id).await? else { return Ok(false) };
-        let mut instances = self.parts.store.instance_list(id).await?;
-        let now = self.parts.tools.clock.now();
-        instances.iter_mut().for_each(|row| row.not_after(now));
+        let instances = self.rows_of(id).await?;
         self.live.insert(id, Entry::new(session, instances));
         Ok(true)
+    }
+
+    /// The rows of a session that is not in memory.
+    pub(super) async fn rows_of(&self, id: SessionId) -> Result<Vec<Instance>, StoreError> {
+        let mut rows = self.parts.store.instance_list(id).await?;
+        let now = self.parts.tools.clock.now();
+        rows.iter_mut().for_each(|row| row.heal(now, self.began));
+        Ok(rows)
     }
 
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {

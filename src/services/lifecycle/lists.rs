@@ -83,15 +83,10 @@ impl Actor {
     /// ordered destroyed beside its session's machines, has a row with another number. Of another provider none is: an earlier
     /// copy of the database may have given the number anew, elsewhere.
     async fn row_of(&self, provider: &ProviderId, label: Label, native_id: &str) -> Result<Option<Instance>, StoreError> {
-        let mut rows = self.parts.store.instance_list(label.session).await?;
+        let mut rows = self.rows_of(label.session).await?;
         rows.retain(|row| row.provider == *provider);
         let at = rows.iter().position(|row| row.native_id.as_deref() == Some(native_id)).or_else(|| rows.iter().position(|row| row.label == label));
-        let row = at.map(|at| rows.swap_remove(at));
-        let now = self.parts.tools.clock.now();
-        Ok(row.map(|mut row| {
-            row.not_after(now);
-            row
-        }))
+        Ok(at.map(|at| rows.swap_remove(at)))
     }
 
     fn row(&self, label: Label) -> Option<&Instance> {

@@ -423,6 +423,8 @@ async fn a_clock_that_was_set_back_delays_nothing() {
     this.seen("n1", None);
     let set_back = |this: &mut Running| {
         this.now = Time::from_millis(this.now.millis() - 3_600_000);
+        let now = this.now;
+        this.rows.iter_mut().for_each(|row| row.heal(now, now));
         this.put(Input::Resumed);
     };
     set_back(&mut this);
