@@ -19,20 +19,16 @@ pub fn measure(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     for size in sizes {
         group.throughput(Throughput::Elements(*size as u64));
-        let folder = tempfile::tempdir().unwrap();
-        let store = world::open(folder.path());
-        let mut crowd = Crowd::new(*size);
-        group.bench_with_input(BenchmarkId::new("transitions_in_one_batch", size), size, |b, _| {
-            b.iter_batched(|| crowd.together(), |batch| runtime.block_on(store.commit(batch)).unwrap(), BatchSize::PerIteration);
-        });
-        drop(store);
-        let folder = tempfile::tempdir().unwrap();
-        let store = world::open(folder.path());
-        let mut crowd = Crowd::new(*size);
-        group.bench_with_input(BenchmarkId::new("changes_of_labels_in_one_batch", size), size, |b, _| {
-            b.iter_batched(|| crowd.relabelled(), |batch| runtime.block_on(store.commit(batch)).unwrap(), BatchSize::PerIteration);
-        });
-        drop(store);
+        let kinds: [(&str, fn(&mut Crowd) -> Batch); 2] =
+            [("transitions_in_one_batch", Crowd::together), ("changes_of_labels_in_one_batch", Crowd::relabelled)];
+        for (name, next) in kinds {
+            let folder = tempfile::tempdir().unwrap();
+            let store = world::open(folder.path());
+            let mut crowd = Crowd::new(*size);
+            group.bench_with_input(BenchmarkId::new(name, size), size, |b, _| {
+                b.iter_batched(|| next(&mut crowd), |batch| runtime.block_on(store.commit(batch)).unwrap(), BatchSize::PerIteration);
+            });
+        }
         // More than the writer's queue holds would come in any order, and revisions come in theirs.
         if *size <= 64 {
             let folder = tempfile::tempdir().unwrap();

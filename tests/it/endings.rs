@@ -433,22 +433,26 @@ async fn a_newborn_that_stays_stopped_is_started_once_and_given_up() {
     clean(house).await;
 }
 
+/// A provider that says this of every machine while the switch is on.
+fn saying(switch: &Arc<AtomicBool>, status: InstanceStatus, raw: &'static str) -> Wrap {
+    let switch = Arc::clone(switch);
+    Arc::new(move |provider| {
+        let on = Arc::clone(&switch);
+        let told = move |machine: &mut Sighting| {
+            if on.load(Ordering::Relaxed) {
+                (machine.status, machine.raw_status) = (status, raw.to_owned());
+            }
+        };
+        Arc::new(Altered { machine: Box::new(told), ..Altered::of(provider) })
+    })
+}
+
 /// Vendors list what is gone for a while and say so: that is as good as not listing it.
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_is_listed_as_gone_is_missing() {
     for dialect in Dialect::ALL {
-        let over = Arc::new(AtomicBool::new(false));
-        let told_gone = Arc::clone(&over);
-        let wrap: Wrap = Arc::new(move |provider| {
-            let over = Arc::clone(&told_gone);
-            let gone = move |machine: &mut Sighting| {
-                if over.load(Ordering::Relaxed) {
-                    (machine.status, machine.raw_status) = (InstanceStatus::Gone, "terminated".to_owned());
-                }
-            };
-            Arc::new(Altered { machine: Box::new(gone), ..Altered::of(provider) })
-        });
-        let house = plan(dialect).wrapped(wrap).build().await;
+        let over = Arc::default();
+        let house = plan(dialect).wrapped(saying(&over, InstanceStatus::Gone, "terminated")).build().await;
         let (session, native) = running(&house, wanted(6 * HOUR)).await;
         over.store(true, Ordering::Relaxed);
         assert!(house.market.vanish(&native));
@@ -465,18 +469,8 @@ async fn a_machine_that_is_listed_as_gone_is_missing() {
 /// is a condition, and ends nothing.
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_called_offline_and_answers_is_not_lost() {
-    let called = Arc::new(AtomicBool::new(false));
-    let said = Arc::clone(&called);
-    let wrap: Wrap = Arc::new(move |provider| {
-        let said = Arc::clone(&said);
-        let offline = move |machine: &mut Sighting| {
-            if said.load(Ordering::Relaxed) {
-                (machine.status, machine.raw_status) = (InstanceStatus::Offline, "offline".to_owned());
-            }
-        };
-        Arc::new(Altered { machine: Box::new(offline), ..Altered::of(provider) })
-    });
-    let house = plan(Dialect::Vastai).wrapped(wrap).build().await;
+    let called = Arc::default();
+    let house = plan(Dialect::Vastai).wrapped(saying(&called, InstanceStatus::Offline, "offline")).build().await;
     let (session, _) = running(&house, wanted(6 * HOUR)).await;
     called.store(true, Ordering::Relaxed);
     house.pass(35 * MINUTE).await;
