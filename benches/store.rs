@@ -19,8 +19,7 @@ pub fn measure(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     for size in sizes {
         group.throughput(Throughput::Elements(*size as u64));
-        let kinds: [(&str, fn(&mut Crowd) -> Batch); 2] =
-            [("transitions_in_one_batch", Crowd::together), ("changes_of_labels_in_one_batch", Crowd::relabelled)];
+        let kinds: [(&str, Next); 2] = [("transitions_in_one_batch", Crowd::together), ("changes_of_labels_in_one_batch", Crowd::relabelled)];
         for (name, next) in kinds {
             let folder = tempfile::tempdir().unwrap();
             let store = world::open(folder.path());
@@ -50,6 +49,9 @@ async fn each(store: &Store, batches: Vec<Batch>) {
         done.unwrap();
     }
 }
+
+/// The next batch of a crowd.
+type Next = fn(&mut Crowd) -> Batch;
 
 /// Sessions that change, one event each.
 struct Crowd {
