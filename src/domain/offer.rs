@@ -142,7 +142,7 @@ pub enum RentalKind {
 
 /// Where a machine stands.
 #[skip_serializing_none]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Region {
     /// ISO 3166-1 alpha-2 code in capitals; `None` when the vendor's text names no country we know.
     pub country: Option<String>,

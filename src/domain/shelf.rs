@@ -66,7 +66,7 @@ struct Laid {
     sorted: Mutex<HashMap<(OfferOrder, Option<u32>), Sorted>>,
     by_id: OnceLock<HashMap<OfferId, Place>>,
     by_model: OnceLock<BTreeMap<GpuModel, Vec<Place>>>,
-    by_region: OnceLock<HashMap<Arc<Region>, Vec<Place>>>,
+    by_region: OnceLock<BTreeMap<Arc<Region>, Vec<Place>>>,
 }
 
 /// Sizes of disks and orders for which the places are kept; whoever asks for one more has every offer looked at.
@@ -94,30 +94,24 @@ impl Laid {
     }
 
     fn by_model(&self) -> &BTreeMap<GpuModel, Vec<Place>> {
-        self.by_model.get_or_init(|| {
-            let mut all: BTreeMap<GpuModel, Vec<Place>> = BTreeMap::new();
-            for (place, offer) in self.offers.iter().enumerate() {
-                match all.get_mut(&offer.gpu) {
-                    Some(places) => places.push(place),
-                    None => drop(all.insert(offer.gpu.clone(), vec![place])),
-                }
-            }
-            all
-        })
+        self.by_model.get_or_init(|| grouped(&self.offers, |offer| &offer.gpu))
     }
 
-    fn by_region(&self) -> &HashMap<Arc<Region>, Vec<Place>> {
-        self.by_region.get_or_init(|| {
-            let mut all: HashMap<Arc<Region>, Vec<Place>> = HashMap::new();
-            for (place, offer) in self.offers.iter().enumerate() {
-                match all.get_mut(&offer.region) {
-                    Some(places) => places.push(place),
-                    None => drop(all.insert(Arc::clone(&offer.region), vec![place])),
-                }
-            }
-            all
-        })
+    fn by_region(&self) -> &BTreeMap<Arc<Region>, Vec<Place>> {
+        self.by_region.get_or_init(|| grouped(&self.offers, |offer| &offer.region))
     }
+}
+
+/// The places of offers by something that many of them share.
+fn grouped<K: Clone + Ord>(offers: &[Arc<Offer>], key: impl Fn(&Offer) -> &K) -> BTreeMap<K, Vec<Place>> {
+    let mut all: BTreeMap<K, Vec<Place>> = BTreeMap::new();
+    for (place, offer) in offers.iter().enumerate() {
+        match all.get_mut(key(offer)) {
+            Some(places) => places.push(place),
+            None => drop(all.insert(key(offer).clone(), vec![place])),
+        }
+    }
+    all
 }
 
 impl Shelf {
