@@ -25,6 +25,8 @@ const ACCOUNT_EVERY: Duration = Duration::from_secs(300);
 const ACCOUNT_RETRY: Duration = Duration::from_secs(30);
 /// So many lists failed one after the other say that the provider can't be reached.
 const UNREACHABLE_AFTER: u32 = 3;
+/// A wait between two looks lies up to twice this share of itself under its interval, so that servers don't look in step.
+const SPREAD: f64 = 0.05;
 /// The look at the start is told of as over after this, together with the proof of the credentials, even while it goes on.
 const START: Duration = Duration::from_secs(60);
 /// No look takes longer than this: some vendors give 25 machines a second. Each call has its own, shorter time.
@@ -272,7 +274,9 @@ impl Lookout {
             Attention::Idle if seen.account.is_none() => ACCOUNT_RETRY.min(self.rhythm.idle),
             Attention::Idle => self.rhythm.idle,
         };
-        self.chance.jitter(base.max(self.provider.facts().list_interval), 0.05)
+        // Within the interval that was promised, never under the vendor's.
+        let spread = self.chance.jitter(base.mul_f64(1.0 - SPREAD), SPREAD);
+        spread.max(self.provider.facts().list_interval)
     }
 
     /// Resolves when the actor wants closer looks than the present wait was chosen for.
