@@ -1,4 +1,4 @@
-//! The rows of a large body, read while it arrives: `{…, "offers": [row, row, …], …}`.
+//! The rows of a large body, read while it arrives: `{…, "offers": [row, row, …], …}`, or however a vendor wraps them.
 //!
 //! A list of offers may have seventy megabytes. Each row is read when its last byte is there, and forgotten; what is kept is
 //! the rest of the body, with an empty array in the rows' place, for whoever reads the whole answer.
@@ -32,11 +32,17 @@ enum Place {
     After,
 }
 
-/// Finds the rows of one array of the body's own fields.
+/// Where rows are looked for: the name of the array's field, and how many brackets are open once it has begun: 2 for one of
+/// the body's own fields, 1, with no name, for a body that is the array. Whoever reads the rest sees what it is wrapped in.
+pub type Spot = (&'static str, usize);
+
+/// Finds the rows of one array, the first that stands at one of its spots.
 #[derive(Debug)]
 pub struct Rows {
-    name: &'static str,
+    spots: &'static [Spot],
     place: Place,
+    /// The depth within the array.
+    level: usize,
     depth: usize,
     quoted: bool,
     escaped: bool,
@@ -47,10 +53,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of the array with this name.
+    /// The rows of the array at one of these spots.
     #[must_use]
-    pub const fn of(name: &'static str) -> Self {
-        Self { name, place: Place::Before, depth: 0, quoted: false, escaped: false, row: Vec::new(), any: false, fault: None }
+    pub const fn of(spots: &'static [Spot]) -> Self {
+        Self { spots, place: Place::Before, level: 0, depth: 0, quoted: false, escaped: false, row: Vec::new(), any: false, fault: None }
     }
 
     /// Takes the next bytes and gives each row that they complete to `each`; one that is no object is `None`.
@@ -71,25 +77,25 @@ impl Rows {
                 b'"' => self.quoted = true,
                 b'{' | b'[' => {
                     self.depth += 1;
-                    if self.place == Place::Before && *byte == b'[' && self.depth == 2 {
+                    if self.place == Place::Before && *byte == b'[' && self.spots.iter().any(|(_, depth)| *depth == self.depth) {
                         rest.extend_from_slice(&bytes[begun..at]);
                         begun = at;
-                        if follows(rest, self.name) {
-                            self.place = Place::Within;
+                        if self.spots.iter().any(|(name, depth)| *depth == self.depth && follows(rest, name)) {
+                            (self.place, self.level) = (Place::Within, self.depth);
                             rest.push(b'[');
                             begun = at + 1;
                         }
                     }
                 }
                 b'}' | b']' => {
-                    if self.place == Place::Within && self.depth == 2 {
+                    if self.place == Place::Within && self.depth == self.level {
                         self.complete(&bytes[begun..at], true, each);
                         self.place = Place::After;
                         begun = at;
                     }
                     self.depth = self.depth.saturating_sub(1);
                 }
-                b',' if self.place == Place::Within && self.depth == 2 => {
+                b',' if self.place == Place::Within && self.depth == self.level => {
                     self.complete(&bytes[begun..at], false, each);
                     begun = at + 1;
                 }
@@ -146,8 +152,11 @@ impl Rows {
     }
 }
 
-/// Whether what has come so far ends with this name of a field and its colon.
+/// Whether what has come so far ends with this name of a field and its colon; without a name, whether nothing has.
 fn follows(rest: &[u8], name: &str) -> bool {
+    if name.is_empty() {
+        return rest.trim_ascii().is_empty();
+    }
     let before = |text: &'_ [u8]| {
         let text = text.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end().strip_suffix(b"\"")?;
         let text = text.strip_suffix(name.as_bytes())?.strip_suffix(b"\"")?;
@@ -163,7 +172,11 @@ mod tests {
 
     /// What comes of a body in pieces of these lengths, the last one repeated: names of rows, the rest, what is wrong.
     fn read(body: &[u8], pieces: &[usize]) -> (Vec<Option<String>>, String, Option<String>) {
-        let (mut rows, mut told, mut rest, mut left) = (Rows::of("rows"), Vec::new(), Vec::new(), body);
+        read_at(&[("rows", 2)], body, pieces)
+    }
+
+    fn read_at(spots: &'static [Spot], body: &[u8], pieces: &[usize]) -> (Vec<Option<String>>, String, Option<String>) {
+        let (mut rows, mut told, mut rest, mut left) = (Rows::of(spots), Vec::new(), Vec::new(), body);
         let mut lengths = pieces.iter().copied().chain(std::iter::repeat(pieces.last().copied().unwrap_or(1)));
         while !left.is_empty() {
             let (piece, later) = left.split_at(lengths.next().unwrap_or(1).clamp(1, left.len()));
@@ -209,6 +222,24 @@ mod tests {
         for body in [r#"[{"rows":[{}]}]"#, r#"{"rows":{"rows":[{}]}}"#, r#"{"x\"rows":[{}],"y":"\"rows\":["}"#, r#"{"x":["rows",[{}]]}"#] {
             let (told, rest, wrong) = read(body.as_bytes(), &[4]);
             assert_eq!((told, rest.as_str(), wrong), (Vec::new(), body, None));
+        }
+    }
+
+    #[test]
+    fn an_array_may_be_the_body_or_stand_deeper() {
+        const SPOTS: &[Spot] = &[("", 1), ("rows", 2), ("data", 2), ("rows", 3)];
+        for (body, left) in [
+            (r#" [{"n":"a"},{"n":"b","rows":[1]}] "#, " [] "),
+            (r#"{"data":[{"n":"a"},{"n":"b"}]}"#, r#"{"data":[]}"#),
+            (r#"{"x":[[]],"rows":[{"n":"a"},{"n":"b"}]}"#, r#"{"x":[[]],"rows":[]}"#),
+            (r#"{"y":1,"data":{"x":[{}],"rows":[{"n":"a"},{"n":"b","data":[2]}],"z":[3]}}"#, r#"{"y":1,"data":{"x":[{}],"rows":[],"z":[3]}}"#),
+        ] {
+            for length in [1, 5, body.len()] {
+                assert_eq!(read_at(SPOTS, body.as_bytes(), &[length]), (some(&["a", "b"]), left.to_owned(), None), "{body}");
+            }
+        }
+        for body in [r#"{"a":[[{}]]}"#, r#"{"a":{"data":[{}]}}"#, r#"{"a":{"b":{"rows":[{}]}}}"#] {
+            assert_eq!(read_at(SPOTS, body.as_bytes(), &[3]), (Vec::new(), body.to_owned(), None));
         }
     }
 

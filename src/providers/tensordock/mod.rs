@@ -116,11 +116,12 @@ impl Provider for Tensordock {
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
         let call = Call::get("offers", "any", "/api/v2/locations").with_offers(self.link.tuning());
-        let read = |reply: &Reply| match reply.ok() {
-            true => offers::read(&reply.body, reply.look.answered).map_err(|fault| wire::or_complaint(reply, fault)),
+        let begin = || offers::Reading::new(self.link.clock().now());
+        let read = |reading: offers::Reading, reply: &Reply| match reply.ok() {
+            true => reading.end(&reply.body).map_err(|fault| wire::or_complaint(reply, fault)),
             false => Err(wire::refusal(reply)),
         };
-        self.link.ask(call, read).await
+        self.link.ask_arriving(call, begin, read).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {

@@ -14,6 +14,7 @@ use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
 use crate::providers::lenient::{Body, Object, Value};
 use crate::providers::place;
+use crate::providers::rows::{Arriving, Rows, Spot};
 use std::sync::Arc;
 
 /// Virtual cores rented with each GPU.
@@ -60,28 +61,77 @@ pub fn place_and_gpu(offer: &Offer) -> Option<(String, String)> {
     (offer_id(location, gpu, offer.gpu_count) == offer.id.as_str() && owns(offer.id.as_str())).then(|| (location.to_owned(), gpu.to_owned()))
 }
 
-/// Reads the list of places.
+/// Reads a complete list of places; see [`Reading`].
 ///
 /// # Errors
 /// When the body is none.
 pub fn read(body: &[u8], seen_at: Time) -> Result<OfferBatch, Fault> {
-    let body = Body::read(body).map_err(|text| Fault::garbled(format!("locations: {text}")))?;
-    let locations = locations(body.value()).ok_or_else(|| Fault::garbled("locations: the body has no array `locations`"))?;
-    let (mut batch, provider) = (OfferBatch::default(), ProviderId::new(super::NAME));
-    for location in locations {
+    let (mut reading, mut rest) = (Reading::new(seen_at), Vec::new());
+    reading.take(body, &mut rest);
+    reading.end(&rest)
+}
+
+/// The list of places, read while it arrives. Places and GPUs that make no sense are counted as skipped.
+#[derive(Debug)]
+pub struct Reading {
+    rows: Rows,
+    kept: Kept,
+}
+
+impl Reading {
+    /// As seen at this moment.
+    #[must_use]
+    pub fn new(seen_at: Time) -> Self {
+        Self { rows: Rows::of(SPOTS), kept: Kept { seen_at, provider: ProviderId::new(super::NAME), batch: OfferBatch::default() } }
+    }
+
+    /// All offers, now that the answer is complete.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn end(self, rest: &[u8]) -> Result<OfferBatch, Fault> {
+        let Self { rows, mut kept } = self;
+        let body = Body::read(rest).map_err(|text| Fault::garbled(format!("locations: {text}")))?;
+        let left = locations(body.value()).ok_or_else(|| Fault::garbled("locations: the body has no array `locations`"))?;
+        rows.end().map_err(|text| Fault::garbled(format!("locations: {text}")))?;
+        // Rows that did not come as they mostly do.
+        left.into_iter().for_each(|row| kept.take(row));
+        Ok(kept.batch)
+    }
+}
+
+impl Arriving for Reading {
+    fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>) {
+        let Self { rows, kept } = self;
+        rows.take(bytes, rest, &mut |row| kept.take(row));
+    }
+}
+
+/// What places have become.
+#[derive(Debug)]
+struct Kept {
+    seen_at: Time,
+    provider: ProviderId,
+    batch: OfferBatch,
+}
+
+impl Kept {
+    fn take(&mut self, location: Option<Object<'_>>) {
         let Some(location) = location.and_then(|row| Place::read(&row)) else {
-            batch.skipped += 1;
-            continue;
+            self.batch.skipped += 1;
+            return;
         };
         for (name, gpu) in location.gpus() {
             match gpu.and_then(|gpu| Gpu::read(&name, &gpu)) {
-                Some(gpu) => batch.offers.extend(gpu.offers(&location, &provider, seen_at).map(Arc::new)),
-                None => batch.skipped += 1,
+                Some(gpu) => self.batch.offers.extend(gpu.offers(&location, &self.provider, self.seen_at).map(Arc::new)),
+                None => self.batch.skipped += 1,
             }
         }
     }
-    Ok(batch)
 }
+
+/// Where the places may stand; [`locations`] says the same of the whole body.
+const SPOTS: &[Spot] = &[("", 1), ("locations", 2), ("data", 2), ("locations", 3)];
 
 fn locations(body: Value<'_>) -> Option<Vec<Option<Object<'_>>>> {
     let direct = body.rows().or_else(|| body.field("locations")?.rows());

@@ -91,7 +91,7 @@ impl Reading {
     #[must_use]
     pub fn new(rental: RentalKind, seen_at: Time, alike: Arc<Mutex<Alike>>) -> Self {
         let kept = Kept { rental, seen_at, alike, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() };
-        Self { rows: Rows::of(ROWS), kept }
+        Self { rows: Rows::of(&[(ROWS, 2)]), kept }
     }
 
     /// All offers, now that the answer is complete.
