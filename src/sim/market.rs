@@ -98,6 +98,8 @@ pub struct Truth {
     pub created: Time,
     /// When it first ran.
     pub running: Option<Time>,
+    /// Since when a real SSH server listens for it.
+    pub ssh_since: Option<Time>,
     /// When it was gone.
     pub gone: Option<Time>,
     /// The machine or place behind it.
@@ -456,6 +458,7 @@ impl Market {
             phase: rental.phase,
             created: rental.created,
             running: rental.first_run,
+            ssh_since: rental.ssh_since,
             gone: rental.gone,
             machine: rental.listing.machine(),
             price: rental.price,
@@ -662,6 +665,13 @@ impl Market {
     pub fn set_endpoint(&self, native_id: &str, direct: Option<(String, u16)>, proxy: Option<(String, u16)>) -> bool {
         self.touch(native_id, |state, serial, _| {
             state.rentals.entry(serial).and_modify(|rental| (rental.direct, rental.proxy) = (direct, proxy));
+        })
+    }
+
+    /// Notes that a real SSH server listens for a machine from now on.
+    pub fn listens(&self, native_id: &str) -> bool {
+        self.touch(native_id, |state, serial, now| {
+            state.rentals.entry(serial).and_modify(|rental| rental.ssh_since = rental.ssh_since.or(Some(now)));
         })
     }
 

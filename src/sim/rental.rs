@@ -188,6 +188,8 @@ pub(super) struct Rental {
     pub workload: Workload,
     pub address_at: Option<Time>,
     pub ssh_at: Option<Time>,
+    /// Since when a real SSH server listens for it.
+    pub ssh_since: Option<Time>,
     pub direct: Option<(String, u16)>,
     pub proxy: Option<(String, u16)>,
     pub ports: BTreeMap<u16, u16>,
@@ -275,6 +277,7 @@ impl Rental {
             workload: Workload::default(),
             address_at: None,
             ssh_at: None,
+            ssh_since: None,
             direct: None,
             proxy: None,
             ports: BTreeMap::new(),

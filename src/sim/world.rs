@@ -258,6 +258,7 @@ impl Doors {
             Ok(server) => server,
             Err(e) => return tracing::warn!("no SSH server for a simulated machine: {e}"),
         };
+        self.market.listens(id);
         let main = Some((self.host.clone(), server.addr().port()));
         let ends = match (wanted.direct, wanted.proxied) {
             (true, true) => {

@@ -667,8 +667,14 @@ async fn load_rents_watches_and_counts_what_came() {
         assert_eq!((fact("changes"), fact("arrivals"), fact("arrivals_expected")), (5, arrivals, arrivals), "{told}");
         assert_eq!((fact("streams_not_read"), fact("streams_broken")), (2, 0), "{told}");
     }
-    let whole = load("load sessions --count 2 --in-flight 2 --market-is-simulated").await;
+    let markets = format!("--market {} --market {}", world.vastai_url, world.tensordock_url);
+    let whole = load(&format!("load sessions --count 2 --in-flight 2 --market-is-simulated {markets}")).await;
     assert_eq!((&whole["errors"], world.market.alive().len()), (&serde_json::json!({}), 2), "{whole}");
+    let times = whole["parts"][0]["times"].as_array().unwrap();
+    let from_ssh = times.iter().find(|time| time[0] == "SSH server to RUNNING").unwrap();
+    assert_eq!(from_ssh[1]["count"], 2, "{whole}");
+    let (ran, since) = (times[1][1]["max_us"].as_u64().unwrap(), from_ssh[1]["max_us"].as_u64().unwrap());
+    assert!((1..=ran).contains(&since), "the server came to listen after the create: {whole}");
     server.stop().await;
     world.stop().await;
 }

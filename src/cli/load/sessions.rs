@@ -9,10 +9,13 @@ use crate::cli::load::report::{Part, Report};
 use crate::cli::load::timing::Timings;
 use crate::cli::load::{CONSUMER, connections};
 use crate::cli::values::{FilterArgs, duration, to_wire};
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
+use crate::domain::ids::Label;
+use crate::domain::time::Time;
 use crate::grpc::pb;
 use crate::grpc::pb::session::State;
 use clap::Args;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +48,10 @@ pub struct SessionsArgs {
     /// Yes, the server's market is a simulated one: this rents machines
     #[arg(long)]
     pub market_is_simulated: bool,
+    /// A simulated market, to be asked since when each machine's SSH server listened: then the time from there to RUNNING is told
+    /// as well
+    #[arg(long, value_name = "URL")]
+    pub market: Vec<reqwest::Url>,
     /// Which offers are taken, cheapest first
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -52,10 +59,14 @@ pub struct SessionsArgs {
 
 /// The steps that are measured, in order.
 const STEPS: [&str; 4] = ["create answered", "create to RUNNING", "complete answered", "complete to proven gone"];
+/// What only a market can tell the beginning of.
+const FROM_SSH: &str = "SSH server to RUNNING";
 
 #[derive(Default)]
 struct Outcome {
     steps: [Option<Duration>; 4],
+    /// The session and its attempt that came to run, and when that was known here.
+    ran: Option<((String, usize), Time)>,
     error: Option<String>,
     over: bool,
 }
@@ -69,6 +80,8 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
         let text = "load sessions rents machines: say --market-is-simulated when the server's providers are simulated ones";
         return Err(Failure::new(Exit::Usage, "REAL_MARKET", text).hint("`gpu-shopper sim` runs two of them"));
     }
+    // A wrong address is told before anything is rented.
+    since_ssh(&args.market, Vec::new()).await?;
     let limit = args.limit.min(LONGEST);
     let clients = connections(desk, (args.in_flight as usize).div_ceil(200)).await?;
     let places = Arc::new(Semaphore::new(args.in_flight as usize));
@@ -89,7 +102,7 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
     }
     let mut times: Vec<Timings> = STEPS.iter().map(|_| Timings::new()).collect::<Result<_, _>>()?;
     let mut report = Report { load: "sessions", ..Report::default() };
-    let (mut done, mut over) = (0_u64, 0_u64);
+    let (mut done, mut over, mut ran) = (0_u64, 0_u64, Vec::new());
     while let Some(outcome) = lives.join_next().await {
         let outcome = outcome.map_err(|e| Failure::local("LOAD", format!("a session's task broke: {e}")))?;
         for (took, times) in outcome.steps.iter().zip(&mut times) {
@@ -100,6 +113,7 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
         if let Some(error) = outcome.error {
             *report.errors.entry(error).or_default() += 1;
         }
+        ran.extend(outcome.ran);
         (done, over) = (done + 1, over + u64::from(outcome.over));
         desk.console.busy(&format!("{done} of {} sessions", args.sessions));
     }
@@ -109,12 +123,43 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
     part.memory_bytes_each = usage.filter(|_| args.keep).map(|u| u.memory_after_kib.saturating_sub(u.memory_before_kib) * 1024 / over.max(1));
     let measured = STEPS.iter().zip(&times).filter(|(_, times)| times.count() > 0);
     part.times = measured.map(|(name, times)| ((*name).to_owned(), times.percentiles())).collect();
+    if !args.market.is_empty() {
+        part.times.push((FROM_SSH.to_owned(), since_ssh(&args.market, ran).await?.percentiles()));
+    }
     report.facts.insert("sessions", args.sessions.into());
     report.facts.insert("in_flight", args.in_flight.into());
     report.facts.insert("succeeded", over);
     report.parts.push(part);
     report.write(desk)?;
     Ok(if over == u64::from(args.sessions) { Exit::Ok } else { Exit::Failed })
+}
+
+/// A simulated market's truth, as far as it matters here.
+#[derive(Deserialize)]
+struct Told {
+    machines: Vec<Machine>,
+}
+
+#[derive(Deserialize)]
+struct Machine {
+    label: String,
+    ssh_since: Option<Time>,
+}
+
+/// How long after its machine's SSH server began to listen each session was known to run.
+async fn since_ssh(markets: &[reqwest::Url], ran: Vec<((String, usize), Time)>) -> Result<Timings, Failure> {
+    let mut since = BTreeMap::new();
+    for market in markets {
+        let ask = async |url: reqwest::Url| reqwest::get(url).await?.error_for_status()?.json::<Told>().await;
+        let mut url = market.clone();
+        url.set_path("/_sim/truth");
+        let told = ask(url).await.map_err(|e| Failure::local("MARKET", format!("--market {market}: {}", e.without_url())))?;
+        let known = told.machines.into_iter().filter_map(|machine| Some((Label::parse(&machine.label)?, machine.ssh_since?)));
+        since.extend(known.map(|(label, at)| ((label.session.to_string(), usize::from(label.attempt)), at)));
+    }
+    let mut times = Timings::new()?;
+    ran.into_iter().filter_map(|(attempt, at)| Some(at.since(*since.get(&attempt)?))).for_each(|took| times.record(took));
+    Ok(times)
 }
 
 struct Life {
@@ -152,6 +197,7 @@ impl Life {
             return Ok(());
         }
         self.outcome.steps[1] = Some(begun.elapsed());
+        self.outcome.ran = Some(((id.clone(), session.attempts.len()), Clock::System.now()));
         if self.keep {
             self.outcome.over = true;
             return Ok(());
