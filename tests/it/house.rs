@@ -50,8 +50,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prost", &["grpc", "http", "cli"]),
     ("prost_types", &["grpc", "http", "cli"]),
     ("axum", &["grpc", "http", "sim", "server"]),
-    // The settings read addresses with its `Url`.
-    ("reqwest", &["providers", "config"]),
+    // The settings read addresses with its `Url`; `load` asks a simulated market.
+    ("reqwest", &["providers", "config", "cli"]),
     ("thrussh", &["ssh", "sim"]),
     ("thrussh_keys", &["ssh", "sim"]),
     ("figment", &["config"]),
