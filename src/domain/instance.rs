@@ -294,6 +294,9 @@ pub struct Instance {
     pub price: Price,
     /// The last look at which the provider stated the price (not every list does); `None` = it never has.
     pub priced_at: Option<Time>,
+    /// When this process last asked for the price by itself, since lists did not tell it.
+    #[serde(skip)]
+    pub price_asked_at: Option<Time>,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The last look that showed it: what it did.
@@ -351,6 +354,7 @@ impl Instance {
             offered: price,
             price,
             priced_at: None,
+            price_asked_at: None,
             billing,
             seen: None,
             absence: Absence::default(),

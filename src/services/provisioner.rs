@@ -187,18 +187,21 @@ impl Tools {
     }
 
     async fn look(&self, provider: &dyn Provider, instance: &Instance, attempt: u8) -> Input {
-        let Some(id) = &instance.native_id else { return Input::LookFailed { attempt, text: "its id is not known".to_owned() } };
+        let failed = |crowded, text| Input::LookFailed { attempt, crowded, text };
+        let Some(id) = &instance.native_id else { return failed(false, "its id is not known".to_owned()) };
         let sent = self.clock.now();
-        let answer = limited(provider.instance(id)).await;
+        let answer = within(CALL_LIMIT, provider.instance(id)).await;
         let look = Look { sent, answered: self.clock.answered() };
         match answer {
             // Vendors list what is gone for a while, and say so.
             Ok(Some(sighting)) if sighting.status == InstanceStatus::Gone => Input::Missing { attempt, look, by: LookBy::Id },
             Ok(Some(sighting)) => Input::Seen { attempt, sighting: Box::new(sighting), look },
             Ok(None) => Input::Missing { attempt, look, by: LookBy::Id },
-            Err(text) => {
+            Err(error) => {
+                let crowded = error.as_ref().is_some_and(|error| error.kind == ErrorKind::RateLimited);
+                let text = in_words(error);
                 tracing::info!(session_id = %instance.label.session, provider = %instance.provider, "a look by id failed: {text}");
-                Input::LookFailed { attempt, text }
+                failed(crowded, text)
             }
         }
     }
@@ -260,7 +263,7 @@ impl Tools {
     async fn probe(&self, job: &Job, attempt: u8, index: usize, ask_gpu: bool) -> Input {
         let session = &job.session;
         let endpoint = session.pace.endpoints.get(index).or(session.endpoint.as_ref()).cloned();
-        let Some(endpoint) = endpoint else { return Input::LookFailed { attempt, text: "its address is not known".to_owned() } };
+        let Some(endpoint) = endpoint else { return Input::LookFailed { attempt, crowded: false, text: "its address is not known".to_owned() } };
         let target = self.target(session, &endpoint, &job.instance.provider, ask_gpu);
         let answer = tokio::time::timeout(PROBE_LIMIT, self.probe.probe(&target)).await;
         match answer.unwrap_or(Err(too_late())) {
@@ -316,7 +319,7 @@ pub(super) fn broken(action: &Action, session: &Session, now: Time) -> Vec<Input
         Action::Launch(attempt) => vec![Input::LaunchUnknown { attempt: *attempt, text, call }],
         Action::AttachKeys(attempt) => vec![Input::KeysAttached { attempt: *attempt, result: Err(text) }],
         Action::Start(attempt) => vec![Input::Started { attempt: *attempt, result: Err(text) }],
-        Action::Look(attempt) => vec![Input::LookFailed { attempt: *attempt, text }],
+        Action::Look(attempt) => vec![Input::LookFailed { attempt: *attempt, crowded: false, text }],
         Action::Probe { attempt, .. } => session
             .endpoint
             .iter()

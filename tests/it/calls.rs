@@ -3,7 +3,7 @@
 
 use crate::support::{Altered, BEGIN, House, Plan, Wrap, any, request};
 use gpu_shopper::clock::Clock;
-use gpu_shopper::domain::session::State;
+use gpu_shopper::domain::session::{ConditionType, State, Truth};
 use gpu_shopper::ports::ProviderFacts;
 use gpu_shopper::services::api::Command;
 use gpu_shopper::sim::{ALWAYS, Credentials, Dialect, Fault, Faults, Market, MarketConfig};
@@ -108,6 +108,47 @@ async fn lists_keep_the_interval_of_the_vendor_however_closely_they_are_wanted()
     house.pass(HOUR).await;
     let asked = lists(&house) - before;
     assert!((4..=7).contains(&asked), "{asked} lists in an hour");
+}
+
+/// Neither lists nor looks by id tell what a machine costs: it is asked for now and then, and nobody is asked without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_price_that_is_never_told_is_not_asked_for_again_and_again() {
+    for dialect in Dialect::ALL {
+        let silent: Wrap = Arc::new(|provider| Arc::new(Altered { machine: Box::new(|machine| machine.price = None), ..Altered::of(provider) }));
+        let house = Plan::new(4, Faults::none()).at(dialect).wrapped(silent).build().await;
+        let id = house.create(request(any(None))).await.unwrap().session.id;
+        house.until(id, State::Running, HOUR).await;
+        house.pass(Duration::from_secs(60)).await;
+        let before = house.life().calls().len();
+        // Less than its time, whose end takes looks of its own.
+        house.pass(Duration::from_secs(50 * 60)).await;
+        let looks = house.life().calls()[before..].iter().filter(|name| **name == "instance").count();
+        assert_eq!(looks, 1, "{}: every half hour", dialect.word());
+    }
+}
+
+/// After a restart the lists tell of all that is wanted: nobody asks for each machine by itself.
+#[tokio::test(start_paused = true)]
+async fn a_restart_looks_by_lists_too() {
+    let mut house = Plan::new(5, Faults::none()).at(Dialect::Vastai).build().await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(house.create(request(any(None))).await.unwrap().session.id);
+    }
+    for id in &ids {
+        house.until(*id, State::Running, HOUR).await;
+    }
+    house.crash(Duration::from_secs(60)).await;
+    house.pass(Duration::from_secs(300)).await;
+    let calls = house.life().calls();
+    let named = |wanted: &str| calls.iter().filter(|name| **name == wanted).count();
+    assert!(named("instances") > 5 && named("instance") == 0, "{calls:?}");
+    for id in ids {
+        let session = house.get(id).await;
+        assert_eq!(session.state, State::Running);
+        let present = session.condition(ConditionType::InstancePresent).unwrap();
+        assert_eq!((present.status, present.reason.as_str()), (Truth::True, "running"), "{session:?}");
+    }
 }
 
 /// `cargo test --release --test it calls::table -- --ignored --nocapture` prints the table of the benches' README.

@@ -242,7 +242,7 @@ impl World {
             Action::Start(attempt) => Input::Started { attempt: *attempt, result: if die < 3 { Err("no".to_owned()) } else { Ok(()) } },
             Action::Look(attempt) => match die {
                 0..=2 => Input::Seen { attempt: *attempt, sighting: Box::new(self.sighting(*attempt)), look },
-                3 => Input::LookFailed { attempt: *attempt, text: "502".to_owned() },
+                3 => Input::LookFailed { attempt: *attempt, crowded: false, text: "502".to_owned() },
                 _ => Input::Missing { attempt: *attempt, look, by: LookBy::Id },
             },
             Action::Probe { attempt, .. } => match die {

@@ -170,16 +170,21 @@ impl Work<'_> {
     }
 
     fn look_again_later(&mut self, at: usize) {
-        let wait = self.policy().look_interval * 2;
         if self.rows[at].open() {
-            self.rows[at].next_look = Some(self.now + wait);
+            self.rows[at].next_look = Some(self.now + self.later());
         }
+    }
+
+    /// After a look that told nothing.
+    fn later(&self) -> Duration {
+        self.policy().look_interval * 2
     }
 
     /// After a restart nothing is under way: what was intended may have happened, what was due is due again.
     fn rows_resumed(&mut self) {
         let now = self.now;
-        let longest = self.policy().destroy_backoff_max;
+        let (longest, later) = (self.policy().destroy_backoff_max, self.later());
+        let addressless = self.s.state == State::Running && self.s.endpoint.is_none();
         for row in self.rows.iter_mut().filter(|_| !self.rules.asleep) {
             // All debts are gone after now, not only those that somebody ordered.
             self.durable |= std::mem::take(&mut row.destroy.ordered);
@@ -195,13 +200,17 @@ impl Work<'_> {
                 self.durable = true;
             }
             row.unwatched();
-            if row.native_id.is_some() {
-                row.next_look = Some(now);
-                if row.desired == Desired::Gone && row.destroy.answered_at.is_none() {
+            // What is wanted comes in lists, however much of it there is; but one that is adopted may have its address by id only.
+            row.next_look = match row.desired {
+                _ if row.native_id.is_none() => row.next_look,
+                Desired::Gone if row.destroy.answered_at.is_none() => {
                     row.destroy.next_at = Some(now);
-                    row.next_look = None;
+                    None
                 }
-            }
+                Desired::Gone => Some(now),
+                Desired::Present if addressless => Some(now),
+                Desired::Present => row.next_look.map(|at| at.min(now + later)),
+            };
         }
     }
 

@@ -167,6 +167,8 @@ pub enum Input {
     LookFailed {
         /// Which attempt.
         attempt: u8,
+        /// There were only too many calls: that says nothing about the provider either.
+        crowded: bool,
         /// Why.
         text: String,
     },

@@ -182,7 +182,7 @@ impl Work<'_> {
                 Input::Started { attempt, result } => self.started(attempt, result),
                 Input::Seen { attempt, sighting, look } => self.seen_provisioning(attempt, &sighting, look),
                 Input::Missing { attempt, .. } => self.missing_provisioning(attempt),
-                Input::LookFailed { attempt, text } => {
+                Input::LookFailed { attempt, text, .. } => {
                     if self.current(attempt) {
                         self.s.status_message = text;
                     }
@@ -211,8 +211,8 @@ impl Work<'_> {
                 Input::Resumed => self.resume_running(),
                 Input::Seen { attempt, sighting, look } => self.seen_running(attempt, &sighting, look),
                 Input::Missing { attempt, look, .. } => self.missing_running(attempt, look),
-                Input::LookFailed { attempt, .. } => {
-                    if self.is_last(attempt) {
+                Input::LookFailed { attempt, crowded, .. } => {
+                    if self.is_last(attempt) && !crowded {
                         self.unreachable("look_failed");
                     }
                 }

@@ -74,10 +74,12 @@ impl Work<'_> {
         }
         self.set_condition(ConditionType::ProviderReachable, Truth::True, "listed");
         self.price_of_running(at);
-        let unpriced = sighting.price.is_none() && self.rows[at].priced_at.is_none_or(|last| self.now.since(last) >= self.policy().price_interval);
-        if unpriced && self.rows[at].next_look.is_none() {
-            // A list that tells no price: ask for the machine by itself.
-            self.rows[at].next_look = Some(self.now);
+        let (now, interval) = (self.now, self.policy().price_interval);
+        let row = &mut self.rows[at];
+        let old = |at: Option<Time>| at.is_none_or(|last| now.since(last) >= interval);
+        if sighting.price.is_none() && old(row.priced_at) && old(row.price_asked_at) && row.next_look.is_none() {
+            // A list that tells no price: ask for the machine by itself, which need not tell one either.
+            (row.price_asked_at, row.next_look) = (Some(now), Some(now));
         }
         if sighting.status != InstanceStatus::Offline {
             self.s.pace.offline_since = None;

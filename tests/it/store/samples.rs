@@ -221,6 +221,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         offered: price,
         price,
         priced_at: Some(from),
+        price_asked_at: None,
         billing: vec![(Component::Gpu, Billed::WhileRunning)],
         seen: None,
         absence: Absence::default(),
