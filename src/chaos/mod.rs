@@ -11,6 +11,7 @@
 //! * [`deployment`]: a service that dies and lives again; [`life`]: where it dies.
 //! * [`callers`], [`watchers`], [`operator`]: those who use it, and who looks after it.
 //! * [`weather`]: what goes wrong.
+//! * [`panics`]: none goes unheard.
 //! * [`story`]: what happened, what was wrong, and the counts.
 //!
 //! Not here: real time, files, sockets, and death by a signal. Those are the process tests'.
@@ -20,6 +21,7 @@ pub mod callers;
 pub mod deployment;
 pub mod life;
 pub mod operator;
+mod panics;
 pub mod story;
 pub mod watchers;
 pub mod weather;

@@ -5,9 +5,11 @@
 //! earlier time; then what came after that is lost to the deployment, and its machines are strays. It changes nothing.
 //!
 //! * [`warnings`]: what must have been told before an ending.
+//! * [`endings`]: that an ending is what it is said to be.
 //! * [`wares`]: what a session gets, and at what price.
 //! * [`ground`]: what the world did beside the deployment's back, and what people ordered.
 
+mod endings;
 mod ground;
 mod wares;
 mod warnings;
@@ -303,6 +305,7 @@ impl Witness {
             self.story.tell(&self.name, &told(event));
             seen.past.log.push(Arc::clone(event));
             wrong.extend(warnings::check(&mut seen.past, &seen.ground, event, &self.policy));
+            wrong.extend(endings::check(&seen.past, &seen.ground, &self.market, event));
             if event.kind == EventType::KeyRotated {
                 wrong.extend(self.rotated(&seen.past, event));
             }

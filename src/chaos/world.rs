@@ -5,6 +5,7 @@ use crate::chaos::audit::Books;
 use crate::chaos::callers::Visitor;
 use crate::chaos::deployment::{Deployment, Doors, Plan};
 use crate::chaos::operator::Keeper;
+use crate::chaos::panics;
 use crate::chaos::story::Story;
 use crate::chaos::watchers::OfAll;
 use crate::chaos::weather::{self, Episode, Sky, Spell};
@@ -92,6 +93,13 @@ pub fn play(seed: u64, settings: &Settings) -> Outcome {
 
 /// The same; `enter` gets the story as soon as there is one.
 pub(super) fn play_watched(seed: u64, settings: &Settings, enter: impl FnOnce(&Arc<Story>)) -> Outcome {
+    let (outcome, panics) = panics::heard(|| in_runtime(seed, settings, enter));
+    let mut outcome = outcome.unwrap_or_else(|| Outcome { seed, ..Outcome::default() });
+    outcome.wrong.extend(panics.into_iter().map(|text| format!("a panic: {text}")));
+    outcome
+}
+
+fn in_runtime(seed: u64, settings: &Settings, enter: impl FnOnce(&Arc<Story>)) -> Outcome {
     let failed = |text: String| Outcome { seed, wrong: vec![text], ..Outcome::default() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
         Ok(runtime) => runtime,

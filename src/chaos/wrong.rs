@@ -6,7 +6,7 @@
 
 use crate::chaos::life::Aside;
 use crate::domain::ids::{Label, MachineId, OfferId, SessionId};
-use crate::domain::instance::{Desired, Evidence, Instance, Launch, Sighting};
+use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting};
 use crate::domain::policy::Policy;
 use crate::domain::template::Template;
 use crate::ports::{
@@ -15,7 +15,7 @@ use crate::ports::{
 };
 use crate::store::{Batch, Point};
 use async_trait::async_trait;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,11 +52,13 @@ pub enum Wrong {
     GpuUnasked,
     /// Another ask is another machine.
     MachineForgotten,
+    /// What has run for an hour is taken for stopped.
+    StateMisread,
 }
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::LaunchAgain,
         Self::PartialListIsComplete,
         Self::PrefixIsOurs,
@@ -72,6 +74,7 @@ impl Wrong {
         Self::WordForNothing,
         Self::GpuUnasked,
         Self::MachineForgotten,
+        Self::StateMisread,
     ];
 
     /// Its name on the command line.
@@ -93,6 +96,7 @@ impl Wrong {
             Self::WordForNothing => "word-for-nothing",
             Self::GpuUnasked => "gpu-unasked",
             Self::MachineForgotten => "machine-forgotten",
+            Self::StateMisread => "state-misread",
         }
     }
 
@@ -116,6 +120,8 @@ impl Wrong {
             Self::WordForNothing => &["nobody has given it"],
             Self::GpuUnasked => &["was handed over"],
             Self::MachineForgotten => &["and so was attempt"],
+            // What it believes of its machines, its ledger believes.
+            Self::StateMisread => &["has been running since", "the market bills"],
             // What it has forgotten it neither tells of nor ends.
             Self::PartialListIsComplete => &["nobody is told", "while machine", "its debt is settled"],
             Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone | Self::RenewedUnheard => OUTLIVED,
@@ -210,6 +216,8 @@ pub struct Memory(Mutex<Remembered>);
 struct Remembered {
     launched: BTreeSet<Label>,
     destroyed: BTreeSet<String>,
+    /// Since when a machine runs, by its id.
+    running: BTreeMap<String, tokio::time::Instant>,
 }
 
 impl Memory {
@@ -249,6 +257,18 @@ struct Crooked {
     inner: Arc<dyn Provider>,
     rule: Wrong,
     memory: Arc<Memory>,
+}
+
+impl Crooked {
+    fn misread(&self, sighting: &mut Sighting) {
+        if self.rule == Wrong::StateMisread && sighting.status == InstanceStatus::Running {
+            let now = tokio::time::Instant::now();
+            let since = *self.memory.open().running.entry(sighting.native_id.clone()).or_insert(now);
+            if now.duration_since(since) > Duration::from_secs(3_600) {
+                sighting.status = InstanceStatus::Stopped;
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -299,7 +319,9 @@ impl Provider for Crooked {
             tokio::time::sleep(Duration::from_millis(1)).await;
             return Ok(None);
         }
-        self.inner.instance(native_id).await
+        let mut seen = self.inner.instance(native_id).await?;
+        seen.iter_mut().for_each(|sighting| self.misread(sighting));
+        Ok(seen)
     }
 
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
@@ -328,6 +350,7 @@ impl Provider for Crooked {
                 let gone = self.memory.open().destroyed.clone();
                 sightings.retain(|s| !gone.contains(&s.native_id));
             }
+            Wrong::StateMisread => sightings.iter_mut().for_each(|sighting| self.misread(sighting)),
             _ => {}
         }
         Ok(sightings)

@@ -551,7 +551,7 @@ impl Market {
     pub fn set_offline(&self, native_id: &str, offline: bool) -> bool {
         self.touch(native_id, |state, serial, now| {
             state.rentals.entry(serial).and_modify(|rental| {
-                rental.offline = offline;
+                rental.set_offline(offline, now);
                 rental.read_meter(now);
             });
         })
@@ -673,6 +673,13 @@ impl Market {
         self.touch(native_id, |state, serial, now| {
             state.rentals.entry(serial).and_modify(|rental| rental.ssh_since = rental.ssh_since.or(Some(now)));
         })
+    }
+
+    /// Since when a machine runs on a host that has contact; `None` when it does not.
+    #[must_use]
+    pub fn sound_since(&self, native_id: &str) -> Option<Time> {
+        let (state, _) = self.present();
+        by_native(&state, native_id).filter(|rental| rental.phase == Phase::Running && !rental.offline).map(|rental| rental.sound_from)
     }
 
     /// Whether a machine's SSH server answers now.

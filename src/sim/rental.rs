@@ -172,6 +172,8 @@ pub(super) struct Rental {
     pub price: Price,
     pub phase: Phase,
     pub offline: bool,
+    /// When it last came to run, or its host came back.
+    pub sound_from: Time,
     pub wants_running: bool,
     pub status_text: String,
     /// Counts starts and stops; what was planned before the last one is void.
@@ -264,6 +266,7 @@ impl Rental {
             price,
             phase: Phase::Scheduled,
             offline: false,
+            sound_from: now,
             wants_running: true,
             status_text: String::new(),
             epoch: 0,
@@ -328,6 +331,14 @@ impl Rental {
     /// Whether only the vendor's proxy reaches it.
     pub fn proxy_only(&self) -> bool {
         matches!(&self.listing.kind, Kind::Ask(ask) if ask.direct_ports == 0)
+    }
+
+    /// Its host loses contact, or has it again.
+    pub fn set_offline(&mut self, offline: bool, now: Time) {
+        if self.offline && !offline {
+            self.sound_from = now;
+        }
+        self.offline = offline;
     }
 
     /// Puts a key on it, effective after `delay`.

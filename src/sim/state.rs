@@ -221,7 +221,7 @@ impl State {
                 rental.offline = true;
                 self.plan_event(at + long, serial, Event::Online);
             }
-            Event::Online => rental.offline = false,
+            Event::Online => rental.set_offline(false, at),
             Event::Gone => self.end(at, serial, Duration::ZERO),
             Event::Begin | Event::Run | Event::Outbid | Event::Offline(_) => {}
         }
@@ -232,7 +232,7 @@ impl State {
 
     fn run(&mut self, at: Time, serial: u64) {
         let Some(rental) = self.rentals.get_mut(&serial) else { return };
-        rental.phase = Phase::Running;
+        (rental.phase, rental.sound_from) = (Phase::Running, at);
         rental.status_text = format!("success, running {}/ssh", rental.order.image);
         let first = rental.first_run.is_none();
         rental.first_run.get_or_insert(at);

@@ -4,7 +4,7 @@
 use crate::support::{House, any, request};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::chaos::{FaultChoice, Outcome, Plant, Settings, Story, Witness, Wrong, play};
-use gpu_shopper::domain::event::Event;
+use gpu_shopper::domain::event::{Event, EventType};
 use gpu_shopper::domain::ids::Label;
 use gpu_shopper::domain::instance::Instance;
 use gpu_shopper::domain::money::{Nanos, Rate};
@@ -131,6 +131,66 @@ async fn who_pays_more_than_is_allowed_is_found_out() {
         let wrongs = story.wrongs();
         assert!(if law.is_empty() { wrongs.is_empty() } else { wrongs.len() == 1 && wrongs[0].contains(law) }, "{law}: {wrongs:?}");
     }
+}
+
+/// A session whose machine runs, and of which its witness is told that it ends: as what it can, and as what it does not.
+#[tokio::test(start_paused = true)]
+async fn who_ends_as_something_else_is_found_out() {
+    let house = House::new(96, Faults::none()).await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, Duration::from_secs(600)).await;
+    house.pass(Duration::from_secs(40 * 60)).await;
+    let (events, instances) = (house.events().await, house.store().instance_list(id).await.unwrap());
+    let laws = |reason: EndReason, change: fn(&mut Event)| {
+        let (story, market) = (Arc::new(Story::new(house.clock.clone(), 0)), Arc::clone(&house.market));
+        let witness = Witness::new("told", tag_of(&house.deployment), market, Arc::clone(&story), house.policy.clone(), SweepPolicy::default());
+        let commit = |events: Vec<Event>| {
+            let sessions = events.last().map(|event| Arc::clone(&event.session)).into_iter().collect();
+            witness.committed(&Batch { sessions, events: events.into_iter().map(Arc::new).collect(), instances: instances.clone(), ..Batch::default() });
+        };
+        instances.iter().filter_map(|row| row.native_id.as_deref()).for_each(|native_id| witness.launched(native_id));
+        commit(events.clone());
+        assert_eq!(story.wrongs(), Vec::<String>::new());
+        let mut end = events.last().unwrap().clone();
+        (end.revision, end.sequence, end.at, end.kind) = (end.revision + 1, end.sequence + 1, house.now(), EventType::StateChanged);
+        (end.from_state, end.to_state, end.end_reason) = (State::Running, State::Stopping, Some(reason));
+        let session = Arc::make_mut(&mut end.session);
+        (session.state, session.end_reason, session.version, session.sequence) = (State::Stopping, Some(reason), session.version + 1, end.sequence);
+        change(&mut end);
+        commit(vec![end]);
+        story.wrongs()
+    };
+    let still: fn(&mut Event) = |_| {};
+    let over: fn(&mut Event) = |end| {
+        let session = Arc::make_mut(&mut end.session);
+        (session.expires_at, session.hard_max_at) = (end.at, end.at);
+    };
+    let broke: fn(&mut Event) = |end| Arc::make_mut(&mut Arc::make_mut(&mut end.session).request).max_total_cost = Some(end.cost.high);
+    let rich: fn(&mut Event) = |end| Arc::make_mut(&mut Arc::make_mut(&mut end.session).request).max_total_cost = Some(Nanos(end.cost.high.0 + 1));
+    for (reason, change, law) in [
+        (EndReason::DestroyedByUser, still, ""),
+        (EndReason::Expired, still, "it expires at"),
+        (EndReason::Expired, over, ""),
+        (EndReason::HardMax, still, "its hard limit is at"),
+        (EndReason::HardMax, over, ""),
+        (EndReason::CostLimit, still, "it may cost what it will"),
+        (EndReason::CostLimit, rich, "and may cost"),
+        (EndReason::CostLimit, broke, ""),
+        (EndReason::Preempted, still, "has been running since"),
+        (EndReason::HostLost, still, "has been running since"),
+        (EndReason::ProviderTerminated, still, "has been running since"),
+        (EndReason::ProviderCredit, still, "has been running since"),
+    ] {
+        // That nobody was warned of it is another law.
+        let found: Vec<String> = laws(reason, change).into_iter().filter(|wrong| !wrong.contains("told that it expires") && !wrong.contains("warned")).collect();
+        assert!(if law.is_empty() { found.is_empty() } else { found.len() == 1 && found[0].contains(law) }, "{reason:?}, {law:?}: {found:?}");
+    }
+    // One that has really been taken for a moment is not sound yet.
+    let native_id = instances[0].native_id.clone().unwrap();
+    house.market.set_offline(&native_id, true);
+    assert_eq!(laws(EndReason::HostLost, still), Vec::<String>::new());
+    house.market.set_offline(&native_id, false);
+    assert_eq!(laws(EndReason::HostLost, still), Vec::<String>::new());
 }
 
 /// A session that goes on without its machine, a stray of which nobody is told, a machine in use that ends as idle, and a second

@@ -84,7 +84,7 @@ fn again(past: &Past, ground: &Ground, market: &Market, session: &Session) -> Op
 
 impl Row {
     /// Its machine, unless the world has put that there, or only a launch's answer has named it, which may be wrong.
-    fn own(&self, ground: &Ground) -> Option<&str> {
+    pub(super) fn own(&self, ground: &Ground) -> Option<&str> {
         self.native_id.as_deref().filter(|native_id| self.named && !ground.planted.contains_key(*native_id))
     }
 }
