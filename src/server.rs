@@ -21,7 +21,7 @@ use crate::http::{self, body, ops, port};
 use crate::ports::{Chance, Provider, SystemChance};
 use crate::providers::{self, Context, Renewable, Tuning};
 use crate::services::access::Access;
-use crate::services::api::{Caller, CostQuery, GroupBy};
+use crate::services::costs::Accrued;
 use crate::services::board::Board;
 use crate::services::counters;
 use crate::services::drain::Drain;
@@ -313,7 +313,7 @@ fn faces(
     };
     let json = http::api::routes(services.clone(), settings.clone());
     let rpcs = grpc::rpcs(services, settings, health)?;
-    let (board, names, handle, costs) = (core.board.clone(), core.providers.clone(), telemetry.handle(), core.costs.clone());
+    let (board, names, handle, accrued) = (core.board.clone(), core.providers.clone(), telemetry.handle(), Accrued::new(core.costs.clone()));
     let operator = core.operator.clone();
     let (seen, database) = (Arc::downgrade(core), store.clone());
     let ops = ops::Ops {
@@ -322,14 +322,12 @@ fn faces(
             None => ops::HealthReport { status: ops::Health::Draining, ready: false, services: BTreeMap::new() },
         }),
         scrape: Arc::new(move || {
-            let (board, names, handle, costs, operator) = (board.clone(), names.clone(), handle.clone(), costs.clone(), operator.clone());
+            let (board, names, handle, accrued, operator) = (board.clone(), names.clone(), handle.clone(), accrued.clone(), operator.clone());
             Box::pin(async move {
                 counters::scrape(&board, &names);
                 counters::watched(&operator).await;
-                let everybody = Caller { principal: "metrics".to_owned(), scope: None, admin: true, request: String::new() };
-                let query = CostQuery { group_by: vec![GroupBy::Provider], ..CostQuery::default() };
-                if let Ok(report) = costs.report(&everybody, query).await {
-                    counters::accrued(&report.groups, &names);
+                if let Some(sums) = accrued.by_provider().await {
+                    counters::accrued(&sums, &names);
                 }
                 handle.render()
             })

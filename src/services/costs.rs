@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::SessionId;
 use crate::domain::meter::{Amount, Window};
-use crate::domain::money::Rate;
+use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::Component;
 use crate::domain::session::Session;
 use crate::domain::time::Time;
@@ -21,6 +21,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What is accrued is told within this, or not at all this time.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// So much of what lies behind is added to the sums at a time.
+const FOLD: Duration = Duration::from_secs(3600);
+/// They are read anew after this: an operator's word, or a machine that came back, may have changed what is long over.
+const ANEW: Duration = Duration::from_secs(24 * 3600);
 
 /// The service's handle. See the module's header.
 #[derive(Clone)]
@@ -46,7 +54,7 @@ impl Costs {
         let session = self.sessions.get(caller, id).await?;
         let now = self.clock.now();
         let query = CostQuery { session: Some(id), ..CostQuery::default() };
-        let (rows, _) = self.rows(&query, Window::ALWAYS).await?;
+        let rows = self.rows_behind(&query, Window::ALWAYS, None, usize::MAX).await?;
         let mut components: BTreeMap<Component, Amount> = BTreeMap::new();
         let mut attempts: BTreeMap<u8, Amount> = BTreeMap::new();
         for row in &rows {
@@ -72,31 +80,36 @@ impl Costs {
         let query = self.scoped(caller, query).await?;
         let now = self.clock.now();
         let window = window(&query, now)?;
-        let (rows, settled) = self.rows(&query, window).await?;
-        let mut groups: BTreeMap<Vec<String>, (CostGroup, BTreeSet<SessionId>)> = BTreeMap::new();
-        let mut sessions = BTreeSet::new();
         // What lies ahead can still change; so can what is owed for machines that nobody has seen yet.
-        let (mut total, mut is_final) = (Amount::default(), settled && query.to.is_none_or(|to| to <= now));
-        for row in &rows {
-            sessions.insert(row.segment.session);
-            is_final &= row.cost_final;
-            for part in parts(&query.group_by, window, row, now) {
-                let amount = row.segment.amount(part, now);
-                total += amount;
-                let keys: Vec<String> = query.group_by.iter().map(|by| key(by, row, part)).collect();
-                let (group, members) = groups
-                    .entry(keys.clone())
-                    .or_insert_with(|| (CostGroup { keys, amount: Amount::default(), sessions: 0, gpu_millis: 0 }, BTreeSet::new()));
-                group.amount += amount;
-                members.insert(row.segment.session);
-                if row.segment.component == Component::Gpu {
-                    let (from, to) = (row.segment.from.max(part.from), row.segment.to.min(part.to));
-                    group.gpu_millis += (to.millis() - from.millis()).max(0);
-                }
+        let is_final = query.to.is_none_or(|to| to <= now);
+        let sums = Sums {
+            group_by: query.group_by.clone(),
+            window,
+            now,
+            total: Amount::default(),
+            groups: BTreeMap::new(),
+            sessions: BTreeSet::new(),
+            is_final,
+        };
+        let (live, running) = self.live();
+        let add = move |sums: &mut Sums, row: SegmentRow| {
+            if !running.contains(&row.segment.session) {
+                sums.add(&row);
             }
-        }
-        let groups = groups.into_values().map(|(group, members)| CostGroup { sessions: members.len(), ..group }).collect();
-        Ok(CostReport { from: window.from, to: window.to, total, groups, sessions: sessions.len(), is_final, unmetered: vec!["traffic".to_owned()] })
+        };
+        let mut sums = self.store.segment_fold(wanted(&query, window), sums, add).await.map_err(|e| broken(&e))?;
+        let (rows, settled) = of_live(&live, &query, window);
+        rows.iter().for_each(|row| sums.add(row));
+        let groups = sums.groups.into_values().map(|(group, members)| CostGroup { sessions: members.len(), ..group }).collect();
+        Ok(CostReport {
+            from: window.from,
+            to: window.to,
+            total: sums.total,
+            groups,
+            sessions: sums.sessions.len(),
+            is_final: sums.is_final && settled,
+            unmetered: vec!["traffic".to_owned()],
+        })
     }
 
     /// A page of the ledger, oldest segments first.
@@ -114,7 +127,7 @@ impl Costs {
         };
         let size = page_size(size);
         // One more than the page has: whether there is another page.
-        let (left, _) = self.rows_behind(&query, window, after, size + 1).await?;
+        let left = self.rows_behind(&query, window, after, size + 1).await?;
         let entries: Vec<LedgerEntry> = left
             .iter()
             .take(size)
@@ -149,29 +162,19 @@ impl Costs {
         Ok(query)
     }
 
-    /// Segments that match: live sessions' from the board, the others' from disk. And whether all that may have a part in
-    /// the window is settled: a session under way can have a machine that no segment tells of yet.
-    async fn rows(&self, query: &CostQuery, window: Window) -> Result<(Vec<SegmentRow>, bool), Error> {
-        self.rows_behind(query, window, None, usize::MAX).await
+    /// What is on the board, and which sessions that are. It is read before the disk: a session that ends between the two is then on
+    /// disk as well, and counted once.
+    fn live(&self) -> (Vec<Live>, BTreeSet<SessionId>) {
+        let (live, _) = self.board.snapshot();
+        let running = live.iter().map(|l| l.session.id).collect();
+        (live, running)
     }
 
-    /// The same from behind a place on, and not all: at least `least`, where there are as many.
-    async fn rows_behind(&self, query: &CostQuery, window: Window, after: Option<Place>, least: usize) -> Result<(Vec<SegmentRow>, bool), Error> {
-        let gpu = query.gpu.as_deref().map(GpuModel::canonical);
-        let mut wanted = SegmentQuery {
-            window,
-            consumer: query.consumer.clone(),
-            provider: query.provider.clone(),
-            gpu: gpu.clone(),
-            session: query.session,
-            labels: query.labels.clone(),
-            after,
-            limit: None,
-        };
-        // The board first: a session that ends between the two reads is then on disk, and in neither of them twice.
-        let (live, _) = self.board.snapshot();
-        let running: BTreeSet<SessionId> = live.iter().map(|l| l.session.id).collect();
-        wanted.limit = u32::try_from(least).ok();
+    /// Segments that match, from behind a place on, in their order: live sessions' from the board, the others' from disk. At least
+    /// `least` of them, where there are as many.
+    async fn rows_behind(&self, query: &CostQuery, window: Window, after: Option<Place>, least: usize) -> Result<Vec<SegmentRow>, Error> {
+        let (live, running) = self.live();
+        let mut wanted = SegmentQuery { after, limit: u32::try_from(least).ok(), ..wanted(query, window) };
         let mut rows = Vec::new();
         loop {
             let page = self.store.segment_list(wanted.clone()).await.map_err(|e| broken(&e))?;
@@ -182,19 +185,136 @@ impl Costs {
                 break;
             }
         }
-        let mut settled = true;
-        for l in live.iter().filter(|l| concerns(query, &l.session)) {
-            settled &= l.session.cost_final || l.session.created_at >= window.to;
-            rows.extend(live_rows(l).filter(|row| {
-                after.is_none_or(|after| place(row) > after)
-                    && query.provider.as_ref().is_none_or(|p| *p == row.provider)
-                    && gpu.as_ref().is_none_or(|g| row.gpu.as_ref() == Some(g))
-                    && row.segment.from_low < window.to
-                    && row.segment.to_high.is_none_or(|to| to > window.from)
-            }));
-        }
+        rows.extend(of_live(&live, query, window).0.into_iter().filter(|row| after.is_none_or(|after| place(row) > after)));
         rows.sort_by_key(place);
-        Ok((rows, settled))
+        Ok(rows)
+    }
+}
+
+/// The sums of a report.
+struct Sums {
+    group_by: Vec<GroupBy>,
+    window: Window,
+    now: Time,
+    total: Amount,
+    groups: BTreeMap<Vec<String>, (CostGroup, BTreeSet<SessionId>)>,
+    sessions: BTreeSet<SessionId>,
+    is_final: bool,
+}
+
+impl Sums {
+    fn add(&mut self, row: &SegmentRow) {
+        self.sessions.insert(row.segment.session);
+        self.is_final &= row.cost_final;
+        for part in parts(&self.group_by, self.window, row, self.now) {
+            let amount = row.segment.amount(part, self.now);
+            self.total += amount;
+            let keys: Vec<String> = self.group_by.iter().map(|by| key(by, row, part)).collect();
+            let (group, members) = self
+                .groups
+                .entry(keys.clone())
+                .or_insert_with(|| (CostGroup { keys, amount: Amount::default(), sessions: 0, gpu_millis: 0 }, BTreeSet::new()));
+            group.amount += amount;
+            members.insert(row.segment.session);
+            if row.segment.component == Component::Gpu {
+                let (from, to) = (row.segment.from.max(part.from), row.segment.to.min(part.to));
+                group.gpu_millis += (to.millis() - from.millis()).max(0);
+            }
+        }
+    }
+}
+
+/// The question to the disk.
+fn wanted(query: &CostQuery, window: Window) -> SegmentQuery {
+    SegmentQuery {
+        window,
+        consumer: query.consumer.clone(),
+        provider: query.provider.clone(),
+        gpu: query.gpu.as_deref().map(GpuModel::canonical),
+        session: query.session,
+        labels: query.labels.clone(),
+        after: None,
+        limit: None,
+    }
+}
+
+/// Segments of live sessions that match. And whether all that may have a part in the window is settled: a session under way can
+/// have a machine that no segment tells of yet.
+fn of_live(live: &[Live], query: &CostQuery, window: Window) -> (Vec<SegmentRow>, bool) {
+    let gpu = query.gpu.as_deref().map(GpuModel::canonical);
+    let (mut rows, mut settled) = (Vec::new(), true);
+    for l in live.iter().filter(|l| concerns(query, &l.session)) {
+        settled &= l.session.cost_final || l.session.created_at >= window.to;
+        rows.extend(live_rows(l).filter(|row| {
+            query.provider.as_ref().is_none_or(|p| *p == row.provider)
+                && gpu.as_ref().is_none_or(|g| row.gpu.as_ref() == Some(g))
+                && row.segment.from_low < window.to
+                && row.segment.to_high.is_none_or(|to| to > window.from)
+        }));
+    }
+    (rows, settled)
+}
+
+/// What has been accrued at each provider to date, for whoever asks every few seconds: history is read once, and again after a day.
+#[derive(Clone)]
+pub struct Accrued {
+    costs: Costs,
+    past: Arc<tokio::sync::Mutex<Past>>,
+}
+
+/// What was accrued up to a moment before which nothing changes any more.
+#[derive(Default)]
+struct Past {
+    read_at: Time,
+    to: Option<Time>,
+    sums: BTreeMap<String, Nanos>,
+}
+
+impl Accrued {
+    /// Of these costs.
+    #[must_use]
+    pub fn new(costs: Costs) -> Self {
+        Self { costs, past: Arc::default() }
+    }
+
+    /// By provider. `None` while history is still being read, or when the database fails.
+    pub async fn by_provider(&self) -> Option<BTreeMap<String, Nanos>> {
+        let all = self.clone();
+        // It goes on when whoever asked waits no longer: the next one finds what it has read.
+        let told = tokio::spawn(async move { all.told().await });
+        tokio::time::timeout(PATIENCE, told).await.ok()?.ok()?.ok()
+    }
+
+    async fn told(&self) -> Result<BTreeMap<String, Nanos>, Error> {
+        let mut past = self.past.lock().await;
+        let now = self.costs.clock.now();
+        if now.since(past.read_at) > ANEW {
+            *past = Past { read_at: now, ..Past::default() };
+        }
+        // A session that is not settled may still find out what it has cost, from its beginning on.
+        let unsettled = self.costs.live().0.into_iter().filter(|live| !live.session.cost_final).map(|live| live.session.created_at);
+        let to = unsettled.min().unwrap_or(now).min(now - FOLD);
+        if past.to.is_none_or(|before| to.since(before) >= FOLD) {
+            let more = self.within(past.to, Some(to)).await?;
+            add(&mut past.sums, more);
+            past.to = Some(to);
+        }
+        let mut sums = self.within(past.to, None).await?;
+        add(&mut sums, past.sums.clone());
+        Ok(sums)
+    }
+
+    async fn within(&self, from: Option<Time>, to: Option<Time>) -> Result<BTreeMap<String, Nanos>, Error> {
+        let everybody = Caller { principal: "metrics".to_owned(), scope: None, admin: true, request: String::new() };
+        let query = CostQuery { from, to, group_by: vec![GroupBy::Provider], ..CostQuery::default() };
+        let report = self.costs.report(&everybody, query).await?;
+        Ok(report.groups.into_iter().filter_map(|group| Some((group.keys.into_iter().next()?, group.amount.cost))).collect())
+    }
+}
+
+fn add(sums: &mut BTreeMap<String, Nanos>, more: BTreeMap<String, Nanos>) {
+    for (provider, cost) in more {
+        *sums.entry(provider).or_default() += cost;
     }
 }
 

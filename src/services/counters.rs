@@ -5,10 +5,10 @@ use crate::domain::event::{Event, EventType};
 use crate::domain::ids::ProviderId;
 use crate::domain::instance::DestroyAnswer;
 use crate::domain::lifecycle::Input;
-use crate::domain::money::Rate;
+use crate::domain::money::{Nanos, Rate};
 use crate::domain::service;
 use crate::domain::session::{AttemptFailure, ConditionType, EndReason, Session, Stage, State, Truth};
-use crate::services::api::{CostGroup, UnconfirmedDestroy};
+use crate::services::api::UnconfirmedDestroy;
 use crate::services::board::Board;
 use crate::services::operator::Operator;
 use crate::services::sweeper::HoldKind;
@@ -148,9 +148,9 @@ pub(super) fn unaccounted() {
 }
 
 /// Sets what sessions have cost at each provider to date.
-pub fn accrued(groups: &[CostGroup], providers: &[ProviderId]) {
+pub fn accrued(sums: &BTreeMap<String, Nanos>, providers: &[ProviderId]) {
     for provider in providers {
-        let nanos = groups.iter().find(|g| g.keys.first().is_some_and(|k| k == provider.as_str())).map_or(0, |g| g.amount.cost.0);
+        let nanos = sums.get(provider.as_str()).map_or(0, |cost| cost.0);
         // Prometheus knows floats only; nothing reads this back.
         gauge!("gpu_cost_accrued_usd", "provider" => provider.to_string()).set(nanos as f64 / 1e9);
     }

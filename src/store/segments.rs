@@ -10,6 +10,7 @@ use crate::domain::time::Time;
 use crate::store::Store;
 use crate::store::error::Error;
 use crate::store::schema::{instances, segments, session_labels, sessions};
+use diesel::connection::DefaultLoadingMode;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
@@ -75,6 +76,24 @@ impl Store {
     /// # Errors
     /// When the database fails or a row is unreadable.
     pub async fn segment_list(&self, query: SegmentQuery) -> Result<Vec<SegmentRow>, Error> {
+        let limit = query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut rows = self.segment_fold(query, Vec::new(), |rows, row| rows.push(row)).await?;
+        rows.sort_by_key(|row: &SegmentRow| (row.segment.session, row.segment.attempt, row.segment.ordinal));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// Gives each segment that matches to `each`, one after the other and in no order, and gives back what they were put into: for
+    /// sums, which take no room for each row. All are of one moment. With a limit and a window that begins somewhere, more than that
+    /// many may come.
+    ///
+    /// # Errors
+    /// When the database fails or a row is unreadable.
+    pub async fn segment_fold<All, Each>(&self, query: SegmentQuery, mut all: All, mut each: Each) -> Result<All, Error>
+    where
+        All: Send + 'static,
+        Each: FnMut(&mut All, SegmentRow) + Send + 'static,
+    {
         self.read(move |conn| {
             let machine = instances::session_id.eq(segments::session_id).and(instances::attempt.eq(segments::attempt));
             let mut found = segments::table
@@ -130,17 +149,17 @@ impl Store {
                 let behind = segments::session_id.gt(id.clone()).or(later);
                 found = found.filter(segments::session_id.ge(id)).filter(behind);
             }
-            let mut told = found.load::<(Row, Facts)>(conn)?;
-            if windowed {
-                told.sort_by(|(a, _), (b, _)| (&a.session_id, a.attempt, a.ordinal).cmp(&(&b.session_id, b.attempt, b.ordinal)));
-                told.truncate(query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)));
+            // Mostly the rows of a session come one after the other.
+            let mut last: Option<(String, Arc<BTreeMap<String, String>>)> = None;
+            for told in found.load_iter::<(Row, Facts), DefaultLoadingMode>(conn)? {
+                let (row, facts) = told?;
+                let id = row.session_id.clone();
+                let labels = last.take().filter(|(of, _)| *of == id).map(|(_, labels)| labels);
+                let row = joined(row, facts, labels)?;
+                last = Some((id, Arc::clone(&row.labels)));
+                each(&mut all, row);
             }
-            let mut rows: Vec<SegmentRow> = Vec::with_capacity(told.len());
-            for (row, facts) in told {
-                let labels = rows.last().filter(|last| last.segment.session.to_string() == row.session_id).map(|last| last.labels.clone());
-                rows.push(joined(row, facts, labels)?);
-            }
-            Ok(rows)
+            Ok(all)
         })
         .await
     }

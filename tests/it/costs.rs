@@ -15,6 +15,7 @@ use gpu_shopper::domain::session::{EndReason, FailoverScope, Request, State, Tar
 use gpu_shopper::domain::time::Time;
 use gpu_shopper::ports::Provider;
 use gpu_shopper::services::api::{Caller, Command, CostQuery, CostReport, Create, GroupBy, LedgerEntry};
+use gpu_shopper::services::costs::Accrued;
 use gpu_shopper::services::error::Code;
 use gpu_shopper::services::lookout::Rhythm;
 use gpu_shopper::sim::{Credentials, Delay, Dialect, Fault, Faults, Market, MarketConfig, SimProbe, SimProvider};
@@ -36,6 +37,26 @@ fn sums(amount: Amount) -> (Nanos, Nanos, Nanos) {
 
 fn added(report: &CostReport) -> (Nanos, Nanos, Nanos) {
     sums(report.groups.iter().map(|g| g.amount).sum())
+}
+
+/// Sums of what is over, kept from scrape to scrape, and the rest: the report, but for a nano where a segment was cut.
+#[tokio::test(start_paused = true)]
+async fn what_is_accrued_is_the_report_however_it_was_added_up() {
+    let house = House::new(77, Faults::none()).await;
+    let accrued = Accrued::new(house.core().costs.clone());
+    for round in 0..14_u32 {
+        let id = house.rent(Some(["vastai", "tensordock"][round as usize % 2])).await.session.id;
+        house.until(id, State::Running, HOUR).await;
+        house.pass(HOUR * (round % 5) + 20 * MINUTE).await;
+        let told = accrued.by_provider().await.unwrap();
+        let query = CostQuery { group_by: vec![GroupBy::Provider], ..CostQuery::default() };
+        let report = house.core().costs.report(&caller(), query).await.unwrap();
+        assert_eq!(told.len(), report.groups.len());
+        for group in report.groups {
+            let (told, reported) = (told[&group.keys[0]], group.amount.cost);
+            assert!(told.0.abs_diff(reported.0) <= 50 && told.0 > 0, "{round}: {told} {reported}");
+        }
+    }
 }
 
 // === a week ===

@@ -13,7 +13,8 @@ use gpu_shopper::grpc::pb;
 use gpu_shopper::ports::{Breaker, SystemChance};
 use gpu_shopper::providers::http::{Context, Tuning, install_crypto};
 use gpu_shopper::providers::{Settings, entry};
-use gpu_shopper::services::api::{Command, CostQuery, GroupBy};
+use gpu_shopper::services::api::Command;
+use gpu_shopper::services::costs::Accrued;
 use gpu_shopper::services::counters;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::services::sweeper::HoldKind;
@@ -98,8 +99,7 @@ async fn scraped(house: &House, handle: &PrometheusHandle) -> BTreeMap<String, f
     let core = house.core();
     counters::scrape(&core.board, &core.providers);
     counters::watched(&core.operator).await;
-    let query = CostQuery { group_by: vec![GroupBy::Provider], ..CostQuery::default() };
-    counters::accrued(&core.costs.report(&caller(), query).await.unwrap().groups, &core.providers);
+    counters::accrued(&Accrued::new(core.costs.clone()).by_provider().await.unwrap(), &core.providers);
     moved(&handle.render())
 }
 
