@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// The most that an ordinary body may have, unpacked.
 const BODY_CAP: usize = 4 * 1024 * 1024;
+/// The most that a list of machines in one answer may have, unpacked: tens of thousands at one to two KB each.
+const MACHINES_CAP: usize = 64 * 1024 * 1024;
 /// The most that a list of offers may have, unpacked: an unfiltered one was seen at 70 MB.
 const OFFERS_CAP: usize = 128 * 1024 * 1024;
 
@@ -108,6 +110,13 @@ impl Call {
     pub fn with_offers(mut self, tuning: &Tuning) -> Self {
         self.deadline = Some(tuning.offers_deadline);
         self.cap = OFFERS_CAP;
+        self
+    }
+
+    /// As a list of all machines in one answer: with its size.
+    #[must_use]
+    pub fn with_machines(mut self) -> Self {
+        self.cap = MACHINES_CAP;
         self
     }
 

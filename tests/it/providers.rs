@@ -306,6 +306,13 @@ async fn a_list_is_complete_or_an_error() {
         let (provider, _vendor) = against(&dialect, ok((dialect.list)(&[]))).await;
         assert!(provider.instances().await.unwrap().is_empty(), "an empty list is a list");
     }
+    // One that comes in one answer has no pages to stay small by.
+    let [_, tensordock] = dialects();
+    let rows: Vec<String> = (0..30_000).map(|id| (tensordock.row)(&format!("vm-{id}"), &"x".repeat(150), "running")).collect();
+    let body = (tensordock.list)(&rows);
+    assert!(body.len() > 5 << 20);
+    let (provider, _vendor) = against(&tensordock, ok(body)).await;
+    assert_eq!(provider.instances().await.unwrap().len(), rows.len());
 }
 
 #[tokio::test]

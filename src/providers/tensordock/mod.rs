@@ -107,7 +107,7 @@ impl Provider for Tensordock {
 
     /// Proven by the list of instances: places are told to anybody. The vendor tells no balance.
     async fn account(&self) -> Result<Account, ProviderError> {
-        let call = Call::get("account", "any", "/api/v2/instances");
+        let call = Call::get("account", "any", "/api/v2/instances").with_machines();
         self.link.ask(call, wire::read_instances).await?;
         // The vendor tells no name. The token alone opens the account, whatever the id beside it says: other credentials count
         // as another account, but for a machine of ours that a list made with them shows.
@@ -146,7 +146,7 @@ impl Provider for Tensordock {
     }
 
     async fn instances(&self) -> Result<Vec<Sighting>, ProviderError> {
-        self.link.ask(Call::get("instances", "any", "/api/v2/instances"), wire::read_instances).await
+        self.link.ask(Call::get("instances", "any", "/api/v2/instances").with_machines(), wire::read_instances).await
     }
 
     async fn start(&self, native_id: &str) -> Result<(), ProviderError> {
