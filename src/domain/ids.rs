@@ -6,6 +6,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -26,6 +27,14 @@ impl SessionId {
         let rand_a = (random >> 62) & 0xfff;
         let rand_b = random & 0x3fff_ffff_ffff_ffff;
         Self(ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b)
+    }
+
+    /// A part of this time, evenly spread over sessions and always the same for one: so that not all do something at once.
+    #[must_use]
+    pub fn share(self, of: Duration) -> Duration {
+        let random = u64::try_from(self.0 & 0x3fff_ffff_ffff_ffff).unwrap_or_default();
+        let millis = u64::try_from(of.as_millis()).unwrap_or(u64::MAX).max(1);
+        Duration::from_millis(random % millis)
     }
 
     /// The time in it: when the session was created, to the millisecond.

@@ -266,7 +266,7 @@ impl Link {
         self.show_breaker();
         let mut tries = 0;
         let outcome = loop {
-            let outcome = self.once(&call, begin(), &read).await;
+            let outcome = self.once(&call, &begin, &read).await;
             tracing::Span::current().record("tries", tries + 1);
             match &outcome {
                 Err(fault) if fault.again && call.kind == CallKind::Read && tries < self.tuning().read_retries => {
@@ -309,9 +309,10 @@ impl Link {
     }
 
     /// One try: a turn in the lane, the exchange, its reading, its numbers.
-    async fn once<T, A, R>(&self, call: &Call, mut arriving: A, read: &R) -> Result<T, Fault>
+    async fn once<T, A, B, R>(&self, call: &Call, begin: &B, read: &R) -> Result<T, Fault>
     where
         A: Arriving,
+        B: Fn() -> A + Send + Sync,
         R: Fn(A, &Reply) -> Result<T, Fault> + Send + Sync,
     {
         let lane = self.lanes.iter().find(|lane| lane.name == call.lane);
@@ -327,7 +328,7 @@ impl Link {
                 Fault { retry_after: Some(wait), ..Fault::refused(ErrorKind::RateLimited, text) }
             })?;
         }
-        let begun = Stopwatch::start();
+        let (mut arriving, begun) = (begin(), Stopwatch::start());
         let mut refused = false;
         let outcome = match self.exchange(call, &mut arriving).await {
             Ok(mut reply) => {

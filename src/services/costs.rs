@@ -4,7 +4,7 @@
 
 use crate::clock::Clock;
 use crate::domain::gpu::GpuModel;
-use crate::domain::ids::SessionId;
+use crate::domain::ids::{ProviderId, SessionId};
 use crate::domain::meter::{Amount, Window};
 use crate::domain::money::{Nanos, Rate};
 use crate::domain::offer::Component;
@@ -25,9 +25,9 @@ use std::time::Duration;
 
 /// What is accrued is told within this, or not at all this time.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// So much of what lies behind is added to the sums at a time.
-const FOLD: Duration = Duration::from_secs(3600);
-/// They are read anew after this: an operator's word, or a machine that came back, may have changed what is long over.
+/// So much of what lies behind is added to the sums at a time, when it is as old.
+const FOLD: Duration = Duration::from_secs(600);
+/// They are read anew after this: a machine that came back may have changed what was long over.
 const ANEW: Duration = Duration::from_secs(24 * 3600);
 
 /// The service's handle. See the module's header.
@@ -262,12 +262,14 @@ pub struct Accrued {
     past: Arc<tokio::sync::Mutex<Past>>,
 }
 
-/// What was accrued up to a moment before which nothing changes any more.
+/// What sessions that were over had cost up to a moment.
 #[derive(Default)]
 struct Past {
     read_at: Time,
-    to: Option<Time>,
-    sums: BTreeMap<String, Nanos>,
+    to: Time,
+    /// Sessions that were live then, of which nothing is in the sums.
+    live: BTreeSet<SessionId>,
+    sums: BTreeMap<ProviderId, Nanos>,
 }
 
 impl Accrued {
@@ -277,42 +279,67 @@ impl Accrued {
         Self { costs, past: Arc::default() }
     }
 
-    /// By provider. `None` while history is still being read, or when the database fails.
-    pub async fn by_provider(&self) -> Option<BTreeMap<String, Nanos>> {
-        let all = self.clone();
+    /// By provider. `None` while somebody else's answer is being read, history at first, or when the database fails.
+    pub async fn by_provider(&self) -> Option<BTreeMap<ProviderId, Nanos>> {
+        let (costs, past) = (self.costs.clone(), Arc::clone(&self.past).try_lock_owned().ok()?);
         // It goes on when whoever asked waits no longer: the next one finds what it has read.
-        let told = tokio::spawn(async move { all.told().await });
+        let told = tokio::spawn(async move { costs.accrued(past).await });
         tokio::time::timeout(PATIENCE, told).await.ok()?.ok()?.ok()
     }
+}
 
-    async fn told(&self) -> Result<BTreeMap<String, Nanos>, Error> {
-        let mut past = self.past.lock().await;
-        let now = self.costs.clock.now();
+impl Costs {
+    async fn accrued(&self, mut past: tokio::sync::OwnedMutexGuard<Past>) -> Result<BTreeMap<ProviderId, Nanos>, Error> {
+        self.board.loaded().await;
+        let now = self.clock.now();
+        let (live, running) = self.live();
+        let running = Arc::new(running);
         if now.since(past.read_at) > ANEW {
             *past = Past { read_at: now, ..Past::default() };
         }
-        // A session that is not settled may still find out what it has cost, from its beginning on.
-        let unsettled = self.costs.live().0.into_iter().filter(|live| !live.session.cost_final).map(|live| live.session.created_at);
-        let to = unsettled.min().unwrap_or(now).min(now - FOLD);
-        if past.to.is_none_or(|before| to.since(before) >= FOLD) {
-            let more = self.within(past.to, Some(to)).await?;
-            add(&mut past.sums, more);
-            past.to = Some(to);
+        // What left the board since is over, and its past is missing.
+        let left: Vec<SessionId> = past.live.difference(&running).copied().collect();
+        for id in left {
+            let query = SegmentQuery { session: Some(id), window: Window { to: past.to, ..Window::ALWAYS }, ..SegmentQuery::default() };
+            add(&mut past.sums, self.on_disk(query, &running, now).await?);
+            past.live.remove(&id);
         }
-        let mut sums = self.within(past.to, None).await?;
+        let to = now - FOLD;
+        if to.since(past.to) >= FOLD {
+            // The first time from the beginning.
+            let from = if past.to == Time::default() { Window::ALWAYS.from } else { past.to };
+            let query = SegmentQuery { window: Window { from, to }, ..SegmentQuery::default() };
+            add(&mut past.sums, self.on_disk(query, &running, now).await?);
+            // One that was over and is live again has left its past in the sums.
+            let fresh = live.iter().filter(|live| live.session.created_at >= past.to).map(|live| live.session.id);
+            let fresh: Vec<SessionId> = fresh.collect();
+            past.live.extend(fresh);
+            past.to = to;
+        }
+        let since = Window { from: past.to, ..Window::ALWAYS };
+        let mut sums = self.on_disk(SegmentQuery { window: since, ..SegmentQuery::default() }, &running, now).await?;
+        for one in &live {
+            let whole = past.live.contains(&one.session.id) || one.session.created_at >= past.to;
+            let window = if whole { Window::ALWAYS } else { since };
+            add(&mut sums, live_rows(one).map(|row| (row.provider, row.segment.amount(window, now).cost)));
+        }
         add(&mut sums, past.sums.clone());
         Ok(sums)
     }
 
-    async fn within(&self, from: Option<Time>, to: Option<Time>) -> Result<BTreeMap<String, Nanos>, Error> {
-        let everybody = Caller { principal: "metrics".to_owned(), scope: None, admin: true, request: String::new() };
-        let query = CostQuery { from, to, group_by: vec![GroupBy::Provider], ..CostQuery::default() };
-        let report = self.costs.report(&everybody, query).await?;
-        Ok(report.groups.into_iter().filter_map(|group| Some((group.keys.into_iter().next()?, group.amount.cost))).collect())
+    /// What sessions on disk that are not live have cost in a window, by provider.
+    async fn on_disk(&self, query: SegmentQuery, live: &Arc<BTreeSet<SessionId>>, now: Time) -> Result<BTreeMap<ProviderId, Nanos>, Error> {
+        let (window, live) = (query.window, Arc::clone(live));
+        let each = move |sums: &mut BTreeMap<ProviderId, Nanos>, row: SegmentRow| {
+            if !live.contains(&row.segment.session) {
+                add(sums, [(row.provider, row.segment.amount(window, now).cost)]);
+            }
+        };
+        self.store.segment_fold(query, BTreeMap::new(), each).await.map_err(|e| broken(&e))
     }
 }
 
-fn add(sums: &mut BTreeMap<String, Nanos>, more: BTreeMap<String, Nanos>) {
+fn add(sums: &mut BTreeMap<ProviderId, Nanos>, more: impl IntoIterator<Item = (ProviderId, Nanos)>) {
     for (provider, cost) in more {
         *sums.entry(provider).or_default() += cost;
     }

@@ -148,9 +148,9 @@ pub(super) fn unaccounted() {
 }
 
 /// Sets what sessions have cost at each provider to date.
-pub fn accrued(sums: &BTreeMap<String, Nanos>, providers: &[ProviderId]) {
+pub fn accrued(sums: &BTreeMap<ProviderId, Nanos>, providers: &[ProviderId]) {
     for provider in providers {
-        let nanos = sums.get(provider.as_str()).map_or(0, |cost| cost.0);
+        let nanos = sums.get(provider).map_or(0, |cost| cost.0);
         // Prometheus knows floats only; nothing reads this back.
         gauge!("gpu_cost_accrued_usd", "provider" => provider.to_string()).set(nanos as f64 / 1e9);
     }

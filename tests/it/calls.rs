@@ -127,6 +127,22 @@ async fn a_price_that_is_never_told_is_not_asked_for_again_and_again() {
     }
 }
 
+/// Nobody can ask for a machine by its id: what lists tell of goes on, and its price is asked for now and then.
+#[tokio::test(start_paused = true)]
+async fn a_price_that_can_not_be_asked_for_is_tried_for_with_pauses() {
+    let house = Plan::new(6, Faults::none()).at(Dialect::Tensordock).build().await;
+    let id = house.create(request(any(None))).await.unwrap().session.id;
+    house.until(id, State::Running, HOUR).await;
+    house.market.set_faults(Faults::none().with(Fault::GetFails, ALWAYS));
+    let before = house.life().calls().len();
+    house.pass(Duration::from_secs(50 * 60)).await;
+    let looks = house.life().calls()[before..].iter().filter(|name| **name == "instance").count();
+    // From half an hour after it was told, every five to ten minutes.
+    assert!((2..=5).contains(&looks), "{looks} looks by id");
+    let session = house.get(id).await;
+    assert_eq!(session.state, State::Running);
+}
+
 /// After a restart the lists tell of all that is wanted: nobody asks for each machine by itself.
 #[tokio::test(start_paused = true)]
 async fn a_restart_looks_by_lists_too() {

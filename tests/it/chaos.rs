@@ -146,7 +146,12 @@ async fn who_ends_as_something_else_is_found_out() {
         let witness = Witness::new("told", tag_of(&house.deployment), market, Arc::clone(&story), house.policy.clone(), SweepPolicy::default());
         let commit = |events: Vec<Event>| {
             let sessions = events.last().map(|event| Arc::clone(&event.session)).into_iter().collect();
-            witness.committed(&Batch { sessions, events: events.into_iter().map(Arc::new).collect(), instances: instances.clone(), ..Batch::default() });
+            witness.committed(&Batch {
+                sessions,
+                events: events.into_iter().map(Arc::new).collect(),
+                instances: instances.clone(),
+                ..Batch::default()
+            });
         };
         instances.iter().filter_map(|row| row.native_id.as_deref()).for_each(|native_id| witness.launched(native_id));
         commit(events.clone());
@@ -182,7 +187,8 @@ async fn who_ends_as_something_else_is_found_out() {
         (EndReason::ProviderCredit, still, "has been running since"),
     ] {
         // That nobody was warned of it is another law.
-        let found: Vec<String> = laws(reason, change).into_iter().filter(|wrong| !wrong.contains("told that it expires") && !wrong.contains("warned")).collect();
+        let found: Vec<String> =
+            laws(reason, change).into_iter().filter(|wrong| !wrong.contains("told that it expires") && !wrong.contains("warned")).collect();
         assert!(if law.is_empty() { found.is_empty() } else { found.len() == 1 && found[0].contains(law) }, "{reason:?}, {law:?}: {found:?}");
     }
     // One that has really been taken for a moment is not sound yet.

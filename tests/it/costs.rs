@@ -53,7 +53,7 @@ async fn what_is_accrued_is_the_report_however_it_was_added_up() {
         let report = house.core().costs.report(&caller(), query).await.unwrap();
         assert_eq!(told.len(), report.groups.len());
         for group in report.groups {
-            let (told, reported) = (told[&group.keys[0]], group.amount.cost);
+            let (told, reported) = (told[&ProviderId::new(&group.keys[0])], group.amount.cost);
             assert!(told.0.abs_diff(reported.0) <= 50 && told.0 > 0, "{round}: {told} {reported}");
         }
     }

@@ -278,6 +278,24 @@ async fn money_that_runs_out_is_announced_at_nine_tenths() {
     }
 }
 
+/// What its vendor does not bill while it is offline does not use up its money.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_offline_costs_nothing_and_no_limit_is_reached() {
+    let called = Arc::default();
+    let house = plan(Dialect::Vastai).wrapped(saying(&called, InstanceStatus::Offline, "offline")).build().await;
+    let (session, native) = running(&house, Request { max_total_cost: Some(Nanos(2_000_000_000)), ..wanted(2 * HOUR) }).await;
+    assert!(house.market.reprice(&native, 10_000));
+    house.pass(MINUTE).await;
+    called.store(true, Ordering::Relaxed);
+    house.pass(HOUR).await;
+    let offline = house.get(session.id).await;
+    assert!(offline.state == State::Running && offline.cost.cost < Nanos(2_000_000_000), "{}: {:?}", offline.status_message, offline.cost);
+    called.store(false, Ordering::Relaxed);
+    let ended = house.until(session.id, State::Stopped, HOUR).await;
+    assert!(ended.end_reason == Some(EndReason::CostLimit) && ended.cost.high >= Nanos(2_000_000_000), "{ended:?}");
+    house.close().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_hard_limit_ends_whatever_was_asked_for_unless_an_operator_moves_it() {
     let house = plan(Dialect::Tensordock).build().await;
@@ -477,7 +495,17 @@ async fn a_host_that_is_called_offline_and_answers_is_not_lost() {
     let offline = house.get(session.id).await;
     assert_eq!((offline.state, house.alive().len()), (State::Running, 1), "{}", offline.status_message);
     assert_eq!(condition(&offline, ConditionType::InstancePresent), Some((Truth::Unknown, "host_offline")));
-    // Its user is let in no more: now both say so.
+    // Nobody can look, and its user is let in no more: that may be our own trouble.
+    house.market.set_faults(Faults::none().with(Fault::ListFails, ALWAYS).with(Fault::GetFails, ALWAYS));
+    house.pass(6 * MINUTE).await;
+    house.script.say().login = Some(ProbeFailure { kind: ProbeFailureKind::Unreachable, text: "no route to host".to_owned() });
+    house.pass(40 * MINUTE).await;
+    assert_eq!(house.get(session.id).await.state, State::Running);
+    house.script.say().login = None;
+    house.market.set_faults(Faults::none());
+    house.pass(15 * MINUTE).await;
+    assert_eq!(house.get(session.id).await.state, State::Running);
+    // It says so again, and its user is let in no more: now both say so.
     house.script.say().login = Some(ProbeFailure { kind: ProbeFailureKind::Unreachable, text: "no route to host".to_owned() });
     let ended = house.until(session.id, State::Failed, 20 * MINUTE).await;
     assert_eq!(ended.end_reason, Some(EndReason::HostLost));

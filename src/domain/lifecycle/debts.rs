@@ -88,7 +88,7 @@ impl Work<'_> {
             }
             Input::LookFailed { attempt, .. } => {
                 if let Some(at) = self.row(*attempt) {
-                    self.look_again_later(at);
+                    self.look_failed(at);
                 }
             }
             Input::Duplicate(stray) => self.duplicate(stray),
@@ -175,6 +175,19 @@ impl Work<'_> {
         }
     }
 
+    /// What lists tell of was asked for its price alone: that has time. Everything else is looked for again soon.
+    fn look_failed(&mut self, at: usize) {
+        let (now, interval) = (self.now, self.policy().price_interval);
+        let (row, pace) = (&self.rows[at], &self.s.pace);
+        let goes_on = self.s.state == State::Running && self.is_last(row.label.attempt) && row.desired == Desired::Present;
+        let in_doubt = self.s.endpoint.is_none() || pace.stopped_at.is_some() || pace.offline_since.is_some() || row.absence.lists > 0;
+        if !goes_on || in_doubt {
+            return self.look_again_later(at);
+        }
+        let wait = interval / 6 + self.s.id.share(interval / 6);
+        self.rows[at].price_asked_at = Some(now + wait - interval);
+    }
+
     /// After a look that told nothing.
     fn later(&self) -> Duration {
         self.policy().look_interval * 2
@@ -184,6 +197,7 @@ impl Work<'_> {
     fn rows_resumed(&mut self) {
         let now = self.now;
         let (longest, later) = (self.policy().destroy_backoff_max, self.later());
+        let (id, price_interval) = (self.s.id, self.policy().price_interval);
         let addressless = self.s.state == State::Running && self.s.endpoint.is_none();
         for row in self.rows.iter_mut().filter(|_| !self.rules.asleep) {
             // All debts are gone after now, not only those that somebody ordered.
@@ -200,6 +214,8 @@ impl Work<'_> {
                 self.durable = true;
             }
             row.unwatched();
+            // Prices that grew old meanwhile are not asked for all at once.
+            row.price_asked_at = row.priced_at.map(|_| now + id.share(price_interval) - price_interval);
             // What is wanted comes in lists, however much of it there is; but one that is adopted may have its address by id only.
             row.next_look = match row.desired {
                 _ if row.native_id.is_none() => row.next_look,
@@ -391,7 +407,8 @@ impl Work<'_> {
         let over = row.uncertain_since.or(row.launched.map(|l| l.answered)).or(row.seen.as_ref().map(|s| s.look.answered));
         let Some(over) = over else { return };
         let visible_from = if row.seen.is_some() && by == LookBy::Id { over } else { over + window };
-        let spaced = look.sent >= visible_from && row.absence.last_list.is_none_or(|last| look.sent >= last + spacing);
+        // Lists come a little before their interval is over: two of them must not just miss what takes two intervals.
+        let spaced = look.sent >= visible_from && row.absence.last_list.is_none_or(|last| look.sent >= last + spacing - spacing / 10);
         if by != LookBy::Label {
             row.off_by.get_or_insert(look.answered);
         }

@@ -28,7 +28,7 @@ pub(super) fn cost_warning_at(session: &Session, instances: &[Instance]) -> Opti
     (!session.cost_warned).then(|| spent_at(session, instances, COST_WARNING)).flatten()
 }
 
-/// When the session will have cost `percent` of what it may cost: each machine of it goes on from where its meter was last
+/// When the session will have cost `percent` of what it may cost: what is metered of each machine goes on from where it was last
 /// read, the one in use and others that may still be there.
 fn spent_at(session: &Session, instances: &[Instance], percent: i64) -> Option<Time> {
     let mut left = i128::from(attempt::budget_left(session, percent)?.0) * 3_600_000_000;
@@ -38,14 +38,15 @@ fn spent_at(session: &Session, instances: &[Instance], percent: i64) -> Option<T
     if left <= 0 {
         return Some(own);
     }
-    let others = instances.iter().filter(|r| r.open() && r.label.attempt != number).filter_map(|r| Some((read(r)?, r.price.total())));
-    let mut meters: Vec<(Time, i128)> =
-        others.chain([(own, session.price.total())]).map(|(since, rate)| (since, i128::from(rate.0))).filter(|(_, rate)| *rate > 0).collect();
+    let metered = |row: &Instance| row.segments.iter().filter(|s| s.to_high.is_none()).map(|s| i128::from(s.rate.0)).sum();
+    let counted = instances.iter().filter(|r| r.open() || r.label.attempt == number);
+    let mut meters: Vec<(Time, i128)> = counted.filter_map(|r| Some((read(r)?, metered(r)))).filter(|(_, rate)| *rate > 0).collect();
     meters.sort_unstable();
     let mut rate = 0;
     for (at, (since, more)) in meters.iter().enumerate() {
         rate += more;
-        let reached = *since + Duration::from_millis(u64::try_from(left / rate).unwrap_or(u64::MAX).min(u64::MAX / 4));
+        // Not before it is reached, be it by a part of a millisecond.
+        let reached = *since + Duration::from_millis(u64::try_from((left + rate - 1) / rate).unwrap_or(u64::MAX).min(u64::MAX / 4));
         match meters.get(at + 1) {
             Some((next, _)) if reached > *next => left -= rate * i128::try_from(next.since(*since).as_millis()).unwrap_or(i128::MAX),
             _ => return Some(reached),
@@ -153,13 +154,14 @@ impl Work<'_> {
         self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: false });
     }
 
-    /// Whether the last look shows the machine offline, so long after the first one that did: while nobody can look, because of
-    /// the vendor's trouble or our own, its silence says nothing.
+    /// Whether a look that is not old shows the machine offline, so long after the first one that did: while nobody can look, because
+    /// of the vendor's trouble or our own, its silence says nothing.
     pub(super) fn offline_for_long(&self) -> bool {
         let limit = self.policy().offline_limit;
         let last = self.s.attempt().and_then(|a| self.row(a.number)).and_then(|at| self.rows[at].seen.as_ref());
         let since = self.s.pace.offline_since;
-        last.zip(since).is_some_and(|(seen, since)| seen.status == InstanceStatus::Offline && seen.look.sent >= since + limit)
+        let fresh = |look: Look| self.now.since(look.answered) < self.policy().unseen_after;
+        last.zip(since).is_some_and(|(seen, since)| seen.status == InstanceStatus::Offline && fresh(seen.look) && seen.look.sent >= since + limit)
     }
 
     /// Nothing can be learnt from the provider: it, not the machine, is in doubt.
