@@ -26,6 +26,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use std::io::IsTerminal;
 use std::time::Duration;
 use tracing::Dispatch;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterFn, LevelFilter, Targets};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -33,6 +34,8 @@ use tracing_subscriber::{Layer, layer::SubscriberExt};
 
 /// How often recorded samples are folded into their histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// So many lines of the log wait to be written; what comes while there are more is lost, and counted.
+const WAITING_LINES: usize = 8_192;
 
 /// What our own targets begin with.
 const OURS: &str = "gpu_shopper";
@@ -68,6 +71,8 @@ pub struct Telemetry {
     prometheus: PrometheusHandle,
     tracer: Option<SdkTracerProvider>,
     upkeep: Option<tokio::task::JoinHandle<()>>,
+    /// Dropped last: it writes what is left of the log, for a second at most.
+    _writing: WorkerGuard,
 }
 
 impl Telemetry {
@@ -78,7 +83,12 @@ impl Telemetry {
     pub fn install(settings: &Settings) -> Result<Self, Error> {
         let (recorder, prometheus) = recorder(&settings.providers)?;
         let coloured = std::io::stderr().is_terminal();
-        let (dispatch, tracer) = subscriber(settings, BoxMakeWriter::new(std::io::stderr), coloured)?;
+        // Lines are written by a thread of their own: whoever has something to say does not wait for whoever reads it, and a pipe that
+        // nobody empties stops nothing.
+        let written = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).thread_name("log");
+        let (writer, writing) = written.finish(std::io::stderr());
+        let lost = writer.error_counter();
+        let (dispatch, tracer) = subscriber(settings, BoxMakeWriter::new(writer), coloured)?;
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         dispatch.try_init().map_err(|_| Error::Twice("logs"))?;
         std::panic::set_hook(Box::new(|panic| {
@@ -92,9 +102,11 @@ impl Telemetry {
             loop {
                 tokio::time::sleep(UPKEEP).await;
                 handle.run_upkeep();
+                let lost = u64::try_from(lost.dropped_lines()).unwrap_or(u64::MAX);
+                metrics::counter!("gpu_log_lines_lost_total").absolute(lost);
             }
         });
-        Ok(Self { prometheus, tracer, upkeep: Some(upkeep) })
+        Ok(Self { prometheus, tracer, upkeep: Some(upkeep), _writing: writing })
     }
 
     /// All metrics in Prometheus' text format 0.0.4.

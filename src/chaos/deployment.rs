@@ -535,7 +535,7 @@ impl Deployment {
             };
             let mut provider: Arc<dyn Provider> = Arc::new(Watched { inner: Arc::new(line), life: Arc::clone(life) });
             if let Some(rule) = self.plan.wrong {
-                provider = rule.provider(provider, &self.memory);
+                provider = rule.provider(provider, &self.memory, &self.plan.clock);
             }
             map.insert(provider.facts().id.clone(), provider);
         }

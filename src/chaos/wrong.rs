@@ -5,10 +5,12 @@
 //! look, as if it followed the wrong rule. They exist for simulated worlds only.
 
 use crate::chaos::life::Aside;
+use crate::clock::Clock;
 use crate::domain::ids::{Label, MachineId, OfferId, SessionId};
 use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting};
 use crate::domain::policy::Policy;
 use crate::domain::template::Template;
+use crate::domain::time::Time;
 use crate::ports::{
     Account, ApiTarget, Certainty, DestroyAnswer, GpuAnswer, LaunchSpec, Launched, LinkState, Measured, OfferBatch, ProbeFailure, ProbeReport,
     ProbeTarget, Provider, ProviderError, ProviderFacts, SshProbe,
@@ -165,8 +167,8 @@ impl Wrong {
 
     /// A provider through which the service follows the rule.
     #[must_use]
-    pub fn provider(self, inner: Arc<dyn Provider>, memory: &Arc<Memory>) -> Arc<dyn Provider> {
-        Arc::new(Crooked { inner, rule: self, memory: Arc::clone(memory) })
+    pub fn provider(self, inner: Arc<dyn Provider>, memory: &Arc<Memory>, clock: &Clock) -> Arc<dyn Provider> {
+        Arc::new(Crooked { inner, rule: self, memory: Arc::clone(memory), clock: clock.clone() })
     }
 }
 
@@ -217,7 +219,7 @@ struct Remembered {
     launched: BTreeSet<Label>,
     destroyed: BTreeSet<String>,
     /// Since when a machine runs, by its id.
-    running: BTreeMap<String, tokio::time::Instant>,
+    running: BTreeMap<String, Time>,
 }
 
 impl Memory {
@@ -257,14 +259,15 @@ struct Crooked {
     inner: Arc<dyn Provider>,
     rule: Wrong,
     memory: Arc<Memory>,
+    clock: Clock,
 }
 
 impl Crooked {
     fn misread(&self, sighting: &mut Sighting) {
         if self.rule == Wrong::StateMisread && sighting.status == InstanceStatus::Running {
-            let now = tokio::time::Instant::now();
+            let now = self.clock.now();
             let since = *self.memory.open().running.entry(sighting.native_id.clone()).or_insert(now);
-            if now.duration_since(since) > Duration::from_secs(3_600) {
+            if now.since(since) > Duration::from_secs(3_600) {
                 sighting.status = InstanceStatus::Stopped;
             }
         }

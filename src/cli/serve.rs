@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Arguments of `serve`.
 #[derive(Args, Clone, Debug, Default)]
@@ -156,6 +158,9 @@ async fn read_again(server: &Server, settings: &SettingsArgs) {
     }
 }
 
+/// Something was told and is not taken yet.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
 /// What a server tells a person on standard error, beside its log: in lines of the log where those are objects and not a
 /// terminal shows them, else plainly.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +176,7 @@ impl Voice {
     }
 
     /// Says something, without a newline at its end. Whether anybody listens must not matter: a drain goes on when its terminal
-    /// is gone.
+    /// is gone, and when nobody reads what it has written.
     pub fn tell(self, text: &str) {
         self.say(tracing::Level::INFO, "", text);
     }
@@ -188,7 +193,17 @@ impl Voice {
 
     fn say(self, level: tracing::Level, mark: &str, text: &str) {
         let line = if self.plain { format!("{mark}{text}\n") } else { telemetry::told(level, text) + "\n" };
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let (told, heard) = std::sync::mpsc::channel();
+        let speaking = std::thread::Builder::new().spawn(move || {
+            let _ = std::io::stderr().write_all(line.as_bytes());
+            UNHEARD.store(false, Ordering::Relaxed);
+            let _ = told.send(());
+        });
+        // A pipe that nobody empties is not waited for again while it stays full.
+        let patience = if UNHEARD.load(Ordering::Relaxed) { Duration::ZERO } else { Duration::from_secs(1) };
+        if speaking.is_ok() && heard.recv_timeout(patience).is_err() {
+            UNHEARD.store(true, Ordering::Relaxed);
+        }
     }
 }
 

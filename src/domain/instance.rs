@@ -297,6 +297,9 @@ pub struct Instance {
     /// When this process last asked for the price by itself, since lists did not tell it.
     #[serde(skip)]
     pub price_asked_at: Option<Time>,
+    /// It was there before this process began, which has not seen it yet.
+    #[serde(skip)]
+    pub unseen: bool,
     /// When each component is billed.
     pub billing: Vec<(Component, Billed)>,
     /// The last look that showed it: what it did.
@@ -355,6 +358,7 @@ impl Instance {
             price,
             priced_at: None,
             price_asked_at: None,
+            unseen: false,
             billing,
             seen: None,
             absence: Absence::default(),

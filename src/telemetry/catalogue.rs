@@ -197,6 +197,7 @@ pub const METRICS: &[Metric] = &[
     metric("gpu_provider_credentials_ok", MetricKind::Gauge, &[PROVIDER], "0 while the provider refuses our credentials."),
     metric("gpu_offers", MetricKind::Gauge, &[PROVIDER], "Offers known now."),
     metric("gpu_offers_age_seconds", MetricKind::Gauge, &[PROVIDER], "How old they are; 0 before the first."),
+    metric("gpu_log_lines_lost_total", MetricKind::Counter, &[], "Lines of the log that were lost because nobody read those before them."),
     metric("gpu_database_frozen", MetricKind::Gauge, &[], "1 while nothing automatic happens until an operator accepts the database."),
 ];
 

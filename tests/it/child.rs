@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -32,24 +33,30 @@ pub type Env = BTreeMap<String, String>;
 struct Heard {
     text: Arc<Mutex<String>>,
     more: watch::Receiver<usize>,
+    deaf: Arc<AtomicBool>,
 }
 
 impl Heard {
     fn listen(mut pipe: impl AsyncRead + Unpin + Send + 'static) -> (Self, tokio::task::JoinHandle<()>) {
         let text = Arc::new(Mutex::new(String::new()));
         let (bell, more) = watch::channel(0);
-        let written = Arc::clone(&text);
+        let (written, deaf) = (Arc::clone(&text), Arc::<AtomicBool>::default());
+        let unheard = Arc::clone(&deaf);
         let task = tokio::spawn(async move {
             let mut chunk = vec![0; 16 * 1024];
             while let Ok(n) = pipe.read(&mut chunk).await {
                 if n == 0 {
                     break;
                 }
+                if unheard.load(Ordering::Relaxed) {
+                    // The pipe stays open, and full.
+                    std::future::pending::<()>().await;
+                }
                 written.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&chunk[..n]));
                 bell.send_modify(|count| *count += n);
             }
         });
-        (Self { text, more }, task)
+        (Self { text, more, deaf }, task)
     }
 
     fn text(&self) -> String {
@@ -132,6 +139,13 @@ impl Child {
             reader.abort();
             let _ = reader.await;
         }
+    }
+
+    /// Reads nothing more of what it says, and leaves its pipes open: they fill, as those of a pager do.
+    pub fn stop_reading(&mut self) {
+        [&self.out, &self.err].into_iter().for_each(|pipe| pipe.deaf.store(true, Ordering::Relaxed));
+        // Nobody waits for them to end.
+        self.readers.clear();
     }
 
     /// Ends it as a power cut would.

@@ -365,7 +365,7 @@ async fn suffer(dialect: Dialect, mishap: Mishap, by: By, known: (Truth, &[&str]
     match by {
         By::List => mishap.happen(&house, &native),
         By::Get => {
-            // The server is away meanwhile, and finds no list when it comes back: it asks by id.
+            // The server is away meanwhile, and finds no list when it comes back: it asks by id, within some minutes.
             blind.store(true, Ordering::Relaxed);
             house.die().await;
             mishap.happen(&house, &native);
@@ -373,7 +373,7 @@ async fn suffer(dialect: Dialect, mishap: Mishap, by: By, known: (Truth, &[&str]
         }
     }
     let what = format!("{mishap:?} at {dialect:?} by {by:?}");
-    house.pass(if by == By::List { 34 * SECOND } else { 15 * SECOND }).await;
+    house.pass(if by == By::List { 34 * SECOND } else { 6 * MINUTE }).await;
     let events = told(&house, session.id).await;
     let (status, reasons) = known;
     let tells = |e: &&Event| condition(&e.session, ConditionType::InstancePresent).is_some_and(|(now, why)| now == status && reasons.contains(&why));

@@ -67,10 +67,12 @@ const WIRE: &[&str] = &[
     "gpu_provider_api_errors_total",
 ];
 const BREAKER: &[&str] = &["gpu_provider_circuit_breaker_state"];
+/// In `process::a_log_that_nobody_reads_stops_nothing`: it takes a pipe.
+const LOG: &[&str] = &["gpu_log_lines_lost_total"];
 
 #[test]
 fn every_metric_has_its_scenario() {
-    let proven: BTreeSet<&str> = [RENTAL, FAILOVER, ENDINGS, API, DEBTS, STRANGERS, FROZEN, WIRE, BREAKER].concat().into_iter().collect();
+    let proven: BTreeSet<&str> = [RENTAL, FAILOVER, ENDINGS, API, DEBTS, STRANGERS, FROZEN, WIRE, BREAKER, LOG].concat().into_iter().collect();
     let all: BTreeSet<&str> = METRICS.iter().map(|m| m.name).collect();
     assert_eq!(proven, all);
 }

@@ -240,6 +240,41 @@ async fn drained_unheard() {
     world.stop().await;
 }
 
+/// The same when its log goes into a pipe that nobody empties, which holds up whoever writes to it: what finds no room is lost, and
+/// counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let (world, home) = (world(128, Faults::none()).await, tempfile::tempdir().unwrap());
+    let mut server = Served::ready(home.path(), &pointed_at(&world, home.path()), 2).await;
+    server.child.stop_reading();
+    let lost = async || {
+        let (status, text) = server.get("/metrics").await;
+        assert_eq!(status, 200);
+        let value = text.lines().find_map(|line| line.strip_prefix("gpu_log_lines_lost_total ")).unwrap().trim();
+        value.parse::<f64>().unwrap()
+    };
+    // A line or two for each request, at this level.
+    let begun = tokio::time::Instant::now();
+    while lost().await == 0.0 {
+        assert!(begun.elapsed() < PATIENCE, "no line was lost: who writes waits for a reader");
+        let ask = async || {
+            let client = http();
+            for _ in 0..500 {
+                let _ = client.get(format!("{}/api/v1/nothing", server.url)).send().await;
+            }
+        };
+        futures::future::join_all((0..8).map(|_| ask())).await;
+    }
+    let created = server.sessions().await.create_session(wanted("vastai")).await.unwrap().into_inner();
+    let id = created.session.unwrap().session_id;
+    server.until(&id, State::Running).await;
+    server.complete(&id).await;
+    server.until(&id, State::Stopped).await;
+    assert_eq!(alive(&world), Vec::<String>::new());
+    server.stop().await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_end_at_any_moment_and_goes_on_where_it_was() {
     // All at once: each of them mostly waits.

@@ -175,7 +175,8 @@ impl Work<'_> {
         }
     }
 
-    /// What lists tell of was asked for its price alone: that has time. Everything else is looked for again soon.
+    /// What lists tell of was asked for its price alone, which has time; so has what no list of this process has shown yet, as all
+    /// others of its provider. Everything else is looked for again soon.
     fn look_failed(&mut self, at: usize) {
         let (now, interval) = (self.now, self.policy().price_interval);
         let (row, pace) = (&self.rows[at], &self.s.pace);
@@ -185,7 +186,12 @@ impl Work<'_> {
             return self.look_again_later(at);
         }
         let wait = interval / 6 + self.s.id.share(interval / 6);
-        self.rows[at].price_asked_at = Some(now + wait - interval);
+        let row = &mut self.rows[at];
+        if row.unseen {
+            row.next_look = Some(now + wait);
+        } else {
+            row.price_asked_at = Some(now + wait - interval);
+        }
     }
 
     /// After a look that told nothing.
@@ -216,7 +222,9 @@ impl Work<'_> {
             row.unwatched();
             // Prices that grew old meanwhile are not asked for all at once.
             row.price_asked_at = row.priced_at.map(|_| now + id.share(price_interval) - price_interval);
-            // What is wanted comes in lists, however much of it there is; but one that is adopted may have its address by id only.
+            // What is wanted comes in lists, however much of it there is, and by its id if it does not; but one that is adopted may
+            // have its address by id only.
+            row.unseen = row.desired == Desired::Present;
             row.next_look = match row.desired {
                 _ if row.native_id.is_none() => row.next_look,
                 Desired::Gone if row.destroy.answered_at.is_none() => {
@@ -225,7 +233,7 @@ impl Work<'_> {
                 }
                 Desired::Gone => Some(now),
                 Desired::Present if addressless => Some(now),
-                Desired::Present => row.next_look.map(|at| at.min(now + later)),
+                Desired::Present => Some(now + later + id.share(price_interval / 6)),
             };
         }
     }
@@ -301,6 +309,10 @@ impl Work<'_> {
             return;
         }
         let untouched = !row.touchable();
+        if std::mem::take(&mut self.rows[at].unseen) && self.rows[at].desired == Desired::Present {
+            self.rows[at].next_look = None;
+        }
+        let row = &self.rows[at];
         if row.native_id.is_none() || row.settled.is_some() {
             self.came_to_be(self.rows[at].label.attempt);
         }

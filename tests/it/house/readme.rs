@@ -57,7 +57,7 @@ fn the_readme_has_every_bucket() {
 #[test]
 fn every_metric_is_recorded_or_said_to_be_silent() {
     let all = sources();
-    let recorded = |name: &str| all.iter().any(|s| s.module() != "telemetry" && s.words.contains(&format!("\"{name}\"")));
+    let recorded = |name: &str| all.iter().any(|s| !s.path.ends_with("telemetry/catalogue.rs") && s.words.contains(&format!("\"{name}\"")));
     let silent: Vec<&str> = METRICS.iter().map(|m| m.name).filter(|name| !recorded(name)).collect();
     let mut said = STILL_AT_ZERO.to_vec();
     said.retain(|name| METRICS.iter().any(|m| m.name == *name));

@@ -222,6 +222,7 @@ pub fn instance(session: &Session, attempt: u8, provider: &str, from: Time) -> I
         price,
         priced_at: Some(from),
         price_asked_at: None,
+        unseen: false,
         billing: vec![(Component::Gpu, Billed::WhileRunning)],
         seen: None,
         absence: Absence::default(),
