@@ -348,6 +348,9 @@ pub struct Pace {
     pub endpoints: Vec<SshEndpoint>,
     /// Which endpoint of the sighting is being tried.
     pub endpoint_index: usize,
+    /// When the vendor's proxy was last tried in vain.
+    #[serde(skip)]
+    pub proxy_tried_at: Option<Time>,
     /// Probes made.
     pub probes: u32,
     /// When a stopped newborn was given its one start call.

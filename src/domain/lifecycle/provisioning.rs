@@ -20,6 +20,8 @@ const REFUSED_WAITS: [u64; 5] = [5, 10, 20, 20, 20];
 /// Waits between the first looks by id after an accepted launch, seconds.
 const FIRST_LOOKS: [u64; 4] = [1, 2, 2, 3];
 
+/// A vendor's proxy that did not let us in is tried again after this.
+const PROXY_PAUSE: Duration = Duration::from_secs(5);
 /// After a restart, offers are awaited this long before it counts that there are none.
 const OFFERS_WAIT: Duration = Duration::from_secs(120);
 /// And choosing is tried again this often meanwhile.
@@ -393,9 +395,16 @@ impl Work<'_> {
         let now = self.now;
         let pace = &mut self.s.pace;
         pace.probes = pace.probes.saturating_add(1);
-        if pace.endpoints.len() > 1 {
-            pace.endpoint_index = (pace.endpoint_index + 1) % pace.endpoints.len();
+        if endpoint.proxied {
+            pace.proxy_tried_at = Some(now);
         }
+        // Each in turn; but a proxy, which many share, now and then, and the machine's own address meanwhile.
+        let resting = |at: usize| pace.endpoints[at].proxied && pace.proxy_tried_at.is_some_and(|tried| now.since(tried) < PROXY_PAUSE);
+        let turns = (1..=pace.endpoints.len()).map(|step| (pace.endpoint_index + step) % pace.endpoints.len());
+        if let Some(next) = turns.clone().find(|at| !resting(*at)).or_else(|| turns.clone().next()) {
+            pace.endpoint_index = next;
+        }
+        let then_direct = pace.endpoints.get(pace.endpoint_index).is_some_and(|next| !next.proxied);
         pace.last_probe_error = Some(format!("{}: {text}", kind.word()));
         if kind == ProbeFailureKind::AuthRejected && self.verifier_key_lost() && self.hand_over_unseen(number) {
             return;
@@ -415,7 +424,7 @@ impl Work<'_> {
                 }
             }
             ProbeFailureKind::AlgorithmMismatch => return self.fail_attempt(number, AttemptFailure::SshAlgorithmMismatch, text),
-            ProbeFailureKind::Refused if !endpoint.proxied => Duration::from_millis(500),
+            ProbeFailureKind::Refused if then_direct || !endpoint.proxied => Duration::from_millis(500),
             ProbeFailureKind::Refused
             | ProbeFailureKind::Timeout
             | ProbeFailureKind::Unreachable
@@ -423,8 +432,8 @@ impl Work<'_> {
             | ProbeFailureKind::HostKeyChanged
             | ProbeFailureKind::Broken
             | ProbeFailureKind::CommandFailed => {
-                if endpoint.proxied {
-                    Duration::from_secs(5)
+                if endpoint.proxied && !then_direct {
+                    PROXY_PAUSE
                 } else {
                     self.rules.policy.probe_interval
                 }

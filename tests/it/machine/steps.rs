@@ -546,3 +546,36 @@ async fn an_order_in_doubt_goes_over_to_the_machine_that_carries_the_label() {
     assert_eq!(seen.instances[0].native_id.as_deref(), Some("n1"));
     assert!(seen.actions.iter().any(|action| matches!(action, Action::Destroy(1))), "{:?} {:?}", seen.actions, seen.instances[0].destroy);
 }
+
+/// A machine's own address is knocked at every half second as long as it refuses; its vendor's proxy, which many share, now and then.
+#[tokio::test(start_paused = true)]
+async fn a_machines_own_address_does_not_wait_for_its_proxy() {
+    let mut this = Running::launching(request(any(None))).await;
+    let call = this.look();
+    this.put(Input::Launched { attempt: 1, native_id: "n1".to_owned(), call, failed: None });
+    this.now = this.now + Duration::from_secs(60);
+    let mut sighting = this.sighting("n1", None);
+    let proxy = SshEndpoint { host: "ssh4.vendor.example".to_owned(), port: 17_000, user: "root".to_owned(), proxied: true };
+    sighting.endpoints.push(proxy);
+    let look = this.look();
+    this.put(Input::Seen { attempt: 1, sighting, look });
+    let begun = this.now;
+    let mut tried = Vec::new();
+    while this.now.since(begun) < Duration::from_secs(12) {
+        let pace = this.session.pace.clone();
+        let endpoint = pace.endpoints[pace.endpoint_index].clone();
+        tried.push((this.now.since(begun), endpoint.proxied));
+        this.put(Input::ProbeFailed { attempt: 1, endpoint, kind: ProbeFailureKind::Refused, text: "no".to_owned() });
+        this.now = this.session.pace.next_probe.unwrap();
+    }
+    let own: Vec<Duration> = tried.iter().filter(|(_, proxied)| !proxied).map(|(at, _)| *at).collect();
+    let proxied: Vec<Duration> = tried.iter().filter(|(_, proxied)| *proxied).map(|(at, _)| *at).collect();
+    assert!(own.windows(2).all(|two| two[1] - two[0] <= Duration::from_secs(1)), "{own:?}");
+    assert!((2..=3).contains(&proxied.len()) && proxied.windows(2).all(|two| two[1] - two[0] >= Duration::from_secs(5)), "{proxied:?}");
+    // By its proxy alone, it is tried at that pace.
+    this.session.pace.endpoints.remove(0);
+    this.session.pace.endpoint_index = 0;
+    let endpoint = this.session.pace.endpoints[0].clone();
+    this.put(Input::ProbeFailed { attempt: 1, endpoint, kind: ProbeFailureKind::Refused, text: "no".to_owned() });
+    assert_eq!(this.session.pace.next_probe, Some(this.now + Duration::from_secs(5)));
+}

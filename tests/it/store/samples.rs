@@ -190,6 +190,7 @@ pub fn rich() -> Session {
         next_probe: Some(at(151)),
         refused_logins: 3,
         endpoint_index: 1,
+        proxy_tried_at: None,
         probes: 17,
         keys_attached: true,
         offline_since: Some(at(160)),
