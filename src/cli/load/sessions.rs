@@ -61,16 +61,26 @@ pub struct SessionsArgs {
 /// A market that takes longer to tell its truth is not waited for.
 const MARKET: Duration = Duration::from_secs(30);
 
+/// A session that came to run.
+#[derive(Clone)]
+struct Ran {
+    /// It, and which attempt of it.
+    attempt: (String, usize),
+    /// It is reached by its vendor's proxy.
+    proxied: bool,
+    /// When it was known here.
+    at: Time,
+}
+
 /// The steps that are measured, in order.
 const STEPS: [&str; 4] = ["create answered", "create to RUNNING", "complete answered", "complete to proven gone"];
 /// What only a market can tell the beginning of.
-const FROM_SSH: &str = "SSH server to RUNNING";
+const FROM_SSH: [(&str, bool); 2] = [("SSH server to RUNNING", false), ("the same by a proxy", true)];
 
 #[derive(Default)]
 struct Outcome {
     steps: [Option<Duration>; 4],
-    /// The session and its attempt that came to run, and when that was known here.
-    ran: Option<((String, usize), Time)>,
+    ran: Option<Ran>,
     error: Option<String>,
     over: bool,
 }
@@ -129,7 +139,9 @@ pub async fn run(args: &SessionsArgs, process: Process, desk: &mut Desk) -> Resu
     part.times = measured.map(|(name, times)| ((*name).to_owned(), times.percentiles())).collect();
     if !args.market.is_empty() {
         match since_ssh(&args.market, ran).await {
-            Ok(times) => part.times.push((FROM_SSH.to_owned(), times.percentiles())),
+            Ok(times) => part
+                .times
+                .extend(times.into_iter().filter(|(_, times)| times.count() > 0).map(|(name, times)| (name.to_owned(), times.percentiles()))),
             Err(failure) => drop(report.errors.insert(failure.message.clone(), 1)),
         }
     }
@@ -153,8 +165,8 @@ struct Machine {
     ssh_since: Option<Time>,
 }
 
-/// How long after its machine's SSH server began to listen each session was known to run.
-async fn since_ssh(markets: &[reqwest::Url], ran: Vec<((String, usize), Time)>) -> Result<Timings, Failure> {
+/// How long after its machine's SSH server began to listen each session was known to run, by how it is reached.
+async fn since_ssh(markets: &[reqwest::Url], ran: Vec<Ran>) -> Result<Vec<(&'static str, Timings)>, Failure> {
     let mut since = BTreeMap::new();
     let client = reqwest::Client::builder().no_proxy().timeout(MARKET).redirect(reqwest::redirect::Policy::none()).build();
     let client = client.map_err(|e| Failure::local("MARKET", format!("no HTTP client can be made: {e}")))?;
@@ -170,9 +182,14 @@ async fn since_ssh(markets: &[reqwest::Url], ran: Vec<((String, usize), Time)>) 
         let known = told.machines.into_iter().filter_map(|machine| Some((Label::parse(&machine.label)?, machine.ssh_since?)));
         since.extend(known.map(|(label, at)| ((label.session.to_string(), usize::from(label.attempt)), at)));
     }
-    let mut times = Timings::new()?;
-    ran.into_iter().filter_map(|(attempt, at)| Some(at.since(*since.get(&attempt)?))).for_each(|took| times.record(took));
-    Ok(times)
+    let mut all = Vec::new();
+    for (name, proxied) in FROM_SSH {
+        let mut times = Timings::new()?;
+        let these = ran.iter().filter(|ran| ran.proxied == proxied);
+        these.filter_map(|ran| Some(ran.at.since(*since.get(&ran.attempt)?))).for_each(|took| times.record(took));
+        all.push((name, times));
+    }
+    Ok(all)
 }
 
 struct Life {
@@ -210,7 +227,8 @@ impl Life {
             return Ok(());
         }
         self.outcome.steps[1] = Some(begun.elapsed());
-        self.outcome.ran = Some(((id.clone(), session.attempts.len()), Clock::System.now()));
+        let attempt = (id.clone(), session.attempts.len());
+        self.outcome.ran = Some(Ran { attempt, proxied: session.ssh_proxied, at: Clock::System.now() });
         if self.keep {
             self.outcome.over = true;
             return Ok(());
