@@ -349,7 +349,7 @@ pub struct Pace {
     /// Which endpoint of the sighting is being tried.
     pub endpoint_index: usize,
     /// When the vendor's proxy was last tried in vain.
-    #[serde(skip)]
+    #[serde(default)]
     pub proxy_tried_at: Option<Time>,
     /// Probes made.
     pub probes: u32,
