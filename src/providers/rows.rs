@@ -6,7 +6,8 @@
 //! This only finds where rows begin and end, by counting brackets outside of strings; whether a row is JSON says who reads it,
 //! and whether the body is, its rest. Rows that are not found where they are expected stay in the rest.
 
-use crate::providers::lenient::{Body, Object};
+use crate::providers::call::Fault;
+use crate::providers::lenient::{Body, Object, Value};
 
 /// Takes the bytes of an answer as they come.
 pub trait Arriving: Send {
@@ -149,6 +150,49 @@ impl Rows {
         self.any = true;
         begun.clear();
         self.row = begun;
+    }
+}
+
+/// What becomes of rows.
+pub trait Keep: Send {
+    /// Takes the next row; one that is no object is `None`.
+    fn take(&mut self, row: Option<Object<'_>>);
+}
+
+/// A body of rows, read while it arrives, and what becomes of them.
+#[derive(Debug)]
+pub struct Reading<K> {
+    rows: Rows,
+    kept: K,
+}
+
+impl<K: Keep> Reading<K> {
+    /// Of the array at one of these spots.
+    #[must_use]
+    pub const fn new(spots: &'static [Spot], kept: K) -> Self {
+        Self { rows: Rows::of(spots), kept }
+    }
+
+    /// What all rows have become, now that the body is complete. `left` finds the array in its rest: there are the rows that did not
+    /// come as they mostly do, and without it the body is none.
+    ///
+    /// # Errors
+    /// When it is no JSON, or has no such array; `name` is what it is told to lack.
+    pub fn end(self, rest: &[u8], name: &str, left: impl FnOnce(Value<'_>) -> Option<Vec<Option<Object<'_>>>>) -> Result<K, Fault> {
+        let Self { rows, mut kept } = self;
+        let garbled = |text: String| Fault::garbled(format!("{name}: {text}"));
+        let body = Body::read(rest).map_err(garbled)?;
+        let left = left(body.value()).ok_or_else(|| garbled(format!("the body has no array `{name}`")))?;
+        rows.end().map_err(garbled)?;
+        left.into_iter().for_each(|row| kept.take(row));
+        Ok(kept)
+    }
+}
+
+impl<K: Keep> Arriving for Reading<K> {
+    fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>) {
+        let Self { rows, kept } = self;
+        rows.take(bytes, rest, &mut |row| kept.take(row));
     }
 }
 

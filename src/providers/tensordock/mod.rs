@@ -16,6 +16,7 @@ use crate::ports::{
 use crate::providers::bad_native_id;
 use crate::providers::call::{Call, Reply};
 use crate::providers::http::{Context, Link};
+use crate::providers::rows::Reading;
 use async_trait::async_trait;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
@@ -116,9 +117,9 @@ impl Provider for Tensordock {
 
     async fn offers(&self) -> Result<OfferBatch, ProviderError> {
         let call = Call::get("offers", "any", "/api/v2/locations").with_offers(self.link.tuning());
-        let begin = || offers::Reading::new(self.link.clock().now());
-        let read = |reading: offers::Reading, reply: &Reply| match reply.ok() {
-            true => reading.end(&reply.body).map_err(|fault| wire::or_complaint(reply, fault)),
+        let begin = || offers::begin(self.link.clock().now());
+        let read = |reading: Reading<offers::Kept>, reply: &Reply| match reply.ok() {
+            true => offers::end(reading, &reply.body).map_err(|fault| wire::or_complaint(reply, fault)),
             false => Err(wire::refusal(reply)),
         };
         self.link.ask_arriving(call, begin, read).await

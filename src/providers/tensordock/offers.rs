@@ -12,9 +12,9 @@ use crate::domain::offer::{DiskTerms, Offer, Price, Prior, Region, RentalKind, T
 use crate::domain::time::Time;
 use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
-use crate::providers::lenient::{Body, Object, Value};
+use crate::providers::lenient::{Object, Value};
 use crate::providers::place;
-use crate::providers::rows::{Arriving, Rows, Spot};
+use crate::providers::rows::{Arriving, Keep, Reading, Spot};
 use std::sync::Arc;
 
 /// Virtual cores rented with each GPU.
@@ -61,61 +61,39 @@ pub fn place_and_gpu(offer: &Offer) -> Option<(String, String)> {
     (offer_id(location, gpu, offer.gpu_count) == offer.id.as_str() && owns(offer.id.as_str())).then(|| (location.to_owned(), gpu.to_owned()))
 }
 
-/// Reads a complete list of places; see [`Reading`].
+/// Reads a complete list of places.
 ///
 /// # Errors
-/// When the body is none.
+/// As those of [`end`].
 pub fn read(body: &[u8], seen_at: Time) -> Result<OfferBatch, Fault> {
-    let (mut reading, mut rest) = (Reading::new(seen_at), Vec::new());
+    let (mut reading, mut rest) = (begin(seen_at), Vec::new());
     reading.take(body, &mut rest);
-    reading.end(&rest)
+    end(reading, &rest)
 }
 
-/// The list of places, read while it arrives. Places and GPUs that make no sense are counted as skipped.
-#[derive(Debug)]
-pub struct Reading {
-    rows: Rows,
-    kept: Kept,
+/// Begins to read the list of places, as seen at this moment. Places and GPUs that make no sense are counted as skipped.
+#[must_use]
+pub fn begin(seen_at: Time) -> Reading<Kept> {
+    Reading::new(SPOTS, Kept { seen_at, provider: ProviderId::new(super::NAME), batch: OfferBatch::default() })
 }
 
-impl Reading {
-    /// As seen at this moment.
-    #[must_use]
-    pub fn new(seen_at: Time) -> Self {
-        Self { rows: Rows::of(SPOTS), kept: Kept { seen_at, provider: ProviderId::new(super::NAME), batch: OfferBatch::default() } }
-    }
-
-    /// All offers, now that the answer is complete.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn end(self, rest: &[u8]) -> Result<OfferBatch, Fault> {
-        let Self { rows, mut kept } = self;
-        let body = Body::read(rest).map_err(|text| Fault::garbled(format!("locations: {text}")))?;
-        let left = locations(body.value()).ok_or_else(|| Fault::garbled("locations: the body has no array `locations`"))?;
-        rows.end().map_err(|text| Fault::garbled(format!("locations: {text}")))?;
-        // Rows that did not come as they mostly do.
-        left.into_iter().for_each(|row| kept.take(row));
-        Ok(kept.batch)
-    }
-}
-
-impl Arriving for Reading {
-    fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>) {
-        let Self { rows, kept } = self;
-        rows.take(bytes, rest, &mut |row| kept.take(row));
-    }
+/// All offers, now that the answer is complete.
+///
+/// # Errors
+/// When it is none.
+pub fn end(reading: Reading<Kept>, rest: &[u8]) -> Result<OfferBatch, Fault> {
+    Ok(reading.end(rest, "locations", locations)?.batch)
 }
 
 /// What places have become.
 #[derive(Debug)]
-struct Kept {
+pub struct Kept {
     seen_at: Time,
     provider: ProviderId,
     batch: OfferBatch,
 }
 
-impl Kept {
+impl Keep for Kept {
     fn take(&mut self, location: Option<Object<'_>>) {
         let Some(location) = location.and_then(|row| Place::read(&row)) else {
             self.batch.skipped += 1;

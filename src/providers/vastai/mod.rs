@@ -17,6 +17,7 @@ use crate::ports::{
 };
 use crate::providers::call::{Call, Fault, Reply};
 use crate::providers::http::{Context, Link};
+use crate::providers::rows::Reading;
 use crate::providers::vastai::alike::Alike;
 use crate::providers::{bad_native_id, fingerprint};
 use async_trait::async_trait;
@@ -91,9 +92,9 @@ impl Vastai {
     async fn search(&self, rental: RentalKind) -> Result<OfferBatch, ProviderError> {
         let call = Call::repeatable("offers", "offers", Method::POST, "/api/v0/bundles/");
         let call = call.with_json(offers::search_body(rental)).with_offers(self.link.tuning());
-        let begin = || offers::Reading::new(rental, self.link.clock().now(), Arc::clone(&self.alike));
-        let read = |reading: offers::Reading, reply: &Reply| match reply.ok() {
-            true => reading.end(&reply.body),
+        let begin = || offers::begin(rental, self.link.clock().now(), Arc::clone(&self.alike));
+        let read = |reading: Reading<offers::Kept>, reply: &Reply| match reply.ok() {
+            true => offers::end(reading, &reply.body),
             false => Err(wire::refusal(reply)),
         };
         self.link.ask_arriving(call, begin, read).await

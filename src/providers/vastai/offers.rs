@@ -13,8 +13,8 @@ use crate::domain::offer::{DiskTerms, Offer, Price, Prior, RentalKind, Traffic};
 use crate::domain::time::Time;
 use crate::ports::OfferBatch;
 use crate::providers::call::Fault;
-use crate::providers::lenient::{Body, Object};
-use crate::providers::rows::{Arriving, Rows};
+use crate::providers::lenient::Object;
+use crate::providers::rows::{Arriving, Keep, Reading};
 use crate::providers::vastai::alike::Alike;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,53 +68,31 @@ pub fn parse_offer_id(text: &str) -> Option<(i64, RentalKind)> {
     (ask > 0 && ask.to_string() == digits).then_some((ask, rental))
 }
 
-/// Reads a complete answer to a search; see [`Reading`].
+/// Reads a complete answer to a search.
 ///
 /// # Errors
-/// When the body is none of a search.
+/// As those of [`end`].
 pub fn read(body: &[u8], rental: RentalKind, seen_at: Time) -> Result<OfferBatch, Fault> {
-    let (mut reading, mut rest) = (Reading::new(rental, seen_at, Arc::default()), Vec::new());
+    let (mut reading, mut rest) = (begin(rental, seen_at, Arc::default()), Vec::new());
     reading.take(body, &mut rest);
-    reading.end(&rest)
+    end(reading, &rest)
 }
 
-/// The answer to a search, read while it arrives. Rows that make no sense are counted as skipped; rows that don't satisfy the
-/// search are left out silently.
-#[derive(Debug)]
-pub struct Reading {
-    rows: Rows,
-    kept: Kept,
+/// Begins to read the answer to a search for such offers, as seen at this moment. Rows that make no sense are counted as skipped;
+/// rows that don't satisfy the search are left out silently. `alike`: what other offers say as well.
+#[must_use]
+pub fn begin(rental: RentalKind, seen_at: Time, alike: Arc<Mutex<Alike>>) -> Reading<Kept> {
+    let kept = Kept { rental, seen_at, alike, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() };
+    Reading::new(&[(ROWS, 2)], kept)
 }
 
-impl Reading {
-    /// Of a search for such offers, as seen at this moment. `alike`: what other offers say as well.
-    #[must_use]
-    pub fn new(rental: RentalKind, seen_at: Time, alike: Arc<Mutex<Alike>>) -> Self {
-        let kept = Kept { rental, seen_at, alike, provider: ProviderId::new(super::NAME), rows: 0, batch: OfferBatch::default() };
-        Self { rows: Rows::of(&[(ROWS, 2)]), kept }
-    }
-
-    /// All offers, now that the answer is complete.
-    ///
-    /// # Errors
-    /// When it is none of a search.
-    pub fn end(self, rest: &[u8]) -> Result<OfferBatch, Fault> {
-        let Self { rows, mut kept } = self;
-        let body = Body::read(rest).map_err(|text| Fault::garbled(format!("offers: {text}")))?;
-        let object = body.value().object().ok_or_else(|| Fault::garbled("offers: the body is no object"))?;
-        let offers = object.get(ROWS).ok_or_else(|| Fault::garbled("offers: the body has no `offers`"))?;
-        rows.end().map_err(|text| Fault::garbled(format!("offers: {text}")))?;
-        // Rows that did not come as they mostly do.
-        offers.rows().ok_or_else(|| Fault::garbled("offers: `offers` is no array"))?.into_iter().for_each(|row| kept.take(row));
-        Ok(OfferBatch { truncated: kept.rows >= SEARCH_LIMIT, ..kept.batch })
-    }
-}
-
-impl Arriving for Reading {
-    fn take(&mut self, bytes: &[u8], rest: &mut Vec<u8>) {
-        let Self { rows, kept } = self;
-        rows.take(bytes, rest, &mut |row| kept.take(row));
-    }
+/// All offers, now that the answer is complete.
+///
+/// # Errors
+/// When it is none of a search.
+pub fn end(reading: Reading<Kept>, rest: &[u8]) -> Result<OfferBatch, Fault> {
+    let kept = reading.end(rest, ROWS, |body| body.field(ROWS)?.rows())?;
+    Ok(OfferBatch { truncated: kept.rows >= SEARCH_LIMIT, ..kept.batch })
 }
 
 /// The field that has the rows.
@@ -122,7 +100,7 @@ const ROWS: &str = "offers";
 
 /// What rows have become.
 #[derive(Debug)]
-struct Kept {
+pub struct Kept {
     rental: RentalKind,
     seen_at: Time,
     alike: Arc<Mutex<Alike>>,
@@ -131,7 +109,7 @@ struct Kept {
     batch: OfferBatch,
 }
 
-impl Kept {
+impl Keep for Kept {
     fn take(&mut self, row: Option<Object<'_>>) {
         self.rows += 1;
         if row.as_ref().is_some_and(|row| !wanted(row, self.rental)) {
@@ -353,10 +331,10 @@ mod tests {
         for (body, words) in [
             ("", "empty"),
             ("<html></html>", "HTML"),
-            ("[]", "no object"),
-            ("{}", "no `offers`"),
-            (r#"{"offers":null}"#, "no `offers`"),
-            (r#"{"offers":{"id":1}}"#, "no array"),
+            ("[]", "no array `offers`"),
+            ("{}", "no array `offers`"),
+            (r#"{"offers":null}"#, "no array `offers`"),
+            (r#"{"offers":{"id":1}}"#, "no array `offers`"),
         ] {
             let fault = read(body.as_bytes(), RentalKind::OnDemand, NOW).unwrap_err();
             assert!(fault.text.contains(words), "{body}: {}", fault.text);
