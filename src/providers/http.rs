@@ -36,8 +36,10 @@ pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(180);
 pub const DESTROY_PATIENCE: Duration = Duration::from_secs(600);
 /// A vendor's wait above this is not waited for inside a call.
 const LONGEST_INNER_WAIT: Duration = Duration::from_secs(20);
-/// The longest wait that we believe a vendor: a machine that nobody wants costs money meanwhile, and nobody sees what it does.
+/// The longest that we wait because a vendor says so: a machine that nobody wants costs money meanwhile, and nobody sees what it does.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
+/// The longest wait that is told: minimum terms last days, not years.
+const LONGEST_TOLD_WAIT: Duration = Duration::from_secs(60 * 86_400);
 /// Redirects followed on the same host.
 const MOST_REDIRECTS: usize = 3;
 /// Every operation, as in metrics and errors.
@@ -336,7 +338,7 @@ impl Link {
                 refused = call.operation == "destroy" && reply.status >= 400 && reply.status != 404;
                 tracing::Span::current().record("http.response.status_code", reply.status);
                 if reply.status == 429 {
-                    let wait = reply.retry_after.unwrap_or_else(|| self.throttle_wait(lane));
+                    let wait = reply.retry_after.map_or_else(|| self.throttle_wait(lane), |wait| wait.min(LONGEST_RETRY_AFTER));
                     reply.retry_after = Some(wait);
                     self.throttled(lane, wait);
                 }
@@ -435,8 +437,8 @@ impl Link {
             ErrorKind::Auth => words::clean(&format!("Provider authentication failed: {text}"), &[]),
             _ => text,
         };
-        let provider = self.provider.clone();
-        ProviderError { provider, operation, kind: fault.kind, certainty: fault.certainty, text, retry_after: fault.retry_after }
+        let (provider, retry_after) = (self.provider.clone(), fault.retry_after.map(|wait| wait.min(LONGEST_RETRY_AFTER)));
+        ProviderError { provider, operation, kind: fault.kind, certainty: fault.certainty, text, retry_after }
     }
 
     /// An error for something that was never sent.
@@ -505,7 +507,7 @@ fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
             Time::from_millis(date.as_millisecond()).since(now)
         }
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(LONGEST_TOLD_WAIT))
 }
 
 /// An error as the state of a link tells it.
@@ -561,7 +563,7 @@ mod tests {
         assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
         assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(10)));
         assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(read("999999999"), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(read("999999999"), Some(LONGEST_TOLD_WAIT));
         for bad in ["", "soon", "-1", "NaN"] {
             assert_eq!(read(bad), None, "{bad}");
         }

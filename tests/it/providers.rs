@@ -391,6 +391,19 @@ async fn gone_is_what_the_vendor_says_and_not_what_a_proxy_says() {
 }
 
 #[tokio::test]
+async fn a_destroy_that_is_refused_for_hours_is_told_with_the_time_that_the_vendor_says() {
+    for dialect in dialects() {
+        let wait = vec![("retry-after", "7200".to_owned())];
+        let body = br#"{"success":false,"error":"invalid_state","msg":"the instance is not ready for deletion"}"#.to_vec();
+        let (provider, _vendor) = against(&dialect, Answer::With(400, wait, body)).await;
+        let before = Clock::System.now();
+        let Ok(DestroyAnswer::Refused { until: Some(until), .. }) = provider.destroy("77").await else { panic!("{}", dialect.name) };
+        let told = until.since(before).as_secs();
+        assert!((7_200..7_260).contains(&told), "{}: {told} s", dialect.name);
+    }
+}
+
+#[tokio::test]
 async fn refusals_of_a_launch_say_what_did_not_happen() {
     for dialect in dialects() {
         let spec = spec(&dialect).await;

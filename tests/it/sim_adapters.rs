@@ -150,6 +150,24 @@ async fn at_the_vendors_pace_nothing_is_refused_and_a_destroy_goes_first() {
     street.world.stop().await;
 }
 
+/// Launches that wait for their turn hold nothing else up: what they bring forth has to be seen.
+#[tokio::test]
+async fn however_many_launches_wait_looks_go_on() {
+    let street = street(Faults::none()).await;
+    for dialect in Dialect::ALL {
+        let (twin, adapter) = (street.twin(dialect), street.paced(dialect, 100));
+        let offers = twin.offers().await.unwrap().offers;
+        let specs: Vec<_> = (1..=30).map(|number| street.spec(plain(&offers), number)).collect();
+        let mut launches = std::pin::pin!(futures::future::join_all(specs.iter().map(|spec| adapter.launch(spec))));
+        tokio::select! {
+            biased;
+            _ = &mut launches => panic!("{dialect:?}: the launches did not keep the vendor's interval, or the list waited for them"),
+            listed = adapter.instances() => drop(listed.unwrap()),
+        }
+    }
+    street.world.stop().await;
+}
+
 #[tokio::test]
 async fn a_machine_is_rented_proven_and_given_back_over_the_wire() {
     let street = street(Faults::none()).await;

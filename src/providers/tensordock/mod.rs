@@ -33,9 +33,10 @@ pub const BASE_URL: &str = "https://dashboard.tensordock.com";
 /// The image taken when nobody asks for one: it brings the NVIDIA driver, which plain images lack or have half installed.
 pub const DEFAULT_IMAGE: &str = "ubuntu2404_ml_everything";
 
-/// The vendor takes 100 calls in any minute. Seventy-five are for everything; the rest is kept for destroys, five at once and
-/// then one every three seconds, which therefore never wait behind launches or looks.
-const LANES: [(&str, Duration, u32); 2] = [("any", Duration::from_millis(800), 1), ("destroy", Duration::from_secs(3), 5)];
+/// The vendor takes 100 calls in any minute. Fifty are for looks, and a quarter for launches, so that however many of these wait, what
+/// they bring forth is seen; the rest is kept for destroys, five at once and then one every three seconds, which wait for neither.
+const LANES: [(&str, Duration, u32); 3] =
+    [("any", Duration::from_millis(1_200), 1), ("launch", Duration::from_millis(2_400), 1), ("destroy", Duration::from_secs(3), 5)];
 
 /// What it needs.
 #[derive(Clone, Debug)]
@@ -128,7 +129,7 @@ impl Provider for Tensordock {
     async fn launch(&self, spec: &LaunchSpec) -> Result<Launched, ProviderError> {
         let body = wire::launch_body(spec, &self.facts.default_image);
         let body = body.map_err(|fault| self.link.unsent("launch", fault.kind, fault.text))?;
-        let call = Call::launch("any", Method::POST, "/api/v2/instances").with_json(body).hiding(spec.secrets());
+        let call = Call::launch("launch", Method::POST, "/api/v2/instances").with_json(body).hiding(spec.secrets());
         let mut launched = self.link.ask(call, wire::read_launch).await?;
         launched.failed = launched.failed.map(|text| self.link.clean(&text));
         Ok(launched)

@@ -145,6 +145,10 @@ impl<'a> Place<'a> {
     }
 }
 
+/// What a virtual processor, a GB of memory and one of disk cost an hour where a list does not tell, as some do: the vendor's own
+/// example of a price in its documentation of `/locations`. A machine is never had for its GPU alone.
+const USUAL: (Rate, Rate, Rate) = (Rate(3_000_000_000), Rate(2_000_000_000), Rate(50_000_000));
+
 /// One kind of GPU at a place as told.
 struct Gpu {
     name: String,
@@ -174,17 +178,16 @@ impl Gpu {
         let pricing = row.object("pricing").unwrap_or_default();
         let limits = row.object("resources").unwrap_or_default();
         let network = row.first(&["network_features", "networkFeatures"]).and_then(Value::object).unwrap_or_default();
-        // A missing price of a component is taken as included: the vendor's older lists have no such block at all.
-        let part = |names: &[&str]| rate(&pricing, names).filter(|rate| rate.0 >= 0).unwrap_or_default();
+        let part = |names: &[&str], usual: Rate| rate(&pricing, names).filter(|rate| rate.0 >= 0).unwrap_or(usual);
         Some(Self {
             model: GpuModel::canonical(&name),
             raw: clip(display.as_deref().map(str::trim).filter(|text| !text.is_empty()).unwrap_or(&name), 100).into(),
             memory_mib,
             most: row.first(&["max_count", "maxCount"]).and_then(Value::int).and_then(|n| u32::try_from(n.max(0)).ok())?.min(MOST_GPUS),
             price,
-            per_vcpu: part(&["per_vcpu_hr", "perVcpuHr"]),
-            per_memory_gb: part(&["per_gb_ram_hr", "perGbRamHr"]),
-            per_disk_gb: part(&["per_gb_storage_hr", "perGbStorageHr"]),
+            per_vcpu: part(&["per_vcpu_hr", "perVcpuHr"], USUAL.0),
+            per_memory_gb: part(&["per_gb_ram_hr", "perGbRamHr"], USUAL.1),
+            per_disk_gb: part(&["per_gb_storage_hr", "perGbStorageHr"], USUAL.2),
             max_vcpus: limits.first(&["max_vcpus", "maxVcpus"]).and_then(Value::int),
             max_memory_gb: limits.first(&["max_ram_gb", "maxRamGb"]).and_then(Value::int),
             max_disk_gb: limits.first(&["max_storage_gb", "maxStorageGb"]).and_then(Value::int),
@@ -335,7 +338,8 @@ mod tests {
         let forwarded = &batch.offers[4];
         assert_eq!(forwarded.direct_ports, Some(false));
         let bare = &batch.offers[5];
-        assert_eq!(bare.price(None).total(), Rate::parse("0.5").unwrap(), "no pricing block: nothing is added");
+        // 0.5 + 8 × 0.003 + 32 × 0.002 + 100 × 0.00005
+        assert_eq!(bare.price(None).total(), Rate::parse("0.593").unwrap(), "no pricing block: what is usual is added");
         assert_eq!((bare.region.country.as_deref(), bare.direct_ports, bare.disk.max_gb), (Some("DE"), None, 0));
     }
 
