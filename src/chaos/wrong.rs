@@ -54,7 +54,7 @@ pub enum Wrong {
     GpuUnasked,
     /// Another ask is another machine.
     MachineForgotten,
-    /// What has run for an hour is taken for stopped.
+    /// What has run for forty minutes is taken for stopped.
     StateMisread,
 }
 
@@ -122,11 +122,12 @@ impl Wrong {
             Self::WordForNothing => &["nobody has given it"],
             Self::GpuUnasked => &["was handed over"],
             Self::MachineForgotten => &["and so was attempt"],
-            // What it believes of its machines, its ledger believes.
-            Self::StateMisread => &["has been running since", "the market bills"],
+            Self::StateMisread => &["has been running since"],
             // What it has forgotten it neither tells of nor ends.
             Self::PartialListIsComplete => &["nobody is told", "while machine", "its debt is settled"],
-            Self::QuorumOfOne | Self::AccountIgnored | Self::AcceptedIsGone | Self::RenewedUnheard => OUTLIVED,
+            // Its ledger ends when it believes the machine gone.
+            Self::AcceptedIsGone => &["while machine", "its debt is settled", "the market bills"],
+            Self::QuorumOfOne | Self::AccountIgnored | Self::RenewedUnheard => OUTLIVED,
         }
     }
 
@@ -267,7 +268,7 @@ impl Crooked {
         if self.rule == Wrong::StateMisread && sighting.status == InstanceStatus::Running {
             let now = self.clock.now();
             let since = *self.memory.open().running.entry(sighting.native_id.clone()).or_insert(now);
-            if now.since(since) > Duration::from_secs(3_600) {
+            if now.since(since) > Duration::from_secs(2_400) {
                 sighting.status = InstanceStatus::Stopped;
             }
         }

@@ -61,16 +61,30 @@ fn last_look(row: &Instance) -> Time {
 fn may_have_run(row: &Instance, now: Option<InstanceStatus>) -> bool {
     use InstanceStatus as S;
     match (row.seen.as_ref().map_or(S::Scheduled, |s| s.status), now) {
-        // On its way, and still on its way; or where it stood.
-        (S::Scheduled, Some(S::Scheduled | S::Starting)) | (S::Starting, Some(S::Starting)) => false,
-        (S::Stopped, Some(S::Stopped)) | (S::Offline, Some(S::Offline)) => false,
+        // On its way for the first time, and still on its way.
+        (S::Scheduled, Some(S::Scheduled | S::Starting)) | (S::Starting, Some(S::Starting)) => has_run(row),
         (S::Failed | S::Deleting | S::Gone, _) => false,
         (S::Scheduled | S::Starting | S::Running | S::Stopped | S::Offline | S::Unknown, _) => true,
     }
 }
 
-/// A stretch in which a meter may have run, and nobody knows: it costs nothing, and raises the upper bound.
+/// Whether it was ever seen running, where that makes a difference.
+fn has_run(row: &Instance) -> bool {
+    let while_running = |component| row.billing.contains(&(component, Billed::WhileRunning));
+    row.segments.iter().any(|s| !is_doubt(s) && while_running(s.component))
+}
+
+/// A stretch in which a meter may have run, and nobody knows: it costs nothing, and raises the upper bound. One that goes on where
+/// the last one ended makes that longer.
 fn doubt(row: &mut Instance, component: Component, from: Time, to: Time) {
+    let rate = row.price.of(component);
+    let last = row.segments.iter_mut().rfind(|s| s.component == component);
+    if let Some(last) = last.filter(|s| is_doubt(s) && s.rate == rate && (s.from_low..=s.to).contains(&from)) {
+        if to > last.to {
+            (last.from, last.to, last.to_high) = (to, to, Some(to));
+        }
+        return;
+    }
     if from < to {
         let count = row.segments.len();
         open(row, component, from, to);
@@ -232,9 +246,9 @@ mod tests {
     }
 
     /// A machine of an offer with a GPU's price alone, for which the vendor then states parts.
-    /// A host that is offline at two looks, a minute and half an hour apart.
+    /// A host that is offline at several looks, a minute and half an hour apart.
     #[test]
-    fn a_machine_that_nobody_looked_at_for_long_may_have_run_between() {
+    fn a_machine_that_was_away_at_two_looks_may_have_run_between() {
         let offer = sample("a");
         let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
         let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, vec![(Component::Gpu, Billed::WhileOnline)], at(0));
@@ -244,14 +258,40 @@ mod tests {
             observed(&mut row, status, look(second), Duration::from_secs(900));
             row.seen = Some(crate::domain::instance::Seen { look: look(second), status, raw: String::new() });
         }
-        assert_eq!(row.segments.iter().map(|s| (s.to, s.to_high)).collect::<Vec<_>>(), [(at(100), Some(look(130).answered))]);
-        observed(&mut row, InstanceStatus::Offline, look(2_000), Duration::from_secs(900));
-        let unseen = row.segments.last().unwrap();
-        assert_eq!(
-            (unseen.from_low, unseen.from, unseen.to_high),
-            (at(190), look(2_000).answered, Some(look(2_000).answered)),
-            "it costs nothing, or all of it"
-        );
+        let times = |row: &Instance| row.segments.iter().map(|s| (s.from_low, s.from, s.to, s.to_high)).collect::<Vec<_>>();
+        let ran = (at(10), look(10).answered, at(100), Some(look(130).answered));
+        // It costs nothing, or all of it, and is one stretch, however many looks there are.
+        let unseen = |to: Time| (at(130), to, to, Some(to));
+        assert_eq!(times(&row), [ran, unseen(look(190).answered)]);
+        for second in [220, 2_000] {
+            observed(&mut row, InstanceStatus::Offline, look(second), Duration::from_secs(900));
+            row.seen = Some(crate::domain::instance::Seen { look: look(second), status: InstanceStatus::Offline, raw: String::new() });
+            assert_eq!(times(&row), [ran, unseen(look(second).answered)]);
+        }
+        observed(&mut row, InstanceStatus::Running, look(2_030), Duration::from_secs(900));
+        assert_eq!(times(&row), [ran, unseen(look(2_000).answered), (at(2_000), look(2_030).answered, look(2_030).answered, None)]);
+    }
+
+    /// A vendor that tells no state of a machine for a while, as it does of one that has no container yet.
+    #[test]
+    fn a_machine_that_has_run_may_run_while_nothing_is_told_of_it() {
+        let offer = sample("a");
+        let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
+        let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, vec![(Component::Gpu, Billed::WhileRunning)], at(0));
+        row.launched = Some(look(10));
+        begun(&mut row, look(10));
+        let mut see = |second, status| {
+            observed(&mut row, status, look(second), Duration::from_secs(900));
+            row.seen = Some(crate::domain::instance::Seen { look: look(second), status, raw: String::new() });
+            row.segments.iter().map(|s| (s.from_low, s.from, s.to, s.to_high)).collect::<Vec<_>>()
+        };
+        assert_eq!([see(20, InstanceStatus::Scheduled), see(50, InstanceStatus::Scheduled)], [[], []], "it was never there");
+        see(80, InstanceStatus::Running);
+        let ran = (at(50), look(80).answered, look(80).answered, Some(look(110).answered));
+        assert_eq!(see(110, InstanceStatus::Scheduled), [ran]);
+        let untold = (at(110), look(170).answered, look(170).answered, Some(look(170).answered));
+        see(140, InstanceStatus::Scheduled);
+        assert_eq!(see(170, InstanceStatus::Scheduled), [ran, untold]);
     }
 
     #[test]
