@@ -8,6 +8,9 @@ use crate::domain::time::{Look, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// No probe is waited for longer than this.
+pub const PROBE_LIMIT: Duration = Duration::from_secs(120);
+
 /// Settings of the lifecycle. See the README's table for what each means to an operator.
 #[derive(Clone, Debug)]
 pub struct Policy {

@@ -351,6 +351,9 @@ pub struct Pace {
     /// When the vendor's proxy was last tried in vain.
     #[serde(default)]
     pub proxy_tried_at: Option<Time>,
+    /// When the probe that is under way while it starts was begun.
+    #[serde(default)]
+    pub probing_since: Option<Time>,
     /// Probes made.
     pub probes: u32,
     /// When a stopped newborn was given its one start call.

@@ -10,7 +10,7 @@ use crate::domain::ids::{ProviderId, SessionId};
 use crate::domain::instance::{Desired, Instance, InstanceStatus, SshEndpoint};
 use crate::domain::lifecycle::{Action, Input, KeyFault, LookBy};
 use crate::domain::money::Nanos;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{PROBE_LIMIT, Policy};
 use crate::domain::service;
 use crate::domain::session::{AttemptFailure, Session, StartSecrets};
 use crate::domain::time::{Look, Time};
@@ -33,8 +33,6 @@ const LAUNCH_LIMIT: Duration = Duration::from_secs(330);
 const CALL_LIMIT: Duration = Duration::from_secs(150);
 /// No destroy is waited for longer than this: many at once stand in a long queue.
 const DESTROY_LIMIT: Duration = Duration::from_secs(750);
-/// No probe is waited for longer than this.
-const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// How long a first destroy waits for the look that tells until when its machine surely ran.
 const LOOK_BEFORE_DESTROY: Duration = Duration::from_secs(1);
 

@@ -110,6 +110,27 @@ async fn lists_keep_the_interval_of_the_vendor_however_closely_they_are_wanted()
     assert!((4..=7).contains(&asked), "{asked} lists in an hour");
 }
 
+/// A vendor takes every order and does nothing: it is asked about each machine ever more seldom, and its end shows at once all the same.
+#[tokio::test(start_paused = true)]
+async fn machines_that_linger_after_their_destroy_are_not_asked_for_again_and_again() {
+    for dialect in Dialect::ALL {
+        let house = Plan::new(4, Faults::gentle()).at(dialect).build().await;
+        let id = house.create(request(any(None))).await.unwrap().session.id;
+        house.until(id, State::Running, HOUR).await;
+        house.market.set_faults(Faults::gentle().with(Fault::DestroyIgnored, ALWAYS));
+        house.command(id, Command::Destroy).await.unwrap();
+        house.pass(Duration::from_secs(30 * 60)).await;
+        let before = house.life().calls().len();
+        house.pass(HOUR).await;
+        let calls = house.life().calls();
+        let named = |wanted: &str| calls[before..].iter().filter(|name| **name == wanted).count();
+        let (looks, destroys) = (named("instance"), named("destroy"));
+        assert!((10..=16).contains(&destroys) && (8..=32).contains(&looks), "{}: {looks} looks, {destroys} orders", dialect.word());
+        assert!(house.market.vanish(&house.alive()[0]));
+        house.until(id, State::Stopped, Duration::from_secs(90)).await;
+    }
+}
+
 /// Neither lists nor looks by id tell what a machine costs: it is asked for now and then, and nobody is asked without a pause.
 #[tokio::test(start_paused = true)]
 async fn a_price_that_is_never_told_is_not_asked_for_again_and_again() {

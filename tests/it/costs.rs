@@ -461,6 +461,14 @@ async fn an_extension_is_held_to_the_cost_limit_before_and_after_running() {
     let running = house.until(id, State::Running, 20 * MINUTE).await;
     assert_eq!(running.expires_at, (running.running_at.unwrap() + HOUR * room).min(running.hard_max_at));
     assert_eq!(house.command(id, extend(1)).await.unwrap_err().reason, "COST_LIMIT");
+    // It has become dearer, so that the rest is too dear already: shorter it may be made all the same.
+    assert!(house.market.reprice(&house.alive()[0], 200));
+    house.pass(5 * MINUTE).await;
+    assert!(house.get(id).await.price.total() > running.price.total());
+    let to = house.now() + 10 * MINUTE;
+    house.command(id, Command::Extend { by: None, to: Some(to), override_hard_max: false }).await.unwrap();
+    assert_eq!(house.get(id).await.expires_at, to);
+    assert_eq!(house.command(id, extend(room)).await.unwrap_err().reason, "COST_LIMIT");
     house.command(id, Command::Destroy).await.unwrap();
     house.until(id, State::Stopped, 10 * MINUTE).await;
     house.close().await;

@@ -376,8 +376,8 @@ impl Work<'_> {
         }
         row.seen = Some(Seen { look, status: sighting.status, raw: sighting.raw_status.clone() });
         if row.desired == Desired::Gone && row.destroy.answered_at.is_some() {
-            // The vendor took the order and the machine is still there: look again, and order again.
-            row.next_look.get_or_insert(now + look_wait);
+            // The vendor took the order and the machine is still there: look again, and order again. Lists tell when it is gone.
+            row.next_look.get_or_insert(now + slow.max(look_wait));
             row.destroy.next_at.get_or_insert(now + slow);
         }
     }
@@ -437,18 +437,28 @@ impl Work<'_> {
             }
             LookBy::List => {
                 self.durable |= std::mem::take(&mut row.absence.unlabelled) > 0;
+                let taken = row.desired == Desired::Gone && row.touchable() && row.destroy.answered_at.is_some_and(|at| look.sent >= at);
+                if taken && row.destroy.not_found == 0 && look.sent >= visible_from && row.next_look.is_some_and(|at| at > now) {
+                    // What lingered is in no list any more: its id tells whether it is gone.
+                    row.next_look = Some(now);
+                }
                 if spaced && row.absence.lists < quorum {
                     row.absence.lists += 1;
                     row.absence.last_list = Some(look.answered);
                     row.absence.since.get_or_insert(look.answered);
-                    let by_looks = row.desired == Desired::Present || !row.touchable();
+                    // What answers its destroy is looked for from then on.
+                    let by_looks = row.desired == Desired::Present || !row.touchable() || row.destroy.answered_at.is_none();
                     if row.absence.lists >= quorum && row.native_id.is_some() && by_looks {
                         row.next_look = Some(now);
                     }
                 }
             }
             LookBy::Id if row.desired == Desired::Gone && row.touchable() => {
-                let Some(answered) = row.destroy.answered_at else { return };
+                let Some(answered) = row.destroy.answered_at else {
+                    // The order fails again and again, perhaps because there is nothing left that could be destroyed.
+                    row.absence.by_id |= row.absence.lists >= quorum;
+                    return;
+                };
                 if look.sent < visible_from {
                     row.next_look = Some(visible_from);
                 } else if look.sent >= answered && row.destroy.not_found_at.is_none_or(|last| look.sent >= last + gone_spacing) {
@@ -557,8 +567,9 @@ impl Work<'_> {
                 self.settle(at, Evidence::NeverAppeared);
                 continue;
             }
-            if row.desired == Desired::Gone && !row.touchable() && self.proven_absent(row) {
-                // Only a launch's answer ever named it: neither the lists nor a look by id show a machine of that id.
+            if row.desired == Desired::Gone && self.proven_absent(row) && (!row.touchable() || row.destroy.answered_at.is_none()) {
+                // Neither the lists nor a look by id show a machine of that id: only a launch's answer ever named it, or no order to
+                // destroy it is ever answered.
                 self.settle(at, Evidence::Vanished);
                 continue;
             }

@@ -62,6 +62,7 @@ impl Work<'_> {
     /// Whoever logged in, and for what: the machine takes our key, and shows a host key.
     pub(super) fn login_worked(&mut self, host_key: &str) {
         self.s.pace.failed_checks = 0;
+        self.s.pace.last_probe_error = None;
         self.s.pace.next_attach = None;
         self.s.pace.next_probe = Some(self.now + self.policy().check_login);
         let same = self.s.host_key.as_deref().is_none_or(|known| known == host_key);
@@ -78,6 +79,13 @@ impl Work<'_> {
             return;
         }
         self.login_failed(number, kind, text);
+        if kind.silent()
+            && let Some(at) = self.row(number)
+        {
+            // It may have moved, and not every list tells where a machine is.
+            let now = self.now;
+            self.rows[at].next_look.get_or_insert(now);
+        }
         if kind.silent() && self.offline_for_long() {
             self.end(EndReason::HostLost, Actor::Provider, format!("the host is offline and does not answer: {text}"));
         }

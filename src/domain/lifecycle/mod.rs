@@ -340,7 +340,9 @@ impl Work<'_> {
                     self.s.hard_max_at = wanted;
                 }
                 let old = std::mem::replace(&mut self.s.expires_at, wanted);
-                if let Err(why) = crate::domain::attempt::affordable(&self.s, self.s.price.total(), self.now) {
+                if wanted > old
+                    && let Err(why) = crate::domain::attempt::affordable(&self.s, self.s.price.total(), self.now)
+                {
                     return Err(Refusal::CostLimit(why));
                 }
                 let reservation = self.s.request.reservation;

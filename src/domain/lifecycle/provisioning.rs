@@ -7,7 +7,7 @@ use crate::domain::idle::IdleClock;
 use crate::domain::ids::Label;
 use crate::domain::instance::{Desired, Evidence, Instance, InstanceStatus, Launch, Sighting, SshEndpoint};
 use crate::domain::offer::RentalKind;
-use crate::domain::policy::Rules;
+use crate::domain::policy::{PROBE_LIMIT, Rules};
 use crate::domain::session::{Attempt, AttemptFailure, ConditionType, EndReason, Pace, Session, Stage, State, Truth};
 use crate::domain::time::{Look, Time};
 use crate::domain::verify::{GpuAnswer, ProbeFailureKind, Verify, contradictions};
@@ -40,7 +40,11 @@ pub(super) fn stage_deadline(s: &Session, rows: &[Instance], rules: &Rules) -> O
         Stage::Requested => whole,
         Stage::Accepted | Stage::Scheduled => s.pace.progress_at + budgets.first_sign,
         Stage::ImagePulling | Stage::Booting => match s.pace.address_at {
-            Some(known) => known + s.request.login_budget().unwrap_or(budgets.login),
+            // A login that works may be under way, with a GPU that takes its time to answer.
+            Some(known) => {
+                let login = known + s.request.login_budget().unwrap_or(budgets.login);
+                s.pace.probing_since.map_or(login, |since| login.max(since + PROBE_LIMIT))
+            }
             None => s.pace.progress_at + budgets.boot,
         },
         Stage::SshReachable | Stage::GpuVerified => s.stage_at.max(s.pace.progress_at) + budgets.gpu,
@@ -99,6 +103,7 @@ impl Work<'_> {
             Some(_) => {
                 let pace = &mut self.s.pace;
                 pace.progress_at = now;
+                pace.probing_since = None;
                 pace.address_at = pace.address_at.map(|_| now);
                 pace.started_at = pace.started_at.map(|_| now);
                 if !self.s.pace.endpoints.is_empty() {
@@ -345,6 +350,7 @@ impl Work<'_> {
             return;
         }
         let now = self.now;
+        self.s.pace.probing_since = None;
         self.s.pace.probes = self.s.pace.probes.saturating_add(1);
         self.s.pace.last_probe_error = None;
         self.s.endpoint = Some(endpoint);
@@ -394,6 +400,7 @@ impl Work<'_> {
         }
         let now = self.now;
         let pace = &mut self.s.pace;
+        pace.probing_since = None;
         pace.probes = pace.probes.saturating_add(1);
         if endpoint.proxied {
             pace.proxy_tried_at = Some(now);
@@ -483,7 +490,9 @@ impl Work<'_> {
             .attempt()
             .and_then(|a| self.terms(&a.offer.provider).map(|t| a.started_at + t.budgets.attempt))
             .is_some_and(|whole| self.now >= whole);
-        let note = self.s.pace.last_gpu.clone().or_else(|| self.s.pace.last_probe_error.clone()).unwrap_or_default();
+        let note = self.s.pace.last_gpu.clone().or_else(|| self.s.pace.last_probe_error.clone());
+        let then = note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+        let note = note.unwrap_or_default();
         let stage = self.s.stage;
         match stage {
             Stage::SshReachable | Stage::GpuVerified if self.s.pace.gpu_silent && self.s.request.verify == Verify::Gpu => {
@@ -492,13 +501,13 @@ impl Work<'_> {
             }
             Stage::SshReachable | Stage::GpuVerified => self.fail_attempt(number, AttemptFailure::GpuBroken, note),
             _ if attempt_over => {
-                self.fail_attempt(number, AttemptFailure::AttemptTimeout, format!("the whole attempt took too long, in stage {stage}; {note}"));
+                self.fail_attempt(number, AttemptFailure::AttemptTimeout, format!("the whole attempt took too long, in stage {stage}{then}"));
             }
             _ if self.s.pace.started_at.is_some() => {
                 self.fail_attempt(number, AttemptFailure::InstanceStopped, "it stayed stopped after a start call".to_owned());
             }
             Stage::Requested | Stage::Accepted | Stage::Scheduled | Stage::ImagePulling | Stage::Booting => {
-                self.fail_attempt(number, AttemptFailure::StageTimeout, format!("no progress in stage {stage} within its budget; {note}"));
+                self.fail_attempt(number, AttemptFailure::StageTimeout, format!("no progress in stage {stage} within its budget{then}"));
             }
         }
     }
@@ -515,7 +524,7 @@ impl Work<'_> {
         }
         let pace = &mut self.s.pace;
         if pace.keys_attached && !pace.endpoints.is_empty() && pace.next_probe.is_some_and(|due| due <= now) {
-            pace.next_probe = None;
+            (pace.next_probe, pace.probing_since) = (None, Some(now));
             let endpoint = pace.endpoint_index.min(pace.endpoints.len() - 1);
             self.actions.push(Action::Probe { attempt: number, endpoint, ask_gpu: self.s.request.verify != Verify::Ssh });
         } else if pace.next_probe.is_some_and(|due| due <= now) {

@@ -506,6 +506,40 @@ async fn an_end_with_nothing_rented_is_reached_at_once() {
 
 /// A refused login is tried six times in all, after 5, 10 and then 20 seconds; the keys are attached once more after the third, and
 /// the last refusal ends the attempt.
+/// The login's time is over while a probe is under way, which may have logged in long ago and wait for the GPU's answer.
+#[tokio::test(start_paused = true)]
+async fn a_login_has_its_time_and_the_probe_that_is_under_way_then_its_own() {
+    let second = Duration::from_secs(1);
+    let probing = async || {
+        let mut m = Running::booted(request(any(None))).await;
+        let over = m.session.pace.address_at.unwrap() + m.terms().budgets.login;
+        m.now = over - 20 * second;
+        m.put(Input::KeysAttached { attempt: 1, result: Ok(()) });
+        assert_eq!(m.session.pace.probing_since, Some(m.now));
+        m.now = over + second;
+        assert_eq!(m.put(Input::Tick), []);
+        (m, over)
+    };
+    let (mut m, over) = probing().await;
+    m.now = over + 16 * second;
+    m.proven(None);
+    assert_eq!(m.session.state, State::Running);
+    // It can't log in either.
+    let (mut m, _) = probing().await;
+    let endpoint = m.session.pace.endpoints[0].clone();
+    m.put(Input::ProbeFailed { attempt: 1, endpoint, kind: ProbeFailureKind::Timeout, text: "too slow".to_owned() });
+    assert_eq!(m.session.attempts[0].failure, Some(AttemptFailure::StageTimeout));
+    // Nothing is heard of it any more.
+    let (mut m, over) = probing().await;
+    m.now = over + 100 * second;
+    m.put(Input::Tick);
+    assert_eq!(m.session.attempts[0].failure, Some(AttemptFailure::StageTimeout));
+    // A server that starts anew has none under way.
+    let (mut m, _) = probing().await;
+    m.put(Input::Resumed);
+    assert_eq!(m.session.pace.probing_since, Some(m.now), "the next one");
+}
+
 #[tokio::test(start_paused = true)]
 async fn logins_that_are_refused_are_tried_again_and_not_for_ever() {
     let mut this = Running::booted(request(any(None))).await;

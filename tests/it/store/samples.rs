@@ -191,6 +191,7 @@ pub fn rich() -> Session {
         refused_logins: 3,
         endpoint_index: 1,
         proxy_tried_at: None,
+        probing_since: Some(at(149)),
         probes: 17,
         keys_attached: true,
         offline_since: Some(at(160)),

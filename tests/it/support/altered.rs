@@ -40,6 +40,8 @@ pub struct Altered {
     pub look_takes: Duration,
     /// How often a destroy was ordered.
     pub destroys: Arc<AtomicUsize>,
+    /// No destroy is answered while it is set, nor does one do anything.
+    pub destroy_fails: Arc<AtomicBool>,
     /// What a destroy is answered with.
     pub destroyed: Alter<DestroyAnswer>,
     /// The id that a launch is answered with.
@@ -64,6 +66,7 @@ impl Altered {
             account_takes: Duration::ZERO,
             look_takes: Duration::ZERO,
             destroys: Arc::default(),
+            destroy_fails: Arc::default(),
             destroyed: Box::new(|_| {}),
             launched: Box::new(|id| id),
         }
@@ -159,6 +162,9 @@ impl Provider for Altered {
         self.destroys.fetch_add(1, Ordering::Relaxed);
         if self.astray.load(Ordering::Relaxed) {
             return Ok(DestroyAnswer::NotThere);
+        }
+        if self.destroy_fails.load(Ordering::Relaxed) {
+            return Err(self.failed("destroy"));
         }
         let mut answer = self.of.destroy(id).await?;
         (self.destroyed)(&mut answer);
