@@ -86,6 +86,8 @@ pub struct Core {
     pub winding_up: Drain,
     /// What has been committed.
     pub board: Board,
+    /// Where launches are refused.
+    pub standing: Arc<Mutex<Standing>>,
     /// What the lookouts know.
     pub outlook: watch::Receiver<BTreeMap<ProviderId, Outlook>>,
     /// Cancel it to drain: no new work; streams end; the actor finishes what is under way.
@@ -165,6 +167,7 @@ impl Core {
         let rules =
             Rules { tag, policy: parts.policy.clone(), secret: String::new(), terms: terms.clone(), expiry_held: BTreeSet::new(), asleep: false };
         let closed = parts.providers.keys().map(|id| (id.clone(), Closed::NotSwept)).collect();
+        let standing = Arc::new(Mutex::new(Standing { closed, terms, accepted: parts.frozen.is_none() }));
         let (handle, actor) = lifecycle::lifecycle(
             Parts {
                 store: parts.store.clone(),
@@ -173,7 +176,7 @@ impl Core {
                 templates: templates.clone(),
                 tools: tools.clone(),
                 policy: parts.policy,
-                standing: Arc::new(Mutex::new(Standing { closed, terms, accepted: parts.frozen.is_none() })),
+                standing: Arc::clone(&standing),
                 tag,
                 tokens: tokens.clone(),
                 drain: parts.drain,
@@ -202,6 +205,7 @@ impl Core {
                 rhythm: parts.rhythm,
                 clock: parts.clock.clone(),
                 chance: Arc::clone(&parts.chance),
+                standing: Arc::clone(&standing),
                 attention,
                 asked,
                 outlook: outlook.clone(),
@@ -222,6 +226,7 @@ impl Core {
             board: board.clone(),
             inventory: inventory.clone(),
             lifecycle: handle.clone(),
+            standing: Arc::clone(&standing),
             outlook: outlook_seen.clone(),
             findings: findings_seen,
             sweep_now,
@@ -237,6 +242,7 @@ impl Core {
             operator,
             winding_up,
             board,
+            standing,
             outlook: outlook_seen,
             drain,
             failed,

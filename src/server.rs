@@ -26,7 +26,7 @@ use crate::services::costs::Accrued;
 use crate::services::counters;
 use crate::services::drain::Drain;
 use crate::services::error::Error as ServiceError;
-use crate::services::lifecycle::{Content, Vault};
+use crate::services::lifecycle::{Closed, Content, Standing, Vault};
 use crate::services::lookout::Rhythm;
 use crate::services::operator::VendorCall;
 use crate::ssh::keys::{self, NONCE_BYTES, Secret};
@@ -377,11 +377,13 @@ fn report(core: &Core, frozen: bool) -> ops::HealthReport {
     let mut degraded = frozen;
     for provider in &core.providers {
         let seen = outlook.get(provider);
-        let word = match seen {
-            None => "starting",
-            Some(o) if o.refused => "credentials not proven",
-            Some(o) if o.account_error.is_some() || o.list_error.is_some() => "unreachable",
-            Some(_) => "ok",
+        let word = match (seen, Standing::refusal(&core.standing, provider)) {
+            (None, _) => "starting",
+            (Some(o), _) if o.refused => "credentials not proven",
+            (_, Some(Closed::Auth(_))) => "credentials not proven",
+            (Some(o), _) if o.account_error.is_some() || o.list_error.is_some() => "unreachable",
+            (_, Some(Closed::Credit(_))) => "out of credit",
+            (Some(_), _) => "ok",
         };
         degraded |= word != "ok";
         services.insert(provider.to_string(), word.to_owned());

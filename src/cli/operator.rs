@@ -45,6 +45,9 @@ pub async fn providers(desk: &mut Desk) -> Result<Exit, Failure> {
     }
     desk.console.table(&table, "no providers")?;
     for p in &answer.providers {
+        if !p.credit_error.is_empty() {
+            desk.console.warn(&format!("nothing is launched at {}, the account is out of credit: {}", p.provider, p.credit_error));
+        }
         if words::time(p.throttled_until_time.as_ref()).is_some_and(|until| until > now) {
             desk.console.warn(&format!(
                 "{} limits the server's calls for another {}",

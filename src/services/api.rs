@@ -509,8 +509,12 @@ pub struct ProviderView {
     pub title: &'static str,
     /// The account, once proven.
     pub account: Option<Account>,
+    /// The provider refuses our credentials, whatever they once opened.
+    pub refused: bool,
     /// Why the credentials are not proven.
     pub account_error: Option<String>,
+    /// The account is out of credit, as the provider says it: nothing is launched there.
+    pub credit_error: Option<String>,
     /// Its part of the snapshot.
     pub freshness: ProviderFreshness,
     /// The connection.

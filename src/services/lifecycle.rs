@@ -40,7 +40,7 @@ use futures::FutureExt;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -119,6 +119,15 @@ pub struct Standing {
     pub terms: BTreeMap<ProviderId, Terms>,
     /// An operator has accepted the database since the start.
     pub accepted: bool,
+}
+
+impl Standing {
+    /// Whether a provider refuses our credentials or the account is out of credit, and how it says so.
+    #[must_use]
+    pub fn refusal(standing: &Mutex<Self>, provider: &ProviderId) -> Option<Closed> {
+        let standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.closed.get(provider).filter(|closed| !closed.unseen()).cloned()
+    }
 }
 
 /// How closely a provider must be looked at.

@@ -10,9 +10,11 @@ use crate::domain::ids::ProviderId;
 use crate::domain::instance::Sighting;
 use crate::domain::time::{Look, Time};
 use crate::ports::{Account, Chance, ErrorKind, Provider, ProviderError};
-use crate::services::lifecycle::{Attention, Closed, Handle, Listing, refused_credentials};
+use crate::services::lifecycle::{Attention, Closed, Handle, Listing, Standing, refused_credentials};
+use futures::FutureExt as _;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::error::Elapsed;
@@ -33,6 +35,8 @@ const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(30 * 60);
 /// A proof that was asked for in the same moment in which the credentials changed is asked for again.
 const ASKED_TOO_EARLY: Duration = Duration::from_millis(100);
+/// After a look that panicked.
+const BROKEN: Duration = Duration::from_secs(5);
 /// No proof of the credentials takes longer than this.
 const PROOF: Duration = Duration::from_secs(30);
 
@@ -80,6 +84,7 @@ pub struct Asked {
 }
 
 /// A lookout before it runs.
+#[derive(Clone)]
 pub struct Lookout {
     /// Where.
     pub provider: Arc<dyn Provider>,
@@ -91,6 +96,8 @@ pub struct Lookout {
     pub clock: Clock,
     /// Jitter.
     pub chance: Arc<dyn Chance>,
+    /// Where launches are refused.
+    pub standing: Arc<Mutex<Standing>>,
     /// How closely to look.
     pub attention: watch::Receiver<Attention>,
     /// Changes when an operator wants a look now, or the credentials are others than before: they are proven anew, too.
@@ -100,12 +107,28 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// Looks until told to stop.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Looks until told to stop; a look that panics is told of, and the next one begins with nothing known.
+    pub async fn run(self, stop: CancellationToken) {
+        while AssertUnwindSafe(self.clone().looks(&stop)).catch_unwind().await.is_err() {
+            tracing::error!(provider = %self.id(), "looking at its machines panicked, which is a mistake of this program; looking anew");
+            self.outlook.send_modify(|all| {
+                let seen = all.entry(self.id()).or_default();
+                (seen.swept, seen.list_error) = (true, Some("our own look broke: see the log".to_owned()));
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.clock.sleep(BROKEN) => {}
+            }
+        }
+    }
+
+    async fn looks(mut self, stop: &CancellationToken) {
         let mut seen = Outlook::default();
         let mut account_due = self.clock.now();
         let mut listed = false;
         let mut failed = 0_u32;
+        let mut doubted = false;
         loop {
             let begun = self.clock.now();
             if self.renewed(&seen) {
@@ -114,7 +137,12 @@ impl Lookout {
                 (seen.account, seen.listed_at, listed) = (None, None, false);
                 account_due = begun;
             }
-            if begun >= account_due {
+            let refused = Standing::refusal(&self.standing, &self.id()).is_some();
+            if refused {
+                // A launch heard what no proof has: it holds until the next one, which is therefore not put off.
+                account_due = account_due.min(begun + ACCOUNT_RETRY);
+            }
+            if begun >= account_due || std::mem::take(&mut doubted) {
                 let again = self.prove(&mut seen, listed).await;
                 account_due = self.clock.now() + again;
             }
@@ -137,6 +165,7 @@ impl Lookout {
                     }
                 }
             };
+            doubted = matches!(&looked, Ok(Err(error)) if error.kind == ErrorKind::Auth) && !seen.refused;
             self.looked(looked, sent, &mut seen).await;
             seen.looked_from = Some(sent);
             failed = if seen.list_error.is_some() { failed.saturating_add(1) } else { 0 };
@@ -148,6 +177,7 @@ impl Lookout {
             self.show(&seen);
             let at_once = account_due <= self.clock.now() + ASKED_TOO_EARLY;
             let wait = if at_once { ASKED_TOO_EARLY } else { self.wait(&seen) };
+            let wait = if refused { wait.min(ACCOUNT_RETRY) } else { wait };
             let more = self.more_attention();
             let mut asked = self.asked.clone();
             tokio::select! {

@@ -9,7 +9,7 @@ use crate::services::api::{AuditPage, Caller, HealthPage, HealthQuery, ProviderF
 use crate::services::board::Board;
 use crate::services::error::Error;
 use crate::services::inventory::{Inventory, page_size};
-use crate::services::lifecycle::{Done, Handle, Order};
+use crate::services::lifecycle::{Closed, Done, Handle, Order, Standing, refused_credentials};
 use crate::services::lookout::{Asked, Outlook};
 use crate::services::provisioner::Tools;
 use crate::services::sessions::{broken, open_at};
@@ -20,7 +20,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -38,6 +38,8 @@ pub struct Parts {
     pub inventory: Inventory,
     /// Takes orders.
     pub lifecycle: Handle,
+    /// Where launches are refused.
+    pub standing: Arc<Mutex<Standing>>,
     /// What the lookouts know.
     pub outlook: watch::Receiver<BTreeMap<ProviderId, Outlook>>,
     /// What the sweeper has found.
@@ -317,11 +319,19 @@ impl Operator {
         let outlook = self.0.outlook.borrow().clone();
         let views = self.0.tools.providers.iter().filter_map(|(id, provider)| {
             let seen = outlook.get(id);
+            let refusal = Standing::refusal(&self.0.standing, id);
+            let (auth, credit) = match refusal {
+                Some(Closed::Auth(text)) => (Some(refused_credentials(&text)), None),
+                Some(Closed::Credit(text)) => (None, Some(text)),
+                _ => (None, None),
+            };
             Some(ProviderView {
                 provider: id.clone(),
                 title: provider.facts().title,
                 account: seen.and_then(|o| o.account.clone()),
-                account_error: seen.and_then(|o| o.account_error.clone()),
+                refused: auth.is_some() || seen.is_some_and(|o| o.refused),
+                account_error: seen.and_then(|o| o.account_error.clone()).or(auth),
+                credit_error: credit,
                 freshness: freshness.iter().find(|f| f.provider == *id)?.clone(),
                 link: provider.link(),
                 open_sessions: open_at(&self.0.board, id),

@@ -189,19 +189,33 @@ fn word(action: &Action) -> &'static str {
 
 /// The line of an event in the log. Its span has the session's id, the event's type and number, and the state.
 pub(super) fn log(event: &Event) {
-    tracing::info!(
-        stage = event.stage.word(),
-        end_reason = event.end_reason.map(EndReason::word),
-        actor = %event.actor.text(),
-        "session {}: {}",
-        event.session_id,
-        event.message
-    );
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                stage = event.stage.word(),
+                end_reason = event.end_reason.map(EndReason::word),
+                actor = %event.actor.text(),
+                "session {}: {}",
+                event.session_id,
+                event.message
+            )
+        };
+    }
+    // Whether a machine is gone can't be seen, or it can't be destroyed: somebody pays for it.
+    let unproven = event.kind == EventType::Updated && event.to_state == State::Stopping && event.session.error.as_ref() == Some(&event.message);
+    if unproven { line!(warn) } else { line!(info) }
 }
+
+/// Orders that were taken before and did not do it.
+const TAKEN_OFTEN: u32 = 2;
 
 /// The line of a destroy that failed: somebody pays for that machine until one works.
 pub(super) fn destroy_answered(row: &Instance, answer: &Result<DestroyAnswer, String>) {
-    let (Err(why) | Ok(DestroyAnswer::Refused { text: why, .. })) = answer else { return };
+    let why = match answer {
+        Err(why) | Ok(DestroyAnswer::Refused { text: why, .. }) => why,
+        Ok(DestroyAnswer::Accepted) if row.destroy.tries >= TAKEN_OFTEN => "the provider takes the order, and the machine is still there",
+        Ok(DestroyAnswer::Accepted | DestroyAnswer::NotThere) => return,
+    };
     tracing::warn!(
         session_id = %row.label.session,
         provider = %row.provider,

@@ -540,6 +540,54 @@ async fn a_destroy_is_wanted_until_it_is_done() {
     }
 }
 
+/// The vendor answers no destroy of a machine that is no more: lists that lack it, several times and apart, and its id say so.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_no_more_is_settled_though_no_destroy_is_answered() {
+    for dialect in Dialect::ALL {
+        let mute = Arc::new(AtomicBool::new(true));
+        let switch = Arc::clone(&mute);
+        let wrap: Wrap = Arc::new(move |provider| Arc::new(Altered { destroy_fails: Arc::clone(&switch), ..Altered::of(provider) }));
+        let house = Plan::new(5, Faults::gentle()).at(dialect).wrapped(wrap).build().await;
+        let id = house.rent(None).await.session.id;
+        house.until(id, State::Running, 10 * MINUTE).await;
+        let native = house.alive().pop().unwrap();
+        house.command(id, Command::Destroy).await.unwrap();
+        house.pass(HOUR).await;
+        assert_eq!((house.get(id).await.state, house.alive()), (State::Stopping, vec![native.clone()]), "it is there");
+        assert!(house.market.vanish(&native));
+        house.until(id, State::Stopped, 10 * MINUTE).await;
+        let row = house.store().instance_list(id).await.unwrap().remove(0);
+        assert_eq!(row.settled.map(|s| s.evidence), Some(Evidence::Vanished));
+        assert!(mute.load(Ordering::Relaxed));
+        clean(&house).await;
+    }
+}
+
+/// A look that panics, by a mistake of this program, is told of; the next one comes all the same.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_panics_is_not_the_last_one() {
+    let mistaken = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&mistaken);
+    let wrap: Wrap = Arc::new(move |provider| {
+        let switch = Arc::clone(&switch);
+        let listed = Box::new(move |_: &mut Sighting| assert!(!switch.load(Ordering::Relaxed), "a mistake that was made for this test"));
+        Arc::new(Altered { listed, ..Altered::of(provider) })
+    });
+    let house = Plan::new(5, Faults::gentle()).at(Dialect::Vastai).wrapped(wrap).build().await;
+    let id = house.rent(None).await.session.id;
+    house.until(id, State::Running, 10 * MINUTE).await;
+    let said = || house.core().outlook.borrow().values().next().unwrap().list_error.clone();
+    mistaken.store(true, Ordering::Relaxed);
+    house.pass(5 * MINUTE).await;
+    assert!(said().unwrap().contains("our own look broke"));
+    mistaken.store(false, Ordering::Relaxed);
+    house.pass(MINUTE).await;
+    assert_eq!((said(), house.get(id).await.state), (None, State::Running));
+    assert!(house.market.vanish(&house.alive()[0]));
+    house.until(id, State::Failed, 10 * MINUTE).await;
+    clean(&house).await;
+}
+
 /// A destroy that is refused is ordered again after waits that double up to their cap, each a fifth longer or shorter by chance.
 #[tokio::test(start_paused = true)]
 async fn the_waits_between_destroys_double_up_to_a_cap_and_are_spread() {
@@ -643,6 +691,38 @@ async fn an_account_out_of_credit_ends_what_ran_on_it_and_takes_nothing_new() {
     let offer = house.core().inventory.snapshot().offers.iter().next().unwrap().id.clone();
     let refused = house.create(request(exactly(&offer))).await.unwrap_err();
     assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, "PROVIDER_CREDIT"));
+    clean(&house).await;
+}
+
+/// A list that is refused has the credentials proven at once, and what refuses launches is asked about every half minute.
+#[tokio::test(start_paused = true)]
+async fn what_an_account_is_refused_for_is_known_within_a_minute_and_so_is_its_end() {
+    let (house, session, _) = running(Dialect::Vastai, any(None)).await;
+    let account = house.accounts[&Dialect::Vastai];
+    let told = async || {
+        let view = house.core().operator.providers().await.unwrap().remove(0);
+        let refused = house.would_create(request(any(None))).await.map_err(|e| e.reason);
+        (view.refused, view.account_error.is_some(), view.credit_error.is_some(), refused)
+    };
+    house.pass(MINUTE).await;
+    assert_eq!(told().await, (false, false, false, Ok(())));
+    house.market.set_valid(account, false);
+    house.pass(70 * SECOND).await;
+    assert_eq!(told().await, (true, true, false, Err("PROVIDER_AUTH")));
+    house.market.set_valid(account, true);
+    house.pass(70 * SECOND).await;
+    assert_eq!(told().await, (false, false, false, Ok(())));
+    assert_eq!(house.get(session.id).await.state, State::Running);
+    // The last words of an account without credit come with a launch.
+    house.market.set_credit(account, Some(Nanos::ZERO));
+    let second = house.rent(None).await.session.id;
+    house.until(second, State::Failed, MINUTE).await;
+    assert_eq!(told().await, (false, false, true, Err("PROVIDER_CREDIT")));
+    house.pass(10 * MINUTE).await;
+    assert_eq!(told().await, (false, false, true, Err("PROVIDER_CREDIT")));
+    house.market.set_credit(account, None);
+    house.pass(70 * SECOND).await;
+    assert_eq!(told().await, (false, false, false, Ok(())));
     clean(&house).await;
 }
 

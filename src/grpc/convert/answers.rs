@@ -611,7 +611,7 @@ pub fn provider(p: api::ProviderView) -> pb::ProviderStatus {
     pb::ProviderStatus {
         provider: p.provider.to_string(),
         title: p.title.to_owned(),
-        credentials_ok: p.account.is_some(),
+        credentials_ok: p.account.is_some() && !p.refused,
         credentials_error: p.account_error.unwrap_or_default(),
         account: p.account.map(|a| a.identity).unwrap_or_default(),
         balance: balance.map(money),
@@ -625,6 +625,7 @@ pub fn provider(p: api::ProviderView) -> pb::ProviderStatus {
         throttled_until_time: p.link.throttled_until.map(time),
         open_session_count: int(p.open_sessions),
         list_time: p.listed_at.map(time),
+        credit_error: p.credit_error.unwrap_or_default(),
     }
 }
 

@@ -263,6 +263,12 @@ impl Actor {
                 self.parts.inventory.evict(&tried.offer.id);
             }
         }
+        if let Input::CreditTold { attempt, out_of_credit: Some(true) } = input
+            && let Some(provider) = row(attempt).map(|row| row.provider.clone())
+        {
+            self.closed.insert(provider, Closed::Credit("the balance is used up".to_owned()));
+            self.keep_standing();
+        }
         let Input::LaunchRefused { attempt, failure, text } = input else { return };
         let Some(row) = self.live.get(&id).and_then(|e| e.instances.iter().find(|r| r.label.attempt == *attempt)) else { return };
         match failure {

@@ -339,8 +339,8 @@ impl House {
         self.create_as(request, None).await
     }
 
-    pub async fn create_as(&self, request: Request, request_id: Option<&str>) -> Result<Created, Error> {
-        let create = Create {
+    fn creating(request: Request, request_id: Option<&str>) -> Create {
+        Create {
             idempotency: request_id.map(|id| Idempotency { request_id: id.to_owned(), hash: format!("{request:?}") }),
             request,
             labels: BTreeMap::new(),
@@ -348,7 +348,17 @@ impl House {
             template: None,
             validate_only: false,
             private_key: None,
-        };
+        }
+    }
+
+    /// What a create would be told, if it were asked for now.
+    pub async fn would_create(&self, request: Request) -> Result<(), Error> {
+        let create = Create { validate_only: true, ..Self::creating(request, None) };
+        self.core().lifecycle.create(caller(), create).await.map(drop)
+    }
+
+    pub async fn create_as(&self, request: Request, request_id: Option<&str>) -> Result<Created, Error> {
+        let create = Self::creating(request, request_id);
         let patience = self.now() + Duration::from_secs(600);
         loop {
             match self.core().lifecycle.create(caller(), create.clone()).await {

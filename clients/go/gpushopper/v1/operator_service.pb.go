@@ -429,7 +429,10 @@ type ProviderStatus struct {
 	// Open sessions there.
 	OpenSessionCount int32 `protobuf:"varint,15,opt,name=open_session_count,json=openSessionCount,proto3" json:"open_session_count,omitempty"`
 	// When all its instances were last listed completely.
-	ListTime      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=list_time,json=listTime,proto3" json:"list_time,omitempty"`
+	ListTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=list_time,json=listTime,proto3" json:"list_time,omitempty"`
+	// The account is out of credit, in the provider's words: nothing is launched there, and the account is asked again every 30
+	// seconds. Empty when that is not so.
+	CreditError   string `protobuf:"bytes,17,opt,name=credit_error,json=creditError,proto3" json:"credit_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -574,6 +577,13 @@ func (x *ProviderStatus) GetListTime() *timestamppb.Timestamp {
 		return x.ListTime
 	}
 	return nil
+}
+
+func (x *ProviderStatus) GetCreditError() string {
+	if x != nil {
+		return x.CreditError
+	}
+	return ""
 }
 
 // Asks for unconfirmed destroys.
@@ -3454,7 +3464,7 @@ const file_gpushopper_v1_operator_service_proto_rawDesc = "" +
 	"$gpushopper/v1/operator_service.proto\x12\rgpushopper.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x19gpushopper/v1/offer.proto\x1a\x1bgpushopper/v1/session.proto\"\x16\n" +
 	"\x14ListProvidersRequest\"T\n" +
 	"\x15ListProvidersResponse\x12;\n" +
-	"\tproviders\x18\x01 \x03(\v2\x1d.gpushopper.v1.ProviderStatusR\tproviders\"\xec\x06\n" +
+	"\tproviders\x18\x01 \x03(\v2\x1d.gpushopper.v1.ProviderStatusR\tproviders\"\x8f\a\n" +
 	"\x0eProviderStatus\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12%\n" +
@@ -3474,7 +3484,8 @@ const file_gpushopper_v1_operator_service_proto_rawDesc = "" +
 	"lastOkTime\x12L\n" +
 	"\x14throttled_until_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x12throttledUntilTime\x12,\n" +
 	"\x12open_session_count\x18\x0f \x01(\x05R\x10openSessionCount\x127\n" +
-	"\tlist_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\blistTime\"_\n" +
+	"\tlist_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\blistTime\x12!\n" +
+	"\fcredit_error\x18\x11 \x01(\tR\vcreditError\"_\n" +
 	"\aBreaker\x12\x17\n" +
 	"\x13BREAKER_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eBREAKER_CLOSED\x10\x01\x12\x10\n" +

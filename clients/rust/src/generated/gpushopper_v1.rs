@@ -3032,6 +3032,10 @@ pub struct ProviderStatus {
     /// When all its instances were last listed completely.
     #[prost(message, optional, tag = "16")]
     pub list_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The account is out of credit, in the provider's words: nothing is launched there, and the account is asked again every 30
+    /// seconds. Empty when that is not so.
+    #[prost(string, tag = "17")]
+    pub credit_error: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `ProviderStatus`.
 pub mod provider_status {

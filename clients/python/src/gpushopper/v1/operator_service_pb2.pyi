@@ -174,6 +174,7 @@ class ProviderStatus(_message.Message):
     THROTTLED_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     OPEN_SESSION_COUNT_FIELD_NUMBER: _builtins.int
     LIST_TIME_FIELD_NUMBER: _builtins.int
+    CREDIT_ERROR_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """Its name: `vastai`."""
     title: _builtins.str
@@ -194,6 +195,10 @@ class ProviderStatus(_message.Message):
     """The last failure, cleaned of secrets; empty when there was none."""
     open_session_count: _builtins.int
     """Open sessions there."""
+    credit_error: _builtins.str
+    """The account is out of credit, in the provider's words: nothing is launched there, and the account is asked again every 30
+    seconds. Empty when that is not so.
+    """
     @_builtins.property
     def balance(self) -> _money_pb2.Money:
         """What is left on it, US dollars; absent where the vendor does not tell."""
@@ -237,10 +242,11 @@ class ProviderStatus(_message.Message):
         throttled_until_time: _timestamp_pb2.Timestamp | None = ...,
         open_session_count: _builtins.int = ...,
         list_time: _timestamp_pb2.Timestamp | None = ...,
+        credit_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "freshness", b"freshness", "last_error_time", b"last_error_time", "last_ok_time", b"last_ok_time", "list_time", b"list_time", "throttled_until_time", b"throttled_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "balance", b"balance", "balance_text", b"balance_text", "breaker", b"breaker", "consecutive_failures", b"consecutive_failures", "credentials_error", b"credentials_error", "credentials_ok", b"credentials_ok", "freshness", b"freshness", "last_error", b"last_error", "last_error_time", b"last_error_time", "last_ok_time", b"last_ok_time", "list_time", b"list_time", "open_session_count", b"open_session_count", "provider", b"provider", "throttled_until_time", b"throttled_until_time", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "balance", b"balance", "balance_text", b"balance_text", "breaker", b"breaker", "consecutive_failures", b"consecutive_failures", "credentials_error", b"credentials_error", "credentials_ok", b"credentials_ok", "credit_error", b"credit_error", "freshness", b"freshness", "last_error", b"last_error", "last_error_time", b"last_error_time", "last_ok_time", b"last_ok_time", "list_time", b"list_time", "open_session_count", b"open_session_count", "provider", b"provider", "throttled_until_time", b"throttled_until_time", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
