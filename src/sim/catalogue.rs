@@ -93,7 +93,7 @@ pub struct PlaceFacts {
     pub per_gpu: Rate,
     /// One virtual CPU, one GB of memory and one GB of disk, per hour.
     pub per_part: (Rate, Rate, Rate),
-    /// Whether the location tells those three at all; where it does not, they are free.
+    /// Whether the location tells those three at all.
     pub tells_parts: bool,
     /// Whether a dedicated address can be had.
     pub dedicated_ip: bool,
@@ -204,6 +204,8 @@ impl Dice {
 
 /// Enough for every filter to have something left.
 const ASKS: usize = 264;
+/// What a place takes for its parts that does not tell it.
+const USUAL_PARTS: (Rate, Rate, Rate) = (Rate(3_000_000_000), Rate(2_000_000_000), Rate(50_000_000));
 
 fn asks(dice: &mut Dice, times: usize) -> Vec<Listing> {
     let mut listings = Vec::new();
@@ -353,7 +355,8 @@ fn places(dice: &mut Dice) -> Vec<Listing> {
                 location: Arc::clone(&location),
                 stock: if index == 0 { stock.max(4) } else { stock },
                 per_gpu: dice.vary(card.price(), 85, 140),
-                per_part: if index == 7 { (Rate::ZERO, Rate::ZERO, Rate::ZERO) } else { parts },
+                // One does not tell what they cost, and takes what is usual.
+                per_part: if index == 7 { USUAL_PARTS } else { parts },
                 tells_parts: index != 7,
                 dedicated_ip: dice.below(3) > 0,
             };
