@@ -442,15 +442,18 @@ impl Work<'_> {
                     // What lingered is in no list any more: its id tells whether it is gone.
                     row.next_look = Some(now);
                 }
+                // What answers its destroy is looked for from then on.
+                let by_looks = row.desired == Desired::Present || !row.touchable() || row.destroy.answered_at.is_none();
                 if spaced && row.absence.lists < quorum {
                     row.absence.lists += 1;
                     row.absence.last_list = Some(look.answered);
                     row.absence.since.get_or_insert(look.answered);
-                    // What answers its destroy is looked for from then on.
-                    let by_looks = row.desired == Desired::Present || !row.touchable() || row.destroy.answered_at.is_none();
                     if row.absence.lists >= quorum && row.native_id.is_some() && by_looks {
                         row.next_look = Some(now);
                     }
+                } else if row.absence.lists >= quorum && !row.absence.by_id && row.native_id.is_some() && by_looks {
+                    // The look before told nothing, or was given up with what the machine was wanted for.
+                    row.next_look.get_or_insert(now);
                 }
             }
             LookBy::Id if row.desired == Desired::Gone && row.touchable() => {

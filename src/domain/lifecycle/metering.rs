@@ -61,8 +61,8 @@ fn last_look(row: &Instance) -> Time {
 fn may_have_run(row: &Instance, now: Option<InstanceStatus>) -> bool {
     use InstanceStatus as S;
     match (row.seen.as_ref().map_or(S::Scheduled, |s| s.status), now) {
-        // On its way for the first time, and still on its way.
-        (S::Scheduled, Some(S::Scheduled | S::Starting)) | (S::Starting, Some(S::Starting)) => has_run(row),
+        // Where it stood, or on its way and still on its way: one that never ran has not run meanwhile.
+        (S::Scheduled, Some(S::Scheduled | S::Starting)) | (S::Starting, Some(S::Starting)) | (S::Stopped, Some(S::Stopped)) => has_run(row),
         (S::Failed | S::Deleting | S::Gone, _) => false,
         (S::Scheduled | S::Starting | S::Running | S::Stopped | S::Offline | S::Unknown, _) => true,
     }
@@ -245,15 +245,20 @@ mod tests {
         Look { sent: at(second), answered: at(second) + Duration::from_millis(500) }
     }
 
-    /// A machine of an offer with a GPU's price alone, for which the vendor then states parts.
+    /// A machine of an offer with a GPU's price alone, whose launch took from the tenth second on.
+    fn launched(billing: Vec<(Component, Billed)>) -> Instance {
+        let offer = sample("a");
+        let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
+        let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, billing, at(0));
+        row.launched = Some(look(10));
+        begun(&mut row, look(10));
+        row
+    }
+
     /// A host that is offline at several looks, a minute and half an hour apart.
     #[test]
     fn a_machine_that_was_away_at_two_looks_may_have_run_between() {
-        let offer = sample("a");
-        let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
-        let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, vec![(Component::Gpu, Billed::WhileOnline)], at(0));
-        row.launched = Some(look(10));
-        begun(&mut row, look(10));
+        let mut row = launched(vec![(Component::Gpu, Billed::WhileOnline)]);
         for (second, status) in [(100, InstanceStatus::Running), (130, InstanceStatus::Offline), (190, InstanceStatus::Offline)] {
             observed(&mut row, status, look(second), Duration::from_secs(900));
             row.seen = Some(crate::domain::instance::Seen { look: look(second), status, raw: String::new() });
@@ -272,14 +277,24 @@ mod tests {
         assert_eq!(times(&row), [ran, unseen(look(2_000).answered), (at(2_000), look(2_030).answered, look(2_030).answered, None)]);
     }
 
+    #[test]
+    fn a_machine_that_never_ran_has_not_run_while_it_stood() {
+        let mut row = launched(vec![(Component::Gpu, Billed::WhileRunning)]);
+        for (second, status) in [(20, InstanceStatus::Starting), (50, InstanceStatus::Stopped)] {
+            observed(&mut row, status, look(second), Duration::from_secs(900));
+            row.seen = Some(crate::domain::instance::Seen { look: look(second), status, raw: String::new() });
+        }
+        // It may have run before it was stopped, once.
+        let before = row.segments.clone();
+        assert_eq!(before.iter().map(|s| (s.from_low, s.to_high)).collect::<Vec<_>>(), [(at(20), Some(look(50).answered))]);
+        observed(&mut row, InstanceStatus::Stopped, look(80), Duration::from_secs(900));
+        assert_eq!(row.segments, before);
+    }
+
     /// A vendor that tells no state of a machine for a while, as it does of one that has no container yet.
     #[test]
     fn a_machine_that_has_run_may_run_while_nothing_is_told_of_it() {
-        let offer = sample("a");
-        let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
-        let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, vec![(Component::Gpu, Billed::WhileRunning)], at(0));
-        row.launched = Some(look(10));
-        begun(&mut row, look(10));
+        let mut row = launched(vec![(Component::Gpu, Billed::WhileRunning)]);
         let mut see = |second, status| {
             observed(&mut row, status, look(second), Duration::from_secs(900));
             row.seen = Some(crate::domain::instance::Seen { look: look(second), status, raw: String::new() });
@@ -296,17 +311,13 @@ mod tests {
 
     #[test]
     fn what_the_first_stated_price_adds_was_billed_from_the_beginning() {
-        let offer = sample("a");
-        let label = Label { tag: Tag::from_hash([7; 5]), session: SessionId::new(at(0), 1), attempt: 1 };
         let billing = vec![
             (Component::Gpu, Billed::WhileOnline),
             (Component::Cpu, Billed::WhileOnline),
             (Component::Memory, Billed::WhileRunning),
             (Component::Disk, Billed::WhileExisting),
         ];
-        let mut row = Instance::intended(label, "account".to_owned(), &offer, offer.base, billing, at(0));
-        row.launched = Some(look(10));
-        begun(&mut row, look(10));
+        let mut row = launched(billing);
         observed(&mut row, InstanceStatus::Running, look(100), Duration::from_secs(900));
         let parts = Price { gpu: Rate(100), cpu: Rate(20), memory: Rate(30), disk: Rate(4) };
         assert!(priced(&mut row, PriceSeen::Parts(parts), look(200)));

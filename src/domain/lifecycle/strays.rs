@@ -8,7 +8,7 @@ use super::{Step, Work, metering, want_gone};
 use crate::domain::event::{Actor, EventType, Matchable};
 use crate::domain::gpu::GpuModel;
 use crate::domain::ids::{ConsumerId, Label, MachineId, OfferId, ProviderId};
-use crate::domain::instance::{Desired, Evidence, Instance, Launch, PriceSeen, Seen, Sighting};
+use crate::domain::instance::{Absence, Desired, Evidence, Instance, Launch, PriceSeen, Seen, Sighting};
 use crate::domain::memo::Memo;
 use crate::domain::offer::{DiskTerms, Offer, Price, Prior, RentalKind, Traffic};
 use crate::domain::policy::Rules;
@@ -202,7 +202,7 @@ impl Work<'_> {
             row.destroy.next_at = Some(now);
             row.destroy.refused_until = None;
             // No look proves anything before it is answered: a vendor that takes the order had the machine all the while.
-            row.destroy.answered_at = None;
+            (row.destroy.answered_at, row.absence) = (None, Absence::default());
             self.durable = true;
         }
     }

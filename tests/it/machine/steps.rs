@@ -257,6 +257,11 @@ async fn a_machine_that_can_be_destroyed_was_not_gone_before() {
         this.put(Input::Missing { attempt: 1, look, by: LookBy::Id });
     };
     accepted(&mut this);
+    for _ in 0..4 {
+        this.now = this.now + Duration::from_secs(60);
+        let look = this.look();
+        this.put(Input::Missing { attempt: 1, look, by: LookBy::List });
+    }
     missing(&mut this, 4);
     assert_eq!((this.rows[0].destroy.not_found, this.rows[0].off_by), (1, Some(this.now)));
     this.now = this.now + Duration::from_secs(4);
