@@ -26,8 +26,8 @@ use crate::services::costs::Accrued;
 use crate::services::counters;
 use crate::services::drain::Drain;
 use crate::services::error::Error as ServiceError;
-use crate::services::lifecycle::{Closed, Content, Standing, Vault};
-use crate::services::lookout::Rhythm;
+use crate::services::lifecycle::{Content, Standing, Vault};
+use crate::services::lookout::{Outlook, Rhythm};
 use crate::services::operator::VendorCall;
 use crate::ssh::keys::{self, NONCE_BYTES, Secret};
 use crate::ssh::{ThrusshProbe, keys as ssh_keys};
@@ -377,14 +377,7 @@ fn report(core: &Core, frozen: bool) -> ops::HealthReport {
     let mut degraded = frozen;
     for provider in &core.providers {
         let seen = outlook.get(provider);
-        let word = match (seen, Standing::refusal(&core.standing, provider)) {
-            (None, _) => "starting",
-            (Some(o), _) if o.refused => "credentials not proven",
-            (_, Some(Closed::Auth(_))) => "credentials not proven",
-            (Some(o), _) if o.account_error.is_some() || o.list_error.is_some() => "unreachable",
-            (_, Some(Closed::Credit(_))) => "out of credit",
-            (Some(_), _) => "ok",
-        };
+        let word = Outlook::word(seen, Standing::refusal(&core.standing, provider).as_ref());
         degraded |= word != "ok";
         services.insert(provider.to_string(), word.to_owned());
     }

@@ -35,7 +35,7 @@ const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(30 * 60);
 /// A proof that was asked for in the same moment in which the credentials changed is asked for again.
 const ASKED_TOO_EARLY: Duration = Duration::from_millis(100);
-/// After a look that panicked.
+/// After a look that panicked, and so much longer after each further one with no good look between.
 const BROKEN: Duration = Duration::from_secs(5);
 /// No proof of the credentials takes longer than this.
 const PROOF: Duration = Duration::from_secs(30);
@@ -74,6 +74,20 @@ pub struct Outlook {
     pub renewals: u64,
 }
 
+impl Outlook {
+    /// How a provider does, in a word for people and their tools; `refusal` = why launches are refused there.
+    #[must_use]
+    pub fn word(seen: Option<&Self>, refusal: Option<&Closed>) -> &'static str {
+        match (seen, refusal) {
+            (None, _) => "starting",
+            (Some(Self { refused: true, .. }), _) | (_, Some(Closed::Auth(_))) => "credentials not proven",
+            (_, Some(Closed::Credit(_))) => "out of credit",
+            (Some(seen), _) if seen.account_error.is_some() || seen.list_error.is_some() => "unreachable",
+            (Some(_), _) => "ok",
+        }
+    }
+}
+
 /// What is asked of a lookout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -109,16 +123,26 @@ pub struct Lookout {
 impl Lookout {
     /// Looks until told to stop; a look that panics is told of, and the next one begins with nothing known.
     pub async fn run(self, stop: CancellationToken) {
-        while AssertUnwindSafe(self.clone().looks(&stop)).catch_unwind().await.is_err() {
+        let mut broke = 0;
+        loop {
+            let begun = self.clock.now();
+            if AssertUnwindSafe(self.clone().looks(&stop)).catch_unwind().await.is_ok() {
+                return;
+            }
+            let listed = self.outlook.borrow().get(&self.id()).is_some_and(|seen| seen.list_error.is_none() && seen.listed_at >= Some(begun));
+            broke = if listed { 1 } else { broke + 1 };
             tracing::error!(provider = %self.id(), "looking at its machines panicked, which is a mistake of this program; looking anew");
             self.outlook.send_modify(|all| {
                 let seen = all.entry(self.id()).or_default();
                 (seen.swept, seen.list_error) = (true, Some("our own look broke: see the log".to_owned()));
             });
+            if broke >= UNREACHABLE_AFTER {
+                self.lifecycle.unlisted(self.id()).await;
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.clock.sleep(BROKEN) => {}
+                () = self.clock.sleep((BROKEN * broke).min(ACCOUNT_RETRY)) => {}
             }
         }
     }
@@ -137,7 +161,11 @@ impl Lookout {
                 (seen.account, seen.listed_at, listed) = (None, None, false);
                 account_due = begun;
             }
-            let refused = Standing::refusal(&self.standing, &self.id()).is_some();
+            let refused = match Standing::refusal(&self.standing, &self.id()) {
+                // Without a balance no proof tells whether there is credit again.
+                Some(Closed::Credit(_)) => seen.account.as_ref().is_some_and(|account| account.balance.is_some()),
+                refusal => refusal.is_some(),
+            };
             if refused {
                 // A launch heard what no proof has: it holds until the next one, which is therefore not put off.
                 account_due = account_due.min(begun + ACCOUNT_RETRY);
@@ -322,5 +350,24 @@ impl Lookout {
                 return self.clock.sleep(self.rhythm.close).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_provider_says_of_the_account_goes_before_what_fails_for_it() {
+        let word = |seen: &Outlook, refusal: Option<Closed>| Outlook::word(Some(seen), refusal.as_ref());
+        let well = Outlook::default();
+        let failing = Outlook { account_error: Some("402".to_owned()), list_error: Some("402".to_owned()), ..Outlook::default() };
+        let refused = Outlook { refused: true, ..failing.clone() };
+        let (auth, credit) = (|| Some(Closed::Auth("no".to_owned())), || Some(Closed::Credit("none".to_owned())));
+        assert_eq!([word(&well, None), word(&failing, None), word(&refused, None)], ["ok", "unreachable", "credentials not proven"]);
+        assert_eq!([word(&well, credit()), word(&failing, credit())], ["out of credit"; 2]);
+        assert_eq!([word(&well, auth()), word(&failing, auth()), word(&refused, credit())], ["credentials not proven"; 3]);
+        assert_eq!(word(&failing, Some(Closed::Unreachable("since the start".to_owned()))), "unreachable");
+        assert_eq!(Outlook::word(None, credit().as_ref()), "starting");
     }
 }

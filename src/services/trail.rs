@@ -206,14 +206,16 @@ pub(super) fn log(event: &Event) {
     if unproven { line!(warn) } else { line!(info) }
 }
 
-/// Orders that were taken before and did not do it.
+/// So many orders came before, one of them taken, and it is there still.
 const TAKEN_OFTEN: u32 = 2;
 
 /// The line of a destroy that failed: somebody pays for that machine until one works.
 pub(super) fn destroy_answered(row: &Instance, answer: &Result<DestroyAnswer, String>) {
     let why = match answer {
         Err(why) | Ok(DestroyAnswer::Refused { text: why, .. }) => why,
-        Ok(DestroyAnswer::Accepted) if row.destroy.tries >= TAKEN_OFTEN => "the provider takes the order, and the machine is still there",
+        Ok(DestroyAnswer::Accepted) if row.destroy.tries >= TAKEN_OFTEN && row.destroy.answered_at.is_some() => {
+            "the provider takes the order, and the machine is still there"
+        }
         Ok(DestroyAnswer::Accepted | DestroyAnswer::NotThere) => return,
     };
     tracing::warn!(

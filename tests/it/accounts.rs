@@ -1,13 +1,17 @@
 //! Whose account: what is not found with credentials of another one, or of nobody knows whom, is not gone; and a machine is
-//! destroyed where it is.
+//! destroyed where it is. What an account is refused for closes its provider, is told, and lasts no longer than it is true.
 
-use crate::support::{Altered, House, Plan, Wrap, caller};
+use crate::faults::{clean, house, running};
+use crate::support::{Altered, House, Plan, Wrap, any, caller, exactly, request};
 use crate::sweep::planted;
 use gpu_shopper::app::tag_of;
+use gpu_shopper::domain::event::EventType;
 use gpu_shopper::domain::ids::{Label, ProviderId, SessionId};
 use gpu_shopper::domain::lifecycle::Fate;
-use gpu_shopper::domain::session::State;
+use gpu_shopper::domain::money::Nanos;
+use gpu_shopper::domain::session::{EndReason, State};
 use gpu_shopper::services::api::Command;
+use gpu_shopper::services::error::Code;
 use gpu_shopper::services::lifecycle::Order;
 use gpu_shopper::sim::{ALWAYS, Dialect, Fault, Faults};
 use std::sync::Arc;
@@ -16,6 +20,7 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A provider whose credentials open a stranger's account while the switch is on.
 fn with_switch(stranger: &Arc<AtomicBool>, account_takes: Duration, look_takes: Duration) -> Wrap {
@@ -162,4 +167,104 @@ async fn a_launch_on_an_account_that_is_gone_waits_for_an_operator() {
         let wrong = house.audit().await;
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_close_a_provider_until_they_work() {
+    for dialect in Dialect::ALL {
+        let (house, session, _) = running(dialect, any(None)).await;
+        let offer =
+            house.core().inventory.snapshot().offers.iter().find(|o| session.offer().is_none_or(|s| s.machine != o.machine)).unwrap().id.clone();
+        let account = house.accounts[&dialect];
+        house.market.set_valid(account, false);
+        house.pass(10 * MINUTE).await;
+        let refused = house.create(request(exactly(&offer))).await.unwrap_err();
+        assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, "PROVIDER_AUTH"));
+        let anywhere = house.create(request(any(None))).await.unwrap_err();
+        assert_eq!((anywhere.code, anywhere.reason), (Code::FailedPrecondition, "PROVIDER_AUTH"));
+        assert!(anywhere.message.contains("Provider authentication failed"), "{}", anywhere.message);
+        // Nothing is learnt about machines meanwhile, and nothing is concluded.
+        assert_eq!(house.get(session.id).await.state, State::Running);
+        house.command(session.id, Command::Destroy).await.unwrap();
+        house.pass(10 * MINUTE).await;
+        assert_eq!(house.get(session.id).await.state, State::Stopping);
+        house.market.set_valid(account, true);
+        house.until(session.id, State::Stopped, 10 * MINUTE).await;
+        house.rent(None).await;
+        house.pass(2 * HOUR).await;
+        clean(&house).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_out_of_credit_ends_what_ran_on_it_and_takes_nothing_new() {
+    let (house, session, _) = running(Dialect::Vastai, any(None)).await;
+    house.pass(10 * MINUTE).await;
+    house.market.set_credit(house.accounts[&Dialect::Vastai], Some(Nanos::ZERO));
+    let ended = house.until(session.id, State::Failed, 15 * MINUTE).await;
+    assert_eq!(ended.end_reason, Some(EndReason::ProviderCredit));
+    house.pass(10 * MINUTE).await;
+    let offer = house.core().inventory.snapshot().offers.iter().next().unwrap().id.clone();
+    let refused = house.create(request(exactly(&offer))).await.unwrap_err();
+    assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, "PROVIDER_CREDIT"));
+    clean(&house).await;
+}
+
+/// What a launch is the first to meet: the only provider refuses our credentials, or has no more credit from us.
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_the_account_is_refused_for_ends_its_session_for_that() {
+    for (reason, code) in [(EndReason::ProviderAuth, "PROVIDER_AUTH"), (EndReason::ProviderCredit, "PROVIDER_CREDIT")] {
+        for dialect in Dialect::ALL.into_iter().filter(|d| reason == EndReason::ProviderAuth || *d == Dialect::Vastai) {
+            let house = house(dialect, 61, Faults::gentle()).await;
+            house.pass(MINUTE).await;
+            let account = house.accounts[&dialect];
+            match reason {
+                EndReason::ProviderAuth => house.market.set_valid(account, false),
+                _ => house.market.set_credit(account, Some(Nanos::ZERO)),
+            }
+            let id = house.rent(None).await.session.id;
+            let ended = house.until(id, State::Failed, 30 * MINUTE).await;
+            assert_eq!((ended.end_reason, ended.attempts.len()), (Some(reason), 1), "{dialect:?} {:?}", ended.error);
+            let events = house.events().await;
+            let end = events.iter().rfind(|e| e.kind == EventType::StateChanged).unwrap();
+            assert_eq!((end.to_state, end.end_reason, end.session.cost_final), (State::Failed, Some(reason), true));
+            assert_eq!((ended.cost.high, house.bill(id)), (Nanos::ZERO, Nanos::ZERO));
+            let refused = house.create(request(any(None))).await.unwrap_err();
+            assert_eq!((refused.code, refused.reason), (Code::FailedPrecondition, code));
+            house.market.set_valid(account, true);
+            clean(&house).await;
+        }
+    }
+}
+
+/// A list that is refused has the credentials proven at once, and what refuses launches is asked about every half minute.
+#[tokio::test(start_paused = true)]
+async fn what_an_account_is_refused_for_is_known_within_a_minute_and_so_is_its_end() {
+    let (house, session, _) = running(Dialect::Vastai, any(None)).await;
+    let account = house.accounts[&Dialect::Vastai];
+    let told = async || {
+        let view = house.core().operator.providers().await.unwrap().remove(0);
+        let refused = house.would_create(request(any(None))).await.map_err(|e| e.reason);
+        (view.refused, view.account_error.is_some(), view.credit_error.is_some(), refused)
+    };
+    house.pass(MINUTE).await;
+    assert_eq!(told().await, (false, false, false, Ok(())));
+    house.market.set_valid(account, false);
+    house.pass(70 * SECOND).await;
+    assert_eq!(told().await, (true, true, false, Err("PROVIDER_AUTH")));
+    house.market.set_valid(account, true);
+    house.pass(70 * SECOND).await;
+    assert_eq!(told().await, (false, false, false, Ok(())));
+    assert_eq!(house.get(session.id).await.state, State::Running);
+    // The last words of an account without credit come with a launch.
+    house.market.set_credit(account, Some(Nanos::ZERO));
+    let second = house.rent(None).await.session.id;
+    house.until(second, State::Failed, MINUTE).await;
+    assert_eq!(told().await, (false, false, true, Err("PROVIDER_CREDIT")));
+    house.pass(10 * MINUTE).await;
+    assert_eq!(told().await, (false, false, true, Err("PROVIDER_CREDIT")));
+    house.market.set_credit(account, None);
+    house.pass(70 * SECOND).await;
+    assert_eq!(told().await, (false, false, false, Ok(())));
+    clean(&house).await;
 }

@@ -430,8 +430,8 @@ type ProviderStatus struct {
 	OpenSessionCount int32 `protobuf:"varint,15,opt,name=open_session_count,json=openSessionCount,proto3" json:"open_session_count,omitempty"`
 	// When all its instances were last listed completely.
 	ListTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=list_time,json=listTime,proto3" json:"list_time,omitempty"`
-	// The account is out of credit, in the provider's words: nothing is launched there, and the account is asked again every 30
-	// seconds. Empty when that is not so.
+	// The account is out of credit, in the provider's words, and nothing is launched there. It is asked again every 30 seconds; where
+	// it tells no balance, a launch is tried again within five minutes. Empty when that is not so.
 	CreditError   string `protobuf:"bytes,17,opt,name=credit_error,json=creditError,proto3" json:"credit_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

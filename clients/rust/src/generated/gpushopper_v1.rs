@@ -3032,8 +3032,8 @@ pub struct ProviderStatus {
     /// When all its instances were last listed completely.
     #[prost(message, optional, tag = "16")]
     pub list_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The account is out of credit, in the provider's words: nothing is launched there, and the account is asked again every 30
-    /// seconds. Empty when that is not so.
+    /// The account is out of credit, in the provider's words, and nothing is launched there. It is asked again every 30 seconds; where
+    /// it tells no balance, a launch is tried again within five minutes. Empty when that is not so.
     #[prost(string, tag = "17")]
     pub credit_error: ::prost::alloc::string::String,
 }

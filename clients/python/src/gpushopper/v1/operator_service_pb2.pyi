@@ -196,8 +196,8 @@ class ProviderStatus(_message.Message):
     open_session_count: _builtins.int
     """Open sessions there."""
     credit_error: _builtins.str
-    """The account is out of credit, in the provider's words: nothing is launched there, and the account is asked again every 30
-    seconds. Empty when that is not so.
+    """The account is out of credit, in the provider's words, and nothing is launched there. It is asked again every 30 seconds; where
+    it tells no balance, a launch is tried again within five minutes. Empty when that is not so.
     """
     @_builtins.property
     def balance(self) -> _money_pb2.Money:

@@ -177,8 +177,8 @@ export type ProviderStatus = Message<"gpushopper.v1.ProviderStatus"> & {
   listTime?: Timestamp;
 
   /**
-   * The account is out of credit, in the provider's words: nothing is launched there, and the account is asked again every 30
-   * seconds. Empty when that is not so.
+   * The account is out of credit, in the provider's words, and nothing is launched there. It is asked again every 30 seconds; where
+   * it tells no balance, a launch is tried again within five minutes. Empty when that is not so.
    *
    * @generated from field: string credit_error = 17;
    */
