@@ -73,6 +73,10 @@ class Plan:
         return (self.max_price * self.hours).quantize(Decimal("1E-9"), ROUND_UP)
 
 
+class Ends(Exception):
+    """Why the plan is kept no longer, as its user is told."""
+
+
 class OverLimit(Exception):
     """One more machine would break a spending limit."""
 
@@ -143,7 +147,7 @@ class Fleet:
             self.learn(item.session)
             return
         if item.reset == "WATCH_STORE_REPLACED":
-            raise SystemExit("the server has another database now: see what still runs before you start this again")
+            raise Ends("the server has another database now: see what still runs before you start this again")
         self.known = {session.session_id: session for session in item.sessions}
         self.complete = True
         say(f"{len(item.sessions)} sessions so far, {sum(s.state in ALIVE for s in item.sessions)} alive")
@@ -299,7 +303,7 @@ class Fleet:
         except ApiError as error:
             left = ", ".join(self.open()) or "none that is known"
             how = f"fleet.py --name {self.plan.name} --wanted 0"
-            raise SystemExit(f"error: {error}\nmachines that go on until their limits: {left}; to end them: {how}") from None
+            raise Ends(f"error: {error}\nmachines that go on until their limits: {left}; to end them: {how}") from None
         if self.open():
             say(f"waiting until {len(self.open())} machines are proven gone; a second signal ends this at once")
         for session_id in self.open():
@@ -351,8 +355,8 @@ def positive(text: str) -> Decimal:
     raise argparse.ArgumentTypeError(f"{text!r}: a number of hours above 0, such as 0.5")
 
 
-async def main() -> None:
-    """Reads the plan, keeps it, and ends in order on Ctrl-C or SIGTERM; at once on the second one."""
+def main() -> None:
+    """Reads the plan and keeps it."""
     parser = argparse.ArgumentParser(description="Keeps machines alive within a spending limit. The server: GPU_SHOPPER_URL.")
     parser.add_argument("--name", default="fleet")
     parser.add_argument("--wanted", type=count, default=2, help="how many machines, with one GPU each; 0 ends all")
@@ -372,6 +376,15 @@ async def main() -> None:
         parser.error(f"--public-key: {error}")
     terms = (asked.max_price, asked.per_hour, asked.total, asked.hours, key, asked.interruptible, asked.consumer)
     plan = Plan(asked.name, asked.wanted, asked.gpu, *terms)
+    try:
+        asyncio.run(keep(plan, complete=asked.on_exit == "complete"))
+    except Ends as ends:
+        # Not raised within the event loop: there it cuts a turn of it short, and the gRPC library's poller prints a traceback.
+        raise SystemExit(str(ends)) from None
+
+
+async def keep(plan: Plan, complete: bool) -> None:
+    """Keeps the plan, and ends in order on Ctrl-C or SIGTERM; at once on the second one."""
     stop, whole = asyncio.Event(), asyncio.current_task()
 
     def told() -> None:
@@ -386,14 +399,14 @@ async def main() -> None:
             fleet = Fleet(client, plan)
             if plan.wanted > 0:
                 await fleet.run(stop)
-            if plan.wanted == 0 or asked.on_exit == "complete":
+            if plan.wanted == 0 or complete:
                 await fleet.end()
     except ApiError as error:
         how = f"fleet.py --name {plan.name} --wanted 0"
-        raise SystemExit(f"error: {error}\nmachines go on until their limits; end them with: {how}") from None
+        raise Ends(f"error: {error}\nmachines go on until their limits; end them with: {how}") from None
     except asyncio.CancelledError:
-        raise SystemExit("ended at once; machines go on until their limits") from None
+        raise Ends("ended at once; machines go on until their limits") from None
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
