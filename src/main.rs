@@ -1,7 +1,6 @@
 //! Parses the command line, runs the command, and ends with its exit code.
 
-use clap::Parser;
-use gpu_shopper::cli::{Cli, run};
+use gpu_shopper::cli::{run, understand};
 use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
@@ -13,5 +12,9 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     gpu_shopper::providers::install_crypto();
-    run(Cli::parse()).await
+    let line: Vec<_> = std::env::args_os().collect();
+    match understand(&line) {
+        Ok(cli) => run(cli).await,
+        Err(code) => code,
+    }
 }

@@ -163,6 +163,20 @@ impl Failure {
         Self::new(Exit::Usage, "USAGE", message)
     }
 
+    /// What clap says of a command line, without the usage that it prints below.
+    #[must_use]
+    pub fn misspelt(error: &clap::Error) -> Self {
+        let text = match error.kind() {
+            clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+            _ => error.to_string(),
+        };
+        let said = text.split("\n\nUsage:").next().unwrap_or_default().split("\n\nFor more information").next().unwrap_or_default();
+        let said = said.replace("\n\n  tip:", ";");
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let message = words.join(" ");
+        Self::usage(message.strip_prefix("error: ").unwrap_or(&message)).hint("`--help` after the command lists what it takes, with examples")
+    }
+
     /// Something on this machine did not work.
     #[must_use]
     pub fn local(reason: &str, message: impl Into<String>) -> Self {

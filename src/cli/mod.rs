@@ -41,6 +41,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
@@ -312,6 +313,29 @@ impl Desk {
         let token = self.token.read(&self.server)?;
         Clients::connect(&self.server, &self.trust, Bearer::new(token.as_ref())?).await
     }
+}
+
+/// Understands a command line; a wrong one is told, as JSON where that is what it asks for.
+///
+/// # Errors
+/// The exit code, where there is nothing to run: it was wrong, or help was asked for.
+pub fn understand(line: &[OsString]) -> Result<Cli, ExitCode> {
+    Cli::try_parse_from(line).map_err(|error| {
+        if error.use_stderr() && wants_json(line) {
+            let mut console = Console::standard(Format::Json);
+            return ExitCode::from(done(Err(Failure::misspelt(&error)), &mut console));
+        }
+        drop(error.print());
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()))
+    })
+}
+
+/// Whether a line that could not be understood asks for JSON. What comes after `--` is another program's.
+fn wants_json(line: &[OsString]) -> bool {
+    let words: Vec<_> = line.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--").collect();
+    let joined = ["-ojson", "-o=json", "--output=json"];
+    words.iter().any(|word| joined.contains(&word.as_ref()))
+        || words.windows(2).any(|pair| ["-o", "--output"].contains(&pair[0].as_ref()) && pair[1] == "json")
 }
 
 /// Runs a command line to its end.

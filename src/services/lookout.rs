@@ -161,15 +161,6 @@ impl Lookout {
                 (seen.account, seen.listed_at, listed) = (None, None, false);
                 account_due = begun;
             }
-            let refused = match Standing::refusal(&self.standing, &self.id()) {
-                // Without a balance no proof tells whether there is credit again.
-                Some(Closed::Credit(_)) => seen.account.as_ref().is_some_and(|account| account.balance.is_some()),
-                refusal => refusal.is_some(),
-            };
-            if refused {
-                // A launch heard what no proof has: it holds until the next one, which is therefore not put off.
-                account_due = account_due.min(begun + ACCOUNT_RETRY);
-            }
             if begun >= account_due || std::mem::take(&mut doubted) {
                 let again = self.prove(&mut seen, listed).await;
                 account_due = self.clock.now() + again;
@@ -203,9 +194,16 @@ impl Lookout {
             self.judge(&mut seen, &mut listed).await;
             seen.swept = true;
             self.show(&seen);
-            let at_once = account_due <= self.clock.now() + ASKED_TOO_EARLY;
-            let wait = if at_once { ASKED_TOO_EARLY } else { self.wait(&seen) };
-            let wait = if refused { wait.min(ACCOUNT_RETRY) } else { wait };
+            let now = self.clock.now();
+            let mut wait = self.wait(&seen);
+            if self.refused(&seen) {
+                // A launch may have heard it, which no proof has: it holds until the next one, which is therefore not put off.
+                account_due = account_due.min(now + ACCOUNT_RETRY);
+                wait = wait.min(ACCOUNT_RETRY);
+            }
+            if account_due <= now + ASKED_TOO_EARLY {
+                wait = ASKED_TOO_EARLY;
+            }
             let more = self.more_attention();
             let mut asked = self.asked.clone();
             tokio::select! {
@@ -221,6 +219,15 @@ impl Lookout {
     /// Whether the credentials are others than those that `seen` was seen with.
     fn renewed(&self, seen: &Outlook) -> bool {
         self.asked.borrow().renewals != seen.renewals
+    }
+
+    /// Whether the account is refused for what a proof can tell the end of.
+    fn refused(&self, seen: &Outlook) -> bool {
+        match Standing::refusal(&self.standing, &self.id()) {
+            // Without a balance no proof tells whether there is credit again.
+            Some(Closed::Credit(_)) => seen.account.as_ref().is_some_and(|account| account.balance.is_some()),
+            refusal => refusal.is_some(),
+        }
     }
 
     fn id(&self) -> ProviderId {

@@ -268,3 +268,19 @@ async fn what_an_account_is_refused_for_is_known_within_a_minute_and_so_is_its_e
     assert_eq!(told().await, (false, false, false, Ok(())));
     clean(&house).await;
 }
+
+/// Nor does anybody have to wait for a quiet provider's next look, which is rare where nothing runs.
+#[tokio::test(start_paused = true)]
+async fn credit_that_was_missing_at_the_start_is_seen_within_half_a_minute_of_its_coming() {
+    let mut house = house(Dialect::Vastai, 62, Faults::none()).await;
+    let account = house.accounts[&Dialect::Vastai];
+    house.stop().await;
+    house.market.set_credit(account, Some(Nanos::ZERO));
+    house.start(None).await;
+    house.pass(20 * SECOND).await;
+    let refused = async || house.would_create(request(any(None))).await.map_err(|e| e.reason);
+    assert_eq!(refused().await, Err("PROVIDER_CREDIT"));
+    house.market.set_credit(account, None);
+    house.pass(35 * SECOND).await;
+    assert_eq!(refused().await, Ok(()));
+}

@@ -678,6 +678,19 @@ fn the_program_itself_usage_is_2_and_nobody_there_is_7() {
         let error: Value = serde_json::from_slice(&ran.get_output().stderr).unwrap();
         assert!(error["error"]["message"].as_str().unwrap().contains(&format!("`{talker}` writes no result")), "{error}");
     }
+    for (line, said) in [
+        (&["provision", "--hour", "1", "-o", "json"][..], "unexpected argument '--hour' found; a similar argument exists: '--for'"),
+        (&["--output=json", "sessions", "get"], "the following required arguments were not provided: <SESSION>"),
+        (&["-ojson", "sessoins"], "unrecognized subcommand 'sessoins'; a similar subcommand exists: 'sessions'"),
+        (&["-o=json", "sessions"], "a command is missing"),
+    ] {
+        let ran = program().args(line).assert().code(2);
+        let error: Value = serde_json::from_slice(&ran.get_output().stderr).unwrap();
+        let error = &error["error"];
+        assert_eq!((error["message"].as_str().unwrap(), error["reason"].as_str(), error["exit_code"].as_i64()), (said, Some("USAGE"), Some(2)));
+    }
+    let ran = program().args(["sessions", "exec", "--wrong", ID, "--", "jq", "-o", "json"]).assert().code(2);
+    assert!(ran.get_output().stderr.starts_with(b"error: unexpected argument"), "what the program on the machine is asked is its own");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let ran = program().env("GPU_SHOPPER_URL", free.to_string()).args(["-o", "json", "inventory"]).assert().code(7);
     let error: Value = serde_json::from_slice(&ran.get_output().stderr).unwrap();
