@@ -7,12 +7,12 @@
 
 use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
-use crate::domain::instance::Sighting;
+use crate::domain::instance::{InstanceStatus, Sighting};
 use crate::domain::time::{Look, Time};
 use crate::ports::{Account, Chance, ErrorKind, Provider, ProviderError};
 use crate::services::lifecycle::{Attention, Closed, Handle, Listing, Standing, refused_credentials};
 use futures::FutureExt as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,6 +39,8 @@ const ASKED_TOO_EARLY: Duration = Duration::from_millis(100);
 const BROKEN: Duration = Duration::from_secs(5);
 /// No proof of the credentials takes longer than this.
 const PROOF: Duration = Duration::from_secs(30);
+/// So many unknown words of a provider are told of.
+const WORDS: usize = 32;
 
 /// How often to list.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +155,7 @@ impl Lookout {
         let mut listed = false;
         let mut failed = 0_u32;
         let mut doubted = false;
+        let mut words = BTreeSet::new();
         loop {
             let begun = self.clock.now();
             if self.renewed(&seen) {
@@ -185,6 +188,9 @@ impl Lookout {
                 }
             };
             doubted = matches!(&looked, Ok(Err(error)) if error.kind == ErrorKind::Auth) && !seen.refused;
+            if let Ok(Ok(sightings)) = &looked {
+                self.tell_unknown(sightings, &mut words);
+            }
             self.looked(looked, sent, &mut seen).await;
             seen.looked_from = Some(sent);
             failed = if seen.list_error.is_some() { failed.saturating_add(1) } else { 0 };
@@ -313,6 +319,20 @@ impl Lookout {
             Ok(Err(error)) => {
                 tracing::warn!(provider = %self.id(), %error, "listing instances failed; that says nothing about them");
                 seen.list_error = Some(error.text);
+            }
+        }
+    }
+
+    /// A vendor has new words at times. Each is told once; `told` = those that were.
+    fn tell_unknown(&self, sightings: &[Sighting], told: &mut BTreeSet<String>) {
+        for seen in sightings.iter().filter(|seen| seen.status == InstanceStatus::Unknown) {
+            // Behind the colon is what goes on there.
+            let word = seen.raw_status.split(':').next().unwrap_or_default();
+            if word != "no status" && told.len() < WORDS && told.insert(word.to_owned()) {
+                tracing::warn!(
+                    provider = %self.id(), native_id = seen.native_id, status = word,
+                    "a machine's status is a word that is not known here: until another one is told it counts as neither running nor gone"
+                );
             }
         }
     }

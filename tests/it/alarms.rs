@@ -1,17 +1,19 @@
 //! What is written loudly when a machine may cost money that nobody wants to spend: the line names the machine, what it
 //! costs, and the commands that help.
 
-use crate::support::{House, Plan};
+use crate::support::{Altered, House, Plan};
 use crate::sweep::{ours, planted};
 use gpu_shopper::app::tag_of;
 use gpu_shopper::config::{Level, Log, LogFormat};
 use gpu_shopper::domain::ids::Label;
+use gpu_shopper::domain::instance::InstanceStatus;
 use gpu_shopper::domain::session::State;
 use gpu_shopper::domain::sweep::Caps;
 use gpu_shopper::services::api::Command;
 use gpu_shopper::services::sweeper::SweepPolicy;
 use gpu_shopper::sim::{Dialect, Faults};
 use gpu_shopper::telemetry;
+use serde_json::Value;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,11 +36,15 @@ impl Write for Heard {
 }
 
 impl Heard {
+    /// Lines of a level, in their order.
+    fn lines(&self, level: &str) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|line| line["level"] == level).collect()
+    }
+
     /// Messages of errors, in their order.
     fn errors(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        lines.filter(|line| line["level"] == "ERROR").map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+        self.lines("ERROR").iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect()
     }
 }
 
@@ -90,4 +96,26 @@ async fn a_sweeper_that_stops_itself_says_why_and_how_it_goes_on() {
     let words = "the sweeper stops itself: 3 of 3 machines would have been destroyed at one look; look at `gpu-shopper ops strays`, \
                  then lift it with `gpu-shopper ops hold vastai sweeper --lift`";
     assert_eq!(heard.errors(), [words]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_not_known_here_is_told_once_for_each_word() {
+    let (heard, _here) = listen();
+    let renamed = |provider| {
+        let mut altered = Altered::of(provider);
+        altered.listed = Box::new(|sighting| {
+            sighting.status = InstanceStatus::Unknown;
+            sighting.raw_status = format!("hibernating: {} left", sighting.native_id);
+        });
+        Arc::new(altered) as _
+    };
+    let house = Plan::new(98, Faults::none()).at(Dialect::Vastai).wrapped(Arc::new(renamed)).build().await;
+    for _ in 0..2 {
+        planted(&house, Dialect::Vastai, "somebody-elses").await;
+    }
+    house.pass(10 * MINUTE).await;
+    let told: Vec<Value> = heard.lines("WARN").into_iter().filter(|line| line["target"] == "gpu_shopper::services::lookout").collect();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((&told[0]["status"], &told[0]["provider"]), (&"hibernating".into(), &"vastai".into()));
+    assert!(told[0]["message"].as_str().unwrap().contains("a word that is not known here"), "{told:#?}");
 }
