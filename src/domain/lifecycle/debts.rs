@@ -529,6 +529,11 @@ impl Work<'_> {
                 row.next_look = Some(now);
             }
             Ok(DestroyAnswer::Refused { until, text }) => {
+                if !elsewhere {
+                    // What is refused is there, whatever lists and looks from before have said; whether it is billed nobody says.
+                    (row.absence, row.off_by) = (Absence::default(), None);
+                    (row.destroy.not_found, row.destroy.not_found_at) = (0, None);
+                }
                 row.destroy.refused_until = *until;
                 row.destroy.last_error = Some(text.clone());
                 row.destroy.next_at = Some(until.map_or(retry_at, |u| u.max(now)).min(retry_at.max(now)));

@@ -279,6 +279,29 @@ async fn a_machine_that_can_be_destroyed_was_not_gone_before() {
     assert!(this.rows[0].segments.iter().all(|s| s.to_high == Some(gone)), "{:?}", this.rows[0].segments);
 }
 
+/// What lists lack is there still when its destroy is refused; it is proven gone by lists and a look from after that.
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_destroy_is_refused_was_not_gone_before() {
+    let mut this = Running::new(request(any(None))).await;
+    this.now = this.now + Duration::from_secs(600);
+    this.put(Input::Asked { ask: Ask::End(EndReason::DestroyedByUser), actor: Actor::Service });
+    let refused = Ok(DestroyAnswer::Refused { until: None, text: "not ready for deletion".to_owned() });
+    for (answer, state) in [(refused, State::Stopping), (Err("nobody answers".to_owned()), State::Stopped)] {
+        for _ in 0..3 {
+            this.now = this.now + Duration::from_secs(60);
+            let look = this.look();
+            this.put(Input::Missing { attempt: 1, look, by: LookBy::List });
+        }
+        let (call, retry_at) = (this.look(), this.now + Duration::from_secs(300));
+        this.put(Input::DestroyAnswered { attempt: 1, answer, call, retry_at });
+        this.now = this.now + Duration::from_secs(4);
+        let look = this.look();
+        this.put(Input::Missing { attempt: 1, look, by: LookBy::Id });
+        assert_eq!(this.session.state, state);
+    }
+    assert_eq!(this.rows[0].settled.as_ref().map(|s| s.evidence), Some(Evidence::Vanished));
+}
+
 /// The answer to a launch names somebody else's machine: nothing is done to it, in whatever order looks and lists come, and
 /// ours is found by its label.
 #[tokio::test(start_paused = true)]
