@@ -90,8 +90,26 @@ async fn a_machine_that_nobody_uses_ends_after_a_warning() {
         assert!(end.at >= since + 30 * MINUTE && end.at <= since + 32 * MINUTE, "{} {}", since, end.at);
         assert!(warning.message.contains(&(since + 30 * MINUTE).to_string()), "it names the end: {}", warning.message);
         assert_eq!(events.iter().filter(|e| e.kind == EventType::IdleWarning).count(), 1);
+        for told in [warning, end] {
+            assert!(told.message.contains("(last: handed_over)"), "{}", told.message);
+        }
         clean(house).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_last_of_a_machine_in_use_is_named_when_it_ends_as_idle() {
+    let house = plan(Dialect::Vastai).build().await;
+    let (session, native) = running(&house, idling(10 * MINUTE)).await;
+    assert!(house.market.set_workload(&native, Workload::LoggedIn));
+    house.pass(30 * MINUTE).await;
+    assert!(house.market.set_workload(&native, Workload::Idle));
+    house.until(session.id, State::Stopped, HOUR).await;
+    let events = told(&house, session.id).await;
+    for told in [first(&events, EventType::IdleWarning), ending(&events)] {
+        assert!(told.message.contains("(last: ssh_connections)"), "{}", told.message);
+    }
+    clean(house).await;
 }
 
 #[tokio::test(start_paused = true)]

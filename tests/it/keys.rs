@@ -106,11 +106,13 @@ async fn a_running_sessions_key_is_told_again_for_ten_minutes_to_the_millisecond
 async fn a_key_waits_for_a_machine_that_takes_longer() {
     let mut faults = Faults::none();
     faults.set("image_pull", "25m").unwrap();
-    let house = House::new(2, faults).await;
+    let mut house = Plan::new(2, faults).on_disk().build().await;
     let id = create(&house, "vastai").await.session.id;
-    house.pass(24 * MINUTE).await;
+    house.pass(20 * MINUTE).await;
+    house.crash(MINUTE).await;
+    house.pass(3 * MINUTE).await;
     assert_eq!(house.get(id).await.state, State::Provisioning);
-    assert_eq!(told(&create(&house, "vastai").await), Some("the first private key"));
+    assert_eq!(told(&create(&house, "vastai").await), Some("the first private key"), "also after a crash");
     house.until(id, State::Running, 5 * MINUTE).await;
     assert_eq!(told(&create(&house, "vastai").await), None, "it runs, and ten minutes are over");
     finish(house, id).await;

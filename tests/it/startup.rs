@@ -232,6 +232,34 @@ async fn a_provider_that_says_nothing_holds_the_start_up_for_a_minute_and_no_lon
     core.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ended_while_the_start_still_looks_is_ended() {
+    let mut faults = Faults::none();
+    faults.set("tensordock.list_slow", "1").unwrap();
+    faults.set("tensordock.list_hang", "15s").unwrap();
+    let (world, home) = (world(211, faults).await, tempfile::tempdir().unwrap());
+    let env = pointed_at(&world, home.path());
+    let server = Served::ready(home.path(), &env, 2).await;
+    let ((destroyed, _), (completed, _)) = (rented(&server, "vastai").await, rented(&server, "vastai").await);
+    server.stop().await;
+    let server = Served::start(home.path(), &env).await;
+    let asked = pb::DestroySessionRequest { session_id: destroyed.session_id.clone(), ..Default::default() };
+    server.sessions().await.destroy_session(asked).await.unwrap();
+    server.complete(&completed.session_id).await;
+    let gone = async {
+        while !alive(&world).is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("both machines go");
+    assert_eq!(server.get("/ready").await.0, 503, "it looks at the other provider still");
+    for (id, reason) in [(&destroyed.session_id, pb::EndReason::DestroyedByUser), (&completed.session_id, pb::EndReason::Completed)] {
+        assert_eq!(server.get_session(id).await.end_reason(), reason);
+    }
+    server.stop().await;
+    world.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_rented_where_nobody_knows_yet_what_is_there() {
     let clock = Clock::simulated(crate::support::BEGIN);
