@@ -49,6 +49,9 @@ pub struct SshEndpoint {
     pub proxied: bool,
 }
 
+/// What stands for a status where the vendor tells none.
+pub const NO_STATUS: &str = "no status";
+
 /// One instance as a vendor showed it.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,7 +62,7 @@ pub struct Sighting {
     pub label: Option<String>,
     /// What it does.
     pub status: InstanceStatus,
-    /// The vendor's own words for that, cleaned and capped, for people.
+    /// The vendor's own words for that, cleaned and capped, for people; [`NO_STATUS`] where it has none.
     pub raw_status: String,
     /// Whether an image layer or the like moved, so that stage clocks count from the last progress: any text that changes.
     pub progress: Option<String>,

@@ -7,7 +7,7 @@
 
 use crate::clock::Clock;
 use crate::domain::ids::ProviderId;
-use crate::domain::instance::{InstanceStatus, Sighting};
+use crate::domain::instance::{InstanceStatus, NO_STATUS, Sighting};
 use crate::domain::time::{Look, Time};
 use crate::ports::{Account, Chance, ErrorKind, Provider, ProviderError};
 use crate::services::lifecycle::{Attention, Closed, Handle, Listing, Standing, refused_credentials};
@@ -328,7 +328,7 @@ impl Lookout {
         for seen in sightings.iter().filter(|seen| seen.status == InstanceStatus::Unknown) {
             // Behind the colon is what goes on there.
             let word = seen.raw_status.split(':').next().unwrap_or_default();
-            if word != "no status" && told.len() < WORDS && told.insert(word.to_owned()) {
+            if word != NO_STATUS && told.len() < WORDS && told.insert(word.to_owned()) {
                 tracing::warn!(
                     provider = %self.id(), native_id = seen.native_id, status = word,
                     "a machine's status is a word that is not known here: until another one is told it counts as neither running nor gone"

@@ -4,7 +4,7 @@
 //! `attributes`, lists in three nestings; the key given at launch does not reliably arrive, so the boot script installs it.
 
 use crate::domain::ids::clip;
-use crate::domain::instance::{InstanceStatus, PriceSeen, Sighting, SshEndpoint};
+use crate::domain::instance::{InstanceStatus, NO_STATUS, PriceSeen, Sighting, SshEndpoint};
 use crate::domain::money::Rate;
 use crate::domain::service::Service;
 use crate::ports::{DestroyAnswer, ErrorKind, LaunchSpec, Launched};
@@ -371,7 +371,7 @@ fn sighting(row: &Object<'_>) -> Option<Sighting> {
     let field = |names: &[&str]| row.first(names).or_else(|| attributes.first(names));
     let native_id = field(&["id", "uuid"]).and_then(Value::id)?;
     let raw = field(&["status"]).and_then(Value::text).unwrap_or_default();
-    let raw_status = words::clean(if raw.trim().is_empty() { "no status" } else { &raw }, &[]);
+    let raw_status = words::clean(if raw.trim().is_empty() { NO_STATUS } else { &raw }, &[]);
     let ports = ports(field(&["portForwards", "port_forwards"]));
     let rate = field(&["rateHourly", "rate_hourly", "price_per_hour", "pricePerHour"]).and_then(Value::decimal);
     let address = field(&["ipAddress", "ip_address", "ip"]).and_then(Value::text).map(|ip| ip.trim().to_owned());

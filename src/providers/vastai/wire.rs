@@ -5,7 +5,7 @@
 //! is said to do; ports are Docker's map with text numbers.
 
 use crate::domain::ids::{MachineId, clip};
-use crate::domain::instance::{InstanceStatus, PriceSeen, Sighting, SshEndpoint};
+use crate::domain::instance::{InstanceStatus, NO_STATUS, PriceSeen, Sighting, SshEndpoint};
 use crate::domain::money::Rate;
 use crate::domain::offer::{Price, RentalKind};
 use crate::ports::{Account, DestroyAnswer, ErrorKind, LaunchSpec, Launched};
@@ -308,7 +308,7 @@ fn sighting(row: &Object<'_>, asked: &str) -> Sighting {
     let (actual, message) = (word("actual_status"), row.text("status_msg").unwrap_or_default());
     let intents = [word("intended_status"), word("cur_state"), word("next_state")];
     let status = status(&actual, &intents, &message);
-    let mut raw = if actual.is_empty() { "no status".to_owned() } else { actual.clone() };
+    let mut raw = if actual.is_empty() { NO_STATUS.to_owned() } else { actual.clone() };
     if let Some(intent) = intents.iter().find(|intent| !intent.is_empty() && **intent != "running" && **intent != actual) {
         raw = format!("{raw} (meant to be {intent})");
     }
